@@ -1,0 +1,11 @@
+//! QEMU as an engine: which binary there is, what a guest needs, the command line that gives it.
+//!
+//! [`command_line`] is pure. Opening files, namespaces and processes is the holder's work.
+
+mod binary;
+mod command_line;
+mod spec;
+
+pub use binary::{QemuBinary, QemuError, QemuVersion};
+pub use command_line::{GuestFds, command_line};
+pub use spec::{Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, RootDisk};

@@ -1,0 +1,198 @@
+//! From a guest's specification to QEMU's arguments, without I/O.
+//!
+//! QEMU runs as a user that may open nothing, so every file comes as a file descriptor that the
+//! holder opened. Disks and `/dev/kvm` go through fd sets, the files of a direct boot through
+//! `/proc/self/fd`: QEMU opens those with plain `fopen`, which knows no fd sets
+//! (`x86_load_linux` in QEMU's `hw/i386/x86-common.c`).
+
+use std::os::fd::RawFd;
+
+use serde_json::json;
+use weft_model::DiskFormat;
+
+use super::spec::{Accel, Boot, GuestSpec};
+
+/// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
+const SERIAL_BYTES: usize = 20;
+
+/// Fixed PCI slots, so that a device's name in the guest does not depend on the others.
+const ROOT_SLOT: u8 = 0x02;
+const SEED_SLOT: u8 = 0x03;
+const RNG_SLOT: u8 = 0x04;
+const FIRST_NIC_SLOT: u8 = 0x10;
+
+/// QEMU's own system call filter. Works because QEMU changes no user and forks nothing: the
+/// holder did both before exec.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// The file descriptors that QEMU inherits, by their numbers in its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestFds {
+    /// The overlay, open for reading and writing.
+    pub root: RawFd,
+    /// The image under it, read-only.
+    pub backing: RawFd,
+    /// The seed, read-only.
+    pub seed: Option<RawFd>,
+    /// The kernel of a direct boot.
+    pub kernel: Option<RawFd>,
+    /// Its initial RAM disk.
+    pub initrd: Option<RawFd>,
+    /// `/dev/kvm`, where QEMU can take it as a descriptor.
+    pub kvm: Option<RawFd>,
+    /// One open tap for each interface, in order.
+    pub taps: Vec<RawFd>,
+    /// A listening Unix socket for QMP.
+    pub qmp: RawFd,
+}
+
+/// The arguments that start `spec`, without the program itself.
+pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
+    let mut line = Line::default();
+    line.flag("-nodefaults").flag("-no-user-config");
+    line.option("-display", "none");
+    line.option("-sandbox", SANDBOX);
+    line.option("-name", format!("guest={},process={}", escape(&spec.name), spec.instance_id));
+    line.option("-uuid", spec.uuid.to_string());
+    line.option("-machine", "q35,vmport=off,dump-guest-core=off");
+    accel(&mut line, spec, fds);
+    let vcpus = spec.vcpus;
+    line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
+    line.option("-m", format!("size={}M", spec.memory_mib));
+    line.option("-rtc", "base=utc");
+    // cloud-init looks for its seed only where this says so, and without probing the network:
+    // `dscheck_NoCloud` in cloud-init's tools/ds-identify.
+    line.option("-smbios", "type=1,serial=ds=nocloud");
+    // A guest's own power-off leaves QEMU there, stopped, for an agent that comes back later.
+    line.flag("-no-shutdown");
+    boot(&mut line, spec, fds);
+    line.option("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", fds.qmp));
+    line.option("-mon", "chardev=qmp,mode=control");
+    line.option("-chardev", "stdio,id=console,signal=off");
+    line.option("-serial", "chardev:console");
+    disks(&mut line, spec, fds);
+    for (index, (nic, tap)) in spec.nics.iter().zip(&fds.taps).enumerate() {
+        let slot = usize::from(FIRST_NIC_SLOT) + index;
+        line.option("-netdev", format!("tap,id=net{index},fd={tap}"));
+        line.option(
+            "-device",
+            format!("virtio-net-pci,netdev=net{index},mac={},romfile=,addr={slot:#x}", nic.mac),
+        );
+    }
+    line.option("-object", "rng-random,id=rng,filename=/dev/urandom");
+    line.option("-device", format!("virtio-rng-pci,rng=rng,addr={RNG_SLOT:#x}"));
+    line.0
+}
+
+fn accel(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
+    match (spec.accel, fds.kvm) {
+        (Accel::Kvm, Some(fd)) => {
+            let set = line.fd_set(fd);
+            line.option("-accel", format!("kvm,device={set}"));
+            line.option("-cpu", "host");
+        }
+        (Accel::Kvm, None) => {
+            line.option("-accel", "kvm");
+            line.option("-cpu", "host");
+        }
+        (Accel::Tcg { tb_size_mib }, _) => {
+            line.option("-accel", format!("tcg,tb-size={tb_size_mib}"));
+            line.option("-cpu", "max");
+        }
+    }
+}
+
+fn boot(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
+    line.option("-boot", "menu=off,strict=on");
+    if let Boot::DirectKernel { cmdline, .. } = &spec.boot {
+        if let Some(fd) = fds.kernel {
+            line.option("-kernel", format!("/proc/self/fd/{fd}"));
+        }
+        if let Some(fd) = fds.initrd {
+            line.option("-initrd", format!("/proc/self/fd/{fd}"));
+        }
+        line.option("-append", cmdline.clone());
+    }
+}
+
+fn disks(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
+    let id = spec.instance_id.as_str();
+    let serial = &id[..id.len().min(SERIAL_BYTES)];
+
+    let file = line.fd_set(fds.backing);
+    line.blockdev(json!({
+        "driver": "file", "node-name": "backing-file", "filename": file, "read-only": true,
+    }));
+    let driver = match spec.root.backing.format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    };
+    let mut backing = json!({
+        "driver": driver, "node-name": "backing", "file": "backing-file", "read-only": true,
+    });
+    if spec.root.backing.format == DiskFormat::Qcow2 {
+        // Whatever the image's header names, nothing more is opened.
+        backing["backing"] = serde_json::Value::Null;
+    }
+    line.blockdev(backing);
+
+    let file = line.fd_set(fds.root);
+    line.blockdev(json!({
+        "driver": "file", "node-name": "root-file", "filename": file, "discard": "unmap",
+    }));
+    line.blockdev(json!({
+        "driver": "qcow2", "node-name": "root", "file": "root-file", "backing": "backing",
+        "discard": "unmap",
+    }));
+    line.option(
+        "-device",
+        format!("virtio-blk-pci,drive=root,serial={serial},bootindex=0,addr={ROOT_SLOT:#x}"),
+    );
+
+    if let Some(fd) = fds.seed {
+        let file = line.fd_set(fd);
+        line.blockdev(json!({
+            "driver": "file", "node-name": "seed-file", "filename": file, "read-only": true,
+        }));
+        line.blockdev(json!({
+            "driver": "raw", "node-name": "seed", "file": "seed-file", "read-only": true,
+        }));
+        line.option(
+            "-device",
+            format!("virtio-blk-pci,drive=seed,serial=seed,addr={SEED_SLOT:#x}"),
+        );
+    }
+}
+
+/// In QEMU's option strings a comma is written twice.
+fn escape(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn flag(&mut self, flag: &str) -> &mut Self {
+        self.0.push(flag.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.0.extend([name.to_owned(), value.into()]);
+        self
+    }
+
+    fn blockdev(&mut self, node: serde_json::Value) {
+        self.option("-blockdev", node.to_string());
+    }
+
+    /// Makes an fd set of one descriptor, numbered as it; gives its path.
+    fn fd_set(&mut self, fd: RawFd) -> String {
+        self.option("-add-fd", format!("fd={fd},set={fd}"));
+        format!("/dev/fdset/{fd}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

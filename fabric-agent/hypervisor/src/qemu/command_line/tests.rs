@@ -1,0 +1,129 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::qemu::{BackingImage, NicSpec, QemuBinary, QemuVersion, RootDisk};
+
+fn spec() -> GuestSpec {
+    GuestSpec {
+        instance_id: "i-0123456789abcdef0".parse().unwrap(),
+        epoch: 1,
+        uuid: "00112233-4455-4677-8899-aabbccddeeff".parse().unwrap(),
+        name: "web,1".to_owned(),
+        uid: 1_900_000_000,
+        qemu: QemuBinary {
+            path: "/usr/bin/qemu-system-x86_64".into(),
+            version: QemuVersion { major: 10, minor: 0, micro: 2 },
+            kvm_device_option: true,
+        },
+        vcpus: 2,
+        memory_mib: 512,
+        accel: Accel::Tcg { tb_size_mib: 128 },
+        boot: Boot::Bios,
+        root: RootDisk {
+            overlay: "/o".into(),
+            backing: BackingImage { path: "/b".into(), format: DiskFormat::Qcow2 },
+        },
+        seed: None,
+        nics: Vec::new(),
+    }
+}
+
+fn fds() -> GuestFds {
+    GuestFds {
+        root: 10,
+        backing: 11,
+        seed: None,
+        kernel: None,
+        initrd: None,
+        kvm: None,
+        taps: Vec::new(),
+        qmp: 12,
+    }
+}
+
+fn text(spec: &GuestSpec, fds: &GuestFds) -> String {
+    command_line(spec, fds).join(" ")
+}
+
+#[test]
+fn each_part_of_a_specification_has_its_arguments() {
+    let nic = |link: &str, mac: &str| NicSpec {
+        link: link.parse().unwrap(),
+        mac: mac.parse().unwrap(),
+        netns: None,
+    };
+    let direct = |initrd: Option<PathBuf>| Boot::DirectKernel {
+        kernel: "/k".into(),
+        initrd,
+        cmdline: "console=ttyS0 a,b".to_owned(),
+    };
+    let two_nics = vec![nic("t0", "02:00:00:00:00:01"), nic("t1", "02:00:00:00:00:02")];
+    let raw = BackingImage { path: "/b".into(), format: DiskFormat::Raw };
+    #[rustfmt::skip]
+    let cases: Vec<(&str, GuestSpec, GuestFds, &[&str])> = vec![
+        ("the platform", spec(), fds(), &[
+            "-nodefaults -no-user-config -display none -sandbox on,obsolete=deny,\
+             elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-name guest=web,,1,process=i-0123456789abcdef0",
+            "-uuid 00112233-4455-4677-8899-aabbccddeeff -machine q35,",
+            "-smp cpus=2,sockets=1,cores=2,threads=1 -m size=512M",
+            "-smbios type=1,serial=ds=nocloud -no-shutdown",
+            "-chardev socket,id=qmp,fd=12,server=on,wait=off -mon chardev=qmp,mode=control",
+            "-device virtio-rng-pci",
+        ]),
+        ("software emulation has a bounded cache", spec(), fds(), &["-accel tcg,tb-size=128 -cpu max"]),
+        ("kvm comes as a descriptor", GuestSpec { accel: Accel::Kvm, ..spec() },
+            GuestFds { kvm: Some(20), ..fds() },
+            &["-add-fd fd=20,set=20 -accel kvm,device=/dev/fdset/20 -cpu host"]),
+        ("kvm of an old qemu is opened by name", GuestSpec { accel: Accel::Kvm, ..spec() }, fds(),
+            &["-accel kvm -cpu host"]),
+        ("the root disk is an overlay with its backing given", spec(), fds(), &[
+            "-add-fd fd=11,set=11",
+            r#""backing":null,"driver":"qcow2","file":"backing-file","node-name":"backing","read-only":true"#,
+            "-add-fd fd=10,set=10",
+            r#""backing":"backing","discard":"unmap","driver":"qcow2","file":"root-file","node-name":"root""#,
+            "-device virtio-blk-pci,drive=root,serial=i-0123456789abcdef0,bootindex=0,addr=0x2",
+        ]),
+        ("a raw image lies under an overlay too",
+            GuestSpec { root: RootDisk { backing: raw, ..spec().root }, ..spec() }, fds(),
+            &[r#""driver":"raw","file":"backing-file","node-name":"backing","read-only":true"#]),
+        ("a seed is read-only", GuestSpec { seed: Some("/s".into()), ..spec() },
+            GuestFds { seed: Some(30), ..fds() }, &[
+            r#""driver":"raw","file":"seed-file","node-name":"seed","read-only":true"#,
+            "-device virtio-blk-pci,drive=seed,serial=seed,addr=0x3",
+        ]),
+        ("a direct boot", GuestSpec { boot: direct(Some("/i".into())), ..spec() },
+            GuestFds { kernel: Some(40), initrd: Some(41), ..fds() },
+            &["-kernel /proc/self/fd/40 -initrd /proc/self/fd/41 -append console=ttyS0 a,b"]),
+        ("a direct boot without initrd", GuestSpec { boot: direct(None), ..spec() },
+            GuestFds { kernel: Some(40), ..fds() },
+            &["-kernel /proc/self/fd/40 -append console=ttyS0 a,b"]),
+        ("interfaces keep their slots", GuestSpec { nics: two_nics, ..spec() },
+            GuestFds { taps: vec![50, 51], ..fds() }, &[
+            "-netdev tap,id=net0,fd=50 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile=,addr=0x10",
+            "-netdev tap,id=net1,fd=51 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile=,addr=0x11",
+        ]),
+    ];
+    for (name, spec, fds, wanted) in cases {
+        let line = text(&spec, &fds);
+        for want in wanted {
+            assert!(line.contains(want), "{name}: {want}\nnot in\n{line}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_may_reboot_and_is_never_daemonized() {
+    let line = text(&spec(), &fds());
+    assert!(!line.contains("-no-reboot") && !line.contains("-daemonize"), "{line}");
+    assert!(!line.contains("/dev/kvm"), "{line}");
+}
+
+#[test]
+fn no_argument_names_a_file_of_the_host() {
+    let spec = GuestSpec { seed: Some("/s".into()), ..spec() };
+    let line = text(&spec, &GuestFds { seed: Some(30), ..fds() });
+    for path in ["/o", "/b", "/s"] {
+        assert!(!line.split(['"', ' ', ',']).any(|word| word == path), "{path} in {line}");
+    }
+}

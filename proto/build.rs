@@ -1,0 +1,28 @@
+//! Compiles the API without `protoc`, and keeps the descriptors for reflection.
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "common",
+        "sessions",
+        "images",
+        "key_pairs",
+        "security_groups",
+        "networks",
+        "instances",
+        "hosts",
+        "watch",
+    ]
+    .map(|name| format!("weft/v1/{name}.proto"));
+    let descriptors = protox::compile(&files, ["."])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("weft_descriptor.bin"), prost_encode(&descriptors))?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=weft");
+    Ok(())
+}
+
+fn prost_encode(descriptors: &impl prost::Message) -> Vec<u8> {
+    descriptors.encode_to_vec()
+}

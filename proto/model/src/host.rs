@@ -1,0 +1,34 @@
+//! A machine that runs guests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::words;
+
+words! {
+    /// How guests' instructions are run.
+    Accelerator {
+        /// By the processor.
+        Kvm = "kvm",
+        /// By QEMU's translator; slow, works everywhere.
+        Tcg = "tcg",
+        /// Not at all: the simulated host.
+        Sim = "sim",
+    }
+}
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The host's name.
+    pub name: String,
+    /// How guests run.
+    pub accelerator: Accelerator,
+    /// Why that accelerator, in one sentence.
+    pub accelerator_note: String,
+    /// Processors of the machine.
+    pub vcpus: u32,
+    /// Memory that guests may have, in MiB.
+    pub memory_mib: u64,
+    /// Such as `QEMU 10.0.2`.
+    pub hypervisor_version: String,
+}

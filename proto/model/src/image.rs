@@ -1,0 +1,156 @@
+//! Images: immutable content addressed by digest, and how to boot it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The SHA-256 of a blob; shown as 64 lowercase hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// Text that is not 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a SHA-256 digest: expected 64 hexadecimal digits")]
+pub struct InvalidDigest(String);
+
+impl Digest {
+    /// From the 32 bytes of a SHA-256.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidDigest;
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits.to_ascii_lowercase(), &mut bytes)
+            .map_err(|_| InvalidDigest(text.to_owned()))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+crate::net::serde_as_text!(Digest);
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
+
+        impl $name {
+            /// Every word, in the order they are documented.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
+            /// The word in HCL, the API and the store.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::Problem;
+            fn from_str(text: &str) -> Result<Self, crate::Problem> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(crate::Problem::new(
+                        crate::Reason::InvalidArgument,
+                        format!("\"{text}\" is not one of its words"),
+                    ).remedy(format!("use one of: {}", Self::WORDS.join(", ")))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// How a guest starts.
+    BootMode {
+        /// SeaBIOS loads the boot sector of the disk.
+        Bios = "bios",
+        /// The hypervisor loads the image's kernel.
+        DirectKernel = "direct_kernel",
+    }
+}
+
+words! {
+    /// The processor that the image is for.
+    Architecture {
+        /// 64-bit PC.
+        X86_64 = "x86_64",
+    }
+}
+
+words! {
+    /// How a disk is laid out in its file.
+    DiskFormat {
+        /// The bytes of the disk.
+        Raw = "raw",
+        /// QEMU's copy-on-write format.
+        Qcow2 = "qcow2",
+    }
+}
+
+/// What instances are made of: enough to go on when the image is deregistered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageContent {
+    /// The disk's blob.
+    pub disk: Digest,
+    /// How the disk's blob is laid out.
+    pub format: DiskFormat,
+    /// What a guest sees, in bytes.
+    pub virtual_size_bytes: u64,
+    /// How it starts.
+    pub boot_mode: BootMode,
+    /// What the hypervisor loads with [`BootMode::DirectKernel`].
+    pub kernel: Option<KernelContent>,
+}
+
+/// A kernel that the hypervisor loads itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelContent {
+    /// A Linux bzImage.
+    pub kernel: Digest,
+    /// The initial RAM filesystem.
+    pub initrd: Option<Digest>,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+/// A registered image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// Shown to people; need not be unique.
+    pub name: String,
+    /// The blobs and how to boot them.
+    pub content: ImageContent,
+    /// The processor it is for.
+    pub architecture: Architecture,
+    /// Who logs in over SSH.
+    pub default_user: String,
+    /// The smallest root disk.
+    pub min_disk_gib: u32,
+    /// The smallest memory.
+    pub min_memory_mib: u32,
+}

@@ -1,0 +1,242 @@
+//! Virtual machines: what should be, and what is.
+//!
+//! ```text
+//! pending -> starting -> running -> stopping -> stopped -> starting ...
+//!                  \         \                     |
+//!                   failed    (guest powers off) --+      terminating -> gone
+//! ```
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::words;
+use crate::{
+    GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr, Name, PublicKey, SubnetId,
+    Timestamp, VpcId,
+};
+
+/// The largest user data, in bytes before base64.
+pub const MAX_USER_DATA_BYTES: usize = 64 * 1024;
+
+words! {
+    /// What the guest's power should be.
+    PowerState {
+        /// On.
+        Running = "running",
+        /// Off; keeps its disk and address.
+        Stopped = "stopped",
+    }
+}
+
+words! {
+    /// What Create waits for.
+    WaitFor {
+        /// Nothing.
+        None = "none",
+        /// The guest's processor runs.
+        Running = "running",
+        /// An SSH server answers with the injected host key.
+        Ssh = "ssh",
+    }
+}
+
+words! {
+    /// Where an instance is in its life.
+    InstanceState {
+        /// Accepted; nothing of it runs.
+        Pending = "pending",
+        /// Being started.
+        Starting = "starting",
+        /// The guest runs.
+        Running = "running",
+        /// Being shut down.
+        Stopping = "stopping",
+        /// Off.
+        Stopped = "stopped",
+        /// Being removed.
+        Terminating = "terminating",
+        /// Could not be started, or died; kept for inspection.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// A step of a launch, in the order it is usually reached.
+    Phase {
+        /// The request is durable.
+        Accepted = "accepted",
+        /// A host was chosen.
+        Placed = "placed",
+        /// The image's blobs are on the host.
+        ImageReady = "image_ready",
+        /// The root disk and the seed exist.
+        DiskReady = "disk_ready",
+        /// The interface exists and its groups are enforced.
+        NetworkReady = "network_ready",
+        /// The guest's processor runs.
+        HypervisorStarted = "hypervisor_started",
+        /// The first byte on the serial console.
+        Kernel = "kernel",
+        /// An SSH server answered and its host key is the injected one.
+        SshBanner = "ssh_banner",
+    }
+}
+
+/// The network interface that an instance owns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its identity.
+    pub id: InterfaceId,
+    /// The VPC it is in.
+    pub vpc_id: VpcId,
+    /// The subnet its address is of.
+    pub subnet_id: SubnetId,
+    /// Its address, for the instance's whole life.
+    pub private_ip: Ipv4Addr,
+    /// Its MAC, for the instance's whole life.
+    pub mac: MacAddr,
+    /// The tap's name on the host.
+    pub link: LinkName,
+    /// Groups, or `None` for the VPC's default group.
+    pub security_group_ids: Option<BTreeSet<GroupId>>,
+}
+
+/// A key pair as it was when the instance was made; deleting the key pair does not change it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyMaterial {
+    /// The key pair's name.
+    pub key_name: Name,
+    /// Its public key.
+    pub public_key: PublicKey,
+}
+
+/// The SSH host key that the agent generates and the seed injects.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshHostKey {
+    /// OpenSSH's PEM form. Secret: never logged, never sent over the API.
+    pub private_pem: String,
+    /// One line: type and base64.
+    pub public_line: String,
+}
+
+impl std::fmt::Debug for SshHostKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SshHostKey({})", self.public_line)
+    }
+}
+
+/// A virtual machine as it should be. Everything the server chooses is chosen at Create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSpec {
+    /// Shown to people; the guest's host name where it is a DNS label.
+    pub name: Option<Name>,
+    /// The image it was made from.
+    pub image_id: ImageId,
+    /// The image's content at that time.
+    pub image: ImageContent,
+    /// Who logs in over SSH, from the image.
+    pub default_user: String,
+    /// The type's name, or `None` where vCPUs and memory were given.
+    pub instance_type: Option<String>,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// How it is connected.
+    pub interface: Interface,
+    /// Who may log in.
+    pub keys: Vec<KeyMaterial>,
+    /// Given to the guest verbatim.
+    pub user_data: Option<UserData>,
+    /// The root disk's size as asked for; `None` is the image's.
+    pub root_size_gib: Option<u32>,
+    /// On or off.
+    pub power: PowerState,
+    /// Counts launches that were asked for: a guest of an older epoch is stopped and started.
+    pub run_epoch: u64,
+    /// The guest's SSH identity.
+    pub host_key: SshHostKey,
+    /// The uid (and gid) that its hypervisor runs under.
+    pub uid: u32,
+}
+
+impl InstanceSpec {
+    /// The root disk's size in bytes: what was asked for, never less than the image.
+    pub fn root_size_bytes(&self) -> u64 {
+        let asked = self.root_size_gib.map_or(0, |gib| u64::from(gib) << 30);
+        asked.max(self.image.virtual_size_bytes)
+    }
+}
+
+/// User data: any bytes; base64 in text forms. `Debug` shows only the length, as it may be secret.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UserData(pub Vec<u8>);
+
+impl std::fmt::Debug for UserData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UserData({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for UserData {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        use base64::Engine as _;
+        s.serialize_str(&base64::engine::general_purpose::STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for UserData {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use base64::Engine as _;
+        let text = String::deserialize(d)?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+        bytes.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A phase and when it was reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseRecord {
+    /// Which.
+    pub phase: Phase,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A virtual machine as it is, as far as the agent knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// Why, where the state needs one; for people.
+    pub reason: Option<String>,
+    /// The launch that `phases` and `launched_at` are of.
+    pub epoch: u64,
+    /// The newest launch that has ended: it is not started again before a newer one is asked for.
+    pub ended_epoch: u64,
+    /// The steps of the launch so far, in order of time.
+    pub phases: Vec<PhaseRecord>,
+    /// When the guest of this epoch was started.
+    pub launched_at: Option<Timestamp>,
+}
+
+impl InstanceStatus {
+    /// The status of an instance that was accepted just now.
+    pub fn accepted(at: Timestamp) -> Self {
+        Self {
+            state: InstanceState::Pending,
+            reason: None,
+            epoch: 0,
+            ended_epoch: 0,
+            phases: vec![PhaseRecord { phase: Phase::Accepted, at }],
+            launched_at: None,
+        }
+    }
+
+    /// When `phase` of this launch was reached.
+    pub fn reached(&self, phase: Phase) -> Option<Timestamp> {
+        self.phases.iter().find(|record| record.phase == phase).map(|record| record.at)
+    }
+}

@@ -1,0 +1,56 @@
+//! The domain's words as types: ids, sizes, addresses, specifications, statuses.
+//!
+//! Wire, file and HCL values are parsed into these once, at the edge; past it a value is known to
+//! be well formed. Nothing here does I/O, reads a clock or is async.
+
+mod group;
+mod host;
+mod id;
+mod image;
+mod instance;
+mod instance_type;
+mod key_pair;
+mod net;
+mod network;
+mod problem;
+mod record;
+mod tags;
+mod text;
+mod view;
+mod vpc;
+
+pub use group::{
+    Direction, GroupSpec, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_RULES_PER_GROUP, RulePeer,
+    RulePorts, RuleSpec,
+};
+pub use host::{Accelerator, HostFacts};
+pub use id::{
+    ElasticIpId, GroupId, HostId, ImageId, InstanceId, InterfaceId, InvalidId, KeyPairId, RuleId,
+    SessionId, SubnetId, VpcId,
+};
+pub use image::{
+    Architecture, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
+    KernelContent,
+};
+pub use instance::{
+    InstanceSpec, InstanceState, InstanceStatus, Interface, KeyMaterial, MAX_USER_DATA_BYTES,
+    Phase, PhaseRecord, PowerState, SshHostKey, UserData, WaitFor,
+};
+pub use instance_type::{BUILT_IN_TYPES, InstanceType, find_type};
+pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
+pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
+pub use network::{
+    Firewall, FirewallGroup, FirewallInterface, FirewallUplink, ObservedNetwork, ObservedTap,
+    ObservedUplink, TapInterface, Uplink, VpcNetwork,
+};
+pub use problem::{Problem, Reason};
+pub use record::{Claim, ContentHash, Record};
+pub use tags::Tags;
+pub use text::{InvalidName, Name};
+pub use view::{
+    Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
+};
+pub use vpc::{AddressPool, AddressProblem, SubnetSpec, VpcSpec, parse_cidr};
+
+/// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.
+pub type Timestamp = jiff::Timestamp;

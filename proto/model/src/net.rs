@@ -1,0 +1,138 @@
+//! Names and addresses that the kernel and the guests share.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A name the kernel accepts for a network interface.
+///
+/// Invariant: 1 to 15 bytes, none of `/`, `:` or whitespace, not `.` or `..`.
+/// Source: `dev_valid_name` in Linux `net/core/dev.c`; `IFNAMSIZ` counts the NUL.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkName(String);
+
+/// Text that the kernel would refuse as an interface name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not an interface name: use 1 to 15 bytes without slash, colon or space")]
+pub struct InvalidLinkName(String);
+
+impl LinkName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LinkName {
+    type Err = InvalidLinkName;
+    fn from_str(text: &str) -> Result<Self, InvalidLinkName> {
+        let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
+        let valid = (1..=15).contains(&text.len())
+            && !matches!(text, "." | "..")
+            && !text.contains(forbidden);
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidLinkName(text.to_owned())) }
+    }
+}
+
+/// A unicast Ethernet address; shown as `02:00:00:00:00:01`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr([u8; 6]);
+
+/// Text that is not a unicast Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a unicast MAC address such as 02:00:00:00:00:01")]
+pub struct InvalidMacAddr(String);
+
+impl MacAddr {
+    /// A locally administered unicast address from five random bytes.
+    pub fn from_random(random: [u8; 5]) -> Self {
+        let [a, b, c, d, e] = random;
+        Self([0x02, a, b, c, d, e])
+    }
+
+    /// The six bytes in wire order.
+    pub fn octets(&self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = InvalidMacAddr;
+    fn from_str(text: &str) -> Result<Self, InvalidMacAddr> {
+        let invalid = || InvalidMacAddr(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
+        }
+        let multicast = octets[0] & 1 == 1;
+        if parts.next().is_some() || multicast || octets == [0; 6] {
+            return Err(invalid());
+        }
+        Ok(Self(octets))
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! serde_as_text {
+    ($($name:ty),*) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+pub(crate) use serde_as_text;
+
+serde_as_text!(LinkName, MacAddr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_names_follow_the_kernel() {
+        for name in ["t0", "weft-0123456789", "a.b"] {
+            assert_eq!(name.parse::<LinkName>().unwrap().as_str(), name);
+        }
+        for name in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-bytes-xx"] {
+            assert!(name.parse::<LinkName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn mac_addresses_round_trip_and_multicast_is_refused() {
+        let mac = MacAddr::from_random([1, 2, 3, 4, 0xff]);
+        assert_eq!(mac.to_string(), "02:01:02:03:04:ff");
+        assert_eq!(mac.to_string().parse::<MacAddr>().unwrap(), mac);
+        for text in ["01:00:00:00:00:01", "02:00:00:00:00", "02:00:00:00:00:01:02", "zz:0:0:0:0:0"]
+        {
+            assert!(text.parse::<MacAddr>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The network of one VPC on one host, as data: what is wanted and what the kernel has.
+//!
+//! The planner compares [`VpcNetwork`] with [`ObservedNetwork`]; the effects (links, routes,
+//! packet filter) live in crates of their own. A tap is set up only after the packet filter
+//! knows it, so that an interface is never open by mistake.
+
+mod firewall;
+mod observed;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use crate::{LinkName, MacAddr, VpcId};
+
+pub use firewall::{Firewall, FirewallGroup, FirewallInterface, FirewallUplink};
+pub use observed::{ObservedNetwork, ObservedTap, ObservedUplink};
+
+/// Everything one VPC needs on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpcNetwork {
+    /// The VPC.
+    pub vpc_id: VpcId,
+    /// Its range. Addresses of it that no interface has are unreachable, they never leave.
+    pub cidr: Ipv4Network,
+    /// The router's address in each subnet.
+    pub gateways: BTreeSet<Ipv4Addr>,
+    /// The way out of the VPC; `None` is an isolated VPC.
+    pub uplink: Option<Uplink>,
+    /// The interfaces of its instances on this host, by the name of their tap.
+    pub interfaces: BTreeMap<LinkName, TapInterface>,
+    /// The packet filter of its namespace.
+    pub firewall: Firewall,
+}
+
+/// A pair of virtual Ethernet links between the agent's namespace and the VPC's.
+///
+/// Both addresses are of one /30 of 169.254.128.0/17, which no guest uses (RFC 3927).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The end in the agent's namespace.
+    pub link: LinkName,
+    /// The end in the VPC's namespace.
+    pub guest_link: LinkName,
+    /// The address of `link`.
+    pub host_addr: Ipv4Addr,
+    /// The address of `guest_link`.
+    pub guest_addr: Ipv4Addr,
+    /// Whether guests reach what is beyond the host, behind the host's address.
+    pub nat: bool,
+    /// Whether the agent's namespace has a route to the VPC's range. Only one of several VPCs
+    /// with overlapping ranges may have it; the others hide behind `guest_addr`.
+    pub routed: bool,
+}
+
+impl Uplink {
+    /// Bits of the network that both ends are in.
+    pub const PREFIX: u8 = 30;
+
+    /// The addresses that packets of the VPC carry when they come out of `link`.
+    pub fn visible_sources(&self, cidr: Ipv4Network) -> Ipv4Network {
+        if self.routed { cidr } else { Ipv4Network::from(self.guest_addr) }
+    }
+}
+
+/// A guest's interface: a tap, and the one address behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapInterface {
+    /// The guest's MAC address (not the tap's own).
+    pub mac: MacAddr,
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// The router's address in its subnet; what the host itself calls the guest from.
+    pub gateway: Ipv4Addr,
+    /// The user that may open the tap besides root.
+    pub owner_uid: Option<u32>,
+}

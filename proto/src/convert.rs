@@ -1,0 +1,55 @@
+//! Wire to model and back, one file per noun.
+//!
+//! `*_from_wire` parses what arrived; `*_to_wire` never fails. Each message is taken apart by name,
+//! so a new field does not compile before it is handled here.
+
+mod group;
+mod host;
+mod image;
+mod instance;
+mod key_pair;
+mod object;
+mod vpc;
+
+pub use group::{
+    group_from_wire, group_order_from_wire, group_order_to_wire, group_to_wire, rule_from_wire,
+    rule_spec_from_wire, rule_spec_to_wire, rule_to_wire,
+};
+pub use host::{host_from_wire, host_to_wire, instance_type_from_wire, instance_type_to_wire};
+pub use image::{image_from_wire, image_order_from_wire, image_order_to_wire, image_to_wire};
+pub use instance::{
+    instance_from_wire, instance_order_from_wire, instance_order_to_wire, instance_to_wire,
+    status_from_wire, status_to_wire,
+};
+pub use key_pair::{
+    key_pair_from_wire, key_pair_spec_from_wire, key_pair_spec_to_wire, key_pair_to_wire,
+};
+pub use object::{
+    Creation, Revision, creation_from_wire, creation_to_wire, revision_from_wire, revision_to_wire,
+};
+pub use vpc::{subnet_from_wire, subnet_to_wire, vpc_from_wire, vpc_to_wire};
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use weft_model::{Problem, Timestamp};
+
+/// Parses `text` as the field `field`.
+fn parse<T: FromStr<Err: Display>>(field: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: T::Err| Problem::invalid(field, error.to_string()))
+}
+
+/// Parses `text` as the field `field` where an error already is a [`Problem`].
+fn parse_word<T: FromStr<Err = Problem>>(field: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|problem: Problem| problem.at(field))
+}
+
+/// A message that has to be there.
+fn required<T>(field: &str, value: Option<T>) -> Result<T, Problem> {
+    value.ok_or_else(|| Problem::invalid(field, format!("{field} is missing")))
+}
+
+fn time_from_wire(field: &str, unix_ms: i64) -> Result<Timestamp, Problem> {
+    Timestamp::from_millisecond(unix_ms)
+        .map_err(|_| Problem::invalid(field, format!("{unix_ms} ms is not a moment in time")))
+}

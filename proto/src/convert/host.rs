@@ -1,0 +1,61 @@
+//! Hosts and instance types.
+
+use weft_model::{HostFacts, HostView, InstanceType, Problem};
+
+use super::{parse, parse_word};
+use crate::v1;
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
+    let v1::Host {
+        id,
+        name,
+        accelerator,
+        accelerator_note,
+        vcpus,
+        memory_mib,
+        free_vcpus,
+        free_memory_mib,
+        hypervisor_version,
+        agent_version,
+    } = wire;
+    let facts = HostFacts {
+        name,
+        accelerator: parse_word("accelerator", &accelerator)?,
+        accelerator_note,
+        vcpus,
+        memory_mib,
+        hypervisor_version,
+    };
+    Ok(HostView { id: parse("id", &id)?, facts, free_vcpus, free_memory_mib, agent_version })
+}
+
+/// The wire's form of `view`.
+pub fn host_to_wire(view: HostView) -> v1::Host {
+    let HostView { id, facts, free_vcpus, free_memory_mib, agent_version } = view;
+    v1::Host {
+        id: id.to_string(),
+        name: facts.name,
+        accelerator: facts.accelerator.to_string(),
+        accelerator_note: facts.accelerator_note,
+        vcpus: facts.vcpus,
+        memory_mib: facts.memory_mib,
+        free_vcpus,
+        free_memory_mib,
+        hypervisor_version: facts.hypervisor_version,
+        agent_version,
+    }
+}
+
+/// The model's form of `wire`.
+pub fn instance_type_from_wire(wire: v1::InstanceType) -> InstanceType {
+    let v1::InstanceType { name, vcpus, memory_mib } = wire;
+    InstanceType { name, vcpus, memory_mib }
+}
+
+/// The wire's form of `kind`.
+pub fn instance_type_to_wire(kind: InstanceType) -> v1::InstanceType {
+    let InstanceType { name, vcpus, memory_mib } = kind;
+    v1::InstanceType { name, vcpus, memory_mib }
+}

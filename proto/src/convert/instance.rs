@@ -1,0 +1,230 @@
+//! Instances.
+
+use std::collections::BTreeSet;
+
+use weft_model::{
+    Assigned, GroupId, InstanceOrder, InstanceStatus, InstanceView, MAX_GROUPS_PER_INTERFACE,
+    MAX_USER_DATA_BYTES, PhaseRecord, Problem, Size, UserData,
+};
+
+use super::object::{object_from_wire, object_to_wire};
+use super::{parse, parse_word, required, time_from_wire};
+use crate::v1;
+
+/// vCPUs and MiB that a guest can have at all; what fits on the host is judged by the agent.
+const VCPUS: std::ops::RangeInclusive<u32> = 1..=256;
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=(4 << 20);
+/// GiB that a root disk can have.
+const ROOT_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<InstanceOrder, Problem> {
+    let v1::InstanceSpec {
+        name,
+        image_id,
+        instance_type,
+        vcpus,
+        memory_mib,
+        subnet_id,
+        private_ip,
+        security_group_ids,
+        key_names,
+        user_data,
+        root_volume_size_gib,
+        power_state,
+    } = required("spec", spec)?;
+    if let Some(data) = user_data.as_ref().filter(|data| data.len() > MAX_USER_DATA_BYTES) {
+        return Err(Problem::invalid("user_data", format!("user data has {} bytes", data.len()))
+            .remedy(format!(
+                "{MAX_USER_DATA_BYTES} bytes fit; let it fetch the rest, or put it into the image"
+            )));
+    }
+    if let Some(size) = root_volume_size_gib.filter(|size| !ROOT_GIB.contains(size)) {
+        return Err(Problem::invalid(
+            "root_volume.size_gib",
+            format!("{size} GiB is not a disk size"),
+        )
+        .remedy(format!("use {} to {} GiB", ROOT_GIB.start(), ROOT_GIB.end())));
+    }
+    Ok(InstanceOrder {
+        name: name.map(|text| parse("name", &text)).transpose()?,
+        image_id: parse("image_id", &image_id)?,
+        size: size_from_wire(instance_type, vcpus, memory_mib)?,
+        subnet_id: subnet_id.map(|text| parse("subnet_id", &text)).transpose()?,
+        private_ip: private_ip.map(|text| parse("private_ip", &text)).transpose()?,
+        security_group_ids: security_group_ids.map(groups_from_wire).transpose()?,
+        key_names: key_names
+            .iter()
+            .map(|text| parse("key_names", text))
+            .collect::<Result<_, _>>()?,
+        user_data: user_data.map(UserData),
+        root_size_gib: root_volume_size_gib,
+        power: parse_word("power_state", &power_state)?,
+    })
+}
+
+fn size_from_wire(
+    instance_type: Option<String>,
+    vcpus: Option<u32>,
+    memory_mib: Option<u32>,
+) -> Result<Size, Problem> {
+    match (instance_type, vcpus, memory_mib) {
+        (Some(name), None, None) => Ok(Size::Type(name)),
+        (None, Some(vcpus), Some(memory_mib)) => {
+            if !VCPUS.contains(&vcpus) {
+                return Err(Problem::invalid("vcpus", format!("{vcpus} vCPUs")).remedy(format!(
+                    "use {} to {}",
+                    VCPUS.start(),
+                    VCPUS.end()
+                )));
+            }
+            if !MEMORY_MIB.contains(&memory_mib) {
+                return Err(Problem::invalid("memory_mib", format!("{memory_mib} MiB of memory"))
+                    .remedy(format!("use {} to {}", MEMORY_MIB.start(), MEMORY_MIB.end())));
+            }
+            Ok(Size::Custom { vcpus, memory_mib })
+        }
+        (Some(_), ..) => Err(Problem::invalid(
+            "instance_type",
+            "the size is given twice: by type and by numbers",
+        )
+        .remedy("keep instance_type, or vcpus and memory_mib")),
+        (None, ..) => Err(Problem::invalid("instance_type", "the instance has no size")
+            .remedy("set instance_type, or both vcpus and memory_mib")),
+    }
+}
+
+fn groups_from_wire(groups: v1::SecurityGroupIds) -> Result<BTreeSet<GroupId>, Problem> {
+    let v1::SecurityGroupIds { ids } = groups;
+    let at = |message: String| Problem::invalid("security_group_ids", message);
+    if ids.is_empty() {
+        return Err(at("the list of security groups is empty".to_owned())
+            .remedy("leave it out for the VPC's default group, or name a group"));
+    }
+    if ids.len() > MAX_GROUPS_PER_INTERFACE {
+        return Err(at(format!("{} security groups", ids.len()))
+            .remedy(format!("an interface has at most {MAX_GROUPS_PER_INTERFACE}")));
+    }
+    ids.iter().map(|text| parse("security_group_ids", text)).collect()
+}
+
+/// The wire's form of `order`.
+pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
+    let (instance_type, vcpus, memory_mib) = match order.size {
+        Size::Type(name) => (Some(name), None, None),
+        Size::Custom { vcpus, memory_mib } => (None, Some(vcpus), Some(memory_mib)),
+    };
+    v1::InstanceSpec {
+        name: order.name.map(|name| name.to_string()),
+        image_id: order.image_id.to_string(),
+        instance_type,
+        vcpus,
+        memory_mib,
+        subnet_id: order.subnet_id.map(|id| id.to_string()),
+        private_ip: order.private_ip.map(|address| address.to_string()),
+        security_group_ids: order
+            .security_group_ids
+            .map(|ids| v1::SecurityGroupIds { ids: ids.iter().map(ToString::to_string).collect() }),
+        key_names: order.key_names.iter().map(ToString::to_string).collect(),
+        user_data: order.user_data.map(|data| data.0),
+        root_volume_size_gib: order.root_size_gib,
+        power_state: order.power.to_string(),
+    }
+}
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStatus, Problem> {
+    let v1::InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at_unix_ms } =
+        required("status", wire)?;
+    let phase = |record: v1::PhaseRecord| {
+        let v1::PhaseRecord { phase, at_unix_ms } = record;
+        Ok(PhaseRecord {
+            phase: parse_word("status.phases", &phase)?,
+            at: time_from_wire("status.phases", at_unix_ms)?,
+        })
+    };
+    Ok(InstanceStatus {
+        state: parse_word("status.state", &state)?,
+        reason,
+        epoch,
+        ended_epoch,
+        phases: phases.into_iter().map(phase).collect::<Result<_, Problem>>()?,
+        launched_at: launched_at_unix_ms
+            .map(|ms| time_from_wire("status.launched_at_unix_ms", ms))
+            .transpose()?,
+    })
+}
+
+/// The wire's form of `status`.
+pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
+    let InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at } = status;
+    let phase = |record: PhaseRecord| v1::PhaseRecord {
+        phase: record.phase.to_string(),
+        at_unix_ms: record.at.as_millisecond(),
+    };
+    v1::InstanceStatus {
+        state: state.to_string(),
+        reason,
+        epoch,
+        ended_epoch,
+        phases: phases.into_iter().map(phase).collect(),
+        launched_at_unix_ms: launched_at.map(|at| at.as_millisecond()),
+    }
+}
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn instance_from_wire(wire: v1::Instance) -> Result<InstanceView, Problem> {
+    let v1::Instance { metadata, spec, assigned, status } = wire;
+    let v1::InstanceAssigned {
+        vcpus,
+        memory_mib,
+        vpc_id,
+        interface_id,
+        mac_address,
+        host_id,
+        default_user,
+        ssh_host_public_keys,
+        run_epoch,
+        root_size_bytes,
+    } = required("assigned", assigned)?;
+    let assigned = Assigned {
+        vcpus,
+        memory_mib,
+        vpc_id: parse("assigned.vpc_id", &vpc_id)?,
+        interface_id: parse("assigned.interface_id", &interface_id)?,
+        mac: parse("assigned.mac_address", &mac_address)?,
+        host_id: parse("assigned.host_id", &host_id)?,
+        default_user,
+        ssh_host_public_keys,
+        run_epoch,
+        root_size_bytes,
+    };
+    let object = object_from_wire(metadata, instance_order_from_wire(spec)?)?;
+    Ok(InstanceView { object, assigned, status: status_from_wire(status)? })
+}
+
+/// The wire's form of `view`.
+pub fn instance_to_wire(view: InstanceView) -> v1::Instance {
+    let InstanceView { object, assigned, status } = view;
+    let (metadata, order) = object_to_wire(object);
+    v1::Instance {
+        metadata: Some(metadata),
+        spec: Some(instance_order_to_wire(order)),
+        assigned: Some(v1::InstanceAssigned {
+            vcpus: assigned.vcpus,
+            memory_mib: assigned.memory_mib,
+            vpc_id: assigned.vpc_id.to_string(),
+            interface_id: assigned.interface_id.to_string(),
+            mac_address: assigned.mac.to_string(),
+            host_id: assigned.host_id.to_string(),
+            default_user: assigned.default_user,
+            ssh_host_public_keys: assigned.ssh_host_public_keys,
+            run_epoch: assigned.run_epoch,
+            root_size_bytes: assigned.root_size_bytes,
+        }),
+        status: Some(status_to_wire(status)),
+    }
+}
