@@ -54,43 +54,34 @@ kernel_packages() {
         depends_of "$image" | grep -E '^linux-modules-[0-9]' || true
         return 0
     done
-    die "no small kernel package found (linux-image-cloud-amd64 or linux-image-virtual): is the package list there? try: apt-get update"
+    die "no small kernel package found (linux-image-cloud-amd64 or linux-image-virtual) in the package lists"
 }
 
 # Everything dropbear needs, by the package relations; which libraries of it go
 # into the image is decided later by the loader itself.
 ssh_packages() {
-    local queue=(dropbear-bin) seen=' ' package
-    while [ "${#queue[@]}" -gt 0 ]; do
-        package=${queue[0]}
-        queue=("${queue[@]:1}")
-        case $seen in *" $package "*) continue ;; esac
-        case $package in debconf* | gcc-*-base) continue ;; esac
-        seen+="$package "
-        printf '%s\n' "$package"
-        mapfile -t -O "${#queue[@]}" queue < <(depends_of "$package")
-    done
+    apt-cache depends --recurse --important dropbear-bin | grep '^[a-z0-9]' |
+        grep -Ev '^(debconf|gcc-.*-base|.*:)'
 }
 
-# fetch PACKAGE: brings the .deb into the cache, unless its version is there.
-# The cache keeps one directory for each package.
-fetch() {
-    local directory=$CACHE/$1 wanted
-    wanted=$(apt-cache policy "$1" | sed -n 's/^  Candidate: //p')
-    case $wanted in '' | '(none)') die "the package $1 is in no configured package source" ;; esac
-    [ -f "$directory/$wanted.done" ] && return 0
-    rm -rf "$directory"
-    mkdir -p "$directory"
-    say "downloading $1 $wanted"
-    # Not the word "sandbox": as root apt warns that _apt cannot write here.
-    (cd "$directory" && apt-get -q=2 -o APT::Sandbox::User=root download "$1" >/dev/null) || return 1
-    : >"$directory/$wanted.done"
-}
-
+# fetch_all PACKAGE...: brings the .deb files into the cache, unless they are
+# there in the version of today. The cache has one directory for each package.
 fetch_all() {
-    local package
+    local package wanted directory
+    while read -r package wanted; do
+        [ "$wanted" != '(none)' ] || die "the package $package is in no configured package source"
+        directory=$CACHE/$package
+        [ ! -f "$directory/$wanted.done" ] || continue
+        rm -rf "$directory"
+        mkdir -p "$directory"
+        say "downloading $package $wanted"
+        # As root, apt would warn that its unprivileged user cannot write here.
+        (cd "$directory" && apt-get -q=2 -o APT::Sandbox::User=root download "$package" >/dev/null) || return 1
+        : >"$directory/$wanted.done"
+    done < <(apt-cache policy "$@" | awk '/^[^ ]/ { name = $1; sub(/:.*/, "", name) }
+        $1 == "Candidate:" { print name, $2 }')
     for package in "$@"; do
-        fetch "$package" || return 1
+        [ -d "$CACHE/$package" ] || die "the package $package is in no configured package source"
     done
 }
 
@@ -106,8 +97,8 @@ unpack() {
 # module_file NAME: the module's file below $MODULES; file names mix - and _.
 module_file() {
     local pattern=${1//_/[-_]}
-    find "$MODULES" -name "$pattern.ko" -o -name "$pattern.ko.xz" \
-        -o -name "$pattern.ko.zst" -o -name "$pattern.ko.gz" | head -n 1
+    find "$MODULES" \( -name "$pattern.ko" -o -name "$pattern.ko.xz" \
+        -o -name "$pattern.ko.zst" -o -name "$pattern.ko.gz" \) -print -quit
 }
 
 is_builtin() {
@@ -176,21 +167,20 @@ build_rootfs() {
     ln -s usr/bin usr/sbin usr/lib usr/lib64 "$ROOTFS/"
     ln -s /run "$ROOTFS/var/run"
 
-    install -m 755 "$BUSYBOX" "$ROOTFS/usr/bin/busybox"
+    # Set-user-id for su and ping; busybox gives the right up itself for every
+    # other applet. (Copies of it for those two would not do: its shell runs
+    # applets from its own file.)
+    install -m 4755 "$BUSYBOX" "$ROOTFS/usr/bin/busybox"
     while read -r applet; do
-        case $applet in busybox | su) continue ;; esac
-        ln -s /bin/busybox "$ROOTFS/usr/bin/$applet"
+        [ "$applet" = busybox ] || ln -s /bin/busybox "$ROOTFS/usr/bin/$applet"
     done < <("$BUSYBOX" --list)
     ln -s /bin/busybox "$ROOTFS/usr/sbin/init"
     for applet in getty acpid udhcpc poweroff reboot; do
         ln -s /bin/busybox "$ROOTFS/usr/sbin/$applet"
     done
-    # su alone runs with root's rights: root has no password, and a guest is
-    # for its user to break. A copy, so that no other applet gets them.
-    install -m 4755 "$BUSYBOX" "$ROOTFS/usr/bin/su"
 
     LIBRARY_PATH=$(find "$PACKAGES" -type d -name x86_64-linux-gnu | paste -sd:)
-    LOADER=$(find "$PACKAGES" -name 'ld-linux-x86-64.so.2' | head -n 1)
+    LOADER=$(find "$PACKAGES" -name 'ld-linux-x86-64.so.2' -print -quit)
     LOADER=$(resolve_in_packages "$LOADER")
     install -m 755 "$LOADER" "$ROOTFS/usr/lib64/ld-linux-x86-64.so.2"
     for program in /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient; do
@@ -227,7 +217,7 @@ resolve_in_packages() {
     esac
 }
 
-# Fixed identifiers and times: the same inputs give the same image, bit for bit.
+# Fixed identifiers keep two builds alike, but for their inodes' change times.
 build_disk() {
     local uuid=77656674-7469-4e79-8000-000000000001 prefix=()
     say "building the disk (ext4, $DISK_MIB MiB)"
@@ -290,31 +280,37 @@ if is_current; then
     exit 0
 fi
 
-find_packages() {
-    KERNEL_PACKAGES=$(kernel_packages) && SSH_PACKAGES=$(ssh_packages)
-}
-
-# shellcheck disable=SC2086 # lists of package names
+# Leaves the names in files, for it runs in a subshell.
 fetch_packages() {
-    find_packages && fetch_all $KERNEL_PACKAGES $SSH_PACKAGES busybox-static
+    kernel_packages >"$WORK/kernel.list" || return 1
+    ssh_packages >"$WORK/packages.list" || return 1
+    echo busybox-static >>"$WORK/packages.list"
+    # shellcheck disable=SC2046 # lists of package names
+    fetch_all $(cat "$WORK"/*.list)
 }
 
 say "choosing packages"
-# A subshell, so that a package list too old to serve is no error yet.
-if ! (fetch_packages); then
-    say "refreshing the package lists, for one of the packages could not be had"
+# A package list that is missing or too old is no error yet: a subshell, where
+# "die" only tells, is tried first.
+if ! (
+    die() {
+        say "$*"
+        exit 1
+    }
+    fetch_packages
+); then
+    say "refreshing the package lists"
     as_root apt-get -q=2 update || die "apt-get update failed: are the package sources reachable?"
     (fetch_packages) || die "the packages could not be downloaded"
 fi
-find_packages
 
 say "unpacking"
-# shellcheck disable=SC2086
-unpack "$WORK/kernel" $KERNEL_PACKAGES
-# shellcheck disable=SC2086
-unpack "$PACKAGES" $SSH_PACKAGES busybox-static
-BUSYBOX=$(find "$PACKAGES" -path '*bin/busybox' -type f | head -n 1)
-MODULES=$(dirname "$(find "$WORK/kernel" -name modules.builtin | head -n 1)")
+# shellcheck disable=SC2046
+unpack "$WORK/kernel" $(cat "$WORK/kernel.list")
+# shellcheck disable=SC2046
+unpack "$PACKAGES" $(cat "$WORK/packages.list")
+BUSYBOX=$(find "$PACKAGES" -path '*bin/busybox' -type f -print -quit)
+MODULES=$(dirname "$(find "$WORK/kernel" -name modules.builtin -print -quit)")
 KERNEL=${MODULES##*/}
 
 build_initramfs

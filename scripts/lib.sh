@@ -6,6 +6,10 @@ WEFT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export WEFT_ROOT
 
 say() { printf '==> %s\n' "$*"; }
+
+# step TEXT: like say, with the time since the script began.
+step() { printf '==> [%2d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
+
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -39,11 +43,52 @@ need() {
     have "$1" || die "$1 is missing (package $2): run scripts/setup.sh, or install that package"
 }
 
+# caller_home: the home directory of the user who typed "sudo …", else our own.
+caller_home() {
+    local home=''
+    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ]; then
+        home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+    fi
+    printf '%s\n' "${home:-$HOME}"
+}
+
 # find_rust_tool NAME: prints the path of cargo, rustc … on PATH or in cargo's own directory.
+# (sudo hides the caller's PATH.)
 find_rust_tool() {
     command -v "$1" 2>/dev/null && return 0
-    local candidate=${CARGO_HOME:-$HOME/.cargo}/bin/$1
-    [ -x "$candidate" ] && printf '%s\n' "$candidate"
+    local directory
+    for directory in "${CARGO_HOME:-$HOME/.cargo}" "$(caller_home)/.cargo"; do
+        if [ -x "$directory/bin/$1" ]; then
+            printf '%s\n' "$directory/bin/$1"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# use_rust: puts cargo on PATH, and under sudo uses the caller's toolchain and crates.
+use_rust() {
+    local cargo home
+    cargo=$(find_rust_tool cargo) || die "there is no cargo: run scripts/setup.sh"
+    home=$(caller_home)
+    PATH=$(dirname "$cargo"):$PATH
+    export PATH
+    if [ "$home" != "$HOME" ]; then
+        [ ! -d "$home/.rustup" ] || export RUSTUP_HOME=${RUSTUP_HOME:-$home/.rustup}
+        [ ! -d "$home/.cargo" ] || export CARGO_HOME=${CARGO_HOME:-$home/.cargo}
+    fi
+}
+
+# cargo_build ARGUMENT...: as the caller, so that what is built is theirs.
+cargo_build() {
+    as_caller env PATH="$PATH" CARGO_TARGET_DIR="$(cargo_target_dir)" \
+        cargo build --locked --manifest-path "$WEFT_ROOT/Cargo.toml" "$@"
+}
+
+# find_terraform TARGET: on PATH, else where scripts/setup.sh puts it.
+find_terraform() {
+    command -v terraform 2>/dev/null && return 0
+    [ -x "$1/tools/bin/terraform" ] && printf '%s\n' "$1/tools/bin/terraform"
 }
 
 # cargo_target_dir: where cargo puts what it builds; works without cargo too.

@@ -1,1 +1,30 @@
-//! acceptance-tests
+//! The laboratory of the acceptance stories: real Terraform, real agents, real guests.
+//!
+//! A [`Lab`] is a directory, a network namespace where guests are real, and one agent. Stories
+//! (in `tests/`) use it as a person would: they write HCL, run `terraform` and `weft`, log in by
+//! ssh, and kill things. Nothing here links against the code under test.
+//!
+//! Everything that a lab starts carries a mark in its environment, so that what is left over can
+//! be found whoever its parent is by then.
+
+mod agent;
+mod guest;
+mod lab;
+mod leftovers;
+mod netns;
+mod paths;
+mod plan;
+mod process;
+mod terraform;
+mod wait;
+
+pub use agent::{Agent, Host};
+pub use guest::{Guest, KeyFile, Session};
+pub use lab::Lab;
+pub use leftovers::{RunningProcess, marked_processes};
+pub use netns::NetNs;
+pub use paths::{Image, repository, weft_tiny};
+pub use plan::{Change, Plan, State};
+pub use process::{Background, Finished, run, skipped, spawn};
+pub use terraform::Terraform;
+pub use wait::{eventually, within};

@@ -1,1 +1,91 @@
-fn main() {}
+//! `fabric-agent`: one per host. Serves the API and makes its host match the store.
+
+mod admission;
+mod api;
+mod cache;
+mod chain;
+mod clock;
+mod config;
+mod context;
+mod creation;
+mod default_network;
+mod host;
+mod ledger;
+mod logging;
+mod purge;
+mod random;
+mod reconcile;
+mod repo;
+mod serve;
+mod sessions;
+mod wait;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use config::{Directories, ServeArgs};
+
+/// The agent of Weft, an EC2-shaped private cloud on your own Linux hosts
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve the API and run guests, until SIGTERM or SIGINT. Guests go on running
+    Serve(Box<ServeArgs>),
+    /// Remove everything that the agent ever made: guests, networks, disks, images, the store
+    Purge(Directories),
+    /// Hold one guest's hypervisor and console (started by the agent)
+    #[command(hide = true)]
+    HoldGuest {
+        /// What to start
+        #[arg(long)]
+        spec: PathBuf,
+    },
+    /// Hold one VPC's network namespace (started by the agent)
+    #[command(hide = true)]
+    HoldNetns {
+        /// Whose; shown in the process list
+        #[arg(long)]
+        vpc: String,
+        /// Where to write who holds it
+        #[arg(long)]
+        record: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    // The holders come first: they must not have a runtime, nor threads.
+    match Cli::parse().command {
+        Command::HoldGuest { spec } => weft_hypervisor::holder::run(&spec),
+        Command::HoldNetns { vpc: _, record } => {
+            match weft_network::holder::run(&weft_network::HolderArgs { record }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => logging::last_words(&chain::Chain(&error).to_string()),
+            }
+        }
+        Command::Serve(args) => run(async move { serve::serve(*args).await }),
+        Command::Purge(directories) => run(async move { purge::purge(&directories).await }),
+    }
+}
+
+fn run(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    logging::start();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return logging::last_words(&format!("cannot start: {error}")),
+    };
+    let outcome = runtime.block_on(work);
+    // A thread that is stuck in the kernel must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => logging::last_words(&format!("{error:#}")),
+    }
+}

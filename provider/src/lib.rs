@@ -1,1 +1,31 @@
-//! provider
+//! The Terraform provider `weft`: resources and data sources over the agent's API.
+//!
+//! ```text
+//! Terraform -> tfplugin -> one file per resource -> kind (what all do alike) -> agent -> weft.v1
+//! ```
+//!
+//! - A state is made from the agent's object alone; what only the provider knows (paths, timeouts,
+//!   own tags) is kept by the agent as `client_data`. So reading, importing and applying agree.
+//! - Plans decide from configuration, prior state and files; they ask the agent only for warnings.
+//! - Whatever was created is handed to Terraform before anything is waited for.
+
+mod agent;
+mod checks;
+mod data;
+mod image;
+mod instance;
+mod kept;
+mod key_pair;
+mod kind;
+mod problem;
+mod provider;
+mod rule;
+mod security_group;
+mod security_group_egress_rule;
+mod security_group_ingress_rule;
+mod tags;
+
+pub use provider::Weft;
+
+/// Where Terraform knows the provider from.
+pub const ADDRESS: &str = "registry.terraform.io/weft-cloud/weft";

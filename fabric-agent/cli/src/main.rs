@@ -1,1 +1,117 @@
-fn main() {}
+//! `weft`: what people do with an agent by hand. Everything goes through the public API.
+
+mod agent;
+mod commands;
+mod failure;
+mod nouns;
+mod output;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weft_proto::client::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint};
+
+use crate::agent::Agent;
+use crate::commands::{console, doctor, get, logs, ls, power, proxy, remove, ssh, watch};
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Shows and operates the instances of a Weft agent
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, about, propagate_version = true)]
+struct Cli {
+    /// Where the agent listens
+    #[arg(
+        long,
+        global = true,
+        env = ENDPOINT_VARIABLE,
+        default_value = DEFAULT_ENDPOINT,
+        hide_env_values = true
+    )]
+    endpoint: String,
+    /// Print JSON (ls, get, watch and doctor)
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List objects of one kind
+    Ls(ls::Args),
+    /// Show one object
+    Get(get::Args),
+    /// Log in to an instance, or run a command in it
+    Ssh(ssh::Args),
+    /// Connect standard input and output to a TCP port of an instance (for ssh's ProxyCommand)
+    Proxy(proxy::Args),
+    /// Start stopped instances
+    Start(power::Args),
+    /// Shut instances down
+    Stop(power::Args),
+    /// Stop and start instances
+    Reboot(power::Args),
+    /// Remove objects of any kind
+    Rm(remove::Args),
+    /// Use the serial console of an instance; Ctrl-] detaches
+    Console(console::Args),
+    /// Print the end of an instance's serial console
+    Logs(logs::Args),
+    /// Look for everything that keeps a host from working well
+    Doctor,
+    /// Print changes as they happen
+    Watch(watch::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&Failure::internal("start the runtime", &error)),
+    };
+    // ssh's own errors are 255, so that they differ from a command's exit status.
+    let code_of_failure = matches!(cli.command, Command::Ssh(_)).then_some(ssh::CONNECTION_FAILED);
+    let code = match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(failure) => match (failure::report(&failure), code_of_failure) {
+            (_, Some(code)) if matches!(failure, Failure::Problem(_)) => ExitCode::from(code),
+            (code, _) => code,
+        },
+    };
+    // A read of standard input cannot be cancelled: waiting for it would keep the process alive.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let endpoint: Endpoint = cli.endpoint.parse().map_err(Failure::Usage)?;
+    let format = if cli.json { Format::Json } else { Format::Text };
+    // Made when it is awaited: the doctor looks at agents that cannot be connected to.
+    let agent = Agent::connect(endpoint.clone());
+    match cli.command {
+        Command::Ls(args) => ls::run(&agent.await?, &args, format).await,
+        Command::Get(args) => get::run(&agent.await?, &args, format).await,
+        Command::Ssh(args) => ssh::run(&agent.await?, &args).await,
+        Command::Proxy(args) => proxy::run(&agent.await?, &args).await,
+        Command::Start(args) => power::run(&agent.await?, power::Action::Start, &args).await,
+        Command::Stop(args) => power::run(&agent.await?, power::Action::Stop, &args).await,
+        Command::Reboot(args) => power::run(&agent.await?, power::Action::Reboot, &args).await,
+        Command::Rm(args) => remove::run(&agent.await?, &args).await,
+        Command::Console(args) => console::run(&agent.await?, &args).await,
+        Command::Logs(args) => logs::run(&agent.await?, &args).await,
+        Command::Watch(args) => watch::run(&agent.await?, &args, format).await,
+        Command::Doctor => doctor::run(&endpoint, format).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,1 +1,30 @@
-//! hypervisor
+//! Guests as processes of this host: QEMU, its holder, and how the agent finds them again.
+//!
+//! Effects only; nothing here decides what should run. A guest is a directory named by its
+//! instance id (see [`guest`]) and two processes that outlive the agent:
+//!
+//! ```text
+//!  agent ──launch──> holder ──spawn, setuid──> QEMU (own uid, sandboxed)
+//!    │                 │  console pipes, wait      │
+//!    │                 └── console.log, console.sock, guest.json, exit.json
+//!    └──────────────── qmp.sock (one connection, see Guests) ──┘
+//! ```
+
+pub mod guest;
+pub mod holder;
+pub mod kvm;
+mod layout;
+mod process;
+pub mod qemu;
+pub mod qmp;
+mod record;
+mod sys;
+
+pub use guest::{GuestError, GuestObservation, Guests, HolderCommand};
+pub use kvm::KvmProbe;
+pub use process::ProcessIdentity;
+pub use qemu::{
+    Accel, BackingImage, Boot, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError, QemuVersion,
+    RootDisk,
+};
+pub use record::{ExitCause, GuestEvents, GuestExit, GuestIdentity};

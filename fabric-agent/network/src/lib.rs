@@ -1,1 +1,30 @@
-//! network
+//! Links, routes and namespaces of VPCs: thin effects, each idempotent, none with a decision.
+//!
+//! ```text
+//!  agent's namespace                 VPC's namespace (held by a process of ours)
+//!  host_addr -- veth pair ---------- guest_addr   default route out
+//!  route to the VPC's range          lo: the routers' addresses, one per subnet
+//!                                    tap per interface: /32 route, neighbour, proxy ARP
+//! ```
+//! There is no layer 2 between guests: every packet is routed, and so filtered. What is ours is
+//! marked: links by their alias, routes by protocol 201, and in a VPC's namespace all of it.
+
+mod base;
+mod error;
+pub mod holder;
+mod host;
+mod namespace;
+mod netlink;
+mod observe;
+mod sysctl;
+mod tap;
+mod uplink;
+
+pub use base::ensure_base;
+pub use error::NetworkError;
+pub use holder::{HolderArgs, HolderRecord};
+pub use host::{enable_forwarding, first_free_range, uplinks};
+pub use namespace::{HolderCommand, Namespace};
+pub use observe::observe;
+pub use tap::{add_tap, open_tap, remove_tap, tap_down, tap_up};
+pub use uplink::{ensure_uplink, remove_uplink};

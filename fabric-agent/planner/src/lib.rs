@@ -1,1 +1,15 @@
-//! planner
+//! What to do next, decided by comparing what should be with what is.
+//!
+//! Pure: no clock, no randomness, no I/O, no async. The agent observes, asks here, carries the
+//! actions out through its one `Host::apply`, and reports. Whatever changes a host is one
+//! [`Action`]; an action is idempotent and tolerates that an earlier attempt got half way.
+
+mod action;
+mod instance;
+mod network;
+mod status;
+
+pub use action::{Action, GuestLaunch, HostRoute, SeedContent};
+pub use instance::{GuestState, InstanceStep, SeenInstance, Wanted, plan_instance, wanted};
+pub use network::{SeenNetwork, plan_network, simulate_network};
+pub use status::{Observation, derive_status, record_phase};

@@ -30,7 +30,9 @@ pub enum StoreError {
         limit: usize,
     },
     /// The events asked for are gone: list again and watch from there.
-    #[error("events after revision {after} are gone, the store was compacted at {compacted}: list again and watch from there")]
+    #[error(
+        "events after revision {after} are gone, the store was compacted at {compacted}: list again and watch from there"
+    )]
     Compacted {
         /// What the caller had seen.
         after: Revision,
@@ -39,7 +41,9 @@ pub enum StoreError {
     },
     /// The caller knows a revision that this store has not reached: its data are older than the
     /// caller's, as after the restore of a backup.
-    #[error("revision {asked} is in the future, the store is at {head}: list again (was an older copy restored?)")]
+    #[error(
+        "revision {asked} is in the future, the store is at {head}: list again (was an older copy restored?)"
+    )]
     FutureRevision {
         /// What the caller named.
         asked: Revision,

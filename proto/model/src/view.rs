@@ -130,8 +130,8 @@ pub struct InstanceOrder {
     pub user_data: Option<UserData>,
     /// `None` is the image's size.
     pub root_size_gib: Option<u32>,
-    /// On or off.
-    pub power: PowerState,
+    /// On or off; `None` is on in a Create, and as it is in an Update.
+    pub power: Option<PowerState>,
 }
 
 /// What the agent chose for an instance and the client cannot.
@@ -211,7 +211,7 @@ impl From<InstanceSpec> for InstanceOrder {
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,
-            power: spec.power,
+            power: Some(spec.power),
         }
     }
 }

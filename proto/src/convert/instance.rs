@@ -60,7 +60,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
             .collect::<Result<_, _>>()?,
         user_data: user_data.map(UserData),
         root_size_gib: root_volume_size_gib,
-        power: parse_word("power_state", &power_state)?,
+        power: power_state.map(|text| parse_word("power_state", &text)).transpose()?,
     })
 }
 
@@ -129,7 +129,7 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         key_names: order.key_names.iter().map(ToString::to_string).collect(),
         user_data: order.user_data.map(|data| data.0),
         root_volume_size_gib: order.root_size_gib,
-        power_state: order.power.to_string(),
+        power_state: order.power.map(|power| power.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! VPCs and subnets.
 
-use weft_model::{Object, Problem, SubnetId, SubnetSpec, VpcId, VpcSpec};
+use weft_model::{Object, Problem, SubnetId, SubnetSpec, VpcId, VpcSpec, parse_cidr};
 
 use super::object::{object_from_wire, object_to_wire};
 use super::parse;
@@ -14,7 +14,7 @@ pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
         metadata,
         VpcSpec {
             name,
-            cidr_block: parse("cidr_block", &cidr_block)?,
+            cidr_block: parse_cidr("cidr_block", &cidr_block)?,
             default_group_id: parse("default_security_group_id", &default_security_group_id)?,
             is_default,
             // How the agent wires it up is not a client's business.
@@ -47,7 +47,7 @@ pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>
         SubnetSpec {
             name,
             vpc_id: parse("vpc_id", &vpc_id)?,
-            cidr_block: parse("cidr_block", &cidr_block)?,
+            cidr_block: parse_cidr("cidr_block", &cidr_block)?,
             gateway: parse("gateway_ip", &gateway_ip)?,
             dns_servers: dns_servers.collect::<Result<_, _>>()?,
             is_default,

@@ -164,7 +164,9 @@ impl<T: FromValue> FromValue for Vec<T> {
         elements
             .iter()
             .enumerate()
-            .map(|(index, e)| T::from_value(e).map_err(|error| error.under(Path::root().index(index))))
+            .map(|(index, e)| {
+                T::from_value(e).map_err(|error| error.under(Path::root().index(index)))
+            })
             .collect()
     }
 }
@@ -308,9 +310,6 @@ mod tests {
     fn an_error_names_the_place_inside() {
         let nic = Value::object([("network", Value::from("a")), ("mtu", Value::from(70_000))]);
         let error = Value::object([("nics", vec![nic])]).to::<Guest>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "nics[0].mtu: 70000 is not a whole number from 0 to 65535"
-        );
+        assert_eq!(error.to_string(), "nics[0].mtu: 70000 is not a whole number from 0 to 65535");
     }
 }

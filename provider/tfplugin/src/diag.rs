@@ -28,7 +28,12 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(summary: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, summary: summary.into(), detail: String::new(), path: None }
+        Self {
+            severity: Severity::Error,
+            summary: summary.into(),
+            detail: String::new(),
+            path: None,
+        }
     }
 
     pub fn warning(summary: impl Into<String>) -> Self {
@@ -63,7 +68,9 @@ impl Diagnostic {
     pub(crate) fn undecodable(what: &str, error: &DecodeError) -> Self {
         Self::error(format!("The {what} does not fit the schema"))
             .cause(error.to_string())
-            .remedy("Use the provider version that the configuration and the state were written for")
+            .remedy(
+                "Use the provider version that the configuration and the state were written for",
+            )
             .at(error.path.clone())
     }
 
@@ -83,9 +90,8 @@ fn sentence(text: &str) -> String {
     let Some(first) = chars.next() else { return String::new() };
     // A first word such as `nics[1]` or `vm.size` is a name and keeps its case.
     let word = text.split_whitespace().next().unwrap_or_default();
-    let is_name = word.trim_end_matches([',', ':']).contains(|c: char| !c.is_alphabetic() && c != '\'');
-    let mut out: String =
-        if is_name { first.to_string() } else { first.to_uppercase().collect() };
+    let is_name = word.trim_end_matches(',').contains(|c: char| !c.is_alphabetic() && c != '\'');
+    let mut out: String = if is_name { first.to_string() } else { first.to_uppercase().collect() };
     out.push_str(chars.as_str());
     if !out.ends_with(['.', '!', '?', ':', '\n', '`']) {
         out.push('.');
@@ -231,7 +237,9 @@ pub(crate) fn path_to_proto(path: &Path) -> proto::AttributePath {
         selector: Some(match step {
             Step::Attribute(name) => Selector::AttributeName(name.clone()),
             Step::Key(key) => Selector::ElementKeyString(key.clone()),
-            Step::Index(index) => Selector::ElementKeyInt(i64::try_from(*index).unwrap_or(i64::MAX)),
+            Step::Index(index) => {
+                Selector::ElementKeyInt(i64::try_from(*index).unwrap_or(i64::MAX))
+            }
         }),
     });
     proto::AttributePath { steps: steps.collect() }
@@ -259,9 +267,13 @@ mod tests {
 
     #[test]
     fn cause_and_remedy_become_sentences() {
-        let diagnostic = Diagnostic::error("No memory").cause("the host is full").remedy("stop a guest");
+        let diagnostic =
+            Diagnostic::error("No memory").cause("the host is full").remedy("stop a guest");
         assert_eq!(diagnostic.detail, "The host is full.\n\nStop a guest.");
-        assert_eq!(Diagnostic::error("x").cause("root_volume is too small").detail, "root_volume is too small.");
+        assert_eq!(
+            Diagnostic::error("x").cause("root_volume is too small").detail,
+            "root_volume is too small."
+        );
     }
 
     #[test]

@@ -144,9 +144,10 @@ fn disks(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
         "driver": "qcow2", "node-name": "root", "file": "root-file", "backing": "backing",
         "discard": "unmap",
     }));
+    // Not 0: that is taken by the kernel of a direct boot (`x86_load_linux`).
     line.option(
         "-device",
-        format!("virtio-blk-pci,drive=root,serial={serial},bootindex=0,addr={ROOT_SLOT:#x}"),
+        format!("virtio-blk-pci,drive=root,serial={serial},bootindex=1,addr={ROOT_SLOT:#x}"),
     );
 
     if let Some(fd) = fds.seed {

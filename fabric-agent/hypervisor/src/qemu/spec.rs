@@ -161,8 +161,8 @@ impl FromStr for GuestUuid {
         let digits = text.replace('-', "");
         let mut bytes = [0; 16];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16)
-                .map_err(|_| invalid())?;
+            *byte =
+                u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).map_err(|_| invalid())?;
         }
         Ok(Self(bytes))
     }
@@ -189,7 +189,8 @@ mod tests {
         let uuid = GuestUuid::from_random([0xff; 16]);
         assert_eq!(uuid.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(uuid.to_string().parse::<GuestUuid>().unwrap(), uuid);
-        for text in ["", "ffffffff-ffff-4fff-bfff-fffffffffff", "fffffffff-fff-4fff-bfff-ffffffffffff"]
+        for text in
+            ["", "ffffffff-ffff-4fff-bfff-fffffffffff", "fffffffff-fff-4fff-bfff-ffffffffffff"]
         {
             assert!(text.parse::<GuestUuid>().is_err(), "{text}");
         }

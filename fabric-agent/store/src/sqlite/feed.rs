@@ -20,7 +20,7 @@ pub(super) struct Feed {
     head: watch::Sender<Option<Revision>>,
 }
 
-/// Every event above `after`.
+/// Every event above `after`, and perhaps some at it.
 #[derive(Debug)]
 struct Recent {
     after: Revision,
@@ -45,12 +45,9 @@ impl Feed {
         let mut recent = self.lock();
         recent.events.extend(events.into_iter().map(Arc::new));
         while recent.events.len() > RECENT {
-            // Whole revisions only: a watcher's place is a revision.
-            let Some(oldest) = recent.events.front().map(|event| event.revision()) else { break };
-            while recent.events.front().is_some_and(|event| event.revision() == oldest) {
-                recent.events.pop_front();
-            }
-            recent.after = oldest;
+            // Where its revision is cut, the rest of it counts as gone too: it is not above `after`.
+            let Some(oldest) = recent.events.pop_front() else { break };
+            recent.after = oldest.revision();
         }
         drop(recent);
         self.head.send_replace(Some(head));

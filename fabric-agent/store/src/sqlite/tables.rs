@@ -1,5 +1,8 @@
 //! What the calls do to the tables. Runs on the store's thread, inside a transaction of its.
 
+mod history;
+mod lease;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +11,7 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::{
-    Clock, Event, Item, LeaseId, Listing, Op, Revision, StoreError, Txn, TxnOutcome,
-    types::MAX_TXN_OPS,
+    Clock, Event, Item, LeaseId, Listing, MAX_TXN_OPS, Op, Revision, StoreError, Txn, TxnOutcome,
 };
 
 use super::SqliteOptions;
@@ -238,7 +240,7 @@ impl Tables {
                      FROM item WHERE key >= ?1 AND key < ?2 ORDER BY key",
                 )?
                 .query_map([prefix, &end_of(prefix)], item)?
-                .collect()
+                .collect::<Result<Vec<_>, _>>()
         };
         let items = read().map_err(StoreError::sqlite("list keys"))?;
         Ok(Listing { items, revision: self.head })
@@ -303,10 +305,8 @@ impl Tables {
     }
 
     fn delete(&mut self, key: String, revision: Revision) -> rusqlite::Result<()> {
-        let gone = self
-            .connection
-            .prepare_cached("DELETE FROM item WHERE key = ?1")?
-            .execute([&key])?;
+        let gone =
+            self.connection.prepare_cached("DELETE FROM item WHERE key = ?1")?.execute([&key])?;
         if gone > 0 {
             self.log(Event::Delete { key, revision })?;
         }
@@ -321,7 +321,14 @@ impl Tables {
         let place = i64::try_from(self.pending.len()).unwrap_or(i64::MAX);
         self.connection
             .prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![event.revision(), place, event.key(), value, create_revision, lease])?;
+            .execute(params![
+                event.revision(),
+                place,
+                event.key(),
+                value,
+                create_revision,
+                lease
+            ])?;
         self.pending.push(event);
         Ok(())
     }
@@ -333,5 +340,10 @@ impl Tables {
     }
 }
 
-mod history;
-mod lease;
+#[cfg(test)]
+impl Tables {
+    /// As if the disk had room for `pages` pages only.
+    pub(super) fn limit_pages(&self, pages: i64) -> rusqlite::Result<()> {
+        self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+    }
+}

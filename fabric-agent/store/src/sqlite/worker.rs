@@ -51,9 +51,11 @@ where
     }
 
     fn answer(self: Box<Self>, commit: Result<(), Arc<rusqlite::Error>>) {
-        let result = match commit {
-            Ok(()) => self.result,
-            Err(source) => Err(StoreError::Sqlite { action: "commit", source }),
+        let result = match (commit, self.result) {
+            (Ok(()), result) => result,
+            // Its own error says more than "no transaction is active".
+            (Err(_), Err(own @ StoreError::Sqlite { .. })) => Err(own),
+            (Err(source), _) => Err(StoreError::Sqlite { action: "commit", source }),
         };
         let _ = self.reply.send(result); // The caller may have gone.
     }
@@ -83,6 +85,7 @@ pub(super) fn run(mut tables: Tables, inbox: &Receiver<Message>, feed: &Feed) {
         }
         commit_together(&mut tables, batch, feed);
     }
+    feed.close();
 }
 
 fn commit_together(tables: &mut Tables, mut batch: Vec<Box<dyn Work>>, feed: &Feed) {

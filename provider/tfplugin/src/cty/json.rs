@@ -21,7 +21,9 @@ fn read(json: &Json, ty: &Type, path: &Path) -> Result<Value, DecodeError> {
         (Type::Number, Json::Number(number)) => {
             Number::parse(&number.to_string()).map(Value::Number).ok_or_else(wrong)
         }
-        (Type::Number, Json::String(text)) => Number::parse(text).map(Value::Number).ok_or_else(wrong),
+        (Type::Number, Json::String(text)) => {
+            Number::parse(text).map(Value::Number).ok_or_else(wrong)
+        }
         (Type::List(of) | Type::Set(of), Json::Array(elements)) => elements
             .iter()
             .enumerate()
@@ -56,7 +58,8 @@ fn read(json: &Json, ty: &Type, path: &Path) -> Result<Value, DecodeError> {
         }
         // A dynamic value is { "type": ..., "value": ... }.
         (Type::Dynamic, Json::Object(entries)) => {
-            let actual = entries.get("type").and_then(|ty| Type::from_json(ty).ok()).ok_or_else(wrong)?;
+            let actual =
+                entries.get("type").and_then(|ty| Type::from_json(ty).ok()).ok_or_else(wrong)?;
             read(entries.get("value").unwrap_or(&Json::Null), &actual, path)
         }
         _ => Err(wrong()),

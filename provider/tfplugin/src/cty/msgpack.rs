@@ -24,8 +24,9 @@ pub(crate) fn encode(value: &Value, ty: &Type) -> Result<Vec<u8>, DecodeError> {
 }
 
 fn write(out: &mut Vec<u8>, value: &Value, ty: &Type, path: &Path) -> Result<(), DecodeError> {
-    let mismatch =
-        || DecodeError::new(path, format!("{} is needed, this is {}", ty.friendly(), value.friendly()));
+    let mismatch = || {
+        DecodeError::new(path, format!("{} is needed, this is {}", ty.friendly(), value.friendly()))
+    };
     match (ty, value) {
         (_, Value::Null) => out.push(Marker::Null.to_u8()),
         // fixext1, code 0, one zero byte.
@@ -123,7 +124,8 @@ fn read(input: &mut &[u8], ty: &Type, path: &Path, depth: usize) -> Result<Value
         }
         _ => {}
     }
-    let wrong = || DecodeError::new(path, format!("{} is needed, this is {marker:?}", ty.friendly()));
+    let wrong =
+        || DecodeError::new(path, format!("{} is needed, this is {marker:?}", ty.friendly()));
     match ty {
         Type::Bool => decode::read_bool(input).map(Value::Bool).map_err(|_| wrong()),
         Type::String => read_text(input).map(Value::String).ok_or_else(wrong),
@@ -186,7 +188,9 @@ fn read(input: &mut &[u8], ty: &Type, path: &Path, depth: usize) -> Result<Value
             let actual = serde_json::from_slice(json)
                 .ok()
                 .and_then(|json| Type::from_json(&json).ok())
-                .ok_or_else(|| DecodeError::new(path, "the type of a dynamic value is not a type"))?;
+                .ok_or_else(|| {
+                    DecodeError::new(path, "the type of a dynamic value is not a type")
+                })?;
             read(input, &actual, path, depth + 1)
         }
     }

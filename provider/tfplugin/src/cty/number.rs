@@ -42,7 +42,9 @@ impl Number {
         match self {
             Self::Int(int) => int.to_string(),
             // Display of f64 is the shortest decimal that reads back the same, without exponent.
-            Self::Float(float) => canonical(&float.to_string()).unwrap_or_else(|| float.to_string()),
+            Self::Float(float) => {
+                canonical(&float.to_string()).unwrap_or_else(|| float.to_string())
+            }
             Self::Decimal(text) => canonical(text).unwrap_or_else(|| text.clone()),
         }
     }

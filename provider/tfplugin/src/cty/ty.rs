@@ -145,13 +145,15 @@ impl Type {
             (Self::Tuple(types), Value::List(elements)) if types.len() == elements.len() => {
                 Value::List(types.iter().zip(elements).map(|(ty, e)| ty.normalise(e)).collect())
             }
-            (Self::Map(of), Value::Map(entries)) => Value::Map(
-                entries.iter().map(|(key, v)| (key.clone(), of.normalise(v))).collect(),
-            ),
+            (Self::Map(of), Value::Map(entries)) => {
+                Value::Map(entries.iter().map(|(key, v)| (key.clone(), of.normalise(v))).collect())
+            }
             (Self::Object(types), Value::Map(entries)) => Value::Map(
                 entries
                     .iter()
-                    .map(|(key, v)| (key.clone(), types.get(key).unwrap_or(&Type::Dynamic).normalise(v)))
+                    .map(|(key, v)| {
+                        (key.clone(), types.get(key).unwrap_or(&Type::Dynamic).normalise(v))
+                    })
                     .collect(),
             ),
             _ => value.clone(),

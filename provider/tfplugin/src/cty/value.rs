@@ -62,9 +62,7 @@ impl Value {
                 (Step::Attribute(name) | Step::Key(name), Self::Map(entries)) => {
                     entries.get(name).unwrap_or(&NULL)
                 }
-                (Step::Index(index), Self::List(elements)) => {
-                    elements.get(*index).unwrap_or(&NULL)
-                }
+                (Step::Index(index), Self::List(elements)) => elements.get(*index).unwrap_or(&NULL),
                 _ => return &NULL,
             };
         }

@@ -52,6 +52,12 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
     let Kind::Nested(nesting, inner) = &attribute.kind else { return };
     match (nesting, value) {
         (Nesting::Single, value) => object(inner, value, path, out),
+        // An index into a set would point at another element than the one written there.
+        (Nesting::Set, Value::List(elements)) => {
+            for element in elements {
+                object(inner, element, path, out);
+            }
+        }
         (_, Value::List(elements)) => {
             for (index, element) in elements.iter().enumerate() {
                 object(inner, element, &path.index(index), out);
@@ -68,8 +74,11 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
 
 /// Rules of `internal/configs/configschema/internal_validate.go` and of this library.
 pub(super) fn check(schema: &Schema, name: &str) -> Result<(), InvalidSchema> {
-    attributes(&schema.attributes, &Path::root())
-        .map_err(|(path, problem)| InvalidSchema { schema: name.to_owned(), path, problem })
+    attributes(&schema.attributes, &Path::root()).map_err(|(path, problem)| InvalidSchema {
+        schema: name.to_owned(),
+        path,
+        problem,
+    })
 }
 
 /// Names that Terraform keeps for itself at the top of a resource.
@@ -147,7 +156,10 @@ mod tests {
         let config = Value::object([
             ("mode", Value::from("magic")),
             ("keys", Value::List(vec![])),
-            ("nics", Value::from(vec![Value::object([("mtu", 1500)]), Value::object([("mtu", 7)])])),
+            (
+                "nics",
+                Value::from(vec![Value::object([("mtu", 1500)]), Value::object([("mtu", 7)])]),
+            ),
             ("old", Value::from("x")),
         ]);
         let said: Vec<_> = schema().validate(&config).iter().map(ToString::to_string).collect();

@@ -26,11 +26,13 @@ impl Validator {
     pub fn one_of(words: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let words: Vec<String> = words.into_iter().map(Into::into).collect();
         let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-        Self::new(format!("must be one of {}", quoted.join(", ")), move |value| match value.as_str() {
-            Some(text) if !words.iter().any(|word| word == text) => {
-                Err(format!("{text:?} is not among them"))
+        Self::new(format!("must be one of {}", quoted.join(", ")), move |value| {
+            match value.as_str() {
+                Some(text) if !words.iter().any(|word| word == text) => {
+                    Err(format!("{text:?} is not among them"))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
         })
     }
 

@@ -82,7 +82,7 @@ fn each_part_of_a_specification_has_its_arguments() {
             r#""backing":null,"driver":"qcow2","file":"backing-file","node-name":"backing","read-only":true"#,
             "-add-fd fd=10,set=10",
             r#""backing":"backing","discard":"unmap","driver":"qcow2","file":"root-file","node-name":"root""#,
-            "-device virtio-blk-pci,drive=root,serial=i-0123456789abcdef0,bootindex=0,addr=0x2",
+            "-device virtio-blk-pci,drive=root,serial=i-0123456789abcdef0,bootindex=1,addr=0x2",
         ]),
         ("a raw image lies under an overlay too",
             GuestSpec { root: RootDisk { backing: raw, ..spec().root }, ..spec() }, fds(),

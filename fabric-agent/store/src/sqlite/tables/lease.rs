@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{LeaseId, Revision, StoreError};
+use crate::{LeaseId, MAX_TXN_OPS, Revision, StoreError};
 
 use super::{Lease, Tables};
 
@@ -46,19 +46,18 @@ impl Tables {
         Ok(())
     }
 
-    /// Deletes the lease and, in one revision, its keys.
+    /// Deletes the lease and its keys, in as few revisions as transactions would need.
     fn end(&mut self, lease: LeaseId) -> rusqlite::Result<()> {
         let keys = self
             .connection
             .prepare_cached("SELECT key FROM item WHERE lease = ?1 ORDER BY key")?
             .query_map([lease], |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
-        let revision = Revision(self.head.0 + 1);
-        let any = !keys.is_empty();
-        for key in keys {
-            self.delete(key, revision)?;
-        }
-        if any {
+        for keys in keys.chunks(MAX_TXN_OPS) {
+            let revision = Revision(self.head.0 + 1);
+            for key in keys {
+                self.delete(key.clone(), revision)?;
+            }
             self.advance(revision)?;
         }
         self.connection.prepare_cached("DELETE FROM lease WHERE id = ?1")?.execute([lease])?;

@@ -20,9 +20,8 @@ fn typed() -> impl Strategy<Value = (Type, Value)> {
                 let value = set.normalise(&Value::List(vec![v, Value::Null]));
                 (set, value)
             }),
-            (inner.clone(), "[a-z]{1,5}").prop_map(|((ty, v), key)| {
-                (Type::map(ty), Value::object([(key, v)]))
-            }),
+            (inner.clone(), "[a-z]{1,5}")
+                .prop_map(|((ty, v), key)| { (Type::map(ty), Value::object([(key, v)])) }),
             prop::collection::btree_map("[a-z]{1,5}", inner, 0..4).prop_map(|fields| {
                 let ty = Type::object(fields.iter().map(|(k, (ty, _))| (k.clone(), ty.clone())));
                 (ty, Value::object(fields.into_iter().map(|(k, (_, v))| (k, v))))

@@ -1,0 +1,25 @@
+# Every target works as root, through sudo (sudo make TARGET), and with any CARGO_TARGET_DIR.
+
+.PHONY: help demo demo-down test check accept
+
+help:
+	@echo "make demo       build everything and boot a virtual machine with Terraform"
+	@echo "make demo-down  remove all that the demonstration made"
+	@echo "make test       run all tests; the last line counts them"
+	@echo "make accept     run the acceptance stories only, the slow ones too"
+	@echo "make check      formatting, lints, documentation"
+
+demo:
+	@scripts/demo.sh
+
+demo-down:
+	@scripts/demo-down.sh
+
+test:
+	@scripts/test.sh
+
+accept:
+	@scripts/test.sh --stories
+
+check:
+	@scripts/check.sh

@@ -1,0 +1,86 @@
+//! What a lab left behind on the machine: by its mark, whoever its parent is by then.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// The variable that holds a lab's mark.
+pub(crate) const MARK: &str = "WEFT_LAB";
+
+/// A process of a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningProcess {
+    /// Its id.
+    pub pid: i32,
+    /// Its command line, words separated by spaces.
+    pub command: String,
+}
+
+/// Living processes that carry the lab's mark in their environment or its directory in their
+/// command line. Zombies do not count: they are their parent's.
+pub fn marked_processes(directory: &Path) -> Vec<RunningProcess> {
+    let own = i32::try_from(std::process::id()).unwrap_or(-1);
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != own).filter_map(|pid| marked(pid, directory)).collect()
+}
+
+fn marked(pid: i32, directory: &Path) -> Option<RunningProcess> {
+    let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
+    // A process that is gone, or a zombie, has an empty command line.
+    let cmdline = file("cmdline").filter(|bytes| !bytes.is_empty())?;
+    let directory = directory.as_os_str().as_bytes();
+    let mark = [MARK.as_bytes(), b"=", directory].concat();
+    let by_mark = || file("environ").is_some_and(|env| env.split(|b| *b == 0).any(|v| v == mark));
+    let by_path = contains(&cmdline, directory);
+    (by_path || by_mark()).then(|| RunningProcess {
+        pid,
+        command: cmdline
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+            .trim_end()
+            .to_owned(),
+    })
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Mounts at or below the directory, or of something below it.
+pub(crate) fn mounts(directory: &Path) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let directory = directory.to_string_lossy();
+    table.lines().filter(|line| line.contains(directory.as_ref())).map(str::to_owned).collect()
+}
+
+/// Every file below the directories, except those that `expected` names.
+pub(crate) fn files(roots: &[&Path], expected: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut pending: Vec<PathBuf> = roots.iter().map(|root| root.to_path_buf()).collect();
+    while let Some(directory) = pending.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pending.push(path.clone());
+            }
+            if !expected(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Links of the machine's own network namespace.
+pub(crate) fn links() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let name = |name: &OsStr| name.to_string_lossy().into_owned();
+    let mut links: Vec<_> = entries.flatten().map(|entry| name(&entry.file_name())).collect();
+    links.sort();
+    links
+}

@@ -1,0 +1,99 @@
+//! Where the things under test are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("/"))
+}
+
+/// The directory of cargo's output for this profile, such as `target/debug`: the tests themselves
+/// lie in its `deps`.
+pub(crate) fn binaries() -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("find the path of this test")?;
+    let directory = exe.parent().and_then(Path::parent).context("the test lies nowhere")?;
+    Ok(directory.to_owned())
+}
+
+/// One of the programs under test.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let path = binaries()?.join(name);
+    ensure!(
+        path.is_file(),
+        "{} is not built: cargo build -p fabric-agent -p weft -p terraform-provider-weft",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// `target`, whatever it is called.
+pub(crate) fn target() -> Result<PathBuf> {
+    let binaries = binaries()?;
+    Ok(binaries.parent().context("no directory above the binaries")?.to_owned())
+}
+
+/// The program on PATH, if there is one.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let beside = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(beside).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// Terraform: on PATH, else where `scripts/setup.sh` puts it.
+pub(crate) fn terraform() -> Result<PathBuf> {
+    if let Some(path) = on_path("terraform") {
+        return Ok(path);
+    }
+    let path = target()?.join("tools/bin/terraform");
+    ensure!(path.is_file(), "there is no terraform: run scripts/setup.sh");
+    Ok(path)
+}
+
+/// A guest image on this machine, as its manifest tells.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The root disk.
+    pub disk: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initrd: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Who logs in.
+    pub user: String,
+}
+
+/// The small guest that `scripts/build-weft-tiny.sh` makes.
+///
+/// # Errors
+/// It was not made.
+pub fn weft_tiny() -> Result<Image> {
+    let directory = target()?.join("images/weft-tiny");
+    let manifest = std::fs::read(directory.join("manifest.json"))
+        .context("weft-tiny is not built: run scripts/build-weft-tiny.sh")?;
+    let manifest: Value = serde_json::from_slice(&manifest).context("parse manifest.json")?;
+    let text = |key: &str| {
+        let value = manifest[key].as_str().map(str::to_owned);
+        value.with_context(|| format!("manifest.json has no {key}"))
+    };
+    Ok(Image {
+        disk: directory.join(text("disk")?),
+        kernel: directory.join(text("kernel")?),
+        initrd: directory.join(text("initrd")?),
+        cmdline: text("cmdline")?,
+        user: text("user")?,
+    })
+}
+
+/// Runs a helper program of the machine and gives its standard output.
+pub(crate) fn output_of(program: &str, args: &[&str]) -> Result<String> {
+    let path = on_path(program).with_context(|| format!("{program} is not installed"))?;
+    let mut command = Command::new(path);
+    command.args(args);
+    Ok(crate::process::run(command, crate::wait::within())?.success()?.stdout)
+}

@@ -1,0 +1,218 @@
+//! Real Terraform in a directory of its own, with the provider under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::leftovers::MARK;
+use crate::paths;
+use crate::plan::{Plan, State};
+use crate::process::{Background, Finished, spawn};
+
+/// Long enough for a slow machine, short enough to notice.
+const DEADLINE: Duration = Duration::from_secs(400);
+
+const HEADER: &str = r#"terraform {
+  required_providers {
+    weft = { source = "weft-cloud/weft" }
+  }
+}
+"#;
+
+/// One root module and its state.
+#[derive(Debug)]
+pub struct Terraform {
+    program: PathBuf,
+    directory: PathBuf,
+    config: PathBuf,
+    lab: PathBuf,
+    endpoint: String,
+}
+
+impl Terraform {
+    pub(crate) fn new(lab: &Path, endpoint: String) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = lab.join(format!("module-{count}"));
+        std::fs::create_dir_all(&directory)?;
+        paths::binary("terraform-provider-weft")?;
+        let config = lab.join("terraform.rc");
+        let overrides = paths::binaries()?;
+        // Only this and no "direct": nothing is looked for on any network.
+        let text = format!(
+            "provider_installation {{\n  dev_overrides {{\n    \
+             \"weft-cloud/weft\" = \"{}\"\n  }}\n}}\n",
+            overrides.display()
+        );
+        std::fs::write(&config, text)?;
+        let this =
+            Self { program: paths::terraform()?, directory, config, lab: lab.to_owned(), endpoint };
+        this.write("versions.tf", HEADER)?;
+        Ok(this)
+    }
+
+    /// The module's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Uses another endpoint than the lab's agent's.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: &str) -> Self {
+        endpoint.clone_into(&mut self.endpoint);
+        self
+    }
+
+    /// Writes a file of the module.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        std::fs::write(self.directory.join(name), text).with_context(|| format!("write {name}"))
+    }
+
+    /// Writes the module's `main.tf`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn main(&self, hcl: &str) -> Result<()> {
+        self.write("main.tf", hcl)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.directory).args(args);
+        // What the person at this machine has set must not matter.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("TF_") || text.starts_with("WEFT_") || text == "RUST_BACKTRACE" {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("TF_CLI_CONFIG_FILE", &self.config)
+            .env("CHECKPOINT_DISABLE", "1")
+            .env("WEFT_ENDPOINT", &self.endpoint)
+            .env(MARK, &self.lab);
+        command
+    }
+
+    /// Starts terraform in a process group of its own.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, args: &[&str]) -> Result<Background> {
+        spawn(self.command(args))
+    }
+
+    /// Starts an apply that asks nothing.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_apply(&self) -> Result<Background> {
+        self.start(&["apply", "-auto-approve", "-input=false", "-no-color"])
+    }
+
+    /// Runs terraform to its end; any exit status is an answer.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end.
+    pub fn run(&self, args: &[&str]) -> Result<Finished> {
+        self.start(args)?.finish(DEADLINE)
+    }
+
+    /// Applies; any exit status is an answer.
+    ///
+    /// # Errors
+    /// Terraform cannot be started or does not end.
+    pub fn try_apply(&self) -> Result<Finished> {
+        self.start_apply()?.finish(DEADLINE)
+    }
+
+    /// Applies and succeeds.
+    ///
+    /// # Errors
+    /// The apply failed.
+    pub fn apply(&self) -> Result<Finished> {
+        self.try_apply()?.success()
+    }
+
+    /// Destroys everything and succeeds.
+    ///
+    /// # Errors
+    /// The destroy failed.
+    pub fn destroy(&self) -> Result<Finished> {
+        self.run(&["destroy", "-auto-approve", "-input=false", "-no-color"])?.success()
+    }
+
+    /// Plans with a refresh; any exit status is an answer.
+    ///
+    /// # Errors
+    /// Terraform cannot be started or does not end.
+    pub fn try_plan(&self) -> Result<Finished> {
+        self.run(&["plan", "-input=false", "-no-color", "-out=plan.bin"])
+    }
+
+    /// What an apply would do.
+    ///
+    /// # Errors
+    /// The plan failed.
+    pub fn plan(&self) -> Result<Plan> {
+        let said = self.try_plan()?.success()?;
+        Ok(Plan::new(self.json(&["show", "-json", "plan.bin"])?, said.text()))
+    }
+
+    /// Applies exactly what [`Terraform::plan`] showed last.
+    ///
+    /// # Errors
+    /// The apply failed.
+    pub fn apply_plan(&self) -> Result<Finished> {
+        self.run(&["apply", "-input=false", "-no-color", "plan.bin"])?.success()
+    }
+
+    /// Fails unless the plan, with its refresh, has nothing to do and nothing to warn of.
+    ///
+    /// # Errors
+    /// There is something to do.
+    pub fn assert_plan_is_empty(&self) -> Result<()> {
+        let args = ["plan", "-detailed-exitcode", "-input=false", "-no-color"];
+        let finished = self.run(&args)?;
+        ensure!(
+            finished.code() == Some(0),
+            "the plan is not empty (exit status {:?}):\n{}",
+            finished.code(),
+            finished.text()
+        );
+        Ok(())
+    }
+
+    /// What the state file holds.
+    ///
+    /// # Errors
+    /// Terraform cannot show it.
+    pub fn state(&self) -> Result<State> {
+        Ok(State::new(self.json(&["show", "-json"])?))
+    }
+
+    /// Takes an object out of the state and brings it in again by its id.
+    ///
+    /// # Errors
+    /// Either step failed.
+    pub fn forget_and_import(&self, address: &str) -> Result<()> {
+        let id = self.state()?.attribute(address, "id")?.as_str().unwrap_or_default().to_owned();
+        self.run(&["state", "rm", address])?.success()?;
+        self.run(&["import", "-input=false", "-no-color", address, &id])?.success()?;
+        Ok(())
+    }
+
+    fn json(&self, args: &[&str]) -> Result<Value> {
+        let finished = self.run(args)?.success()?;
+        // A warning may come before the document.
+        let start = finished.stdout.find('{').context("no JSON")?;
+        serde_json::from_str(finished.stdout[start..].trim()).context("parse terraform's JSON")
+    }
+}

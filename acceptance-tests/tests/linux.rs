@@ -1,0 +1,15 @@
+//! Stories with real guests under software emulation. They need root and QEMU; where those are
+//! missing they say `SKIPPED` and why.
+
+#[path = "linux/agent_killed.rs"]
+mod agent_killed;
+#[path = "linux/by_hand.rs"]
+mod by_hand;
+#[path = "linux/guest_killed.rs"]
+mod guest_killed;
+#[path = "linux/life.rs"]
+mod life;
+#[path = "linux/module.rs"]
+mod module;
+#[path = "linux/waits.rs"]
+mod waits;

@@ -1,0 +1,67 @@
+//! The root module that the stories with real guests share.
+
+use anyhow::Result;
+use weft_acceptance::{KeyFile, weft_tiny};
+
+/// weft-tiny as `weft_image.tiny`, with more of the kernel's command line.
+pub(crate) fn image(more_cmdline: &str) -> Result<String> {
+    let image = weft_tiny()?;
+    Ok(format!(
+        r#"
+resource "weft_image" "tiny" {{
+  name           = "weft-tiny"
+  source_path    = "{}"
+  kernel         = "{}"
+  initrd         = "{}"
+  kernel_cmdline = "{}{more_cmdline}"
+  default_user   = "{}"
+}}
+"#,
+        image.disk.display(),
+        image.kernel.display(),
+        image.initrd.display(),
+        image.cmdline,
+        image.user
+    ))
+}
+
+/// A key pair, and a group that lets ssh in: `weft_key_pair.me`, `weft_security_group.ssh`.
+pub(crate) fn access(key: &KeyFile) -> String {
+    format!(
+        r#"
+resource "weft_key_pair" "me" {{
+  key_name   = "me"
+  public_key = "{}"
+}}
+
+resource "weft_security_group" "ssh" {{
+  name = "ssh"
+}}
+
+resource "weft_security_group_ingress_rule" "ssh" {{
+  security_group_id = weft_security_group.ssh.id
+  ip_protocol       = "tcp"
+  from_port         = 22
+  to_port           = 22
+  cidr_ipv4         = "0.0.0.0/0"
+}}
+"#,
+        key.public
+    )
+}
+
+/// `weft_instance.NAME` with key and group, and more attributes.
+pub(crate) fn instance(name: &str, more: &str) -> String {
+    format!(
+        r#"
+resource "weft_instance" "{name}" {{
+  name               = "{name}"
+  image_id           = weft_image.tiny.id
+  instance_type      = "w1.nano"
+  key_names          = [weft_key_pair.me.key_name]
+  security_group_ids = [weft_security_group.ssh.id]
+  {more}
+}}
+"#
+    )
+}

@@ -1,0 +1,287 @@
+//! Each attribute changed alone does what the published table says: live, restart or replace.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use weft_acceptance::{Change, Lab, Terraform};
+
+use crate::module::{OTHER_PUBLIC_KEY, PUBLIC_KEY, disk};
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// In place; a running guest goes on.
+    Live,
+    /// In place; a running guest is stopped and started.
+    Restart,
+    /// Removed and made again.
+    Replace,
+    /// Replace, but only planned: there is nothing to change it to.
+    ReplaceInPlan,
+}
+use Effect::{Live, Replace, ReplaceInPlan, Restart};
+
+/// One change: some attributes of `weft_*.it`, and what it does. `null` takes an attribute away.
+type Step = (Value, Effect);
+
+/// A module in JSON, where a change is a key's new value.
+struct Module<'a> {
+    lab: &'a Lab,
+    terraform: Terraform,
+    json: Value,
+    kind: &'static str,
+}
+
+impl<'a> Module<'a> {
+    fn new(lab: &'a Lab, kind: &'static str) -> Result<Self> {
+        let json = json!({ "resource": {
+            "weft_image": {
+                "it": { "name": "it", "source_path": disk(lab, "a.raw", 1)?, "default_user": "a" },
+                "other": {
+                    "name": "other", "source_path": disk(lab, "b.raw", 2)?, "default_user": "b",
+                },
+            },
+            "weft_key_pair": {
+                "it": { "key_name": "it", "public_key": PUBLIC_KEY },
+                "other": { "key_name": "other", "public_key": OTHER_PUBLIC_KEY },
+            },
+            "weft_security_group": {
+                "it": { "name": "it" },
+                "other": { "name": "other", "allow_all_egress": false },
+            },
+            "weft_security_group_ingress_rule": { "it": rule() },
+            "weft_security_group_egress_rule": { "it": egress_rule() },
+            "weft_instance": { "it": {
+                "name": "it",
+                "image_id": "${weft_image.other.id}",
+                "instance_type": "w1.nano",
+                "key_names": ["${weft_key_pair.other.key_name}"],
+                "security_group_ids": ["${weft_security_group.other.id}"],
+            }},
+        }});
+        Ok(Self { lab, terraform: lab.terraform()?, json, kind })
+    }
+
+    fn write(&self) -> Result<()> {
+        self.terraform.write("main.tf.json", &serde_json::to_string_pretty(&self.json)?)
+    }
+
+    fn address(&self) -> String {
+        format!("{}.it", self.kind)
+    }
+
+    /// Launches that were asked for so far.
+    fn epoch(&self) -> Result<u64> {
+        let id = self.terraform.state()?.text("weft_instance.it", "id")?;
+        self.lab.weft_json(&["get", &id])?["run_epoch"].as_u64().context("no run_epoch")
+    }
+
+    fn check(&mut self, change: &Value, effect: Effect) -> Result<()> {
+        let before = (self.json.clone(), self.epoch()?);
+        let ours = self.json["resource"][self.kind]["it"].as_object_mut().context("no object")?;
+        for (name, value) in change.as_object().context("a change is an object")? {
+            match value {
+                Value::Null => drop(ours.remove(name)),
+                value => drop(ours.insert(name.clone(), value.clone())),
+            }
+        }
+        self.write()?;
+        let plan = self.terraform.plan()?;
+        let wanted = match effect {
+            Live | Restart => Change::Update,
+            Replace | ReplaceInPlan => Change::Replace,
+        };
+        let seen = plan.change(&self.address());
+        ensure!(seen == wanted, "planned {seen:?} instead of {effect:?}:\n{}", plan.text());
+        if self.kind == "weft_instance" && wanted == Change::Update {
+            let says_restart = plan.is_unknown("weft_instance.it", "launched_at");
+            ensure!(
+                says_restart == (effect == Restart),
+                "launched_at unknown: {says_restart}, though the effect is {effect:?}"
+            );
+        }
+        if effect == ReplaceInPlan {
+            self.json = before.0;
+            return self.write();
+        }
+        self.terraform.apply_plan()?;
+        self.terraform.assert_plan_is_empty()?;
+        if effect != Replace {
+            let launches = self.epoch()? - before.1;
+            ensure!(launches == u64::from(effect == Restart), "{launches} launches");
+        }
+        Ok(())
+    }
+}
+
+fn rule() -> Value {
+    json!({
+        "security_group_id": "${weft_security_group.it.id}",
+        "ip_protocol": "tcp", "from_port": 80, "to_port": 90, "cidr_ipv4": "10.0.0.0/8",
+    })
+}
+
+fn egress_rule() -> Value {
+    let mut rule = rule();
+    rule["security_group_id"] = json!("${weft_security_group.other.id}");
+    rule
+}
+
+fn run(kind: &'static str, steps: impl FnOnce(&Lab) -> Result<Vec<Step>>) -> Result<()> {
+    let lab = Lab::simulated()?;
+    let mut module = Module::new(&lab, kind)?;
+    module.write()?;
+    module.terraform.apply()?;
+    module.terraform.assert_plan_is_empty()?;
+    for (change, effect) in steps(&lab)? {
+        module.check(&change, effect).with_context(|| format!("{kind}: {change}"))?;
+    }
+    module.terraform.destroy()?;
+    drop(module);
+    lab.close()
+}
+
+#[test]
+fn of_an_image() -> Result<()> {
+    run("weft_image", |lab| {
+        let kernel = lab.directory().join("vmlinuz");
+        std::fs::write(&kernel, bz_image())?;
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "tags": { "a": "2" } }), Live),
+            (json!({ "tags": null }), Live),
+            (json!({ "default_user": "somebody" }), Live),
+            (json!({ "min_disk_gib": 2 }), Live),
+            (json!({ "min_memory_mib": 200 }), Live),
+            // The same bytes at another place.
+            (json!({ "source_path": disk(lab, "copy.raw", 1)? }), Live),
+            (json!({ "source_path": disk(lab, "new.raw", 3)? }), Replace),
+            (json!({ "kernel": kernel }), Replace),
+            (json!({ "kernel_cmdline": "console=ttyS0" }), Replace),
+            (json!({ "initrd": disk(lab, "initrd", 5)? }), Replace),
+            (json!({ "kernel": null, "kernel_cmdline": null, "initrd": null }), Replace),
+        ])
+    })
+}
+
+/// The header of a Linux kernel: its magic numbers and a protocol version
+/// (Documentation/arch/x86/boot.rst).
+fn bz_image() -> Vec<u8> {
+    let mut bytes = vec![0_u8; 4096];
+    bytes[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    bytes[0x202..0x206].copy_from_slice(b"HdrS");
+    bytes[0x206..0x208].copy_from_slice(&0x020f_u16.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn of_a_key_pair() -> Result<()> {
+    run("weft_key_pair", |_| {
+        let third = PUBLIC_KEY.replace("OMqq", "OMqr");
+        Ok(vec![
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "key_name": "renamed" }), Replace),
+            (json!({ "public_key": third }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_security_group() -> Result<()> {
+    run("weft_security_group", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "description": "now with one" }), Live),
+            (json!({ "description": null }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "allow_all_egress": false }), Live),
+            (json!({ "allow_all_egress": null }), Live),
+            (json!({ "vpc_id": "vpc-0123456789abcdef0" }), ReplaceInPlan),
+        ])
+    })
+}
+
+fn steps_of_a_rule(other: &str) -> Vec<Step> {
+    vec![
+        (json!({ "from_port": 85 }), Live),
+        (json!({ "to_port": 95 }), Live),
+        (json!({ "ip_protocol": "udp" }), Live),
+        (json!({ "cidr_ipv4": "10.1.0.0/16" }), Live),
+        (
+            json!({ "cidr_ipv4": null, "referenced_security_group_id": "${weft_security_group.it.id}" }),
+            Live,
+        ),
+        (json!({ "description": "why" }), Live),
+        (json!({ "tags": { "a": "1" } }), Live),
+        (json!({ "ip_protocol": "-1", "from_port": null, "to_port": null }), Live),
+        (json!({ "security_group_id": other }), Replace),
+    ]
+}
+
+#[test]
+fn of_an_ingress_rule() -> Result<()> {
+    let other = "${weft_security_group.other.id}";
+    run("weft_security_group_ingress_rule", |_| Ok(steps_of_a_rule(other)))
+}
+
+#[test]
+fn of_an_egress_rule() -> Result<()> {
+    let it = "${weft_security_group.it.id}";
+    run("weft_security_group_egress_rule", |_| Ok(steps_of_a_rule(it)))
+}
+
+#[test]
+fn of_an_instance_without_a_restart() -> Result<()> {
+    run("weft_instance", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "name": null }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "security_group_ids": ["${weft_security_group.it.id}"] }), Live),
+            (json!({ "security_group_ids": null }), Live),
+            (json!({ "key_names": ["${weft_key_pair.it.key_name}"] }), Live),
+            (json!({ "wait_for": "running" }), Live),
+            (json!({ "timeouts": { "create": "3m" } }), Live),
+            (json!({ "power_state": "stopped" }), Live),
+            // Nothing ran that could be restarted, but it is launched anew.
+            (json!({ "power_state": "running" }), Restart),
+            (json!({ "power_state": "unmanaged" }), Live),
+        ])
+    })
+}
+
+#[test]
+fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
+    run("weft_instance", |_| {
+        Ok(vec![
+            (json!({ "instance_type": "w1.micro" }), Restart),
+            (json!({ "instance_type": null, "vcpus": 1, "memory_mib": 300 }), Restart),
+            (json!({ "vcpus": 2 }), Restart),
+            (json!({ "memory_mib": 400 }), Restart),
+            (json!({ "user_data": "#!/bin/sh\n" }), Restart),
+            (json!({ "user_data": "#!/bin/sh\ntrue\n" }), Restart),
+            (json!({ "user_data": null, "user_data_base64": "IyEvYmluL3NoCg==" }), Restart),
+            (json!({ "user_data_replace_on_change": true }), Live),
+            (json!({ "user_data_base64": "IyEvYmluL3NoCiM=" }), Replace),
+            (json!({ "image_id": "${weft_image.it.id}" }), Replace),
+            (json!({ "subnet_id": "subnet-0123456789abcdef0" }), ReplaceInPlan),
+            (json!({ "private_ip": "172.31.9.9" }), Replace),
+            (json!({ "root_volume": { "size_gib": 1 } }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_the_keys_of_a_running_instance_is_warned_about() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let mut module = Module::new(&lab, "weft_instance")?;
+    module.write()?;
+    module.terraform.apply()?;
+    module.json["resource"]["weft_instance"]["it"]["key_names"] = json!(["it"]);
+    module.write()?;
+    let plan = module.terraform.plan()?;
+    ensure!(plan.text().contains("Warning"), "no warning:\n{}", plan.text());
+    module.terraform.destroy()?;
+    drop(module);
+    lab.close()
+}

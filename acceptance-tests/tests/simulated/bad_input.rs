@@ -1,0 +1,96 @@
+//! Bad input, and what a user reads: kept in `tests/golden/bad-input.txt`.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p weft-acceptance bad_input` writes the file anew; read it as a
+//! user would.
+
+#[path = "bad_input/cases.rs"]
+mod cases;
+#[path = "bad_input/rendered.rs"]
+mod rendered;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use weft_acceptance::{Lab, repository};
+
+use cases::{Case, Fails};
+
+fn golden() -> PathBuf {
+    repository().join("acceptance-tests/tests/golden/bad-input.txt")
+}
+
+#[test]
+fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let mut text = "# Bad input, and what a user reads\n\n\
+        Written by `tests/simulated/bad_input.rs`; paths and ids are put into words.\n"
+        .to_owned();
+    for case in cases::all(&lab)? {
+        let said = refuse(&lab, &case).with_context(|| format!("case \"{}\"", case.name))?;
+        text.push_str(&format!(
+            "\n## {}\n\n```hcl\n{}\n```\n{said}",
+            case.name,
+            rendered::normalise(case.shown.trim(), lab.directory())
+        ));
+    }
+    compare(&text, &golden())?;
+    lab.close()
+}
+
+/// What plan and apply say, each with its heading.
+fn refuse(lab: &Lab, case: &Case) -> Result<String> {
+    let before = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
+    let mut terraform = lab.terraform()?;
+    if let Some(endpoint) = &case.endpoint {
+        terraform = terraform.with_endpoint(endpoint);
+    }
+    if !case.before.is_empty() {
+        terraform.main(&case.before)?;
+        terraform.apply()?;
+    }
+    terraform.main(&format!("{}{}", case.before, case.hcl))?;
+    let section = |heading: &str, text: &str| {
+        let text = rendered::diagnostics(text);
+        let text = rendered::normalise(&text, lab.directory());
+        format!("\n{heading}:\n\n```\n{text}\n```\n")
+    };
+    let plan = terraform.try_plan()?;
+    let mut said = String::new();
+    if !rendered::diagnostics(&plan.text()).is_empty() {
+        said.push_str(&section("terraform plan", &plan.text()));
+    }
+    match case.fails {
+        Fails::InPlan => drop(plan.failure()?),
+        Fails::InApply => {
+            plan.success().context("the plan should not fail")?;
+            let apply = terraform.try_apply()?.failure()?;
+            said.push_str(&section("terraform apply", &apply.text()));
+        }
+    }
+    if case.before.is_empty() && case.endpoint.is_none() {
+        terraform.destroy().context("what other resources of the case left")?;
+        let after = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
+        ensure!(before == after, "something was made: {before:?} became {after:?}");
+    } else if case.endpoint.is_none() {
+        terraform.main(&case.before)?;
+        terraform.destroy()?;
+    }
+    Ok(said)
+}
+
+fn compare(text: &str, golden: &Path) -> Result<()> {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return std::fs::write(golden, text).context("write the golden file");
+    }
+    let expected = std::fs::read_to_string(golden).context("read the golden file")?;
+    let different = text.lines().zip(expected.lines()).position(|(a, b)| a != b);
+    ensure!(
+        text == expected,
+        "not as in {} (UPDATE_GOLDEN=1 writes it anew), first at line {}:\n  is:  {}\n  was: {}",
+        golden.display(),
+        different.map_or(0, |line| line + 1),
+        different.and_then(|line| text.lines().nth(line)).unwrap_or_default(),
+        different.and_then(|line| expected.lines().nth(line)).unwrap_or_default(),
+    );
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! The mistakes.
+
+use std::path::Path;
+
+use anyhow::Result;
+use weft_acceptance::Lab;
+
+use crate::module::{PUBLIC_KEY, image};
+
+/// Where a mistake must be noticed at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fails {
+    /// In the plan: the configuration alone shows it.
+    InPlan,
+    /// Before anything of that resource is made.
+    InApply,
+}
+
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Applied first, successfully.
+    pub(crate) before: String,
+    /// Added then.
+    pub(crate) hcl: String,
+    /// The part of it that is worth showing.
+    pub(crate) shown: String,
+    pub(crate) fails: Fails,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl Case {
+    fn new(name: &'static str, fails: Fails, hcl: impl Into<String>) -> Self {
+        let hcl = hcl.into();
+        let shown = hcl.clone();
+        Self { name, before: String::new(), hcl, shown, fails, endpoint: None }
+    }
+
+    /// With things that the mistake refers to and that are not shown.
+    fn with(mut self, more: &str) -> Self {
+        self.hcl.push_str(more);
+        self
+    }
+
+    fn after(mut self, before: String) -> Self {
+        self.before = before;
+        self
+    }
+}
+
+pub(crate) fn all(lab: &Lab) -> Result<Vec<Case>> {
+    let mut cases = instances(lab)?;
+    cases.extend(keys());
+    cases.extend(references_and_rules());
+    cases.extend(images(lab.directory())?);
+    cases.extend(agents(lab)?);
+    Ok(cases)
+}
+
+fn instance(name: &str, body: &str) -> String {
+    format!(
+        "resource \"weft_instance\" \"{name}\" {{\n  image_id = weft_image.it.id\n  {}\n}}\n",
+        body.trim().replace('\n', "\n  ")
+    )
+}
+
+fn instances(lab: &Lab) -> Result<Vec<Case>> {
+    let image = image(lab)?;
+    let bad = |name, fails, body: &str| Case::new(name, fails, instance("bad", body)).with(&image);
+    let typed = |rest: &str| format!("instance_type = \"w1.nano\"\n{rest}");
+    let neighbour = instance("neighbour", &typed("private_ip = \"172.31.7.7\""));
+    let mut taken = bad(
+        "a static address that another instance has",
+        Fails::InApply,
+        &typed("private_ip = \"172.31.7.7\""),
+    );
+    taken.hcl = taken.shown.clone();
+    Ok(vec![
+        bad("an unknown instance type", Fails::InApply, "instance_type = \"t3.micro\""),
+        bad(
+            "both an instance type and vcpus",
+            Fails::InPlan,
+            &typed("vcpus = 2\nmemory_mib = 512"),
+        ),
+        bad("neither an instance type nor vcpus", Fails::InPlan, "name = \"bad\""),
+        bad("vcpus without memory", Fails::InPlan, "vcpus = 2"),
+        bad(
+            "user data of more than 64 KiB",
+            Fails::InPlan,
+            &typed("user_data = join(\"\", [for i in range(7000) : \"0123456789\"])"),
+        ),
+        bad(
+            "user data that is not base64",
+            Fails::InPlan,
+            &typed("user_data_base64 = \"not base64!\""),
+        ),
+        bad(
+            "a static address outside the subnet",
+            Fails::InApply,
+            &typed("private_ip = \"10.99.0.5\""),
+        ),
+        bad("a reserved static address", Fails::InApply, &typed("private_ip = \"172.31.0.1\"")),
+        taken.after(format!("{image}{neighbour}")),
+        bad("no address at all", Fails::InPlan, &typed("private_ip = \"172.31.0.300\"")),
+        bad("more memory than the host has", Fails::InApply, "vcpus = 1\nmemory_mib = 4194304"),
+        bad("no security group at all", Fails::InPlan, &typed("security_group_ids = []")),
+        bad("a key pair that does not exist", Fails::InApply, &typed("key_names = [\"nobody\"]")),
+        bad("a wait for nothing known", Fails::InPlan, &typed("wait_for = \"login\"")),
+        bad("a duration that is none", Fails::InPlan, &typed("timeouts = { create = \"soon\" }")),
+    ])
+}
+
+fn keys() -> Vec<Case> {
+    let case = |name, key: &str| {
+        let hcl = format!(
+            "resource \"weft_key_pair\" \"bad\" {{\n  key_name   = \"bad\"\n  public_key = {key}\n}}\n"
+        );
+        Case::new(name, Fails::InPlan, hcl)
+    };
+    let private = "<<-KEY\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ\n    -----END OPENSSH PRIVATE KEY-----\n  KEY";
+    let cut = format!("\"{}\"", &PUBLIC_KEY[..40]);
+    vec![
+        case("a malformed public key", &cut),
+        case("a private key", private),
+        case("an empty public key", "\"\""),
+    ]
+}
+
+fn rule(body: &str) -> String {
+    format!(
+        "resource \"weft_security_group_ingress_rule\" \"bad\" {{\n  \
+         security_group_id = weft_security_group.it.id\n  {}\n}}\n",
+        body.trim().replace('\n', "\n  ")
+    )
+}
+
+const GROUP: &str = "resource \"weft_security_group\" \"it\" {\n  name = \"it\"\n}\n";
+
+fn references_and_rules() -> Vec<Case> {
+    let bad = |name, body: &str| Case::new(name, Fails::InPlan, rule(body)).with(GROUP);
+    let open = "cidr_ipv4 = \"0.0.0.0/0\"";
+    let wrong_prefix = "resource \"weft_security_group_ingress_rule\" \"bad\" {\n  \
+        security_group_id = \"vpc-11111111111111111\"\n  ip_protocol = \"-1\"\n  \
+        cidr_ipv4 = \"0.0.0.0/0\"\n}\n";
+    let unknown_group = wrong_prefix.replace("vpc-", "sg-");
+    let instance = "resource \"weft_instance\" \"bad\" {\n  image_id      = \
+        \"ami-11111111111111111\"\n  instance_type = \"w1.nano\"\n}\n";
+    vec![
+        Case::new("an id of the wrong kind", Fails::InPlan, wrong_prefix),
+        Case::new("an image's id from another cloud", Fails::InPlan, instance),
+        Case::new("a group that does not exist", Fails::InApply, unknown_group),
+        bad("a range that is none", "ip_protocol = \"-1\"\ncidr_ipv4 = \"10.0.0.0/33\""),
+        bad("a range with host bits", "ip_protocol = \"-1\"\ncidr_ipv4 = \"10.0.0.1/8\""),
+        bad(
+            "from_port above to_port",
+            &format!("ip_protocol = \"tcp\"\nfrom_port = 90\nto_port = 80\n{open}"),
+        ),
+        bad(
+            "a port that is none",
+            &format!("ip_protocol = \"tcp\"\nfrom_port = 80\nto_port = 70000\n{open}"),
+        ),
+        bad(
+            "ports with all protocols",
+            &format!("ip_protocol = \"-1\"\nfrom_port = 80\nto_port = 80\n{open}"),
+        ),
+        bad(
+            "a protocol by its number",
+            &format!("ip_protocol = \"6\"\nfrom_port = 80\nto_port = 80\n{open}"),
+        ),
+        bad("a protocol by a wrong name", &format!("ip_protocol = \"http\"\n{open}")),
+        bad("no peer", "ip_protocol = \"-1\""),
+        bad(
+            "two peers",
+            &format!(
+                "ip_protocol = \"-1\"\n{open}\n\
+                 referenced_security_group_id = weft_security_group.it.id"
+            ),
+        ),
+    ]
+}
+
+fn images(directory: &Path) -> Result<Vec<Case>> {
+    let case = |name, path: &Path| {
+        let hcl = format!(
+            "resource \"weft_image\" \"bad\" {{\n  name         = \"bad\"\n  source_path  = \
+             \"{}\"\n  default_user = \"weft\"\n}}\n",
+            path.display()
+        );
+        Case::new(name, Fails::InPlan, hcl)
+    };
+    let file = |name: &str, bytes: &[u8]| -> Result<_> {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    };
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(4096, 0);
+    Ok(vec![
+        case("an image that is not there", &directory.join("missing.raw")),
+        case("an image that is a directory", directory),
+        case("an empty image", &file("empty.raw", b"")?),
+        case("a truncated image", &file("truncated.qcow2", &qcow2(None)[..60])?),
+        case("an image with a backing file", &file("overlay.qcow2", &qcow2(Some("base.qcow2")))?),
+        case("an image that is a program", &file("program", &elf)?),
+        case(
+            "an image that is a web page",
+            &file("page.qcow2", b"<!DOCTYPE html><html><body>404 Not Found</body></html>")?,
+        ),
+        case("an image that is an archive", &file("disk.tar.gz", &gzip())?),
+    ])
+}
+
+fn gzip() -> Vec<u8> {
+    let mut bytes = vec![0x1f, 0x8b, 8, 0];
+    bytes.resize(4096, 0);
+    bytes
+}
+
+/// A header of version 3 (QEMU's docs/interop/qcow2.rst), and some room behind it.
+fn qcow2(backing: Option<&str>) -> Vec<u8> {
+    let mut bytes = vec![0_u8; 512 * 1024];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"QFI\xfb");
+    put(4, &3_u32.to_be_bytes());
+    if let Some(name) = backing {
+        put(8, &1024_u64.to_be_bytes());
+        put(16, &u32::try_from(name.len()).unwrap().to_be_bytes());
+        put(1024, name.as_bytes());
+    }
+    put(20, &16_u32.to_be_bytes()); // cluster bits
+    put(24, &(1_u64 << 30).to_be_bytes()); // virtual size
+    put(36, &2_u32.to_be_bytes()); // L1 entries
+    put(40, &(3_u64 << 16).to_be_bytes()); // L1 table
+    put(48, &(1_u64 << 16).to_be_bytes()); // refcount table
+    put(56, &1_u32.to_be_bytes());
+    put(96, &4_u32.to_be_bytes()); // refcount order
+    put(100, &104_u32.to_be_bytes()); // header length
+    bytes
+}
+
+fn agents(lab: &Lab) -> Result<Vec<Case>> {
+    let hcl = "data \"weft_host\" \"this\" {}\n";
+    let with = |name, endpoint: String| {
+        let mut case = Case::new(name, Fails::InPlan, hcl);
+        case.shown = format!("# WEFT_ENDPOINT={endpoint}\n{hcl}");
+        case.endpoint = Some(endpoint);
+        case
+    };
+    let plain = lab.directory().join("not-a-socket");
+    std::fs::write(&plain, "")?;
+    let at = |path: &Path| format!("unix://{}", path.display());
+    Ok(vec![
+        with("no agent at the endpoint", at(&lab.directory().join("nobody.sock"))),
+        with("an endpoint that is no socket", at(&plain)),
+        with("an endpoint in an unknown form", "ftp://agent".to_owned()),
+    ])
+}

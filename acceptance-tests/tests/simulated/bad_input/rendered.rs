@@ -1,0 +1,55 @@
+//! Terraform's rendered diagnostics, made comparable.
+
+use std::path::Path;
+
+/// The boxed diagnostics out of terraform's output, without the warning that the provider is a
+/// development build.
+pub(crate) fn diagnostics(text: &str) -> String {
+    let mut boxes = Vec::new();
+    let mut current: Option<Vec<&str>> = None;
+    for line in text.lines() {
+        match (line.trim_end(), &mut current) {
+            ("╷", _) => current = Some(vec![line]),
+            ("╵", Some(lines)) => {
+                lines.push(line);
+                let whole = lines.join("\n");
+                current = None;
+                if !whole.contains("Provider development overrides") {
+                    boxes.push(whole);
+                }
+            }
+            (_, Some(lines)) => lines.push(line.trim_end()),
+            (_, None) => {}
+        }
+    }
+    boxes.join("\n")
+}
+
+/// Puts the lab's directory and all ids into words.
+pub(crate) fn normalise(text: &str, directory: &Path) -> String {
+    let text = text.replace(directory.to_string_lossy().as_ref(), "LAB");
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('-') {
+        let (before, after) = rest.split_at(at + 1);
+        result.push_str(before);
+        let digits = after.bytes().take_while(u8::is_ascii_hexdigit).count();
+        // Ids that the story wrote itself are made of one digit and stay.
+        let made = digits == 17 && after.bytes().take(17).any(|b| b != after.as_bytes()[0]);
+        if made {
+            result.push_str("ID");
+            rest = &after[17..];
+        } else {
+            rest = after;
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+#[test]
+fn only_ids_that_were_made_are_put_into_words() {
+    let text = "sg-0123456789abcdef0 at LABx, i-11111111111111111, 10-20";
+    let want = "sg-ID at LABx, i-11111111111111111, 10-20";
+    assert_eq!(normalise(text, Path::new("/nowhere")), want);
+}

@@ -1,0 +1,138 @@
+//! For each resource: what was applied is what is planned, also after an import; what is gone
+//! already can be destroyed.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use weft_acceptance::Lab;
+
+use crate::module::{ONE_OF_EACH, many, one_of_each};
+
+#[test]
+fn after_an_apply_the_plan_is_empty() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&one_of_each(&lab)?)?;
+
+    terraform.apply()?;
+
+    let state = terraform.state()?;
+    for address in ONE_OF_EACH {
+        ensure!(state.has(address), "{address} is not in the state");
+    }
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    for kind in ["instances", "images", "keys", "rules"] {
+        ensure!(lab.count(kind)? == lab_default(kind), "{kind} are left after destroy");
+    }
+    lab.close()
+}
+
+/// What an agent has from its first start: the default group's two rules.
+fn lab_default(kind: &str) -> usize {
+    if kind == "rules" { 2 } else { 0 }
+}
+
+#[test]
+fn after_an_import_the_plan_is_empty() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&one_of_each(&lab)?)?;
+    terraform.apply()?;
+
+    for address in ONE_OF_EACH {
+        terraform.forget_and_import(address)?;
+        let plan = terraform.plan()?;
+        ensure!(
+            plan.changes().iter().all(|(_, change)| *change == weft_acceptance::Change::Nothing),
+            "after the import of {address} the plan has something to do:\n{}",
+            plan.text()
+        );
+    }
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&one_of_each(&lab)?)?;
+    terraform.apply()?;
+
+    let state = terraform.state()?;
+    for address in ONE_OF_EACH.iter().rev() {
+        lab.weft(&["rm", &state.text(address, "id")?])?.success()?;
+    }
+    // Without a refresh Terraform does not notice, and asks for each to be deleted.
+    let args = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
+    let said = terraform.run(&args)?.success()?.stdout;
+    ensure!(said.contains("6 destroyed"), "not all six were asked for:\n{said}");
+    ensure!(terraform.state()?.addresses().is_empty());
+    lab.close()
+}
+
+#[test]
+fn what_was_removed_by_hand_is_made_again() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&one_of_each(&lab)?)?;
+    terraform.apply()?;
+    let before = terraform.state()?.text("weft_instance.it", "id")?;
+
+    lab.weft(&["rm", &before])?.success()?;
+
+    ensure!(terraform.plan()?.change("weft_instance.it") == weft_acceptance::Change::Create);
+    terraform.apply_plan()?;
+    ensure!(terraform.state()?.text("weft_instance.it", "id")? != before);
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn fifty_instances_are_made_side_by_side() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&many(&lab, 50)?)?;
+    let parallel = "-parallelism=50";
+
+    terraform.run(&["apply", "-auto-approve", "-input=false", "-no-color", parallel])?.success()?;
+
+    let state = terraform.state()?;
+    let addresses = (0..50)
+        .map(|i| state.text(&format!("weft_instance.it[{i}]"), "private_ip"))
+        .collect::<Result<BTreeSet<_>>>()?;
+    ensure!(addresses.len() == 50, "addresses were given twice: {addresses:?}");
+    ensure!(lab.count("instances")? == 50);
+    terraform.assert_plan_is_empty()?;
+    let destroy = ["destroy", "-auto-approve", "-input=false", "-no-color", parallel];
+    terraform.run(&destroy)?.success()?;
+    ensure!(lab.count("instances")? == 0);
+    lab.close()
+}
+
+#[test]
+fn default_tags_reach_everything_that_has_tags() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&one_of_each(&lab)?)?;
+    terraform.apply()?;
+
+    terraform
+        .write("provider.tf", "provider \"weft\" {\n  default_tags = { team = \"blue\" }\n}\n")?;
+    let plan = terraform.plan()?;
+    for address in ONE_OF_EACH {
+        ensure!(plan.change(address) == weft_acceptance::Change::Update, "{address}");
+    }
+    terraform.apply_plan()?;
+    let state = terraform.state()?;
+    for address in ONE_OF_EACH {
+        let tags = state.attribute(address, "tags_all")?;
+        ensure!(tags["team"] == "blue", "{address} has the tags {tags}");
+    }
+    ensure!(state.attribute("weft_instance.it", "tags_all")?["role"] == "story");
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}

@@ -1,0 +1,102 @@
+//! Root modules that the stories share.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use weft_acceptance::Lab;
+
+/// Any bytes are a raw disk.
+pub(crate) fn disk(lab: &Lab, name: &str, fill: u8) -> Result<PathBuf> {
+    let path = lab.directory().join(name);
+    std::fs::write(&path, vec![fill; 64 * 1024])?;
+    Ok(path)
+}
+
+pub(crate) const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl one";
+pub(crate) const OTHER_PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKHEChAtVIqoUFvd4lVnLqCsvg5R5tK+0AH2xXwXQ4Mt two";
+
+/// An image called `weft_image.it`.
+pub(crate) fn image(lab: &Lab) -> Result<String> {
+    let disk = disk(lab, "disk.raw", 7)?;
+    Ok(format!(
+        r#"
+resource "weft_image" "it" {{
+  name         = "it"
+  source_path  = "{}"
+  default_user = "weft"
+}}
+"#,
+        disk.display()
+    ))
+}
+
+/// One of each resource, all called `it`.
+pub(crate) fn one_of_each(lab: &Lab) -> Result<String> {
+    Ok(image(lab)?
+        + &format!(
+            r##"
+resource "weft_key_pair" "it" {{
+  key_name   = "it"
+  public_key = "{PUBLIC_KEY}"
+}}
+
+resource "weft_security_group" "it" {{
+  name             = "it"
+  description      = "of the story"
+  allow_all_egress = false
+  tags             = {{ layer = "front" }}
+}}
+
+resource "weft_security_group_ingress_rule" "it" {{
+  security_group_id = weft_security_group.it.id
+  ip_protocol       = "tcp"
+  from_port         = 22
+  to_port           = 22
+  cidr_ipv4         = "0.0.0.0/0"
+}}
+
+resource "weft_security_group_egress_rule" "it" {{
+  security_group_id            = weft_security_group.it.id
+  ip_protocol                  = "-1"
+  referenced_security_group_id = weft_security_group.it.id
+}}
+
+resource "weft_instance" "it" {{
+  name               = "it"
+  image_id           = weft_image.it.id
+  instance_type      = "w1.nano"
+  key_names          = [weft_key_pair.it.key_name]
+  security_group_ids = [weft_security_group.it.id]
+  user_data          = "#!/bin/sh\necho hello\n"
+  tags               = {{ role = "story" }}
+  timeouts           = {{ create = "2m" }}
+}}
+"##
+        ))
+}
+
+pub(crate) const ONE_OF_EACH: [&str; 6] = [
+    "weft_image.it",
+    "weft_key_pair.it",
+    "weft_security_group.it",
+    "weft_security_group_ingress_rule.it",
+    "weft_security_group_egress_rule.it",
+    "weft_instance.it",
+];
+
+/// An image and `count` instances, `weft_instance.it[0]` and so on.
+pub(crate) fn many(lab: &Lab, count: usize) -> Result<String> {
+    Ok(image(lab)?
+        + &format!(
+            r#"
+resource "weft_instance" "it" {{
+  count         = {count}
+  name          = "it-${{count.index}}"
+  image_id      = weft_image.it.id
+  instance_type = "w1.nano"
+}}
+"#
+        ))
+}

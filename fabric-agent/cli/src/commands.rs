@@ -1,0 +1,13 @@
+//! One module per command, or per small family of them.
+
+pub(crate) mod console;
+pub(crate) mod doctor;
+pub(crate) mod get;
+pub(crate) mod logs;
+pub(crate) mod ls;
+pub(crate) mod power;
+pub(crate) mod proxy;
+pub(crate) mod remove;
+pub(crate) mod ssh;
+mod wait;
+pub(crate) mod watch;

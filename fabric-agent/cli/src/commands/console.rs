@@ -1,0 +1,163 @@
+//! `weft console`: the serial console of an instance, typed at and read live.
+//!
+//! A terminal is put into raw mode, so that every key reaches the guest, and is put back whatever
+//! happens. Ctrl-] detaches. Without a terminal, bytes are passed as they are.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use weft_proto::v1::{ByteChunk, ConsoleInput};
+
+use crate::agent::Agent;
+use crate::failure::Failure;
+use crate::target;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// An id or a unique name
+    instance: String,
+}
+
+/// Ctrl-].
+const DETACH: u8 = 0x1d;
+/// Bytes in one message, and messages that wait for the agent.
+const CHUNK_BYTES: usize = 4 * 1024;
+const QUEUED_CHUNKS: usize = 4;
+
+pub(crate) async fn run(agent: &Agent, args: &Args) -> Result<ExitCode, Failure> {
+    let id = target::instance(agent, &args.instance).await?.object.id.to_string();
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
+    let hello = ConsoleInput { id: id.clone(), data: Vec::new() };
+    // The channel is empty and its receiver is alive: this neither waits nor fails.
+    let _ = sender.send(hello).await;
+    let requests = ReceiverStream::new(receiver);
+    let output = agent.instances().attach_console(requests).await?.into_inner();
+
+    let interactive = std::io::stdin().is_terminal();
+    let signals = end_signals().map_err(|error| Failure::internal("catch signals", &error))?;
+    let raw = if interactive { Some(RawTerminal::enter()?) } else { None };
+    if interactive {
+        notice(&format!("connected to the console of {id}; Ctrl-] detaches\r\n"));
+    }
+    // Dropping the halves is fine at every point: the stream ends with them.
+    let result = tokio::select! {
+        result = receive(output) => result,
+        result = send(sender, interactive) => result,
+        () = signals => Ok(()),
+    };
+    drop(raw);
+    if interactive {
+        notice("\ndetached\n");
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn notice(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to be told when standard error is gone.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+async fn receive(mut chunks: tonic::Streaming<ByteChunk>) -> Result<(), Failure> {
+    let mut out = tokio::io::stdout();
+    while let Some(chunk) = chunks.message().await? {
+        out.write_all(&chunk.data).await.map_err(Failure::Output)?;
+        out.flush().await.map_err(Failure::Output)?;
+    }
+    Ok(())
+}
+
+/// Returns when the user detaches or the terminal is gone. Input that is not a terminal may end
+/// long before its answer is complete: then only the request stream ends here.
+async fn send(sender: mpsc::Sender<ConsoleInput>, interactive: bool) -> Result<(), Failure> {
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0; CHUNK_BYTES];
+    loop {
+        let read = input.read(&mut buffer).await;
+        let length = read.map_err(|error| Failure::internal("read standard input", &error))?;
+        let (data, detach) = match interactive {
+            true => before_detach(&buffer[..length]),
+            false => (&buffer[..length], false),
+        };
+        if !data.is_empty() {
+            let message = ConsoleInput { id: String::new(), data: data.to_vec() };
+            if sender.send(message).await.is_err() {
+                // The call is over; its result comes with the response stream.
+                return std::future::pending().await;
+            }
+        }
+        if detach || (length == 0 && interactive) {
+            return Ok(());
+        }
+        if length == 0 {
+            drop(sender);
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What was typed before Ctrl-], and whether it was typed.
+fn before_detach(typed: &[u8]) -> (&[u8], bool) {
+    match typed.iter().position(|byte| *byte == DETACH) {
+        Some(at) => (&typed[..at], true),
+        None => (typed, false),
+    }
+}
+
+/// Ends with the first signal that would end the process and leave the terminal raw.
+fn end_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+        }
+    })
+}
+
+/// The terminal in raw mode for as long as this lives.
+#[derive(Debug)]
+struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    fn enter() -> Result<Self, Failure> {
+        let fault = |error| Failure::internal("set up the terminal", &error);
+        let before = tcgetattr(std::io::stdin()).map_err(fault)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        let entered = Self { before };
+        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).map_err(fault)?;
+        Ok(entered)
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // A terminal that hung up cannot be restored and need not be.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_before_the_detach_key_is_sent() {
+        assert_eq!(before_detach(b"ls\r"), (&b"ls\r"[..], false));
+        assert_eq!(before_detach(b"ls\x1dpwd"), (&b"ls"[..], true));
+        assert_eq!(before_detach(b"\x1d"), (&b""[..], true));
+    }
+}

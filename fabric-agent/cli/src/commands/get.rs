@@ -1,0 +1,48 @@
+//! `weft get`: everything about one object.
+
+use std::process::ExitCode;
+
+use weft_proto::convert::{
+    group_from_wire, host_from_wire, image_from_wire, instance_from_wire, key_pair_from_wire,
+    rule_from_wire, subnet_from_wire, vpc_from_wire,
+};
+
+use crate::agent::{Agent, get_request};
+use crate::failure::Failure;
+use crate::nouns::Noun;
+use crate::output::{Format, details, print, print_json};
+use crate::target::{self, AnyId};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// An id of any kind, or the unique name of an instance
+    #[arg(value_name = "ID")]
+    target: String,
+}
+
+pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<ExitCode, Failure> {
+    macro_rules! get {
+        ($client:ident, $id:expr, $from_wire:ident) => {{
+            let request = get_request($id);
+            show(&$from_wire(agent.$client().get(request).await?.into_inner())?, format)?
+        }};
+    }
+    match target::any(agent, &args.target).await? {
+        AnyId::Instance(id) => get!(instances, id, instance_from_wire),
+        AnyId::Image(id) => get!(images, id, image_from_wire),
+        AnyId::KeyPair(id) => get!(key_pairs, id, key_pair_from_wire),
+        AnyId::Group(id) => get!(groups, id, group_from_wire),
+        AnyId::Rule(id) => get!(rules, id, rule_from_wire),
+        AnyId::Vpc(id) => get!(vpcs, id, vpc_from_wire),
+        AnyId::Subnet(id) => get!(subnets, id, subnet_from_wire),
+        AnyId::Host(id) => get!(hosts, id, host_from_wire),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(object: &impl Noun, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => print_json(&object.json()),
+        Format::Text => print(details(&object.details())),
+    }
+}

@@ -1,0 +1,78 @@
+//! `weft ls`: the objects of one kind, as a table.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::Value;
+use weft_model::{Problem, Timestamp};
+use weft_proto::convert::{
+    group_from_wire, host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
+    key_pair_from_wire, rule_from_wire, subnet_from_wire, vpc_from_wire,
+};
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::failure::Failure;
+use crate::nouns::Noun;
+use crate::output::{Format, print, print_json, table};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to list
+    #[arg(value_enum, default_value_t = Kind::Instances)]
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Instances,
+    Images,
+    Keys,
+    Groups,
+    Rules,
+    Vpcs,
+    Subnets,
+    Hosts,
+    Types,
+}
+
+pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<ExitCode, Failure> {
+    let all = v1::ListRequest::default();
+    macro_rules! items {
+        ($client:ident) => {
+            agent.$client().list(all).await?.into_inner().items
+        };
+    }
+    match args.kind {
+        Kind::Instances => show(items!(instances), instance_from_wire, format),
+        Kind::Images => show(items!(images), image_from_wire, format),
+        Kind::Keys => show(items!(key_pairs), key_pair_from_wire, format),
+        Kind::Groups => show(items!(groups), group_from_wire, format),
+        Kind::Rules => {
+            let every = v1::ListSecurityGroupRulesRequest::default();
+            let items = agent.rules().list(every).await?.into_inner().items;
+            show(items, rule_from_wire, format)
+        }
+        Kind::Vpcs => show(items!(vpcs), vpc_from_wire, format),
+        Kind::Subnets => show(items!(subnets), subnet_from_wire, format),
+        Kind::Hosts => show(items!(hosts), host_from_wire, format),
+        Kind::Types => show(items!(types), |wire| Ok(instance_type_from_wire(wire)), format),
+    }
+}
+
+fn show<W, T: Noun>(
+    items: Vec<W>,
+    from_wire: impl Fn(W) -> Result<T, Problem>,
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    let objects = items.into_iter().map(from_wire).collect::<Result<Vec<_>, _>>()?;
+    match format {
+        Format::Json => print_json(&Value::Array(objects.iter().map(T::json).collect()))?,
+        Format::Text => {
+            let now = Timestamp::now();
+            let rows: Vec<_> = objects.iter().map(|object| object.row(now)).collect();
+            print(table(T::HEADER, &rows))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,74 @@
+//! Hosts and instance types.
+
+use serde_json::{Value, json};
+use weft_model::{HostView, InstanceType, Timestamp};
+
+use super::Noun;
+
+impl Noun for HostView {
+    const HEADER: &'static [&'static str] =
+        &["ID", "NAME", "ACCELERATOR", "FREE-VCPUS", "FREE-MEMORY", "HYPERVISOR", "AGENT"];
+
+    fn row(&self, _now: Timestamp) -> Vec<String> {
+        let facts = &self.facts;
+        vec![
+            self.id.to_string(),
+            facts.name.clone(),
+            facts.accelerator.to_string(),
+            format!("{}/{}", self.free_vcpus, facts.vcpus),
+            format!("{}/{} MiB", self.free_memory_mib, facts.memory_mib),
+            facts.hypervisor_version.clone(),
+            self.agent_version.clone(),
+        ]
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let facts = &self.facts;
+        vec![
+            ("id", self.id.to_string()),
+            ("name", facts.name.clone()),
+            ("accelerator", facts.accelerator.to_string()),
+            ("why", facts.accelerator_note.clone()),
+            ("vcpus", format!("{} free of {}", self.free_vcpus, facts.vcpus)),
+            ("memory", format!("{} MiB free of {} MiB", self.free_memory_mib, facts.memory_mib)),
+            ("hypervisor", facts.hypervisor_version.clone()),
+            ("agent", self.agent_version.clone()),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let facts = &self.facts;
+        json!({
+            "id": self.id,
+            "name": facts.name,
+            "accelerator": facts.accelerator,
+            "accelerator_note": facts.accelerator_note,
+            "vcpus": facts.vcpus,
+            "memory_mib": facts.memory_mib,
+            "free_vcpus": self.free_vcpus,
+            "free_memory_mib": self.free_memory_mib,
+            "hypervisor_version": facts.hypervisor_version,
+            "agent_version": self.agent_version,
+        })
+    }
+}
+
+impl Noun for InstanceType {
+    const HEADER: &'static [&'static str] = &["NAME", "VCPUS", "MEMORY"];
+
+    fn row(&self, _now: Timestamp) -> Vec<String> {
+        vec![self.name.clone(), self.vcpus.to_string(), format!("{} MiB", self.memory_mib)]
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", self.name.clone()),
+            ("vcpus", self.vcpus.to_string()),
+            ("memory", format!("{} MiB", self.memory_mib)),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!(self)
+    }
+}

@@ -1,0 +1,176 @@
+//! What a command is about: an id of any kind, or the unique name of an instance.
+
+use std::str::FromStr;
+
+use weft_model::{
+    GroupId, HostId, ImageId, InstanceId, InstanceState, InstanceView, KeyPairId, Problem, Reason,
+    RuleId, SubnetId, VpcId,
+};
+use weft_proto::convert::instance_from_wire;
+use weft_proto::v1;
+
+use crate::agent::{Agent, get_request};
+use crate::failure::Failure;
+
+/// The id of an object whose kind its prefix tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AnyId {
+    Instance(InstanceId),
+    Image(ImageId),
+    KeyPair(KeyPairId),
+    Group(GroupId),
+    Rule(RuleId),
+    Vpc(VpcId),
+    Subnet(SubnetId),
+    Host(HostId),
+}
+
+impl AnyId {
+    /// `None` where `text` is no id at all; it may be a name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        fn of<T: FromStr>(text: &str, make: impl FnOnce(T) -> AnyId) -> Option<AnyId> {
+            text.parse().ok().map(make)
+        }
+        of(text, Self::Instance)
+            .or_else(|| of(text, Self::Image))
+            .or_else(|| of(text, Self::KeyPair))
+            .or_else(|| of(text, Self::Group))
+            .or_else(|| of(text, Self::Rule))
+            .or_else(|| of(text, Self::Vpc))
+            .or_else(|| of(text, Self::Subnet))
+            .or_else(|| of(text, Self::Host))
+    }
+}
+
+/// The object that `text` is the id of, or the instance that it is the unique name of.
+pub(crate) async fn any(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
+    match AnyId::parse(text) {
+        Some(id) => Ok(id),
+        None => Ok(AnyId::Instance(by_name(agent, text).await?.object.id)),
+    }
+}
+
+/// The instance whose id or unique name `text` is.
+pub(crate) async fn instance(agent: &Agent, text: &str) -> Result<InstanceView, Failure> {
+    match AnyId::parse(text) {
+        Some(AnyId::Instance(id)) => {
+            let request = get_request(id);
+            Ok(instance_from_wire(agent.instances().get(request).await?.into_inner())?)
+        }
+        // The parser's message says what kind of object the id is of.
+        Some(_) => match text.parse::<InstanceId>() {
+            Err(error) => Err(Problem::invalid("instance", error.to_string()).into()),
+            Ok(id) => Err(Problem::invalid("instance", format!("{id} is of two kinds")).into()),
+        },
+        None => by_name(agent, text).await,
+    }
+}
+
+async fn by_name(agent: &Agent, name: &str) -> Result<InstanceView, Failure> {
+    if name.is_empty() {
+        // The API takes an empty name for any name.
+        return Err(Problem::invalid("instance", "the name is empty").into());
+    }
+    let request = v1::ListRequest { name: name.to_owned(), ..Default::default() };
+    let items = agent.instances().list(request).await?.into_inner().items;
+    let views = items.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
+    Ok(choose(name, views)?)
+}
+
+/// The one of `views` that is called `name`. Instances on their way out count only when no other
+/// has the name: a replacement often carries its predecessor's.
+fn choose(name: &str, views: Vec<InstanceView>) -> Result<InstanceView, Problem> {
+    let named = |view: &InstanceView| {
+        view.object.spec.name.as_ref().is_some_and(|known| known.as_str() == name)
+    };
+    let (leaving, mut staying): (Vec<_>, Vec<_>) = views
+        .into_iter()
+        .filter(named)
+        .partition(|view| view.status.state == InstanceState::Terminating);
+    if staying.is_empty() {
+        staying = leaving;
+    }
+    match (staying.pop(), staying.as_slice()) {
+        (Some(view), []) => Ok(view),
+        (None, _) => Err(Problem::not_found(format!("no instance is called \"{name}\""))
+            .remedy("see weft ls for ids and names")),
+        (Some(last), others) => {
+            let mut ids: Vec<String> = others
+                .iter()
+                .chain([&last])
+                .map(|view| format!("{} ({})", view.object.id, view.status.state))
+                .collect();
+            ids.sort();
+            let message = format!("{} instances are called \"{name}\"", ids.len());
+            Err(Problem::new(Reason::InvalidArgument, message)
+                .evidence(ids.join("\n"))
+                .remedy("give the id instead"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nouns::samples::instance_view;
+
+    fn view(digit: u8, name: &str, state: InstanceState) -> InstanceView {
+        let mut view = instance_view();
+        view.object.id = InstanceId::from_random([digit; 9]);
+        view.object.spec.name = Some(name.parse().unwrap());
+        view.status.state = state;
+        view
+    }
+
+    #[test]
+    fn the_prefix_tells_the_kind() {
+        #[rustfmt::skip]
+        let cases = [
+            ("i-00000000000000000", "Instance"), ("img-00000000000000000", "Image"),
+            ("key-00000000000000000", "KeyPair"), ("sg-00000000000000000", "Group"),
+            ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
+            ("subnet-00000000000000000", "Subnet"), ("host-00000000000000000", "Host"),
+        ];
+        for (text, want) in cases {
+            let id = AnyId::parse(text).map(|id| format!("{id:?}")).unwrap_or_default();
+            assert!(id.starts_with(want), "{text}: {id}");
+        }
+        for text in ["web", "i-1", "", "session-00000000000000000"] {
+            assert_eq!(AnyId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unique_name_finds_its_instance() {
+        let views = vec![
+            view(1, "web", InstanceState::Running),
+            view(2, "web-2", InstanceState::Running),
+            view(3, "web", InstanceState::Terminating),
+        ];
+        assert_eq!(choose("web", views).unwrap().object.id, InstanceId::from_random([1; 9]));
+    }
+
+    #[test]
+    fn an_instance_on_its_way_out_is_found_when_alone() {
+        let views = vec![view(3, "web", InstanceState::Terminating)];
+        assert!(choose("web", views).is_ok());
+    }
+
+    #[test]
+    fn an_ambiguous_name_lists_the_ids() {
+        let views =
+            vec![view(2, "web", InstanceState::Running), view(1, "web", InstanceState::Failed)];
+        let problem = choose("web", views).unwrap_err();
+        assert_eq!(
+            problem.evidence.unwrap(),
+            "i-01010101010101010 (failed)\ni-02020202020202020 (running)"
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_says_where_to_look() {
+        let problem = choose("web", vec![]).unwrap_err();
+        assert_eq!(problem.reason, Reason::NotFound);
+        assert!(problem.remedy.unwrap().contains("weft ls"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The commands that bring a table from what it holds to what it should hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::json::{Chain, Command, Element, Expression, Family, Object, Rule, Set};
+use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody};
+
+/// What a table holds, with each rule known by its comment alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) sets: BTreeMap<String, SetBody>,
+    pub(crate) chains: BTreeMap<String, (Option<Hook>, Vec<String>)>,
+}
+
+impl From<&Ruleset> for Image {
+    fn from(ruleset: &Ruleset) -> Self {
+        let comments = |rules: &[RuleBody]| rules.iter().map(|r| r.comment.clone()).collect();
+        let chains = ruleset.chains.iter();
+        Self {
+            sets: ruleset.sets.clone(),
+            chains: chains
+                .map(|(name, body)| (name.clone(), (body.hook.clone(), comments(&body.rules))))
+                .collect(),
+        }
+    }
+}
+
+/// Replaces the table, whatever it held, in one transaction. Connections are not touched:
+/// connection tracking is not part of a table.
+pub(crate) fn full(table: &str, new: &Ruleset) -> Vec<Command> {
+    let writer = Writer { table };
+    let mut commands = writer.remove();
+    commands.push(Command::Add(writer.table()));
+    commands.extend(between(table, &Image::default(), new).unwrap_or_default());
+    commands
+}
+
+/// Removes the table, if it exists: `delete` alone would fail without it, and nft before 1.0.7
+/// has no `destroy`.
+pub(crate) fn remove(table: &str) -> Vec<Command> {
+    Writer { table }.remove()
+}
+
+/// From `old`, or from nothing if it cannot be changed into `new`.
+pub(crate) fn from(table: &str, old: &Image, new: &Ruleset) -> Vec<Command> {
+    between(table, old, new).unwrap_or_else(|| full(table, new))
+}
+
+/// The steps from `old` to `new`, none if nothing differs; `None` if a set or base chain would
+/// have to change its kind, which the kernel cannot do.
+///
+/// Order: what others refer to is made first and removed last, so that every step is valid.
+fn between(table: &str, old: &Image, new: &Ruleset) -> Option<Vec<Command>> {
+    if changes_kind(old, new) {
+        return None;
+    }
+    let writer = Writer { table };
+    let mut steps = Vec::new();
+    let nothing = BTreeMap::new();
+    let before = |name: &str| old.sets.get(name).map_or(&nothing, |set| &set.elements);
+
+    for (name, body) in new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {
+        steps.push(Command::Add(writer.set(name, body)));
+    }
+    for (name, body) in new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
+        steps.push(Command::Add(writer.chain(name, body.hook.as_ref())));
+    }
+    for (name, body) in new.sets.iter().filter(|(_, body)| !body.is_map) {
+        steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
+    }
+    for (name, body) in &new.chains {
+        writer.rules(name, old.chains.get(name).map(|(_, rules)| rules), body, &mut steps);
+    }
+    for (name, body) in &new.sets {
+        let gone = removed(before(name), body);
+        steps.extend(writer.elements(name, gone).map(Command::Delete));
+        if body.is_map {
+            steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
+        }
+    }
+    let chains: BTreeSet<_> =
+        old.chains.keys().filter(|name| !new.chains.contains_key(*name)).collect();
+    let sets = old.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name));
+    // All are emptied before the first is deleted: they may call each other.
+    steps.extend(chains.iter().map(|name| Command::Flush(writer.chain(name, None))));
+    steps.extend(chains.iter().map(|name| Command::Delete(writer.chain(name, None))));
+    steps.extend(sets.map(|(name, body)| Command::Delete(writer.set(name, body))));
+    Some(steps)
+}
+
+fn changes_kind(old: &Image, new: &Ruleset) -> bool {
+    let set_differs = |(name, set): (&String, &SetBody)| {
+        old.sets.get(name).is_some_and(|old| (&old.types, old.is_map) != (&set.types, set.is_map))
+    };
+    let chain_differs = |(name, chain): (&String, &ChainBody)| {
+        old.chains.get(name).is_some_and(|(hook, _)| *hook != chain.hook)
+    };
+    new.sets.iter().any(set_differs) || new.chains.iter().any(chain_differs)
+}
+
+type Elements = BTreeMap<Vec<String>, Option<String>>;
+
+fn added(old: &Elements, new: &SetBody) -> Vec<Expression> {
+    let fresh = new.elements.iter().filter(|(key, value)| old.get(*key) != Some(*value));
+    fresh.map(|(key, value)| element(key, value.as_ref())).collect()
+}
+
+fn removed(old: &Elements, new: &SetBody) -> Vec<Expression> {
+    let gone = old.iter().filter(|(key, value)| new.elements.get(*key) != Some(*value));
+    gone.map(|(key, value)| element(key, value.as_ref())).collect()
+}
+
+fn element(parts: &[String], chain: Option<&String>) -> Expression {
+    let key = match parts {
+        [one] => Expression::text(one),
+        several => Expression::Concat(several.iter().map(Expression::text).collect()),
+    };
+    match chain {
+        None => key,
+        Some(chain) => Expression::pair(key, Expression::Goto { target: chain.clone() }),
+    }
+}
+
+/// Writes objects of one table.
+struct Writer<'a> {
+    table: &'a str,
+}
+
+impl Writer<'_> {
+    fn table(&self) -> Object {
+        Object::Table { family: Family::Inet, name: self.table.to_owned() }
+    }
+
+    fn remove(&self) -> Vec<Command> {
+        vec![Command::Add(self.table()), Command::Delete(self.table())]
+    }
+
+    fn set(&self, name: &str, body: &SetBody) -> Object {
+        let set = Set {
+            family: Family::Inet,
+            table: self.table.to_owned(),
+            name: name.to_owned(),
+            types: body.types.clone(),
+            map: body.is_map.then_some("verdict"),
+        };
+        if body.is_map { Object::Map(set) } else { Object::Set(set) }
+    }
+
+    fn chain(&self, name: &str, hook: Option<&Hook>) -> Object {
+        Object::Chain(Chain {
+            family: Family::Inet,
+            table: self.table.to_owned(),
+            name: name.to_owned(),
+            kind: hook.map(|hook| hook.kind.clone()),
+            hook: hook.map(|hook| hook.hook.clone()),
+            priority: hook.map(|hook| hook.priority),
+            policy: hook.map(|hook| hook.policy.clone()),
+        })
+    }
+
+    fn elements(&self, name: &str, elem: Vec<Expression>) -> impl Iterator<Item = Object> {
+        let element = Element {
+            family: Family::Inet,
+            table: self.table.to_owned(),
+            name: name.to_owned(),
+            elem,
+        };
+        (!element.elem.is_empty()).then_some(Object::Element(element)).into_iter()
+    }
+
+    fn rules(
+        &self,
+        name: &str,
+        old: Option<&Vec<String>>,
+        new: &ChainBody,
+        steps: &mut Vec<Command>,
+    ) {
+        if old.is_some_and(|old| old.iter().eq(new.rules.iter().map(|rule| &rule.comment))) {
+            return;
+        }
+        if old.is_some_and(|old| !old.is_empty()) {
+            steps.push(Command::Flush(self.chain(name, None)));
+        }
+        steps.extend(new.rules.iter().map(|rule| {
+            Command::Add(Object::Rule(Rule {
+                family: Family::Inet,
+                table: self.table.to_owned(),
+                chain: name.to_owned(),
+                expr: rule.statements.clone(),
+                comment: rule.comment.clone(),
+            }))
+        }));
+    }
+}

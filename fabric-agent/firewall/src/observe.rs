@@ -1,0 +1,139 @@
+//! Reads a table back: at the agent's start and for a resync, never for a single change.
+//!
+//! Sets and chains are compared as they are, rules by their comments, which carry a hash of what
+//! we wrote (see `RuleBody`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use weft_model::Firewall;
+
+use crate::HostNat;
+use crate::changes::{self, Image};
+use crate::json::Command;
+use crate::ruleset::{Hook, Ruleset, SetBody};
+
+/// What a table holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedFirewall {
+    image: Image,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Listed>,
+}
+
+/// Kinds of objects that we never make (`metainfo`, counters and so on) are left out.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Listed {
+    chain: Option<ListedChain>,
+    rule: Option<ListedRule>,
+    set: Option<ListedSet>,
+    map: Option<ListedSet>,
+}
+
+#[derive(Deserialize)]
+struct ListedChain {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    hook: Option<String>,
+    prio: Option<i32>,
+    policy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListedRule {
+    chain: String,
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Deserialize)]
+struct ListedSet {
+    name: String,
+    #[serde(rename = "type")]
+    types: Value,
+    #[serde(default)]
+    elem: Vec<Value>,
+}
+
+impl ObservedFirewall {
+    pub(crate) fn parse(listing: &[u8]) -> Result<Self, serde_json::Error> {
+        let listing: Listing = serde_json::from_slice(listing)?;
+        let mut image = Image::default();
+        for object in listing.nftables {
+            if let Some(chain) = object.chain {
+                image.chains.insert(chain.name.clone(), (chain.hook(), Vec::new()));
+            }
+            if let Some(rule) = object.rule {
+                image.chains.entry(rule.chain).or_default().1.push(rule.comment);
+            }
+            for (set, is_map) in [(object.set, false), (object.map, true)] {
+                if let Some(set) = set {
+                    image.sets.insert(set.name.clone(), set.body(is_map));
+                }
+            }
+        }
+        Ok(Self { image })
+    }
+
+    /// Whether the table holds exactly what `firewall` needs.
+    pub fn is(&self, firewall: &Firewall) -> bool {
+        self.image == Image::from(&Ruleset::of(firewall))
+    }
+
+    /// Whether the table of the agent's namespace holds exactly what `wanted` needs.
+    pub fn is_host_nat(&self, wanted: &HostNat) -> bool {
+        self.image == Image::from(&crate::host::ruleset(wanted))
+    }
+
+    /// The transaction from what the table holds to `new`; empty if nothing differs.
+    pub fn changes(&self, table: &str, new: &Firewall) -> Vec<Command> {
+        changes::from(table, &self.image, &Ruleset::of(new))
+    }
+}
+
+impl ListedChain {
+    fn hook(self) -> Option<Hook> {
+        Some(Hook {
+            kind: self.kind?,
+            hook: self.hook?,
+            priority: self.prio?,
+            policy: self.policy.unwrap_or_else(|| "accept".to_owned()),
+        })
+    }
+}
+
+impl ListedSet {
+    fn body(self, is_map: bool) -> SetBody {
+        let types = match &self.types {
+            Value::Array(types) => types.iter().map(text).collect(),
+            one => vec![text(one)],
+        };
+        let elements: BTreeMap<_, _> = self.elem.iter().map(element).collect();
+        SetBody { types, is_map, elements }
+    }
+}
+
+/// Text as it is, anything else as JSON: a value of a kind that we never write equals none of ours.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn element(value: &Value) -> (Vec<String>, Option<String>) {
+    let parts = |key: &Value| match key.get("concat").and_then(Value::as_array) {
+        Some(parts) => parts.iter().map(text).collect(),
+        None => vec![text(key)],
+    };
+    match value.as_array().map(Vec::as_slice) {
+        Some([key, verdict]) => {
+            let target = verdict.pointer("/goto/target").unwrap_or(verdict);
+            (parts(key), Some(text(target)))
+        }
+        _ => (parts(value), None),
+    }
+}

@@ -1,0 +1,148 @@
+//! A table's whole content as data: built from a [`Firewall`], compared, written out.
+//!
+//! Everything is named with a prefix of its own, because nft reserves words such as `dst`, `fwd`
+//! or `tap`'s cousins; an id's 17 digits make the rest.
+
+mod base;
+mod group;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use weft_model::{Direction, Firewall, FirewallInterface, GroupId, LinkName};
+
+use crate::json::{Expression, Statement};
+
+/// What a table holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    pub(crate) sets: BTreeMap<String, SetBody>,
+    pub(crate) chains: BTreeMap<String, ChainBody>,
+}
+
+/// A set or, when `is_map`, a map to chains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SetBody {
+    /// The types of an element's parts.
+    pub(crate) types: Vec<String>,
+    pub(crate) is_map: bool,
+    /// An element's parts, and for a map the chain it leads to.
+    pub(crate) elements: BTreeMap<Vec<String>, Option<String>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChainBody {
+    /// Where the kernel calls the chain; `None` is a chain that others call.
+    pub(crate) hook: Option<Hook>,
+    pub(crate) rules: Vec<RuleBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) kind: String,
+    pub(crate) hook: String,
+    pub(crate) priority: i32,
+    pub(crate) policy: String,
+}
+
+/// One rule. The comment ends in a hash of the statements, so equal comments are equal rules: the
+/// kernel gives statements back in another form, comments as they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuleBody {
+    pub(crate) comment: String,
+    pub(crate) statements: Vec<Statement>,
+}
+
+impl RuleBody {
+    pub(crate) fn new(label: &str, statements: Vec<Statement>) -> Self {
+        // `Debug` of plain data: what is hashed never leaves this program, and a change of its
+        // form only costs one rewrite of the chains at the next start.
+        let hash = Sha256::digest(format!("{statements:?}"));
+        Self { comment: format!("{label} {}", hex::encode(&hash[..8])), statements }
+    }
+}
+
+/// The maps from a link's name to its chain.
+pub(crate) fn verdict_map(direction: Direction) -> String {
+    format!("links_{}", suffix(direction))
+}
+
+/// The set of a group's members.
+pub(crate) fn member_set(group: &GroupId) -> String {
+    format!("members_{}", group.digits())
+}
+
+fn group_chain(group: &GroupId, direction: Direction) -> String {
+    format!("group_{}_{}", group.digits(), suffix(direction))
+}
+
+/// Bytes that nft's grammar does not know in a name are written in hexadecimal.
+fn link_chain(link: &LinkName, direction: Direction) -> String {
+    let mut name = String::from("link_");
+    for byte in link.as_str().bytes() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => name.push(char::from(byte)),
+            other => name.push_str(&format!("_{other:02x}")),
+        }
+    }
+    format!("{name}_{}", suffix(direction))
+}
+
+fn suffix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "in",
+        Direction::Egress => "out",
+    }
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// Interfaces allowed to send: link, source MAC, source address.
+pub(crate) const BOUND_SET: &str = "bound_sources";
+
+impl Ruleset {
+    /// What the table must hold for `firewall`.
+    pub(crate) fn of(firewall: &Firewall) -> Self {
+        let mut ruleset = Self::default();
+        ruleset.add_base(firewall.uplink.as_ref());
+        for (id, group) in &firewall.groups {
+            ruleset.add_group(id, group, &firewall.groups);
+        }
+        for (link, interface) in &firewall.interfaces {
+            ruleset.add_interface(link, interface, firewall);
+        }
+        ruleset
+    }
+
+    fn add_interface(&mut self, link: &LinkName, interface: &FirewallInterface, all: &Firewall) {
+        let source =
+            vec![link.to_string(), interface.mac.to_string(), interface.address.to_string()];
+        self.add_element(BOUND_SET, source, None);
+        for direction in DIRECTIONS {
+            let groups = interface.groups.iter().filter(|id| all.groups.contains_key(*id));
+            let mut rules: Vec<_> = groups
+                .map(|id| {
+                    let target = group_chain(id, direction);
+                    RuleBody::new(id.as_str(), vec![Statement::Jump { target }])
+                })
+                .collect();
+            rules.push(denied());
+            let chain = link_chain(link, direction);
+            self.chains.insert(chain.clone(), ChainBody { hook: None, rules });
+            self.add_element(&verdict_map(direction), vec![link.to_string()], Some(chain));
+        }
+    }
+
+    fn add_element(&mut self, set: &str, parts: Vec<String>, chain: Option<String>) {
+        self.sets.entry(set.to_owned()).or_default().elements.insert(parts, chain);
+    }
+}
+
+/// The end of every chain that does not come back.
+fn denied() -> RuleBody {
+    RuleBody::new("denied", vec![Statement::Counter(()), Statement::Drop(())])
+}
+
+pub(crate) fn payload(protocol: &'static str, field: &'static str) -> Expression {
+    Expression::Payload { protocol, field }
+}

@@ -1,0 +1,142 @@
+//! The chains that the kernel calls, the same for every VPC.
+//!
+//! ```text
+//! prerouting raw   who may send at all: bound sources, the uplink (not as one of the VPC)
+//! forward      0   may the sender open this connection?      links_out -> groups
+//! forward     10   may the receiver be opened by it?         links_in  -> groups
+//! input        0   the router itself answers echo requests and what it asked for
+//! postrouting      the uplink's address outside, if wanted
+//! ```
+//! Every chain ends in a drop. IPv6 is not routed yet: no rule accepts it.
+
+use weft_model::{Direction, FirewallUplink};
+
+use super::{BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SetBody, denied, payload, verdict_map};
+use crate::json::{Expression, Statement};
+
+/// `NF_IP_PRI_RAW` of Linux `netfilter_ipv4.h`: before connection tracking.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_FILTER`.
+const FILTER: i32 = 0;
+/// After every egress decision: a packet must pass both.
+const AFTER_FILTER: i32 = 10;
+/// `NF_IP_PRI_NAT_SRC`.
+const SOURCE_NAT: i32 = 100;
+/// Echo requests the router answers, all guests together.
+const ECHO_PER_SECOND: u32 = 50;
+
+impl Ruleset {
+    pub(super) fn add_base(&mut self, uplink: Option<&FirewallUplink>) {
+        let types = ["ifname", "ether_addr", "ipv4_addr"].map(str::to_owned).into();
+        let bound = SetBody { types, ..SetBody::default() };
+        self.sets.insert(BOUND_SET.to_owned(), bound);
+        for direction in super::DIRECTIONS {
+            let links =
+                SetBody { types: vec!["ifname".into()], is_map: true, ..SetBody::default() };
+            self.sets.insert(verdict_map(direction), links);
+        }
+        self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(uplink));
+        self.add_hooked(
+            "base_out",
+            hook("filter", "forward", FILTER),
+            forward(Direction::Egress, "iifname", uplink),
+        );
+        self.add_hooked(
+            "base_in",
+            hook("filter", "forward", AFTER_FILTER),
+            forward(Direction::Ingress, "oifname", uplink),
+        );
+        self.add_hooked("base_router", hook("filter", "input", FILTER), router());
+        if let Some(uplink) = uplink.filter(|uplink| uplink.masquerade) {
+            let mut nat = hook("nat", "postrouting", SOURCE_NAT);
+            nat.policy = "accept".to_owned();
+            let hide = vec![
+                Statement::meta("oifname", &uplink.link),
+                from_vpc(uplink),
+                Statement::Masquerade(()),
+            ];
+            self.add_hooked("base_nat", nat, vec![RuleBody::new("masquerade", hide)]);
+        }
+    }
+
+    fn add_hooked(&mut self, name: &str, hook: Hook, rules: Vec<RuleBody>) {
+        self.chains.insert(name.to_owned(), ChainBody { hook: Some(hook), rules });
+    }
+}
+
+fn hook(kind: &str, hook: &str, priority: i32) -> Hook {
+    Hook { kind: kind.into(), hook: hook.into(), priority, policy: "drop".into() }
+}
+
+fn accept(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
+    conditions.push(Statement::Accept(()));
+    RuleBody::new(label, conditions)
+}
+
+fn from_vpc(uplink: &FirewallUplink) -> Statement {
+    let addr = uplink.vpc_cidr.network().to_string();
+    let prefix = Expression::Prefix { addr, len: uplink.vpc_cidr.prefix() };
+    Statement::is(payload("ip", "saddr"), prefix)
+}
+
+fn sources(uplink: Option<&FirewallUplink>) -> Vec<RuleBody> {
+    let source = Expression::Concat(vec![
+        Expression::Meta { key: "iifname" },
+        payload("ether", "saddr"),
+        payload("ip", "saddr"),
+    ]);
+    let bound = Statement::is(source, Expression::text(format!("@{BOUND_SET}")));
+    let mut rules = vec![
+        accept("loopback", vec![Statement::meta("iifname", "lo")]),
+        accept("bound", vec![bound]),
+    ];
+    if let Some(uplink) = uplink {
+        let outside = Statement::meta("iifname", &uplink.link);
+        rules.push(RuleBody::new(
+            "forged",
+            vec![outside.clone(), from_vpc(uplink), Statement::Counter(()), Statement::Drop(())],
+        ));
+        rules.push(accept("outside", vec![outside, Statement::meta("nfproto", "ipv4")]));
+    }
+    rules.push(denied());
+    rules
+}
+
+fn known_connections() -> RuleBody {
+    let verdicts = [
+        ("established", Expression::Accept(())),
+        ("related", Expression::Accept(())),
+        ("invalid", Expression::Drop(())),
+    ]
+    .map(|(state, verdict)| Expression::pair(Expression::text(state), verdict));
+    let key = Expression::Ct { key: "state" };
+    RuleBody::new("known", vec![Statement::Vmap { key, data: Expression::Set(verdicts.into()) }])
+}
+
+fn forward(
+    direction: Direction,
+    link: &'static str,
+    uplink: Option<&FirewallUplink>,
+) -> Vec<RuleBody> {
+    let data = Expression::text(format!("@{}", verdict_map(direction)));
+    let to_link = Statement::Vmap { key: Expression::Meta { key: link }, data };
+    let mut rules = vec![known_connections(), RuleBody::new("link", vec![to_link])];
+    if let Some(uplink) = uplink {
+        rules.push(accept("uplink", vec![Statement::meta(link, &uplink.link)]));
+    }
+    rules.push(denied());
+    rules
+}
+
+fn router() -> Vec<RuleBody> {
+    let echo = vec![
+        Statement::is(payload("icmp", "type"), Expression::text("echo-request")),
+        Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
+    ];
+    vec![
+        known_connections(),
+        accept("loopback", vec![Statement::meta("iifname", "lo")]),
+        accept("echo", echo),
+        denied(),
+    ]
+}

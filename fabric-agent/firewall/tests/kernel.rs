@@ -1,0 +1,165 @@
+//! The same against the kernel, in a namespace of the test's own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests may panic and must not skip quietly"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use nix::sched::{CloneFlags, unshare};
+use support::{TABLE, firewall, group, interface, uplink};
+use weft_firewall::{FirewallError, HostNat, Nft, host_nat, remove};
+use weft_model::Firewall;
+
+/// Runs `test` on a thread in a new network namespace; the machine's own rules are never touched.
+fn in_new_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: this test needs root to make a network namespace");
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test());
+    });
+    thread.join().unwrap();
+}
+
+fn nft(table: &str) -> Nft {
+    Nft::new(table, None)
+}
+
+fn all_shapes() -> Firewall {
+    let rules: Vec<u8> = (0..26).collect();
+    let groups = [
+        (0, group(&[1, 2], &rules, true)),
+        (1, group(&[3], &[], false)),
+        (2, group(&[], &[6, 7], false)),
+    ];
+    firewall(&groups, &[interface(1, &[0, 1]), interface(2, &[])], Some(uplink(true)))
+}
+
+fn stages() -> Vec<Firewall> {
+    let web =
+        |rules: &[u8]| firewall(&[(1, group(&[1, 2], rules, true))], &[interface(1, &[1])], None);
+    vec![
+        Firewall::default(),
+        web(&[1]),
+        web(&[1, 2, 4]),
+        firewall(&[], &[interface(1, &[])], Some(uplink(false))),
+        all_shapes(),
+        firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),
+        Firewall::default(),
+    ]
+}
+
+#[test]
+fn what_was_applied_is_read_back() {
+    in_new_namespace(|| async {
+        let nft = nft(TABLE);
+        assert_eq!(nft.observe().await.unwrap(), None);
+        for firewall in stages() {
+            nft.replace(&firewall).await.unwrap();
+            let seen = nft.observe().await.unwrap().unwrap();
+            assert!(seen.is(&firewall), "{seen:#?}");
+            assert_eq!(seen.changes(TABLE, &firewall), []);
+        }
+        nft.remove().await.unwrap();
+        nft.remove().await.unwrap();
+        assert_eq!(nft.observe().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn incremental_changes_equal_a_full_load_in_the_kernel() {
+    in_new_namespace(|| async {
+        let (stepwise, at_once) = (nft(TABLE), nft("weft_other"));
+        let mut old = Firewall::default();
+        stepwise.replace(&old).await.unwrap();
+        let all: Vec<_> = stages().into_iter().chain(stages().into_iter().rev()).collect();
+        for new in all {
+            stepwise.change(&old, &new).await.unwrap();
+            at_once.replace(&new).await.unwrap();
+            assert_eq!(stepwise.observe().await.unwrap(), at_once.observe().await.unwrap());
+            old = new;
+        }
+    });
+}
+
+#[test]
+fn a_table_that_somebody_changed_is_mended() {
+    in_new_namespace(|| async {
+        let nft = nft(TABLE);
+        let wanted = all_shapes();
+        let members = format!("members_{}", support::group_id(1).digits());
+        let damages = [
+            format!("flush chain inet {TABLE} base_sources"),
+            format!("add element inet {TABLE} {members} {{ 203.0.113.9 }}"),
+            format!("delete element inet {TABLE} {members} {{ 10.0.0.3 }}"),
+            format!("add rule inet {TABLE} base_in accept"),
+            format!(
+                "add chain inet {TABLE} extra {{ type filter hook input priority 0; policy accept; }}"
+            ),
+            format!("add chain inet {TABLE} base_out {{ policy accept; }}"),
+            format!("delete table inet {TABLE}; add table inet {TABLE}"),
+        ];
+        for damage in damages {
+            nft.replace(&wanted).await.unwrap();
+            let done = std::process::Command::new("nft").arg(&damage).status().unwrap();
+            assert!(done.success(), "{damage}");
+            let seen = nft.observe().await.unwrap().unwrap();
+            assert!(!seen.is(&wanted), "{damage} goes unseen");
+            nft.apply(&seen.changes(TABLE, &wanted)).await.unwrap();
+            assert!(nft.observe().await.unwrap().unwrap().is(&wanted), "{damage} is not mended");
+        }
+    });
+}
+
+#[test]
+fn the_hosts_table_is_made_and_removed() {
+    in_new_namespace(|| async {
+        let nft = nft("weft_host");
+        let sources =
+            BTreeSet::from(["172.31.0.0/16".parse().unwrap(), "169.254.128.2/32".parse().unwrap()]);
+        let wanted = HostNat { link_prefix: "weft".into(), sources };
+        nft.apply(&host_nat("weft_host", &wanted)).await.unwrap();
+        let seen = nft.observe().await.unwrap().unwrap();
+        assert!(seen.is_host_nat(&wanted));
+        assert!(!seen.is_host_nat(&HostNat::default()));
+        nft.apply(&remove("weft_host")).await.unwrap();
+        assert_eq!(nft.observe().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_refused_transaction_says_why_and_changes_nothing() {
+    in_new_namespace(|| async {
+        let nft = nft(TABLE);
+        let wanted = all_shapes();
+        nft.replace(&wanted).await.unwrap();
+        // As if something else had been applied before: the first step is valid, another is not.
+        let imagined = firewall(&[(7, group(&[1], &[], true))], &[], None);
+        let error = nft.change(&imagined, &Firewall::default()).await.unwrap_err();
+        let FirewallError::Refused { stderr, .. } = &error else { panic!("{error}") };
+        assert!(stderr.contains("No such file or directory"), "{stderr}");
+        assert!(nft.observe().await.unwrap().unwrap().is(&wanted));
+    });
+}
+
+#[test]
+fn a_namespace_is_entered_by_its_file_only() {
+    in_new_namespace(|| async {
+        let here = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&here));
+        let there = Nft::new(TABLE, Some(path.into()));
+        there.replace(&all_shapes()).await.unwrap();
+        assert!(there.observe().await.unwrap().unwrap().is(&all_shapes()));
+        assert_eq!(nft(TABLE).observe().await.unwrap(), None, "the calling thread stayed outside");
+        let gone = Nft::new(TABLE, Some("/proc/self/fd/4000".into()));
+        assert!(matches!(gone.observe().await, Err(FirewallError::Namespace { .. })));
+    });
+}

@@ -1,0 +1,77 @@
+//! What this crate's tests share: firewalls built from a few letters, and a namespace to try in.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test file needs all of it")]
+
+use std::net::Ipv4Addr;
+
+use weft_model::{
+    Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId, IpProtocol,
+    LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec,
+};
+
+pub(crate) const TABLE: &str = "weft_test";
+
+pub(crate) fn group_id(n: u8) -> GroupId {
+    GroupId::from_random([n; 9])
+}
+
+pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
+    use Direction::{Egress, Ingress};
+    let range = |from, to| RulePorts::Range { from, to };
+    let cidr = |text: &str| RulePeer::Cidr(text.parse().unwrap());
+    let icmp = |kind, code| RulePorts::Icmp { kind, code };
+    // Every shape of rule, and two that overlap.
+    let (direction, protocol, ports, peer) = match n % 13 {
+        0 => (Ingress, IpProtocol::All, RulePorts::Any, cidr("0.0.0.0/0")),
+        1 => (Ingress, IpProtocol::Tcp, range(22, 22), cidr("192.0.2.0/24")),
+        2 => (Ingress, IpProtocol::Tcp, range(20, 30), cidr("192.0.2.128/25")),
+        3 => (Ingress, IpProtocol::Udp, range(0, 65535), cidr("192.0.2.7/32")),
+        4 => (Ingress, IpProtocol::Icmp, icmp(8, None), cidr("10.0.0.0/8")),
+        5 => (Ingress, IpProtocol::Icmp, icmp(3, Some(4)), RulePeer::Group(group_id(1))),
+        6 => (Ingress, IpProtocol::Tcp, range(80, 81), RulePeer::Group(group_id(2))),
+        7 => (Egress, IpProtocol::Tcp, range(443, 443), cidr("0.0.0.0/0")),
+        8 => (Egress, IpProtocol::Other(47), RulePorts::Any, cidr("198.51.100.0/24")),
+        9 => (Egress, IpProtocol::Icmpv6, RulePorts::Any, cidr("0.0.0.0/0")),
+        10 => (Egress, IpProtocol::Icmp, RulePorts::Any, RulePeer::Group(group_id(99))),
+        11 => (Ingress, IpProtocol::Other(0), RulePorts::Any, cidr("10.1.2.3/8")),
+        _ => (Ingress, IpProtocol::All, RulePorts::Any, RulePeer::Group(group_id(0))),
+    };
+    let group_id = group_id(0);
+    let description = String::new();
+    let spec = RuleSpec { group_id, direction, protocol, ports, peer, description };
+    (RuleId::from_random([n; 9]), spec)
+}
+
+pub(crate) fn group(members: &[u8], rules: &[u8], allow_all_egress: bool) -> FirewallGroup {
+    FirewallGroup {
+        members: members.iter().map(|n| Ipv4Addr::new(10, 0, 0, *n)).collect(),
+        rules: rules.iter().map(|n| rule(*n)).collect(),
+        allow_all_egress,
+    }
+}
+
+pub(crate) fn interface(n: u8, groups: &[u8]) -> (LinkName, FirewallInterface) {
+    let interface = FirewallInterface {
+        mac: MacAddr::from_random([n; 5]),
+        address: Ipv4Addr::new(10, 0, 0, n),
+        groups: groups.iter().map(|n| group_id(*n)).collect(),
+    };
+    (format!("wt-{n}.x").parse().unwrap(), interface)
+}
+
+pub(crate) fn uplink(masquerade: bool) -> FirewallUplink {
+    let vpc_cidr = "10.0.0.0/16".parse().unwrap();
+    FirewallUplink { link: "wuplink".parse().unwrap(), vpc_cidr, masquerade }
+}
+
+pub(crate) fn firewall(
+    groups: &[(u8, FirewallGroup)],
+    interfaces: &[(LinkName, FirewallInterface)],
+    uplink: Option<FirewallUplink>,
+) -> Firewall {
+    Firewall {
+        groups: groups.iter().map(|(n, group)| (group_id(*n), group.clone())).collect(),
+        interfaces: interfaces.iter().cloned().collect(),
+        uplink,
+    }
+}

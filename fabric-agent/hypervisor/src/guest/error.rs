@@ -1,0 +1,162 @@
+//! What can fail between the agent and a guest.
+
+use std::io;
+use std::path::PathBuf;
+
+use weft_model::InstanceId;
+
+use crate::qmp::QmpError;
+use crate::record::ExitCause;
+
+/// What was attempted with which guest.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The root directory could not be read.
+    #[error("list the guests in {root}")]
+    List {
+        /// The directory.
+        root: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A step of preparing a launch failed.
+    #[error("{step} for {id}")]
+    Prepare {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was attempted.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The holder's program could not be started.
+    #[error("start {program} as the holder of {id}")]
+    Holder {
+        /// Whose guest.
+        id: InstanceId,
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The holder ended without saying why.
+    #[error("the holder of {id} ended before qemu ran ({status}): {log}")]
+    HolderEnded {
+        /// Whose guest.
+        id: InstanceId,
+        /// Its exit status.
+        status: String,
+        /// The end of what it wrote.
+        log: String,
+    },
+    /// There is a holder or QEMU already.
+    #[error("{id} has a running guest already; stop it first")]
+    AlreadyRunning {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// QEMU ended while it was waited for.
+    #[error("qemu for {id} {cause}{}", with_stderr(.stderr_tail))]
+    Start {
+        /// Whose guest.
+        id: InstanceId,
+        /// How it ended.
+        cause: ExitCause,
+        /// The end of its standard error.
+        stderr_tail: String,
+    },
+    /// QEMU neither ran nor ended.
+    #[error("qemu for {id} was not running {seconds} s after its start")]
+    StartTimeout {
+        /// Whose guest.
+        id: InstanceId,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// There is nothing to command.
+    #[error("{id} has no running guest")]
+    NotRunning {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// QEMU did not do as it was told.
+    #[error("tell the guest of {id} \"{command}\"")]
+    Qmp {
+        /// Whose guest.
+        id: InstanceId,
+        /// The command.
+        command: &'static str,
+        /// What went wrong.
+        #[source]
+        source: QmpError,
+    },
+    /// A process outlived SIGKILL.
+    #[error("process {pid} of {id} did not end after it was killed; it may wait for a disk")]
+    StillAlive {
+        /// Whose guest.
+        id: InstanceId,
+        /// The process.
+        pid: i32,
+    },
+    /// A record could not be read.
+    #[error("read {file} of {id}")]
+    Record {
+        /// Whose guest.
+        id: InstanceId,
+        /// The record.
+        file: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The console could not be used.
+    #[error("open the console of {id}")]
+    Console {
+        /// Whose guest.
+        id: InstanceId,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something of the guest could not be found or removed.
+    #[error("{step} of {id}")]
+    Remove {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was attempted.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl GuestError {
+    /// Whether the same call may succeed later with no change of what is asked for.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Qmp { source, .. } => source.is_retryable(),
+            Self::AlreadyRunning { .. } | Self::NotRunning { .. } | Self::Start { .. } => false,
+            Self::Prepare { source, .. } | Self::Holder { source, .. } => {
+                !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+            }
+            Self::List { .. }
+            | Self::HolderEnded { .. }
+            | Self::StartTimeout { .. }
+            | Self::StillAlive { .. }
+            | Self::Record { .. }
+            | Self::Console { .. }
+            | Self::Remove { .. } => true,
+        }
+    }
+}
+
+fn with_stderr(tail: &str) -> String {
+    match tail.trim() {
+        "" => String::new(),
+        tail => format!(": {tail}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! Starting a guest: the agent's half, up to the moment when QEMU says that it runs.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+use weft_model::InstanceId;
+
+use super::{GuestError, GuestObservation, Guests, HolderCommand};
+use crate::layout::{self, GuestDir};
+use crate::qemu::GuestSpec;
+use crate::sys;
+
+/// QEMU answers within a second on an idle machine; a busy one gets time.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const HOLDER_LOG_TAIL_BYTES: u64 = 2048;
+
+impl Guests {
+    /// Starts a guest and waits until QEMU says that it runs.
+    ///
+    /// The holder gets the lock of the guest's directory by inheritance, so at no moment can a
+    /// second one start, also when the agent is killed in between. After an error the guest is
+    /// either not there or found by `observe`.
+    pub async fn launch(&self, spec: &GuestSpec, holder: &HolderCommand) -> Result<(), GuestError> {
+        let id = &spec.instance_id;
+        let dir = self.guest_dir(id);
+        let prepare = |step| move |source| GuestError::Prepare { id: id.clone(), step, source };
+        dir.create().map_err(prepare("make the directory"))?;
+        let lock = dir.open_lock().map_err(prepare("open the lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(GuestError::AlreadyRunning { id: id.clone() });
+            }
+            Err(TryLockError::Error(source)) => return Err(prepare("take the lock")(source)),
+        }
+        if self.live_guest(id)?.is_some() {
+            return Err(GuestError::AlreadyRunning { id: id.clone() });
+        }
+        self.kill_unrecorded(id).await?;
+        dir.clear_start().map_err(prepare("remove what the last start left"))?;
+        dir.write(layout::SPEC, spec).map_err(prepare("write the specification"))?;
+        let child = spawn(&dir, lock, holder).map_err(|source| GuestError::Holder {
+            id: id.clone(),
+            program: holder.program.clone(),
+            source,
+        })?;
+        self.wait_until_running(id, &dir, child).await
+    }
+
+    async fn wait_until_running(
+        &self,
+        id: &InstanceId,
+        dir: &GuestDir,
+        mut child: Child,
+    ) -> Result<(), GuestError> {
+        let started = Instant::now();
+        let mut ended = None;
+        loop {
+            match self.observe(id).await? {
+                GuestObservation::Running { .. } => break,
+                // It was quick: it ran, and that is what was asked for.
+                GuestObservation::PoweredOff { .. } => break,
+                GuestObservation::Exited { exit } if exit.at_unix_ms > 0 => {
+                    reap(child);
+                    let (cause, stderr_tail) = (exit.cause, exit.stderr_tail);
+                    return Err(GuestError::Start { id: id.clone(), cause, stderr_tail });
+                }
+                _ => {}
+            }
+            if let Some(status) = ended {
+                let log = dir.tail(layout::HOLDER_LOG, HOLDER_LOG_TAIL_BYTES).unwrap_or_default();
+                let log = String::from_utf8_lossy(&log).trim().to_owned();
+                return Err(GuestError::HolderEnded { id: id.clone(), status, log });
+            }
+            // After this one more look is taken: the holder writes its records before it ends.
+            ended = match child.try_wait() {
+                Ok(status) => status.map(|status| status.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if started.elapsed() > START_DEADLINE {
+                reap(child);
+                let seconds = START_DEADLINE.as_secs();
+                return Err(GuestError::StartTimeout { id: id.clone(), seconds });
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+        reap(child);
+        Ok(())
+    }
+}
+
+/// Starts the holder with the locked file as its standard input.
+#[expect(unsafe_code, reason = "work between fork and exec")]
+fn spawn(dir: &GuestDir, lock: File, holder: &HolderCommand) -> io::Result<Child> {
+    let log = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(dir.file(layout::HOLDER_LOG))?;
+    let mut command = Command::new(&holder.program);
+    command
+        .args(&holder.args)
+        .arg(dir.file(layout::SPEC))
+        .current_dir("/")
+        .stdin(Stdio::from(lock))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log))
+        .kill_on_drop(false);
+    // SAFETY: one system call that allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            sys::inherit_standard_streams_only();
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// The holder is a child of this agent: without a wait it would stay a zombie.
+fn reap(mut child: Child) {
+    tokio::spawn(async move {
+        if let Err(error) = child.wait().await {
+            tracing::warn!(%error, "cannot wait for a guest's holder");
+        }
+    });
+}

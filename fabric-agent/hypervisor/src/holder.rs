@@ -1,0 +1,226 @@
+//! The holder: the small process that a guest's QEMU is a child of.
+//!
+//! It outlives the agent that started it. It opens what QEMU's user may not, starts QEMU, drains
+//! and serves the console so that neither a missing agent nor a flooding guest does harm, and
+//! writes down how QEMU ended. When the holder itself is killed the guest lives on, without
+//! console.
+//!
+//! One thread, no runtime: there is one of these for every guest.
+
+mod console;
+mod files;
+mod log;
+mod spawn;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode, ExitStatus};
+
+use weft_model::LinkName;
+
+use crate::layout::{self, GuestDir};
+use crate::process::{ProcessIdentity, boot_id};
+use crate::qemu::{GuestSpec, QemuVersion};
+use crate::record::{ExitCause, GuestExit, GuestIdentity, now_unix_ms};
+use crate::sys;
+use console::Console;
+
+/// What kept a guest from being started or held.
+#[derive(Debug, thiserror::Error)]
+enum HolderError {
+    #[error("{step}")]
+    Step {
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("another holder has the lock")]
+    Locked,
+    #[error("open {what} {path}")]
+    Open {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{what} {path} is not readable by everyone, and qemu reads it as a user of its own; give \
+         the file mode 0444 (the directories above it may stay closed)"
+    )]
+    NotReadable { what: &'static str, path: PathBuf },
+    #[error("open the tap {link}")]
+    Tap {
+        link: LinkName,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "qemu {version} cannot take /dev/kvm as a descriptor and the group of /dev/kvm may not \
+         open it; run chmod 0660 /dev/kvm, or install a newer qemu"
+    )]
+    KvmGroup { version: QemuVersion },
+    #[error("start {program}")]
+    Qemu {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn at(step: &'static str) -> impl Fn(io::Error) -> HolderError {
+    move |source| HolderError::Step { step, source }
+}
+
+/// Holds the guest that the file at `spec_path` specifies, until its QEMU ends. The file's
+/// directory is the guest's. To be called first thing in a process of its own, whose standard
+/// input is the locked `lock` file of that directory.
+pub fn run(spec_path: &Path) -> ExitCode {
+    sys::ignore_session_signals();
+    // Fails only where this process leads its session already.
+    let _ = nix::unistd::setsid();
+    let dir = GuestDir::new(spec_path.parent().unwrap_or_else(|| Path::new(".")));
+    match hold(&dir, spec_path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn hold(dir: &GuestDir, spec_path: &Path) -> Result<(), HolderError> {
+    let _lock = take_lock(dir)?;
+    let me = ProcessIdentity::current()
+        .ok_or_else(|| at("read /proc/self/stat")(io::ErrorKind::InvalidData.into()))?;
+    dir.write(layout::HOLDER, &me).map_err(at("write holder.json"))?;
+    let spec = std::fs::read(spec_path).map_err(at("read the specification"))?;
+    let spec: GuestSpec =
+        serde_json::from_slice(&spec).map_err(|e| at("parse the specification")(e.into()))?;
+
+    match start(dir, &spec, me) {
+        Ok(started) => serve(dir, &spec, started),
+        Err(error) => {
+            let cause = ExitCause::NotStarted(chain(&error));
+            record_exit(dir, &spec, cause, String::new())?;
+            Err(error)
+        }
+    }
+}
+
+/// The lock is inherited as standard input; by hand it may also be free.
+fn take_lock(dir: &GuestDir) -> Result<File, HolderError> {
+    let failed = at("take the lock");
+    let own = dir.open_lock().map_err(&failed)?;
+    let inherited = io::stdin().as_fd().try_clone_to_owned().map(File::from).map_err(&failed)?;
+    let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino()));
+    let same = identity(&own).map_err(&failed)? == identity(&inherited).map_err(&failed)?;
+    let lock = if same { inherited } else { own };
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(HolderError::Locked),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+struct Started {
+    child: Child,
+    console: Console,
+    /// Kept open so that the namespaces stay reachable through `/proc`.
+    _namespaces: Vec<Option<File>>,
+}
+
+fn start(dir: &GuestDir, spec: &GuestSpec, me: ProcessIdentity) -> Result<Started, HolderError> {
+    let console_listener =
+        dir.listen(layout::CONSOLE_SOCKET).map_err(at("listen on the console"))?;
+    let files = files::GuestFiles::open(dir, spec)?;
+    let mut child = spawn::qemu(spec, &files)?;
+    let recorded = record_guest(dir, spec, me, &files, &child)
+        .and_then(|()| Console::new(dir, console_listener, &mut child));
+    match recorded {
+        Ok(console) => Ok(Started { child, console, _namespaces: files.into_namespaces() }),
+        Err(error) => {
+            // A guest that cannot be found again must not run.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+fn record_guest(
+    dir: &GuestDir,
+    spec: &GuestSpec,
+    me: ProcessIdentity,
+    files: &files::GuestFiles,
+    child: &Child,
+) -> Result<(), HolderError> {
+    let no_process = || at("read the start time of qemu")(io::ErrorKind::InvalidData.into());
+    let pid = i32::try_from(child.id()).map_err(|_| no_process())?;
+    let guest = GuestIdentity {
+        epoch: spec.epoch,
+        uuid: spec.uuid,
+        uid: spec.uid,
+        qemu: ProcessIdentity::of_child(pid).ok_or_else(no_process)?,
+        holder: me,
+        qemu_version: spec.qemu.version,
+        boot_id: boot_id().map_err(at("read the boot id"))?,
+        started_at_unix_ms: now_unix_ms(),
+        netns_fds: files.namespace_fds(),
+    };
+    dir.write(layout::GUEST, &guest).map_err(at("write guest.json"))
+}
+
+fn serve(dir: &GuestDir, spec: &GuestSpec, started: Started) -> Result<(), HolderError> {
+    let Started { mut child, mut console, _namespaces } = started;
+    let served = i32::try_from(child.id())
+        .map_err(io::Error::other)
+        .and_then(sys::pidfd_open)
+        .and_then(|pidfd| console.serve_until(pidfd.as_fd()));
+    if let Err(error) = served {
+        // How QEMU ends is worth more than its console. Dropped below, not kept undrained: a full
+        // pipe would stop the guest.
+        eprintln!("{}", chain(&at("serve the console")(error)));
+    }
+    let stderr_tail = console.stderr_tail();
+    drop(console);
+    let status = child.wait().map_err(at("wait for qemu"))?;
+    record_exit(dir, spec, cause(status), stderr_tail)
+}
+
+fn cause(status: ExitStatus) -> ExitCause {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitCause::Code(code),
+        (None, Some(signal)) => ExitCause::Signal(signal),
+        (None, None) => ExitCause::Unknown,
+    }
+}
+
+fn record_exit(
+    dir: &GuestDir,
+    spec: &GuestSpec,
+    cause: ExitCause,
+    stderr_tail: String,
+) -> Result<(), HolderError> {
+    let exit =
+        GuestExit { epoch: spec.epoch, cause, stderr_tail, at_unix_ms: now_unix_ms().max(1) };
+    dir.write(layout::EXIT, &exit).map_err(at("write exit.json"))?;
+    for socket in [layout::CONSOLE_SOCKET, layout::QMP_SOCKET] {
+        dir.remove(socket).map_err(at("remove a socket"))?;
+    }
+    Ok(())
+}
+
+/// The holder has no log but its standard error: the chain is put into words here.
+fn chain(error: &HolderError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text.push_str(&format!(": {source}"));
+        next = source.source();
+    }
+    text
+}

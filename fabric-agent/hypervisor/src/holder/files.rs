@@ -1,0 +1,153 @@
+//! What QEMU inherits: opened here, with the rights that it does not have.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{HolderError, at};
+use crate::layout::{GuestDir, QMP_SOCKET};
+use crate::qemu::{Accel, Boot, GuestFds, GuestSpec, NicSpec};
+use crate::sys;
+
+/// Every descriptor of one guest.
+pub(super) struct GuestFiles {
+    fds: GuestFds,
+    /// What `fds` has the numbers of.
+    owned: Vec<OwnedFd>,
+    namespaces: Vec<Option<File>>,
+    /// The group of `/dev/kvm`, where QEMU must open it by name.
+    kvm_group: Option<u32>,
+}
+
+impl GuestFiles {
+    pub(super) fn open(dir: &GuestDir, spec: &GuestSpec) -> Result<Self, HolderError> {
+        let mut owned = Vec::new();
+        let mut keep = |fd: OwnedFd| -> RawFd {
+            let number = fd.as_raw_fd();
+            owned.push(fd);
+            number
+        };
+        let root = keep(open("the root disk", &spec.root.overlay, true)?);
+        let backing = keep(open("the image", &spec.root.backing.path, false)?);
+        let seed = match &spec.seed {
+            Some(path) => Some(keep(open("the seed", path, false)?)),
+            None => None,
+        };
+        let (mut kernel, mut initrd) = (None, None);
+        if let Boot::DirectKernel { kernel: kernel_path, initrd: initrd_path, .. } = &spec.boot {
+            kernel = Some(keep(open_for_everyone("the kernel", kernel_path)?));
+            if let Some(path) = initrd_path {
+                initrd = Some(keep(open_for_everyone("the initial ram disk", path)?));
+            }
+        }
+        let (mut kvm, mut kvm_group) = (None, None);
+        if spec.accel == Accel::Kvm {
+            let path = Path::new("/dev/kvm");
+            if spec.qemu.kvm_device_option {
+                kvm = Some(keep(open("the device", path, true)?));
+            } else {
+                kvm_group = Some(group_of_kvm(spec, path)?);
+            }
+        }
+        let mut taps = Vec::new();
+        let mut namespaces = Vec::new();
+        for nic in &spec.nics {
+            let (tap, namespace) = open_tap(nic)?;
+            taps.push(keep(tap));
+            namespaces.push(namespace);
+        }
+        let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
+        let qmp = keep(listener.into());
+        let fds = GuestFds { root, backing, seed, kernel, initrd, kvm, taps, qmp };
+        Ok(Self { fds, owned, namespaces, kvm_group })
+    }
+
+    pub(super) fn fds(&self) -> &GuestFds {
+        &self.fds
+    }
+
+    /// The numbers of all descriptors that QEMU must find open.
+    pub(super) fn inherited(&self) -> Vec<RawFd> {
+        self.owned.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    pub(super) fn groups(&self) -> Vec<u32> {
+        self.kvm_group.into_iter().collect()
+    }
+
+    pub(super) fn namespace_fds(&self) -> Vec<Option<RawFd>> {
+        self.namespaces.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)).collect()
+    }
+
+    /// Closes everything but the namespaces: the rest is QEMU's now.
+    pub(super) fn into_namespaces(self) -> Vec<Option<File>> {
+        self.namespaces
+    }
+}
+
+fn open(what: &'static str, path: &Path, write: bool) -> Result<OwnedFd, HolderError> {
+    match OpenOptions::new().read(true).write(write).open(path) {
+        Ok(file) => Ok(file.into()),
+        Err(source) => Err(HolderError::Open { what, path: path.to_owned(), source }),
+    }
+}
+
+/// QEMU opens these again through `/proc/self/fd`, under its own user.
+fn open_for_everyone(what: &'static str, path: &Path) -> Result<OwnedFd, HolderError> {
+    let fd = open(what, path, false)?;
+    let file = File::from(fd);
+    let failed = |source| HolderError::Open { what, path: path.to_owned(), source };
+    if file.metadata().map_err(failed)?.mode() & 0o004 == 0 {
+        return Err(HolderError::NotReadable { what, path: path.to_owned() });
+    }
+    Ok(file.into())
+}
+
+fn group_of_kvm(spec: &GuestSpec, path: &Path) -> Result<u32, HolderError> {
+    let metadata = std::fs::metadata(path).map_err(|source| HolderError::Open {
+        what: "the device",
+        path: path.to_owned(),
+        source,
+    })?;
+    let open_to_group = metadata.mode() & 0o060 == 0o060 && metadata.gid() != 0;
+    let open_to_all = metadata.mode() & 0o006 == 0o006;
+    if !open_to_group && !open_to_all {
+        return Err(HolderError::KvmGroup { version: spec.qemu.version });
+    }
+    Ok(metadata.gid())
+}
+
+/// Opens a tap inside its namespace. A thread that entered another namespace is good for nothing
+/// else, so it ends here; the descriptor stays attached.
+fn open_tap(nic: &NicSpec) -> Result<(OwnedFd, Option<File>), HolderError> {
+    let failed = |source| HolderError::Tap { link: nic.link.clone(), source };
+    let namespace = match &nic.netns {
+        Some(path) => Some(File::open(path).map_err(|source| HolderError::Open {
+            what: "the network namespace",
+            path: path.clone(),
+            source,
+        })?),
+        None => None,
+    };
+    let opened = thread::scope(|scope| {
+        let worker = scope.spawn(|| -> io::Result<OwnedFd> {
+            if let Some(namespace) = &namespace {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            }
+            let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+            // TUNSETIFF makes an interface that is not there; it would end with this descriptor.
+            if nix::net::if_::if_nametoindex(nic.link.as_str()).is_err() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such interface"));
+            }
+            sys::attach_tap(tun.as_fd(), nic.link.as_str())?;
+            Ok(tun.into())
+        });
+        worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    });
+    Ok((opened.map_err(failed)?, namespace))
+}

@@ -1,0 +1,14 @@
+//! Guests on a real QEMU, by software emulation: a boot sector is all the guest there is.
+
+#[cfg(test)]
+#[path = "qemu/bench.rs"]
+mod bench;
+#[cfg(test)]
+#[path = "qemu/console.rs"]
+mod console;
+#[cfg(test)]
+#[path = "qemu/life.rs"]
+mod life;
+#[cfg(test)]
+#[path = "qemu/start.rs"]
+mod start;

@@ -1,0 +1,230 @@
+//! Root disks: copy-on-write overlays on blobs, made by `qemu-img` in bounds.
+//!
+//! An overlay's file is written by a hypervisor that a guest may have taken over, so its header is
+//! read here and by nobody else, and compared with what it must be before it is used again.
+
+mod error;
+mod header;
+mod qemu_img;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use weft_model::DiskFormat;
+
+use crate::blobs::read_head;
+use crate::disk_format;
+use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, temporary};
+
+pub use error::DiskError;
+pub use qemu_img::Limits;
+
+/// An overlay to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlaySpec {
+    /// Where.
+    pub path: PathBuf,
+    /// The blob below it; an absolute path.
+    pub backing: PathBuf,
+    /// How that is laid out. Said, never guessed: a guest could write a header into a raw disk.
+    pub backing_format: DiskFormat,
+    /// What was asked for, in bytes; 0 for the image's own size.
+    pub size_bytes: u64,
+    /// Whom the file belongs to: the uid and gid of the guest's hypervisor.
+    pub uid: u32,
+}
+
+/// What an overlay's header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayInfo {
+    /// What the guest sees, in bytes.
+    pub virtual_size_bytes: u64,
+    /// The file below it.
+    pub backing: PathBuf,
+    /// How that is laid out, as the header puts it.
+    pub backing_format: DiskFormat,
+}
+
+/// Makes and removes root disks.
+#[derive(Clone, Debug)]
+pub struct RootDisks {
+    qemu_img: PathBuf,
+    limits: Limits,
+}
+
+impl RootDisks {
+    /// With `qemu_img` as the program (a path, or a name to look for in `PATH`).
+    pub fn new(qemu_img: impl Into<PathBuf>, limits: Limits) -> Self {
+        Self { qemu_img: qemu_img.into(), limits }
+    }
+
+    /// Makes the overlay, of the size asked for or the image's. Where it is already, it is checked
+    /// and left as it is.
+    ///
+    /// # Errors
+    /// [`DiskError::SmallerThanImage`], [`DiskError::NotAnImage`], [`DiskError::Differs`] where
+    /// there is another disk at the path, and those of `qemu-img`.
+    pub async fn create_overlay(&self, spec: &OverlaySpec) -> Result<OverlayInfo, DiskError> {
+        let want = wanted(spec.clone()).await?;
+        if let Some(found) = self.info(&spec.path).await? {
+            return check(&spec.path, want, found);
+        }
+        let new = temporary(&spec.path);
+        let (dir, stale) = (spec.path.parent().map(Path::to_owned), new.clone());
+        blocking(move || {
+            dir.as_deref().map_or(Ok(()), create_dir)?;
+            remove(&stale).map(|_| ()) // Left by a crash.
+        })
+        .await?;
+        let made = self.make(&new, &want).await;
+        let (from, to, uid) = (new, spec.path.clone(), spec.uid);
+        blocking(move || {
+            let published = made.and_then(|()| Ok(publish(&from, &to, uid)?));
+            if published.is_err() {
+                let _ = remove(&from); // The first error is the one to tell.
+            }
+            published
+        })
+        .await?;
+        let path = spec.path.clone();
+        match self.info(&path).await? {
+            Some(found) => check(&path, want, found),
+            None => Err(DiskError::Gone { path }),
+        }
+    }
+
+    /// Makes the overlay as large as asked for, where it is smaller; it never shrinks. Only while
+    /// no hypervisor has it open: that would have to do it itself.
+    ///
+    /// # Errors
+    /// As [`create_overlay`](Self::create_overlay); [`DiskError::Gone`] where there is none.
+    pub async fn grow_overlay(&self, spec: &OverlaySpec) -> Result<OverlayInfo, DiskError> {
+        let want = wanted(spec.clone()).await?;
+        let path = spec.path.clone();
+        let Some(found) = self.info(&path).await? else { return Err(DiskError::Gone { path }) };
+        // Before qemu-img opens it: it would follow whatever the header names.
+        let same_below =
+            OverlayInfo { virtual_size_bytes: found.virtual_size_bytes, ..want.clone() };
+        check(&path, same_below, found.clone())?;
+        if found.virtual_size_bytes >= want.virtual_size_bytes {
+            return Ok(found);
+        }
+        let len = {
+            let path = path.clone();
+            blocking(move || fs::metadata(&path).map_err(FileError::new("read", &path)))
+                .await?
+                .len()
+        };
+        let size = want.virtual_size_bytes.to_string();
+        let arguments: [&OsStr; 6] = [
+            "resize".as_ref(),
+            "-q".as_ref(),
+            "-f".as_ref(),
+            "qcow2".as_ref(),
+            path.as_os_str(),
+            size.as_ref(),
+        ];
+        // A larger table goes to the file's end.
+        let file_size_bytes = self.limits.file_size_bytes.saturating_add(len);
+        let limits = Limits { file_size_bytes, ..self.limits };
+        qemu_img::run(&self.qemu_img, &arguments, limits).await?;
+        match self.info(&path).await? {
+            Some(found) => check(&path, want, found),
+            None => Err(DiskError::Gone { path }),
+        }
+    }
+
+    async fn make(&self, path: &Path, want: &OverlayInfo) -> Result<(), DiskError> {
+        let size = want.virtual_size_bytes.to_string();
+        let arguments: [&OsStr; 10] = [
+            "create".as_ref(),
+            "-q".as_ref(),
+            "-f".as_ref(),
+            "qcow2".as_ref(),
+            "-b".as_ref(),
+            want.backing.as_os_str(),
+            "-F".as_ref(),
+            want.backing_format.as_str().as_ref(),
+            path.as_os_str(),
+            size.as_ref(),
+        ];
+        qemu_img::run(&self.qemu_img, &arguments, self.limits).await
+    }
+
+    /// What is at `path`, if anything.
+    ///
+    /// # Errors
+    /// [`DiskError::NotAnOverlay`] where it is something else than an overlay.
+    pub async fn info(&self, path: &Path) -> Result<Option<OverlayInfo>, DiskError> {
+        let path = path.to_owned();
+        blocking(move || match read_head(&path) {
+            Ok(head) => header::parse(&head)
+                .map(Some)
+                .map_err(|what| DiskError::NotAnOverlay { path, what }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FileError::new("read", &path)(source).into()),
+        })
+        .await
+    }
+
+    /// Removes the disk; false where there is none.
+    ///
+    /// # Errors
+    /// [`DiskError::File`].
+    pub async fn remove(&self, path: &Path) -> Result<bool, DiskError> {
+        let path = path.to_owned();
+        blocking(move || {
+            remove(&temporary(&path))?;
+            let was_there = remove(&path)?;
+            if let Some(dir) = path.parent().filter(|_| was_there) {
+                sync_dir(dir)?;
+            }
+            Ok(was_there)
+        })
+        .await
+    }
+}
+
+/// What the overlay's header has to say, from the spec and the image below.
+async fn wanted(spec: OverlaySpec) -> Result<OverlayInfo, DiskError> {
+    blocking(move || {
+        let OverlaySpec { backing, backing_format, size_bytes, .. } = spec;
+        if !backing.is_absolute() {
+            return Err(DiskError::RelativeBacking { backing });
+        }
+        let virtual_size_bytes = {
+            let read = FileError::new("read", &backing);
+            let (head, len) = read_head(&backing)
+                .and_then(|head| Ok((head, fs::metadata(&backing)?.len())))
+                .map_err(read)?;
+            let header = weft_image_format::detect(&head, len)
+                .map_err(|source| DiskError::NotAnImage { backing: backing.clone(), source })?;
+            if disk_format(header.format) != backing_format {
+                let found = disk_format(header.format);
+                return Err(DiskError::WrongFormat { backing, expected: backing_format, found });
+            }
+            header.virtual_size_bytes
+        };
+        if size_bytes != 0 && size_bytes < virtual_size_bytes {
+            let image_bytes = virtual_size_bytes;
+            return Err(DiskError::SmallerThanImage { requested_bytes: size_bytes, image_bytes });
+        }
+        // qemu-img rounds up to a sector as well.
+        let virtual_size_bytes = virtual_size_bytes.max(size_bytes.next_multiple_of(512));
+        Ok(OverlayInfo { virtual_size_bytes, backing, backing_format })
+    })
+    .await
+}
+
+fn check(path: &Path, want: OverlayInfo, found: OverlayInfo) -> Result<OverlayInfo, DiskError> {
+    if want == found {
+        return Ok(found);
+    }
+    let path = path.to_owned();
+    Err(DiskError::Differs { path, want: Box::new(want), found: Box::new(found) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! The header of an overlay: qcow2 version 2 or 3 with a backing file.
+//!
+//! Source: QEMU `docs/interop/qcow2.txt`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use weft_model::DiskFormat;
+
+use super::OverlayInfo;
+
+/// Header extension "backing file format name".
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Incompatible feature bit 2: the data are in yet another file.
+const EXTERNAL_DATA: u64 = 1 << 2;
+/// Longest name of a backing file, in bytes.
+const MAX_BACKING_NAME: usize = 1023;
+
+/// Reads the header, or says what is wrong with it.
+pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
+    const SHORT: &str = "its header is cut off";
+    let bytes = |at: usize, len: usize| head.get(at..at.checked_add(len)?);
+    let u32_at = |at: usize| {
+        bytes(at, 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or(SHORT)
+    };
+    let u64_at = |at: usize| {
+        bytes(at, 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes).ok_or(SHORT)
+    };
+    if !head.starts_with(b"QFI\xfb") {
+        return Err("it is not qcow2");
+    }
+    let header_len = match u32_at(4)? {
+        2 => 72,
+        3 => u32_at(100)? as usize,
+        _ => return Err("it is of an unknown version of qcow2"),
+    };
+    if header_len > 72 && u64_at(72)? & EXTERNAL_DATA != 0 {
+        return Err("it keeps its data in another file");
+    }
+    let offset = usize::try_from(u64_at(8)?).map_err(|_| SHORT)?;
+    let len = u32_at(16)? as usize;
+    if offset == 0 || len == 0 {
+        return Err("it has no backing file");
+    }
+    if len > MAX_BACKING_NAME {
+        return Err("the name of its backing file is too long");
+    }
+    let backing = PathBuf::from(OsStr::from_bytes(bytes(offset, len).ok_or(SHORT)?));
+
+    let mut backing_format = None;
+    let mut at = header_len;
+    loop {
+        let (kind, len) = (u32_at(at)?, u32_at(at.saturating_add(4))? as usize);
+        if kind == 0 {
+            break;
+        }
+        let start = at.saturating_add(8);
+        let data = bytes(start, len).ok_or(SHORT)?;
+        if kind == BACKING_FORMAT {
+            let format = std::str::from_utf8(data).ok().and_then(|name| name.parse().ok());
+            backing_format = Some(format.ok_or("the format of its backing file is unknown")?);
+        }
+        at = start.saturating_add(len.next_multiple_of(8));
+    }
+    let backing_format: DiskFormat =
+        backing_format.ok_or("it does not say the format of its backing file")?;
+    Ok(OverlayInfo { virtual_size_bytes: u64_at(24)?, backing, backing_format })
+}

@@ -1,0 +1,245 @@
+//! The four files of a NoCloud seed.
+//!
+//! All but the user data are JSON, which is YAML: nothing that a name contains can break out of
+//! its place. Source: cloud-init's reference, "NoCloud", "Networking config Version 2" and the
+//! module `cc_ssh`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use weft_model::{Digest, MacAddr, SshHostKey};
+
+/// All that a seed is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedInput {
+    /// cloud-init's idea of "the same machine": when it changes, everything runs as on a first
+    /// boot. The instance's id unless that is wanted.
+    pub instance_id: String,
+    /// See [`hostname`](crate::hostname).
+    pub hostname: String,
+    /// OpenSSH lines of those who may log in as the image's default user.
+    pub public_keys: Vec<String>,
+    /// The guest's identity.
+    pub host_key: SshHostKey,
+    /// Its first interface.
+    pub network: Network,
+    /// Given to cloud-init byte by byte.
+    pub user_data: Option<Vec<u8>>,
+}
+
+/// The address of a guest's first interface and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Tells the guest which interface is meant.
+    pub mac: MacAddr,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// Length of the subnet's prefix, in bits.
+    pub prefix_len: u8,
+    /// Where everything outside of the subnet goes.
+    pub gateway: Ipv4Addr,
+    /// Name servers, the first one asked first.
+    pub dns: Vec<Ipv4Addr>,
+    /// Largest packet, in bytes.
+    pub mtu: u16,
+}
+
+/// The files of a seed. `Debug` shows their names and lengths: they hold a private key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seed {
+    files: [(&'static str, Vec<u8>); 4],
+}
+
+impl Seed {
+    /// Writes the files for `input`.
+    pub fn new(input: &SeedInput) -> Self {
+        Self {
+            files: [
+                ("meta-data", meta_data(input).to_string().into_bytes()),
+                ("network-config", network_config(&input.network).to_string().into_bytes()),
+                ("user-data", input.user_data.clone().unwrap_or_default()),
+                ("vendor-data", vendor_data(&input.host_key).into_bytes()),
+            ],
+        }
+    }
+
+    /// Names and contents, in the order of the names. An instance without user data has an empty
+    /// file: without one NoCloud would not take the volume for a seed.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
+
+    /// Equal exactly for seeds with equal files.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hash())
+    }
+
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        for (name, bytes) in self.files() {
+            hasher.update(name);
+            hasher.update([0]);
+            hasher.update((bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        }
+        hasher.finalize().into()
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.files().map(|(name, bytes)| (name, bytes.len()))).finish()
+    }
+}
+
+fn meta_data(input: &SeedInput) -> Value {
+    json!({
+        "instance-id": input.instance_id,
+        "local-hostname": input.hostname,
+        "public-keys": input.public_keys,
+    })
+}
+
+fn network_config(network: &Network) -> Value {
+    // `gateway4` is deprecated in netplan; `to: default` is not known to cloud-init before 23.
+    let mut route = json!({ "to": "0.0.0.0/0", "via": network.gateway });
+    if !same_subnet(network) {
+        route["on-link"] = json!(true);
+    }
+    json!({
+        "version": 2,
+        "ethernets": {
+            "eth0": {
+                "match": { "macaddress": network.mac },
+                "set-name": "eth0",
+                "dhcp4": false,
+                "addresses": [format!("{}/{}", network.address, network.prefix_len)],
+                "routes": [route],
+                "nameservers": { "addresses": network.dns },
+                "mtu": network.mtu,
+            },
+        },
+    })
+}
+
+fn same_subnet(network: &Network) -> bool {
+    let host_bits = 32_u32.saturating_sub(network.prefix_len.into());
+    let subnet = |address: Ipv4Addr| address.to_bits().checked_shr(host_bits).unwrap_or(0);
+    subnet(network.address) == subnet(network.gateway)
+}
+
+/// The host key goes here and not into user data, which is the user's alone. With `ssh_keys` given,
+/// `cc_ssh` generates no others; those of the image are deleted.
+fn vendor_data(host_key: &SshHostKey) -> String {
+    let config = json!({
+        "ssh_deletekeys": true,
+        "ssh_keys": {
+            "ed25519_private": host_key.private_pem,
+            "ed25519_public": host_key.public_line,
+        },
+    });
+    format!("#cloud-config\n{config}\n")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn input() -> SeedInput {
+        SeedInput {
+            instance_id: "i-00000000000000001".to_owned(),
+            hostname: "web".to_owned(),
+            public_keys: vec!["ssh-ed25519 AAAA me@\"home\"".to_owned()],
+            host_key: crate::generate_host_key([1; 32], "web").unwrap(),
+            network: Network {
+                mac: "02:00:00:00:00:01".parse().unwrap(),
+                address: Ipv4Addr::new(172, 31, 0, 5),
+                prefix_len: 18,
+                gateway: Ipv4Addr::new(172, 31, 0, 1),
+                dns: vec![Ipv4Addr::new(172, 31, 0, 2)],
+                mtu: 1500,
+            },
+            user_data: Some(b"#!/bin/sh\necho \xff\0 hi\n".to_vec()),
+        }
+    }
+
+    fn file(seed: &Seed, name: &str) -> Vec<u8> {
+        seed.files().find(|(known, _)| *known == name).unwrap().1.to_vec()
+    }
+
+    #[test]
+    fn files_say_what_cloud_init_reads() {
+        let seed = Seed::new(&input());
+        let json = |name: &str| serde_json::from_slice::<Value>(&file(&seed, name)).unwrap();
+        assert_eq!(
+            json("meta-data"),
+            json!({
+                "instance-id": "i-00000000000000001",
+                "local-hostname": "web",
+                "public-keys": ["ssh-ed25519 AAAA me@\"home\""],
+            })
+        );
+        assert_eq!(
+            json("network-config"),
+            json!({ "version": 2, "ethernets": { "eth0": {
+                "match": { "macaddress": "02:00:00:00:00:01" },
+                "set-name": "eth0",
+                "dhcp4": false,
+                "addresses": ["172.31.0.5/18"],
+                "routes": [{ "to": "0.0.0.0/0", "via": "172.31.0.1" }],
+                "nameservers": { "addresses": ["172.31.0.2"] },
+                "mtu": 1500,
+            } } })
+        );
+        let vendor = String::from_utf8(file(&seed, "vendor-data")).unwrap();
+        let config: Value =
+            serde_json::from_str(vendor.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        assert_eq!(config["ssh_keys"]["ed25519_private"], input().host_key.private_pem);
+        assert_eq!(config["ssh_keys"]["ed25519_public"], input().host_key.public_line);
+        assert_eq!(config["ssh_deletekeys"], true);
+    }
+
+    #[test]
+    fn user_data_goes_verbatim_and_is_never_missing() {
+        assert_eq!(file(&Seed::new(&input()), "user-data"), b"#!/bin/sh\necho \xff\0 hi\n");
+        let without = Seed::new(&SeedInput { user_data: None, ..input() });
+        assert_eq!(file(&without, "user-data"), b"");
+    }
+
+    #[test]
+    fn a_gateway_outside_the_subnet_is_on_link() {
+        for (prefix_len, on_link) in [(18, false), (30, true), (32, true), (0, false)] {
+            let network = Network { prefix_len, ..input().network };
+            let config = network_config(&network);
+            let route = &config["ethernets"]["eth0"]["routes"][0];
+            assert_eq!(route.get("on-link").is_some(), on_link, "/{prefix_len}");
+        }
+    }
+
+    #[test]
+    fn the_digest_changes_with_every_part() {
+        let same = Seed::new(&input()).digest();
+        assert_eq!(Seed::new(&input()).digest(), same);
+        let network = input().network;
+        let changes = [
+            SeedInput { instance_id: "i-2".to_owned(), ..input() },
+            SeedInput { hostname: "db".to_owned(), ..input() },
+            SeedInput { public_keys: Vec::new(), ..input() },
+            SeedInput { host_key: crate::generate_host_key([2; 32], "web").unwrap(), ..input() },
+            SeedInput { network: Network { mtu: 1400, ..network.clone() }, ..input() },
+            SeedInput { network: Network { dns: Vec::new(), ..network }, ..input() },
+            SeedInput { user_data: None, ..input() },
+        ];
+        for change in changes {
+            assert_ne!(Seed::new(&change).digest(), same, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_in_debug_output() {
+        let shown = format!("{:?}", Seed::new(&input()));
+        assert!(shown.contains("vendor-data") && !shown.contains("PRIVATE"), "{shown}");
+    }
+}

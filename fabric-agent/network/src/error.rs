@@ -1,0 +1,123 @@
+//! What can go wrong with links, routes and namespaces.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use weft_model::LinkName;
+
+/// Why the kernel's network could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// A request over rtnetlink failed.
+    #[error("{action}")]
+    Netlink {
+        /// What was asked, with names.
+        action: String,
+        /// Why not.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// A link that should exist does not.
+    #[error("link {link} does not exist")]
+    NoSuchLink {
+        /// Its name.
+        link: LinkName,
+    },
+    /// The device behind a tap could not be made or opened.
+    #[error("{action} tap {link}")]
+    Tap {
+        /// `create`, `open`.
+        action: &'static str,
+        /// Its name.
+        link: LinkName,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A switch under `/proc/sys` could not be read or written.
+    #[error("set {}", path.display())]
+    Sysctl {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread could not enter a namespace.
+    #[error("enter network namespace {namespace}")]
+    Enter {
+        /// Which one.
+        namespace: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The record of a namespace's holder could not be read, written or removed.
+    #[error("{action} {}", path.display())]
+    Record {
+        /// What was tried.
+        action: &'static str,
+        /// The record's file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The process that holds a namespace could not be started or ended.
+    #[error("{action} the process that holds a network namespace")]
+    Holder {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The holder was started and left no record.
+    #[error("the process that holds a network namespace did not write {} in time", record.display())]
+    HolderSilent {
+        /// The record it should have written.
+        record: PathBuf,
+    },
+    /// No connection from inside a namespace.
+    #[error("connect to {address} from inside the VPC")]
+    Connect {
+        /// The far end.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl NetworkError {
+    /// Whether the same call may succeed later with nothing else changed.
+    pub fn is_retryable(&self) -> bool {
+        let denied = |source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied;
+        match self {
+            Self::Netlink { source, .. } => errno(source) != Some(libc::EPERM),
+            Self::NoSuchLink { .. } | Self::HolderSilent { .. } => true,
+            Self::Tap { source, .. }
+            | Self::Sysctl { source, .. }
+            | Self::Enter { source, .. }
+            | Self::Record { source, .. }
+            | Self::Holder { source, .. }
+            | Self::Connect { source, .. } => !denied(source),
+        }
+    }
+}
+
+/// The positive error number of a refused request.
+pub(crate) fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(message.raw_code().saturating_abs()),
+        _ => None,
+    }
+}
+
+/// Says what was asked of the kernel when it refuses.
+pub(crate) fn asking(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> NetworkError {
+    let action = action.into();
+    move |source| NetworkError::Netlink { action, source }
+}

@@ -1,0 +1,43 @@
+//! The agent's own namespace: what it routes already, and that it forwards.
+
+use ipnetwork::Ipv4Network;
+use weft_model::LinkName;
+
+use crate::netlink::Netlink;
+use crate::{Namespace, NetworkError, sysctl};
+
+/// The first of `candidates` that overlaps no route of the agent's namespace; the default route
+/// does not count.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub async fn first_free_range(
+    agent: &Namespace,
+    candidates: &[Ipv4Network],
+) -> Result<Option<Ipv4Network>, NetworkError> {
+    let routes = Netlink::of(agent)?.routes().await?;
+    let taken = |range: &Ipv4Network| {
+        routes.iter().any(|route| route.to.prefix() > 0 && route.to.overlaps(*range))
+    };
+    Ok(candidates.iter().find(|range| !taken(range)).copied())
+}
+
+/// Switches IPv4 forwarding on in the agent's namespace; returns whether it was off. This is the
+/// one thing that is changed and not ours: say so in the log.
+///
+/// # Errors
+/// The switch could not be set.
+pub fn enable_forwarding(agent: &Namespace) -> Result<bool, NetworkError> {
+    sysctl::set(agent, &[("ipv4/ip_forward".to_owned(), "1")])
+}
+
+/// The outer ends of uplinks in the agent's namespace whose names start with `prefix`: ours, of
+/// this agent, whether a VPC still wants them or not.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub async fn uplinks(agent: &Namespace, prefix: &str) -> Result<Vec<LinkName>, NetworkError> {
+    let links = Netlink::of(agent)?.links().await?;
+    let ours = links.into_iter().filter(|link| link.ours && link.name.as_str().starts_with(prefix));
+    Ok(ours.map(|link| link.name).collect())
+}

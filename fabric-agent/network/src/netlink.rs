@@ -1,0 +1,281 @@
+//! Questions to rtnetlink, with answers in the model's words.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnetwork::Ipv4Network;
+use rtnetlink::packet_core::Nla;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use weft_model::{LinkName, MacAddr};
+
+use crate::error::{asking, errno};
+use crate::{Namespace, NetworkError};
+
+/// The `proto` of our routes: which routes are ours. Not taken in iproute2's `rt_protos`.
+pub(crate) const PROTOCOL: u8 = 201;
+/// The alias of our links: which links are ours, whatever their names are.
+pub(crate) const ALIAS: &str = "weft";
+/// `IFLA_TUN_OWNER` of Linux `if_link.h`.
+const TUN_OWNER: u16 = 1;
+
+/// A link, as far as it matters here.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: LinkName,
+    pub(crate) up: bool,
+    /// It has our alias.
+    pub(crate) ours: bool,
+    pub(crate) kind: Option<InfoKind>,
+    /// The index of a virtual Ethernet link's other end, in that end's namespace.
+    pub(crate) peer: Option<u32>,
+    pub(crate) owner_uid: Option<u32>,
+}
+
+/// An IPv4 route of any table.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) to: Ipv4Network,
+    pub(crate) out: Option<u32>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) source: Option<Ipv4Addr>,
+    pub(crate) ours: bool,
+    pub(crate) kind: RouteType,
+    pub(crate) message: RouteMessage,
+}
+
+/// A namespace's rtnetlink connection with the questions we ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Netlink {
+    pub(crate) handle: Handle,
+}
+
+impl Netlink {
+    pub(crate) fn of(namespace: &Namespace) -> Result<Self, NetworkError> {
+        Ok(Self { handle: namespace.netlink()? })
+    }
+
+    pub(crate) async fn links(&self) -> Result<Vec<Link>, NetworkError> {
+        let listed: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(asking("list links"))?;
+        Ok(listed.into_iter().filter_map(link).collect())
+    }
+
+    pub(crate) async fn find(&self, name: &LinkName) -> Result<Option<Link>, NetworkError> {
+        let request = self.handle.link().get().match_name(name.to_string());
+        match request.execute().try_next().await {
+            Ok(message) => Ok(message.and_then(link)),
+            Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(asking(format!("look for link {name}"))(error)),
+        }
+    }
+
+    pub(crate) async fn get(&self, name: &LinkName) -> Result<Link, NetworkError> {
+        self.find(name).await?.ok_or_else(|| NetworkError::NoSuchLink { link: name.clone() })
+    }
+
+    pub(crate) async fn change(
+        &self,
+        link: &Link,
+        what: &str,
+        with: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+    ) -> Result<(), NetworkError> {
+        let message = with(LinkUnspec::new_with_index(link.index)).build();
+        let changed = self.handle.link().change(message).execute().await;
+        changed.map_err(asking(format!("set link {} {what}", link.name)))
+    }
+
+    /// Deletes a link; absence is success.
+    pub(crate) async fn delete(&self, name: &LinkName) -> Result<(), NetworkError> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await {
+            Err(error) if errno(&error) != Some(libc::ENODEV) => {
+                Err(asking(format!("delete link {name}"))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Addresses by the index of their link.
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, Ipv4Network)>, NetworkError> {
+        let listed: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(asking("list addresses"))?;
+        let found = listed.into_iter().filter_map(|message| {
+            let prefix = message.header.prefix_len;
+            // IFA_LOCAL is the link's own address, IFA_ADDRESS a peer's on point-to-point links.
+            let local = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            });
+            Some((message.header.index, Ipv4Network::new(local?, prefix).ok()?))
+        });
+        Ok(found.collect())
+    }
+
+    /// Gives `link` exactly the address `wanted` of all addresses outside 127.0.0.0/8.
+    pub(crate) async fn set_addresses(
+        &self,
+        link: &Link,
+        wanted: &[Ipv4Network],
+    ) -> Result<(), NetworkError> {
+        let have: Vec<_> =
+            self.addresses().await?.into_iter().filter(|a| a.0 == link.index).collect();
+        for (_, extra) in have.iter().filter(|(_, a)| !a.ip().is_loopback() && !wanted.contains(a))
+        {
+            let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(link.index)
+                .address(extra.ip(), extra.prefix())
+                .build();
+            match self.handle.address().del(message).execute().await {
+                Err(error) if errno(&error) != Some(libc::EADDRNOTAVAIL) => {
+                    return Err(asking(format!("remove address {extra} from {}", link.name))(
+                        error,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for missing in wanted.iter().filter(|w| !have.iter().any(|(_, a)| a == *w)) {
+            let ip = IpAddr::V4(missing.ip());
+            let add = self.handle.address().add(link.index, ip, missing.prefix());
+            add.replace()
+                .execute()
+                .await
+                .map_err(asking(format!("add address {missing} to {}", link.name)))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>, NetworkError> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let listed: Vec<_> = self
+            .handle
+            .route()
+            .get(all)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(asking("list routes"))?;
+        Ok(listed.into_iter().filter_map(route).collect())
+    }
+
+    /// Adds a route of ours or puts it in place of the one to the same range.
+    pub(crate) async fn add_route(
+        &self,
+        to: Ipv4Network,
+        with: impl FnOnce(RouteMessageBuilder<Ipv4Addr>) -> RouteMessageBuilder<Ipv4Addr>,
+    ) -> Result<(), NetworkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix())
+            .protocol(RouteProtocol::from(PROTOCOL));
+        let add = self.handle.route().add(with(route).build()).replace();
+        add.execute().await.map_err(asking(format!("add route to {to}")))
+    }
+
+    pub(crate) async fn delete_route(&self, route: &Route) -> Result<(), NetworkError> {
+        match self.handle.route().del(route.message.clone()).execute().await {
+            Err(error) if errno(&error) != Some(libc::ESRCH) => {
+                Err(asking(format!("delete route to {}", route.to))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Permanent IPv4 neighbours by the index of their link.
+    pub(crate) async fn neighbours(
+        &self,
+    ) -> Result<BTreeMap<(u32, Ipv4Addr), MacAddr>, NetworkError> {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
+        let listed: Vec<_> =
+            request.execute().try_collect().await.map_err(asking("list neighbours"))?;
+        let mut found = BTreeMap::new();
+        for message in listed.into_iter().filter(|m| m.header.state == NeighbourState::Permanent) {
+            let (mut address, mut mac) = (None, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
+                        address = Some(*a)
+                    }
+                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = mac_of(bytes),
+                    _ => {}
+                }
+            }
+            if let (Some(address), Some(mac)) = (address, mac) {
+                found.insert((message.header.ifindex, address), mac);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn mac_of(bytes: &[u8]) -> Option<MacAddr> {
+    let text: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.join(":").parse().ok()
+}
+
+/// `None` for a link without a name that we could use.
+fn link(message: LinkMessage) -> Option<Link> {
+    let (mut name, mut ours, mut kind, mut peer, mut owner_uid) = (None, false, None, None, None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = text.parse().ok(),
+            LinkAttribute::IfAlias(alias) => ours = alias == ALIAS,
+            LinkAttribute::Link(index) => peer = Some(index),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(found) => kind = Some(found),
+                        LinkInfo::Data(InfoData::Tun(parts)) => owner_uid = tun_owner(&parts),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let up = message.header.flags.contains(LinkFlags::Up);
+    Some(Link { index: message.header.index, name: name?, up, ours, kind, peer, owner_uid })
+}
+
+fn tun_owner(parts: &[InfoTun]) -> Option<u32> {
+    parts.iter().find_map(|part| {
+        let mut value = [0; 4];
+        let is_owner = part.kind() == TUN_OWNER && part.value_len() == value.len();
+        is_owner.then(|| {
+            part.emit_value(&mut value);
+            u32::from_ne_bytes(value)
+        })
+    })
+}
+
+fn route(message: RouteMessage) -> Option<Route> {
+    let (mut to, mut out, mut gateway, mut source) = (Ipv4Addr::UNSPECIFIED, None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Oif(index) => out = Some(*index),
+            _ => {}
+        }
+    }
+    let to = Ipv4Network::new(to, message.header.destination_prefix_length).ok()?;
+    let ours = message.header.protocol == RouteProtocol::from(PROTOCOL);
+    Some(Route { to, out, gateway, source, ours, kind: message.header.kind, message })
+}

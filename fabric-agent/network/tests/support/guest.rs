@@ -1,0 +1,198 @@
+//! A stand-in guest: a namespace with `eth0`, whose frames come out of a real tap.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+};
+use weft_model::{LinkName, TapInterface};
+use weft_network::{Namespace, open_tap};
+
+use super::ip;
+
+/// How long a packet that is let through may take; what is dropped costs this long to know.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+pub(crate) fn new_namespace() -> Namespace {
+    let make = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        Namespace::current().unwrap()
+    };
+    std::thread::spawn(make).join().unwrap()
+}
+
+/// Moves a link by a descriptor that the child inherits under a number of its own.
+pub(crate) fn move_link(from: &Namespace, link: &str, to: &Namespace) {
+    let path = format!("/proc/{}/fd/{}", std::process::id(), fd_number(to));
+    ip(from, &format!("link set {link} netns {path}"));
+}
+
+fn fd_number(namespace: &Namespace) -> String {
+    let path = namespace.path();
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+pub(crate) struct Guest {
+    pub(crate) namespace: Namespace,
+    pub(crate) address: Ipv4Addr,
+    unplugged: Arc<AtomicBool>,
+    wire: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Guest {
+    pub(crate) fn plug_in(vpc: &Namespace, tap: &LinkName, interface: &TapInterface) -> Self {
+        let namespace = new_namespace();
+        ip(&namespace, "link set lo up");
+        ip(&namespace, "tuntap add dev eth0 mode tap vnet_hdr");
+        ip(&namespace, &format!("link set eth0 address {}", interface.mac));
+        let ends =
+            [open_tap(vpc, tap).unwrap(), open_tap(&namespace, &"eth0".parse().unwrap()).unwrap()];
+        let unplugged = Arc::new(AtomicBool::new(false));
+        let stop = unplugged.clone();
+        let wire = Some(std::thread::spawn(move || copy_frames(&ends, &stop)));
+        ip(&namespace, "link set eth0 up");
+        ip(&namespace, &format!("addr add {}/24 dev eth0", interface.address));
+        ip(&namespace, &format!("route add default via {}", interface.gateway));
+        Self { namespace, address: interface.address, unplugged, wire }
+    }
+
+    pub(crate) fn ip(&self, arguments: &str) {
+        ip(&self.namespace, arguments);
+    }
+
+    /// Answers every connection to `port` with the peer's address, then echoes.
+    pub(crate) fn serve(&self, port: u16) {
+        serve(&self.namespace, port);
+    }
+
+    pub(crate) fn connects(&self, to: Ipv4Addr, port: u16) -> bool {
+        connect(&self.namespace, to, port).is_some()
+    }
+
+    /// Whether `to` answers an echo request.
+    pub(crate) fn pings(&self, to: Ipv4Addr) -> bool {
+        let socket = raw_icmp(&self.namespace);
+        send_icmp(&socket, 8, 0, to);
+        sees_icmp(&socket, 0, 0)
+    }
+
+    /// Whether a datagram from `source` (`None`: the guest's own address) reaches `to`.
+    /// The address must be on one of the guest's links.
+    pub(crate) fn datagram_arrives(&self, source: Option<Ipv4Addr>, to: &Guest) -> bool {
+        let bind = |at| move || UdpSocket::bind((at, 0)).unwrap();
+        let receiver = to.namespace.enter(bind(Ipv4Addr::UNSPECIFIED)).unwrap();
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let sender = self.namespace.enter(bind(source.unwrap_or(self.address))).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        sender.send_to(b"hello", (to.address, port)).unwrap();
+        receiver.recv_from(&mut [0; 16]).is_ok()
+    }
+
+    /// Whether an ICMP message of this type and code reaches `to`.
+    pub(crate) fn icmp_arrives(&self, kind: u8, code: u8, to: &Guest) -> bool {
+        let receiver = raw_icmp(&to.namespace);
+        send_icmp(&raw_icmp(&self.namespace), kind, code, to.address);
+        sees_icmp(&receiver, kind, code)
+    }
+}
+
+fn raw_icmp(namespace: &Namespace) -> OwnedFd {
+    let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
+    let open = || socket(family, SockType::Raw, flags, SockProtocol::Icmp).unwrap();
+    namespace.enter(open).unwrap()
+}
+
+fn send_icmp(socket: &OwnedFd, kind: u8, code: u8, to: Ipv4Addr) {
+    let mut message = [kind, code, 0, 0, 0x57, 0x45, 0, 0];
+    let sum = checksum(&message).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    // A tap that is down has no route to anywhere; that is no answer either.
+    let _ = sendto(socket.as_raw_fd(), &message, &to, MsgFlags::empty());
+}
+
+/// Whether a message of this type and code, with the identifier that we send, comes in.
+fn sees_icmp(socket: &OwnedFd, kind: u8, code: u8) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, u16::try_from(left.as_millis()).unwrap()).unwrap() == 0 {
+            return false;
+        }
+        let mut packet = [0; 128];
+        let length = nix::unistd::read(socket, &mut packet).unwrap();
+        // A raw socket shows the IP header, 20 bytes without options.
+        let seen = packet[..length].get(20..26);
+        if seen.is_some_and(|p| [p[0], p[1], p[4], p[5]] == [kind, code, 0x57, 0x45]) {
+            return true;
+        }
+    }
+    false
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.unplugged.store(true, Ordering::Relaxed);
+        self.wire.take().unwrap().join().unwrap();
+    }
+}
+
+/// A connection to `to`, with the address that it was seen from.
+pub(crate) fn connect(from: &Namespace, to: Ipv4Addr, port: u16) -> Option<(TcpStream, IpAddr)> {
+    let address = SocketAddr::from((to, port));
+    let mut stream = from.enter(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap().ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut seen = [0; 4];
+    stream.read_exact(&mut seen).ok()?;
+    Some((stream, IpAddr::from(seen)))
+}
+
+pub(crate) fn echoes(stream: &mut TcpStream) -> bool {
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0; 1]).is_ok()
+}
+
+pub(crate) fn serve(namespace: &Namespace, port: u16) {
+    let listen = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    let listener = namespace.enter(listen).unwrap();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let IpAddr::V4(peer) = stream.peer_addr().unwrap().ip() else { return };
+                stream.write_all(&peer.octets()).unwrap();
+                let mut buffer = [0; 512];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    stream.write_all(&buffer[..length]).unwrap();
+                }
+            });
+        }
+    });
+}
+
+fn copy_frames(ends: &[OwnedFd; 2], stop: &AtomicBool) {
+    let mut frame = vec![0; 65_600];
+    while !stop.load(Ordering::Relaxed) {
+        let mut ready = ends.each_ref().map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
+        poll(&mut ready, 50u16).unwrap();
+        for (from, to) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+            // A tap that is down refuses with EIO: a cable that is not plugged in.
+            while let Ok(length @ 1..) = nix::unistd::read(from, &mut frame) {
+                let _ = nix::unistd::write(to, &frame[..length]);
+            }
+        }
+    }
+}
+
+fn checksum(message: &[u8]) -> u16 {
+    let words = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from(folded & 0xffff).unwrap()
+}

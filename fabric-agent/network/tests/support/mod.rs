@@ -1,0 +1,247 @@
+//! A machine in miniature: a namespace of the test's own as the agent's, VPCs in it, and guests
+//! that are namespaces behind real taps.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests may panic and must not skip quietly"
+)]
+#![allow(dead_code, clippy::allow_attributes, reason = "no test file needs all of it")]
+
+pub(crate) mod guest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+use weft_firewall::{HostNat, Nft, host_nat};
+use weft_model::{
+    Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId, IpProtocol,
+    LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec, TapInterface, Uplink, VpcId,
+    VpcNetwork,
+};
+use weft_network::{HolderCommand, Namespace, add_tap, ensure_base, ensure_uplink, tap_up};
+
+use guest::Guest;
+
+/// Runs `test` with the machine, on a thread in a namespace that nothing else is in.
+pub(crate) fn on_a_machine<F: Future<Output = ()>>(
+    test: impl FnOnce(Machine) -> F + Send + 'static,
+) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: this test needs root to make a network namespace");
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let agent = Namespace::current().unwrap();
+            ip(&agent, "link set lo up");
+            test(Machine { agent, directory: tempfile::tempdir().unwrap() }).await;
+        });
+    });
+    thread.join().unwrap();
+}
+
+pub(crate) fn ip(namespace: &Namespace, arguments: &str) {
+    let run = || Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let output = namespace.enter(run).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments}: {stderr}");
+}
+
+pub(crate) struct Machine {
+    pub(crate) agent: Namespace,
+    directory: tempfile::TempDir,
+}
+
+impl Machine {
+    pub(crate) fn record(&self, n: u8) -> PathBuf {
+        self.directory.path().join(format!("vpc{n}"))
+    }
+
+    pub(crate) fn holder_command(&self, n: u8) -> HolderCommand {
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.parent().unwrap().parent().unwrap().join("examples/hold_netns");
+        assert!(program.exists(), "run cargo build --examples first: {}", program.display());
+        HolderCommand { program, args: vec![self.record(n).into()] }
+    }
+
+    /// A VPC 10.0.0.0/16 with an uplink; `routed` decides who has the range outside.
+    pub(crate) async fn vpc(&self, n: u8, routed: bool) -> Vpc {
+        let command = self.holder_command(n);
+        let namespace = Namespace::ensure(&self.record(n), &command).await.unwrap();
+        let cidr = "10.0.0.0/16".parse().unwrap();
+        let link: LinkName = "uplink".parse().unwrap();
+        let uplink = Uplink {
+            link: format!("weft{n}").parse().unwrap(),
+            guest_link: link.clone(),
+            host_addr: Ipv4Addr::new(169, 254, 128, n * 4 + 1),
+            guest_addr: Ipv4Addr::new(169, 254, 128, n * 4 + 2),
+            nat: true,
+            routed,
+        };
+        let firewall = FirewallUplink { link, vpc_cidr: cidr, masquerade: !routed };
+        let network = VpcNetwork {
+            vpc_id: VpcId::from_random([n; 9]),
+            cidr,
+            gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
+            uplink: Some(uplink),
+            interfaces: BTreeMap::new(),
+            firewall: Firewall { uplink: Some(firewall), ..Firewall::default() },
+        };
+        let nft = Nft::new("weft", Some(namespace.path()));
+        let vpc =
+            Vpc { network, namespace, nft, agent: self.agent.clone(), record: self.record(n) };
+        ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
+        vpc.nft.replace(&vpc.network.firewall).await.unwrap();
+        vpc.ensure_uplink().await;
+        vpc
+    }
+
+    /// Beyond the host: 203.0.113.9, reached by the host as 203.0.113.1.
+    pub(crate) fn internet(&self) -> Namespace {
+        let internet = guest::new_namespace();
+        ip(&self.agent, "link add wan0 type veth peer name wan1");
+        guest::move_link(&self.agent, "wan1", &internet);
+        ip(&self.agent, "addr add 203.0.113.1/24 dev wan0");
+        ip(&self.agent, "link set wan0 up");
+        ip(&internet, "link set lo up");
+        ip(&internet, "addr add 203.0.113.9/24 dev wan1");
+        ip(&internet, "link set wan1 up");
+        internet
+    }
+
+    pub(crate) async fn nat(&self, vpcs: &[&Vpc]) {
+        let uplinks = vpcs.iter().map(|vpc| (vpc.uplink(), vpc.network.cidr));
+        let sources = uplinks.map(|(uplink, cidr)| uplink.visible_sources(cidr)).collect();
+        let wanted = HostNat { link_prefix: "weft".into(), sources };
+        Nft::new("weft", None).apply(&host_nat("weft", &wanted)).await.unwrap();
+    }
+}
+
+impl Drop for Machine {
+    /// Also after a failed test no holder stays behind.
+    fn drop(&mut self) {
+        let records: Vec<_> = (0..8).map(|n| self.record(n)).collect();
+        let cleaner = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                for record in records {
+                    Namespace::remove(&record).await.unwrap();
+                }
+            });
+        });
+        cleaner.join().unwrap();
+    }
+}
+
+pub(crate) struct Vpc {
+    pub(crate) network: VpcNetwork,
+    pub(crate) namespace: Namespace,
+    pub(crate) nft: Nft,
+    pub(crate) agent: Namespace,
+    pub(crate) record: PathBuf,
+}
+
+impl Vpc {
+    pub(crate) fn uplink(&self) -> &Uplink {
+        self.network.uplink.as_ref().unwrap()
+    }
+
+    pub(crate) async fn ensure_uplink(&self) {
+        let cidr = self.network.cidr;
+        ensure_uplink(&self.agent, &self.namespace, cidr, self.uplink()).await.unwrap();
+    }
+
+    /// Changes the packet filter as the agent would: by the difference.
+    pub(crate) async fn firewall(&mut self, change: impl FnOnce(&mut Firewall)) {
+        let old = self.network.firewall.clone();
+        change(&mut self.network.firewall);
+        self.nft.change(&old, &self.network.firewall).await.unwrap();
+    }
+
+    pub(crate) async fn rules(&mut self, group: u8, rules: &[RuleSpec], all_egress: bool) {
+        let rules = (0u8..).zip(rules).map(|(n, r)| (RuleId::from_random([n; 9]), r.clone()));
+        let rules = rules.collect();
+        self.firewall(|firewall| {
+            let group: &mut FirewallGroup = firewall.groups.entry(group_id(group)).or_default();
+            group.rules = rules;
+            group.allow_all_egress = all_egress;
+        })
+        .await;
+    }
+
+    /// Puts 10.0.0.`n` into `groups`, or out of all others.
+    pub(crate) async fn join(&mut self, n: u8, groups: &[u8]) {
+        self.firewall(|firewall| {
+            let joined: BTreeSet<_> = groups.iter().map(|n| group_id(*n)).collect();
+            for (id, group) in &mut firewall.groups {
+                group.members.remove(&address(n));
+                if joined.contains(id) {
+                    group.members.insert(address(n));
+                }
+            }
+            let interface = FirewallInterface { mac: mac(n), address: address(n), groups: joined };
+            firewall.interfaces.insert(tap(n), interface);
+        })
+        .await;
+    }
+
+    pub(crate) fn interface(n: u8) -> TapInterface {
+        let gateway = Ipv4Addr::new(10, 0, 0, 1);
+        TapInterface { mac: mac(n), address: address(n), gateway, owner_uid: Some(1_900_000_000) }
+    }
+
+    /// A guest 10.0.0.`n` in `groups`, its interface made in the order that is safe.
+    pub(crate) async fn launch(&mut self, n: u8, groups: &[u8]) -> Guest {
+        let interface = Self::interface(n);
+        add_tap(&self.namespace, &tap(n), &interface).await.unwrap();
+        let guest = Guest::plug_in(&self.namespace, &tap(n), &interface);
+        self.join(n, groups).await;
+        tap_up(&self.namespace, &tap(n), &interface).await.unwrap();
+        self.network.interfaces.insert(tap(n), interface);
+        guest
+    }
+}
+
+pub(crate) fn group_id(n: u8) -> GroupId {
+    GroupId::from_random([n; 9])
+}
+
+pub(crate) fn address(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, n)
+}
+
+pub(crate) fn mac(n: u8) -> MacAddr {
+    MacAddr::from_random([0, 0, 0, 0, n])
+}
+
+pub(crate) fn tap(n: u8) -> LinkName {
+    format!("tap{n}").parse().unwrap()
+}
+
+pub(crate) fn tcp_in(port: u16, peer: RulePeer) -> RuleSpec {
+    let ports = RulePorts::Range { from: port, to: port };
+    rule(Direction::Ingress, IpProtocol::Tcp, ports, peer)
+}
+
+pub(crate) fn all_in() -> RuleSpec {
+    rule(Direction::Ingress, IpProtocol::All, RulePorts::Any, cidr("0.0.0.0/0"))
+}
+
+pub(crate) fn rule(
+    direction: Direction,
+    protocol: IpProtocol,
+    ports: RulePorts,
+    peer: RulePeer,
+) -> RuleSpec {
+    let description = String::new();
+    RuleSpec { group_id: group_id(0), direction, protocol, ports, peer, description }
+}
+
+pub(crate) fn cidr(text: &str) -> RulePeer {
+    RulePeer::Cidr(text.parse().unwrap())
+}

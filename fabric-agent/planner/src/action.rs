@@ -1,0 +1,212 @@
+//! Every change of a host, as data.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+use weft_model::{
+    Digest, DiskFormat, Firewall, ImageContent, InstanceId, LinkName, MacAddr, SshHostKey,
+    TapInterface, UserData, VpcId, VpcNetwork,
+};
+
+/// One step. Everything it needs is in it; carrying it out takes no decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Makes the root disk: a copy-on-write overlay over the image's blob.
+    MakeRootDisk {
+        /// Whose.
+        instance_id: InstanceId,
+        /// The image's blob.
+        disk: Digest,
+        /// How the blob is laid out.
+        format: DiskFormat,
+        /// What the guest sees.
+        size_bytes: u64,
+        /// Who may write it.
+        uid: u32,
+    },
+    /// Writes the NoCloud volume.
+    WriteSeed {
+        /// Whose.
+        instance_id: InstanceId,
+        /// What the guest is told.
+        seed: SeedContent,
+        /// Who may read it.
+        uid: u32,
+    },
+    /// Starts the guest's hypervisor; its disks and its tap exist.
+    StartGuest(GuestLaunch),
+    /// Presses the power button: the guest shuts down if it wants to.
+    PressPowerButton {
+        /// Whose.
+        instance_id: InstanceId,
+    },
+    /// Ends the hypervisor at once.
+    EndGuest {
+        /// Whose.
+        instance_id: InstanceId,
+    },
+    /// Removes what the hypervisor left: sockets, records, the console log.
+    ForgetGuest {
+        /// Whose.
+        instance_id: InstanceId,
+    },
+    /// Removes root disk and seed.
+    RemoveDisks {
+        /// Whose.
+        instance_id: InstanceId,
+    },
+
+    /// Makes the VPC's namespace and the process that holds it.
+    MakeNamespace {
+        /// Whose.
+        vpc_id: VpcId,
+    },
+    /// Sets the namespace's switches, the routers' addresses and the unreachable range.
+    SetBase {
+        /// The whole network; only its base is looked at.
+        network: VpcNetwork,
+    },
+    /// Makes or changes the way out, both ends and their routes.
+    SetUplink {
+        /// The whole network; only its uplink is looked at.
+        network: VpcNetwork,
+    },
+    /// Removes the way out.
+    RemoveUplink {
+        /// Whose.
+        vpc_id: VpcId,
+    },
+    /// Makes a tap, down.
+    AddTap {
+        /// Where.
+        vpc_id: VpcId,
+        /// Its name.
+        link: LinkName,
+        /// What is behind it.
+        tap: TapInterface,
+    },
+    /// Sets a tap up and routes to it; the packet filter knows it.
+    OpenTap {
+        /// Where.
+        vpc_id: VpcId,
+        /// Its name.
+        link: LinkName,
+        /// What is behind it.
+        tap: TapInterface,
+    },
+    /// Removes a tap and its routes.
+    RemoveTap {
+        /// Where.
+        vpc_id: VpcId,
+        /// Its name.
+        link: LinkName,
+    },
+    /// Makes the packet filter equal to `firewall`, in one transaction.
+    SetFirewall {
+        /// Where.
+        vpc_id: VpcId,
+        /// What it should let through.
+        firewall: Firewall,
+    },
+    /// Removes a VPC's namespace with all that is in it.
+    RemoveNamespace {
+        /// Whose.
+        vpc_id: VpcId,
+    },
+    /// Makes the agent's own namespace forward, and hide the VPCs that want it behind its address.
+    SetHostRouting {
+        /// By the name of the uplink's end.
+        routes: BTreeMap<LinkName, HostRoute>,
+    },
+
+    /// Makes room for a blob that is about to come.
+    BeginUpload {
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// Appends to a blob that is coming.
+    AppendUpload {
+        /// The blob.
+        digest: Digest,
+        /// Where: the bytes that are there already.
+        offset_bytes: u64,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// Verifies a blob that has come, and keeps it.
+    FinishUpload {
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// Removes a blob that nothing uses.
+    RemoveBlob {
+        /// The blob.
+        digest: Digest,
+    },
+}
+
+/// What leaves the host on behalf of a VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRoute {
+    /// Source addresses that come out of the uplink.
+    pub sources: Ipv4Network,
+    /// Whether they hide behind the host's address.
+    pub masquerade: bool,
+}
+
+/// What a guest is told about itself at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedContent {
+    /// Also the cloud-init instance id.
+    pub instance_id: InstanceId,
+    /// The instance's name, if it has one.
+    pub name: Option<String>,
+    /// Lines for `authorized_keys`.
+    pub public_keys: Vec<String>,
+    /// The SSH host key.
+    pub host_key: SshHostKey,
+    /// The interface's MAC.
+    pub mac: MacAddr,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Bits of its subnet's prefix.
+    pub prefix_len: u8,
+    /// Its router.
+    pub gateway: Ipv4Addr,
+    /// Whom it asks for names.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// Given verbatim.
+    pub user_data: Option<UserData>,
+}
+
+/// What a hypervisor is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestLaunch {
+    /// Whose guest.
+    pub instance_id: InstanceId,
+    /// Which launch; recorded with the process and read back when it is adopted.
+    pub epoch: u64,
+    /// Shown in the process list.
+    pub name: String,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// The image's blobs and how to boot them.
+    pub image: ImageContent,
+    /// The VPC whose namespace the tap is in.
+    pub vpc_id: VpcId,
+    /// The tap.
+    pub link: LinkName,
+    /// The guest's MAC.
+    pub mac: MacAddr,
+    /// The hypervisor's uid and gid.
+    pub uid: u32,
+}

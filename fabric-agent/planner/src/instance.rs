@@ -1,0 +1,189 @@
+//! One instance: from what the host has of it to what is wanted.
+
+use weft_model::{InstanceId, InstanceSpec, InstanceStatus, PowerState, Record, SubnetSpec};
+
+use crate::{Action, GuestLaunch, SeedContent};
+
+/// What should become of an instance now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A guest of this launch runs.
+    Run {
+        /// `run_epoch` of the specification.
+        epoch: u64,
+    },
+    /// No guest runs; disks stay.
+    Off,
+    /// Nothing of it is left.
+    Gone,
+}
+
+/// What is wanted of `record`, given what has happened to it.
+///
+/// A launch that has ended (the guest powered itself off, the hypervisor died) is not repeated
+/// before a newer one is asked for: `auto_restart` is `never`.
+pub fn wanted(record: &Record<InstanceId, InstanceSpec>, status: &InstanceStatus) -> Wanted {
+    let epoch = record.spec.run_epoch;
+    if record.deleting_since.is_some() {
+        Wanted::Gone
+    } else if record.spec.power == PowerState::Stopped || status.ended_epoch >= epoch {
+        Wanted::Off
+    } else {
+        Wanted::Run { epoch }
+    }
+}
+
+/// A guest's process, as observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GuestState {
+    /// There is none, and nothing is left of one.
+    #[default]
+    Absent,
+    /// The guest's processors run.
+    Running {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The guest shut itself down; the hypervisor waits.
+    PoweredOff {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The hypervisor has ended.
+    Exited {
+        /// The launch it was started by.
+        epoch: u64,
+        /// How, for people.
+        how: String,
+    },
+}
+
+/// What a host has of one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenInstance {
+    /// Whether the root disk exists.
+    pub root_disk: bool,
+    /// Whether the seed exists.
+    pub seed: bool,
+    /// The guest's process and what it left.
+    pub guest: GuestState,
+    /// Whether the tap exists, is open, and its groups are enforced.
+    pub network_ready: bool,
+    /// Whether the tap, or any part of it, exists.
+    pub tap: bool,
+}
+
+/// What to do next about one instance. After each step it is observed and planned again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstanceStep {
+    /// Carry these out.
+    Do(Vec<Action>),
+    /// Ask the guest to shut down, and look again; end it when its time is over.
+    AwaitShutdown,
+    /// The network has to take the interface in (or let it go) first.
+    AwaitNetwork,
+    /// Nothing is left on the host: the record can go.
+    Forget,
+    /// It is as wanted.
+    Rest,
+}
+
+/// The next step from `seen` to what is wanted. `grace_over` says whether a guest that was asked
+/// to shut down has had its time.
+pub fn plan_instance(
+    record: &Record<InstanceId, InstanceSpec>,
+    subnet: Option<&SubnetSpec>,
+    wanted: Wanted,
+    seen: &SeenInstance,
+    grace_over: bool,
+) -> InstanceStep {
+    let instance_id = || record.id.clone();
+    let end = || InstanceStep::Do(vec![Action::EndGuest { instance_id: instance_id() }]);
+    match (wanted, &seen.guest) {
+        // A guest that should not run, or not as it is.
+        (Wanted::Run { epoch }, GuestState::Running { epoch: have }) if *have >= epoch => {
+            match seen.network_ready {
+                true => InstanceStep::Rest,
+                false => InstanceStep::AwaitNetwork,
+            }
+        }
+        // A launch that has ended is reported as such first; then it is no longer wanted.
+        (
+            Wanted::Run { epoch },
+            GuestState::PoweredOff { epoch: have } | GuestState::Exited { epoch: have, .. },
+        ) if *have >= epoch => InstanceStep::Rest,
+        (_, GuestState::Running { .. }) if grace_over => end(),
+        (_, GuestState::Running { .. }) => InstanceStep::AwaitShutdown,
+        (_, GuestState::PoweredOff { .. }) => end(),
+
+        (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
+            start(record, subnet, epoch, seen)
+        }
+        // The record of how the last guest ended and its console stay for inspection.
+        (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => InstanceStep::Rest,
+
+        (Wanted::Gone, GuestState::Absent) if seen.tap => InstanceStep::AwaitNetwork,
+        (Wanted::Gone, GuestState::Absent) if seen.root_disk || seen.seed => {
+            InstanceStep::Do(vec![Action::RemoveDisks { instance_id: instance_id() }])
+        }
+        (Wanted::Gone, GuestState::Absent) => InstanceStep::Forget,
+        (Wanted::Gone, GuestState::Exited { .. }) => {
+            InstanceStep::Do(vec![Action::ForgetGuest { instance_id: instance_id() }])
+        }
+    }
+}
+
+fn start(
+    record: &Record<InstanceId, InstanceSpec>,
+    subnet: Option<&SubnetSpec>,
+    epoch: u64,
+    seen: &SeenInstance,
+) -> InstanceStep {
+    let (id, spec) = (&record.id, &record.spec);
+    if !seen.root_disk {
+        return InstanceStep::Do(vec![Action::MakeRootDisk {
+            instance_id: id.clone(),
+            disk: spec.image.disk,
+            format: spec.image.format,
+            size_bytes: spec.root_size_bytes(),
+            uid: spec.uid,
+        }]);
+    }
+    let Some(subnet) = subnet.filter(|_| seen.network_ready) else {
+        return InstanceStep::AwaitNetwork;
+    };
+    let seed =
+        Action::WriteSeed { instance_id: id.clone(), seed: seed(id, spec, subnet), uid: spec.uid };
+    let launch = GuestLaunch {
+        instance_id: id.clone(),
+        epoch,
+        name: spec.name.as_ref().map_or_else(|| id.to_string(), ToString::to_string),
+        vcpus: spec.vcpus,
+        memory_mib: spec.memory_mib,
+        image: spec.image.clone(),
+        vpc_id: spec.interface.vpc_id.clone(),
+        link: spec.interface.link.clone(),
+        mac: spec.interface.mac,
+        uid: spec.uid,
+    };
+    // The seed is written at every start: keys and user data may have changed since the last one.
+    InstanceStep::Do(vec![seed, Action::StartGuest(launch)])
+}
+
+fn seed(id: &InstanceId, spec: &InstanceSpec, subnet: &SubnetSpec) -> SeedContent {
+    SeedContent {
+        instance_id: id.clone(),
+        name: spec.name.as_ref().map(ToString::to_string),
+        public_keys: spec.keys.iter().map(|key| key.public_key.line().to_owned()).collect(),
+        host_key: spec.host_key.clone(),
+        mac: spec.interface.mac,
+        address: spec.interface.private_ip,
+        prefix_len: subnet.cidr_block.prefix(),
+        gateway: subnet.gateway,
+        dns_servers: subnet.dns_servers.clone(),
+        user_data: spec.user_data.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use std::net::Ipv4Addr;
+
+use weft_model::{
+    BootMode, Claim, Digest, DiskFormat, GroupId, ImageContent, ImageId, InstanceId, InstanceState,
+    Interface, InterfaceId, MacAddr, SshHostKey, SubnetId, Tags, Timestamp, VpcId,
+};
+
+use super::*;
+use crate::{Observation, derive_status};
+
+pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, InstanceSpec> {
+    let vpc_id = VpcId::from_random([1; 9]);
+    Record {
+        id: InstanceId::from_random([1; 9]),
+        generation: 1,
+        spec: InstanceSpec {
+            name: None,
+            image_id: ImageId::from_random([1; 9]),
+            image: ImageContent {
+                disk: Digest::from_bytes([1; 32]),
+                format: DiskFormat::Raw,
+                virtual_size_bytes: 1 << 20,
+                boot_mode: BootMode::Bios,
+                kernel: None,
+            },
+            default_user: "weft".to_owned(),
+            instance_type: None,
+            vcpus: 1,
+            memory_mib: 128,
+            interface: Interface {
+                id: InterfaceId::from_random([1; 9]),
+                vpc_id,
+                subnet_id: SubnetId::from_random([1; 9]),
+                private_ip: Ipv4Addr::new(10, 0, 0, 4),
+                mac: MacAddr::from_random([1; 5]),
+                link: "weft0".parse().unwrap(),
+                security_group_ids: Some([GroupId::from_random([1; 9])].into()),
+            },
+            keys: Vec::new(),
+            user_data: None,
+            root_size_gib: None,
+            power,
+            run_epoch,
+            host_key: SshHostKey {
+                private_pem: "secret".into(),
+                public_line: "ssh-ed25519 A".into(),
+            },
+            uid: 1_900_000_000,
+        },
+        tags: Tags::default(),
+        client_data: String::new(),
+        created_at: Timestamp::UNIX_EPOCH,
+        deleting_since: None,
+        claim: Claim::Claimed,
+    }
+}
+
+fn subnet() -> SubnetSpec {
+    SubnetSpec {
+        name: "default".to_owned(),
+        vpc_id: VpcId::from_random([1; 9]),
+        cidr_block: "10.0.0.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        dns_servers: Vec::new(),
+        is_default: true,
+    }
+}
+
+fn show(step: &InstanceStep) -> String {
+    let name = |action: &Action| match action {
+        Action::MakeRootDisk { .. } => "disk",
+        Action::WriteSeed { .. } => "seed",
+        Action::StartGuest(_) => "start",
+        Action::EndGuest { .. } => "end",
+        Action::ForgetGuest { .. } => "forget-guest",
+        Action::RemoveDisks { .. } => "remove-disks",
+        _ => "?",
+    };
+    match step {
+        InstanceStep::Do(actions) => actions.iter().map(name).collect::<Vec<_>>().join(" "),
+        other => format!("{other:?}"),
+    }
+}
+
+fn running(epoch: u64) -> GuestState {
+    GuestState::Running { epoch }
+}
+
+fn exited(epoch: u64) -> GuestState {
+    GuestState::Exited { epoch, how: "killed by signal 9".to_owned() }
+}
+
+#[test]
+fn each_situation_has_one_next_step() {
+    let run = Wanted::Run { epoch: 2 };
+    let off = GuestState::PoweredOff { epoch: 2 };
+    #[rustfmt::skip]
+    let cases = [
+        // wanted,      guest,               disk,  network, grace over, step
+        (run,           GuestState::Absent,  false, false, false, "disk"),
+        (run,           GuestState::Absent,  true,  false, false, "AwaitNetwork"),
+        (run,           GuestState::Absent,  true,  true,  false, "seed start"),
+        (run,           running(2),          true,  true,  false, "Rest"),
+        (run,           running(2),          true,  false, false, "AwaitNetwork"),
+        (run,           running(1),          true,  true,  false, "AwaitShutdown"),
+        (run,           running(1),          true,  true,  true,  "end"),
+        (run,           exited(1),           true,  true,  false, "seed start"),
+        (run,           exited(2),           true,  true,  false, "Rest"),
+        (run,           off.clone(),         true,  true,  false, "Rest"),
+        (Wanted::Off,   running(2),          true,  true,  false, "AwaitShutdown"),
+        (Wanted::Off,   running(2),          true,  true,  true,  "end"),
+        (Wanted::Off,   off.clone(),         true,  true,  false, "end"),
+        (Wanted::Off,   exited(2),           true,  true,  false, "Rest"),
+        (Wanted::Gone,  running(2),          true,  true,  false, "AwaitShutdown"),
+        (Wanted::Gone,  off,                 true,  true,  false, "end"),
+        (Wanted::Gone,  exited(2),           true,  true,  false, "forget-guest"),
+        (Wanted::Gone,  GuestState::Absent,  true,  true,  false, "AwaitNetwork"),
+        (Wanted::Gone,  GuestState::Absent,  true,  false, false, "remove-disks"),
+        (Wanted::Gone,  GuestState::Absent,  false, false, false, "Forget"),
+    ];
+    let record = record(PowerState::Running, 2);
+    for (wanted, guest, disk, network, grace_over, want) in cases {
+        let seen = SeenInstance {
+            root_disk: disk,
+            seed: disk,
+            guest,
+            network_ready: network,
+            tap: network,
+        };
+        let step = plan_instance(&record, Some(&subnet()), wanted, &seen, grace_over);
+        assert_eq!(show(&step), want, "{wanted:?} {seen:?} grace over: {grace_over}");
+    }
+}
+
+#[test]
+fn an_instance_whose_guest_died_rests_until_it_is_asked_for_again() {
+    let mut asked = record(PowerState::Running, 1);
+    let fresh = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+    let seen = Observation { guest: running(1), ..Observation::default() };
+    let up = derive_status(&asked, &fresh, &seen, Timestamp::UNIX_EPOCH);
+    assert_eq!(up.state, InstanceState::Running);
+
+    let died = Observation { guest: exited(1), ..Observation::default() };
+    let down = derive_status(&asked, &up, &died, Timestamp::UNIX_EPOCH);
+    assert_eq!(down.state, InstanceState::Failed);
+    assert_eq!(down.reason.as_deref(), Some("killed by signal 9"));
+    assert_eq!(wanted(&asked, &down), Wanted::Off);
+
+    asked.spec.run_epoch = 2;
+    assert_eq!(wanted(&asked, &down), Wanted::Run { epoch: 2 });
+    let again = derive_status(&asked, &down, &died, Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        again.state,
+        InstanceState::Starting,
+        "the old launch's end says nothing of the new"
+    );
+}
+
+#[test]
+fn a_guest_that_powers_itself_off_ends_up_stopped() {
+    let asked = record(PowerState::Running, 1);
+    let mut status = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+    for (guest, want) in [
+        (running(1), InstanceState::Running),
+        (GuestState::PoweredOff { epoch: 1 }, InstanceState::Stopping),
+        (exited(1), InstanceState::Stopped),
+        (exited(1), InstanceState::Stopped),
+    ] {
+        let seen = Observation { guest, ..Observation::default() };
+        status = derive_status(&asked, &status, &seen, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.state, want);
+    }
+    assert_eq!(status.reason.as_deref(), Some("the guest powered off"));
+}
+
+#[test]
+fn stop_and_start_give_a_new_launch_with_its_own_phases() {
+    let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+    let mut asked = record(PowerState::Running, 1);
+    let mut status = InstanceStatus::accepted(at(0));
+    let mut look = |asked: &Record<_, _>, guest, shutting_down, now| {
+        let seen = Observation { guest, shutting_down, ..Observation::default() };
+        status = derive_status(asked, &status, &seen, at(now));
+        status.clone()
+    };
+    assert_eq!(look(&asked, running(1), false, 10).launched_at, Some(at(10)));
+    asked.spec.power = PowerState::Stopped;
+    assert_eq!(look(&asked, running(1), true, 20).state, InstanceState::Stopping);
+    let stopped = look(&asked, exited(1), false, 30);
+    assert_eq!((stopped.state, stopped.reason), (InstanceState::Stopped, None));
+    asked.spec.power = PowerState::Running;
+    asked.spec.run_epoch = 2;
+    let again = look(&asked, running(2), false, 40);
+    assert_eq!(again.launched_at, Some(at(40)));
+    assert_eq!(again.epoch, 2);
+}

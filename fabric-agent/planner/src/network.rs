@@ -1,0 +1,89 @@
+//! A VPC's network: from what the kernel has to what is wanted.
+
+mod simulate;
+
+pub use simulate::simulate_network;
+
+use weft_model::{Firewall, ObservedNetwork, VpcId, VpcNetwork};
+
+use crate::Action;
+
+/// What a host has of one VPC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenNetwork {
+    /// Links, routes and neighbours; `None` where the namespace does not exist.
+    pub network: Option<ObservedNetwork>,
+    /// The packet filter, where it is exactly what was once applied; else it is replaced as a whole.
+    pub firewall: Option<Firewall>,
+}
+
+/// The steps from `seen` to `desired`, in the order they must run. Empty exactly when nothing
+/// differs.
+///
+/// Removals come first, so that a name or an address can be used again in the same pass. A tap is
+/// made down, and opened only after the packet filter knows it: what fails in between is closed.
+pub fn plan_network(
+    vpc_id: &VpcId,
+    desired: Option<&VpcNetwork>,
+    seen: &SeenNetwork,
+) -> Vec<Action> {
+    let vpc = || vpc_id.clone();
+    let Some(desired) = desired else {
+        return match seen.network {
+            Some(_) => vec![
+                Action::RemoveUplink { vpc_id: vpc() },
+                Action::RemoveNamespace { vpc_id: vpc() },
+            ],
+            None => Vec::new(),
+        };
+    };
+    let nothing = ObservedNetwork::default();
+    let network = seen.network.as_ref().unwrap_or(&nothing);
+    let mut actions = Vec::new();
+
+    for link in network.taps.keys().filter(|link| !desired.interfaces.contains_key(*link)) {
+        actions.push(Action::RemoveTap { vpc_id: vpc(), link: link.clone() });
+    }
+    if seen.network.is_none() {
+        actions.push(Action::MakeNamespace { vpc_id: vpc() });
+    }
+    if !network.base_matches(desired) {
+        actions.push(Action::SetBase { network: without_interfaces(desired) });
+    }
+    if !network.uplink_matches(desired) {
+        actions.push(match desired.uplink {
+            Some(_) => Action::SetUplink { network: without_interfaces(desired) },
+            None => Action::RemoveUplink { vpc_id: vpc() },
+        });
+    }
+    for (link, tap) in &desired.interfaces {
+        if !network.taps.get(link).is_some_and(|seen| seen.is_made_for(tap)) {
+            actions.push(Action::AddTap { vpc_id: vpc(), link: link.clone(), tap: tap.clone() });
+        }
+    }
+    if seen.firewall.as_ref() != Some(&desired.firewall) {
+        let firewall = desired.firewall.clone();
+        actions.push(Action::SetFirewall { vpc_id: vpc(), firewall });
+    }
+    for (link, tap) in &desired.interfaces {
+        if !network.taps.get(link).is_some_and(|seen| seen.is_up_for(tap)) {
+            actions.push(Action::OpenTap { vpc_id: vpc(), link: link.clone(), tap: tap.clone() });
+        }
+    }
+    actions
+}
+
+/// Base and uplink do not need a thousand taps and the packet filter with them.
+fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
+    VpcNetwork {
+        vpc_id: network.vpc_id.clone(),
+        cidr: network.cidr,
+        gateways: network.gateways.clone(),
+        uplink: network.uplink.clone(),
+        interfaces: Default::default(),
+        firewall: Firewall { uplink: network.firewall.uplink.clone(), ..Firewall::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests;

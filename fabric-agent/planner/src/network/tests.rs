@@ -1,0 +1,136 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+use weft_model::{
+    Firewall, FirewallInterface, LinkName, MacAddr, TapInterface, Uplink, VpcId, VpcNetwork,
+};
+
+use super::*;
+use crate::simulate_network;
+
+fn vpc() -> VpcId {
+    VpcId::from_random([7; 9])
+}
+
+/// A network with a tap for each letter, whose address ends in the number.
+fn desired(taps: &[(&str, u8)], uplink: bool) -> VpcNetwork {
+    let uplink = uplink.then(|| Uplink {
+        link: "weftu0".parse().unwrap(),
+        guest_link: "uplink".parse().unwrap(),
+        host_addr: Ipv4Addr::new(169, 254, 128, 1),
+        guest_addr: Ipv4Addr::new(169, 254, 128, 2),
+        nat: true,
+        routed: true,
+    });
+    let gateway = Ipv4Addr::new(10, 0, 0, 1);
+    let mut interfaces = BTreeMap::new();
+    let mut firewall = Firewall::default();
+    for (name, last) in taps {
+        let link: LinkName = name.parse().unwrap();
+        let (mac, address) =
+            (MacAddr::from_random([0, 0, 0, 0, *last]), Ipv4Addr::new(10, 0, 0, *last));
+        let tap = TapInterface { mac, address, gateway, owner_uid: Some(5) };
+        interfaces.insert(link.clone(), tap);
+        firewall.interfaces.insert(link, FirewallInterface { mac, address, groups: [].into() });
+    }
+    VpcNetwork {
+        vpc_id: vpc(),
+        cidr: "10.0.0.0/16".parse().unwrap(),
+        gateways: BTreeSet::from([gateway]),
+        uplink,
+        interfaces,
+        firewall,
+    }
+}
+
+/// Plans, carries the plan out on `seen`, and checks that one pass converges.
+fn pass(desired: Option<&VpcNetwork>, seen: &mut SeenNetwork) -> Vec<String> {
+    let actions = plan_network(&vpc(), desired, seen);
+    actions.iter().for_each(|action| simulate_network(seen, action));
+    assert_eq!(plan_network(&vpc(), desired, seen), [], "one pass must converge");
+    actions.iter().map(show).collect()
+}
+
+fn show(action: &Action) -> String {
+    match action {
+        Action::MakeNamespace { .. } => "ns".to_owned(),
+        Action::RemoveNamespace { .. } => "-ns".to_owned(),
+        Action::SetBase { .. } => "base".to_owned(),
+        Action::SetUplink { .. } => "uplink".to_owned(),
+        Action::RemoveUplink { .. } => "-uplink".to_owned(),
+        Action::AddTap { link, .. } => format!("+{link}"),
+        Action::OpenTap { link, .. } => format!("open {link}"),
+        Action::RemoveTap { link, .. } => format!("-{link}"),
+        Action::SetFirewall { .. } => "fw".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn plans_are_minimal_and_ordered() {
+    type Taps = &'static [(&'static str, u8)];
+    #[rustfmt::skip]
+    let cases: &[(&str, Option<Taps>, Option<Taps>, &str)] = &[
+        // name,                       before,                   after,                    actions
+        ("from nothing",               None,                     Some(&[("a", 5)]),        "ns base uplink +a fw open a"),
+        ("nothing to do",              Some(&[("a", 5)]),        Some(&[("a", 5)]),        ""),
+        ("one more",                   Some(&[("a", 5)]),        Some(&[("a", 5), ("b", 6)]), "+b fw open b"),
+        ("one less",                   Some(&[("a", 5), ("b", 6)]), Some(&[("a", 5)]),     "-b fw"),
+        ("an address moves to a new tap", Some(&[("a", 5)]),     Some(&[("b", 5)]),        "-a +b fw open b"),
+        ("all of it goes",             Some(&[("a", 5)]),        None,                     "-uplink -ns"),
+        ("nothing stays nothing",      None,                     None,                     ""),
+    ];
+    for (name, before, after, want) in cases {
+        let mut seen = SeenNetwork::default();
+        if let Some(taps) = before {
+            pass(Some(&desired(taps, true)), &mut seen);
+        }
+        let after = after.map(|taps| desired(taps, true));
+        assert_eq!(pass(after.as_ref(), &mut seen).join(" "), *want, "{name}");
+    }
+}
+
+#[test]
+fn a_tap_is_opened_only_after_the_packet_filter_knows_it() {
+    let mut seen = SeenNetwork::default();
+    let actions = pass(Some(&desired(&[("a", 5), ("b", 6)], true)), &mut seen);
+    let position = |what: &str| actions.iter().position(|action| action == what).unwrap();
+    assert!(position("fw") < position("open a") && position("fw") < position("open b"));
+    assert!(position("+a") < position("fw"));
+}
+
+#[test]
+fn a_ruleset_that_was_tampered_with_is_replaced() {
+    let mut seen = SeenNetwork::default();
+    let desired = desired(&[("a", 5)], true);
+    pass(Some(&desired), &mut seen);
+    seen.firewall = None;
+    assert_eq!(pass(Some(&desired), &mut seen), ["fw"]);
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+fn taps() -> impl Strategy<Value = Vec<(&'static str, u8)>> {
+    prop::collection::btree_map(0..NAMES.len(), 4u8..250, 0..NAMES.len())
+        .prop_map(|map| map.into_iter().map(|(name, last)| (NAMES[name], last)).collect())
+}
+
+proptest! {
+    #[test]
+    fn one_pass_converges_from_anything_to_anything(
+        before in taps(), after in taps(), uplinks in any::<(bool, bool)>(),
+        closed in prop::collection::vec(0..NAMES.len(), 0..3),
+    ) {
+        let mut seen = SeenNetwork::default();
+        pass(Some(&desired(&before, uplinks.0)), &mut seen);
+        for index in closed {
+            let link: LinkName = NAMES[index].parse().unwrap();
+            if let Some(tap) = seen.network.as_mut().and_then(|n| n.taps.get_mut(&link)) {
+                tap.up = false;
+                tap.routes.clear();
+            }
+        }
+        pass(Some(&desired(&after, uplinks.1)), &mut seen);
+    }
+}

@@ -1,0 +1,106 @@
+//! What people are told about an instance, derived from what was seen.
+
+use weft_model::{
+    InstanceId, InstanceSpec, InstanceState, InstanceStatus, Phase, PhaseRecord, PowerState,
+    Record, Timestamp,
+};
+
+use crate::GuestState;
+
+/// What a pass found, besides the guest itself.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// The guest as it is after the pass.
+    pub guest: GuestState,
+    /// Whether the pass asked the guest to shut down.
+    pub shutting_down: bool,
+    /// An error that another try may mend.
+    pub retrying: Option<String>,
+    /// An error that no other try mends; the launch has ended.
+    pub failed: Option<String>,
+}
+
+/// The status after a pass. `now` is when it was made; nothing else is a matter of time.
+pub fn derive_status(
+    record: &Record<InstanceId, InstanceSpec>,
+    before: &InstanceStatus,
+    seen: &Observation,
+    now: Timestamp,
+) -> InstanceStatus {
+    let mut status = before.clone();
+    let epoch = record.spec.run_epoch;
+    let may_run = record.spec.power == PowerState::Running && before.ended_epoch < epoch;
+    let (state, reason) = if record.deleting_since.is_some() {
+        (InstanceState::Terminating, seen.failed.clone().or_else(|| seen.retrying.clone()))
+    } else {
+        match &seen.guest {
+            GuestState::Running { .. } if seen.shutting_down => (InstanceState::Stopping, None),
+            GuestState::Running { epoch: have } => {
+                if *have != status.epoch || status.launched_at.is_none() {
+                    begin(&mut status, *have, now);
+                }
+                (InstanceState::Running, seen.retrying.clone())
+            }
+            GuestState::PoweredOff { epoch: have } => {
+                status.ended_epoch = status.ended_epoch.max(*have);
+                match may_run && *have >= epoch {
+                    true => (InstanceState::Stopping, Some("the guest powered off".to_owned())),
+                    false => (InstanceState::Stopping, None),
+                }
+            }
+            GuestState::Exited { epoch: have, how } if may_run && *have >= epoch => {
+                status.ended_epoch = status.ended_epoch.max(*have);
+                (InstanceState::Failed, Some(how.clone()))
+            }
+            GuestState::Absent | GuestState::Exited { .. } => {
+                resting(before, seen, may_run, epoch, &mut status.ended_epoch)
+            }
+        }
+    };
+    status.state = state;
+    status.reason = reason;
+    status
+}
+
+/// No guest runs, and none has just died.
+fn resting(
+    before: &InstanceStatus,
+    seen: &Observation,
+    may_run: bool,
+    epoch: u64,
+    ended_epoch: &mut u64,
+) -> (InstanceState, Option<String>) {
+    if may_run {
+        if let Some(why) = &seen.failed {
+            *ended_epoch = epoch;
+            return (InstanceState::Failed, Some(why.clone()));
+        }
+        let fresh = before.launched_at.is_none() && seen.retrying.is_none();
+        let state = match fresh && before.state == InstanceState::Pending {
+            true => InstanceState::Pending,
+            false => InstanceState::Starting,
+        };
+        return (state, seen.retrying.clone());
+    }
+    match before.state {
+        InstanceState::Failed | InstanceState::Stopped => (before.state, before.reason.clone()),
+        _ => (InstanceState::Stopped, before.reason.clone()),
+    }
+}
+
+/// A new launch: its own phases, and the time it was started. Of an older launch only how the
+/// instance came to be is kept.
+fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp) {
+    if status.launched_at.is_some() {
+        status.phases.retain(|record| record.phase == Phase::Accepted);
+    }
+    status.epoch = epoch;
+    status.launched_at = Some(now);
+}
+
+/// Records that `phase` of the present launch was reached, once.
+pub fn record_phase(status: &mut InstanceStatus, phase: Phase, at: Timestamp) {
+    if status.reached(phase).is_none() {
+        status.phases.push(PhaseRecord { phase, at });
+    }
+}

@@ -1,0 +1,316 @@
+//! What a client asks of an instance, judged and completed with everything that the agent chooses.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use weft_model::{
+    BUILT_IN_TYPES, GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec,
+    InstanceState, InstanceStatus, Interface, InterfaceId, KeyMaterial, MacAddr, Name, PowerState,
+    Problem, Reason, Record, Size, SubnetId, SubnetSpec, VpcId, find_type,
+};
+use weft_store::Txn;
+
+use crate::context::Context;
+use crate::ledger::{Reservation, Wish};
+use crate::random;
+use crate::repo::{Groups, Images, KeyPairs, Stored, Subnets, encode, object_key};
+
+/// The key that makes an address somebody's.
+pub(crate) fn address_key(subnet: &SubnetId, address: Ipv4Addr) -> String {
+    format!("addresses/{subnet}/{address}")
+}
+
+/// vCPUs and MiB of `size`.
+///
+/// # Errors
+/// A [`Problem`] at `instance_type` that lists those that exist.
+pub(crate) fn resolve_size(size: &Size) -> Result<(Option<String>, u32, u32), Problem> {
+    match size {
+        Size::Custom { vcpus, memory_mib } => Ok((None, *vcpus, *memory_mib)),
+        Size::Type(name) => {
+            let Some(found) = find_type(name) else {
+                let known: Vec<&str> = BUILT_IN_TYPES.iter().map(|(name, ..)| *name).collect();
+                return Err(Problem::invalid(
+                    "instance_type",
+                    format!("there is no instance type \"{name}\""),
+                )
+                .remedy(format!("use one of: {}", known.join(", "))));
+            };
+            Ok((Some(found.name), found.vcpus, found.memory_mib))
+        }
+    }
+}
+
+/// What a new instance refers to, as it is now, and the conditions that it still is at commit.
+struct References {
+    image_id: ImageId,
+    image: ImageSpec,
+    subnet_id: SubnetId,
+    subnet: SubnetSpec,
+    keys: Vec<KeyMaterial>,
+    txn: Txn,
+}
+
+impl Context {
+    /// Judges `order` and chooses everything else. The caller holds `references` for reading and
+    /// stores what is returned with the transaction, then keeps the reservation.
+    ///
+    /// # Errors
+    /// A [`Problem`] at the field that is wrong; nothing was made.
+    pub(crate) async fn admit(
+        &self,
+        id: &InstanceId,
+        order: InstanceOrder,
+    ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
+        let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
+        let mut references = self.resolve(&order).await?;
+        let image = &references.image;
+        if image.min_memory_mib > memory_mib {
+            let message = format!(
+                "the image needs {} MiB of memory, the instance would have {memory_mib}",
+                image.min_memory_mib
+            );
+            let field = if instance_type.is_some() { "instance_type" } else { "memory_mib" };
+            return Err(Problem::invalid(field, message).remedy("choose a larger type"));
+        }
+        let root_size_gib = check_root_size(&order, image)?;
+        let vpc_id = references.subnet.vpc_id.clone();
+        references.txn =
+            self.check_groups(order.security_group_ids.as_ref(), &vpc_id, references.txn).await?;
+        let power = order.power.unwrap_or(PowerState::Running);
+        let on = power == PowerState::Running;
+        let digits = &id.digits()[..11];
+        let prefix = self.prefix();
+        let wish = Wish {
+            subnet_id: references.subnet_id.clone(),
+            range: references.subnet.cidr_block,
+            address: order.private_ip,
+            link: format!("{prefix}{digits}").parse().map_err(
+                |e: weft_model::InvalidLinkName| Problem::new(Reason::Internal, e.to_string()),
+            )?,
+            memory_mib: if on { self.host.memory_cost_mib(memory_mib) } else { 0 },
+            vcpus: if on { vcpus } else { 0 },
+        };
+        let (reservation, holding) = self.ledger.reserve(id, wish)?;
+        let address = address_key(&holding.subnet_id, holding.address);
+        let txn = references.txn.when_absent(&address).put(address, id.as_str());
+        let host_key = weft_metadata::generate_host_key(random::bytes(), id.as_str())
+            .map_err(|error| Problem::new(Reason::Internal, error.to_string()))?;
+        let spec = InstanceSpec {
+            name: order.name,
+            image_id: references.image_id,
+            image: references.image.content,
+            default_user: references.image.default_user,
+            instance_type,
+            vcpus,
+            memory_mib,
+            interface: Interface {
+                id: InterfaceId::from_random(random::bytes()),
+                vpc_id,
+                subnet_id: holding.subnet_id,
+                private_ip: holding.address,
+                mac: MacAddr::from_random(random::bytes()),
+                link: holding.link,
+                security_group_ids: order.security_group_ids,
+            },
+            keys: references.keys,
+            user_data: order.user_data,
+            root_size_gib,
+            power,
+            run_epoch: 1,
+            host_key,
+            uid: holding.uid,
+        };
+        Ok((spec, reservation, txn))
+    }
+
+    async fn resolve(&self, order: &InstanceOrder) -> Result<References, Problem> {
+        let stored = self.repo.find::<Images>(&order.image_id).await?.ok_or_else(|| {
+            Problem::not_found(format!("image {} does not exist", order.image_id))
+                .at("image_id")
+                .remedy("weft ls images shows those that do")
+        })?;
+        let txn = Txn::new().when_at(object_key::<Images>(&order.image_id), stored.revision);
+        let (subnet_id, subnet) = self.subnet(order.subnet_id.as_ref()).await?;
+        let keys = self.keys(&order.key_names).await?;
+        Ok(References {
+            image_id: order.image_id.clone(),
+            image: stored.value.spec,
+            subnet_id,
+            subnet,
+            keys,
+            txn,
+        })
+    }
+
+    async fn subnet(&self, id: Option<&SubnetId>) -> Result<(SubnetId, SubnetSpec), Problem> {
+        let Some(id) = id else {
+            let subnets = self.repo.list::<Subnets>().await?;
+            let found = subnets.into_iter().find(|subnet| subnet.spec.is_default);
+            return found
+                .map(|subnet| (subnet.id, subnet.spec))
+                .ok_or_else(|| Problem::not_found("there is no default subnet").at("subnet_id"));
+        };
+        let stored = self.repo.find::<Subnets>(id).await?.ok_or_else(|| {
+            Problem::not_found(format!("subnet {id} does not exist")).at("subnet_id")
+        })?;
+        Ok((id.clone(), stored.value.spec))
+    }
+
+    /// The key pairs called `names`, in that order.
+    pub(crate) async fn keys(&self, names: &[Name]) -> Result<Vec<KeyMaterial>, Problem> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.repo.list::<KeyPairs>().await?;
+        let find = |name: &Name| {
+            let found = known.iter().find(|pair| pair.spec.key_name == *name);
+            found.map(|pair| KeyMaterial {
+                key_name: name.clone(),
+                public_key: pair.spec.public_key.clone(),
+            })
+        };
+        names
+            .iter()
+            .map(|name| {
+                find(name).ok_or_else(|| {
+                    Problem::not_found(format!("there is no key pair \"{name}\""))
+                        .at("key_names")
+                        .remedy("refer to weft_key_pair.NAME.key_name, so that it is made first")
+                })
+            })
+            .collect()
+    }
+
+    /// Adds the condition that the groups exist to `txn`.
+    async fn check_groups(
+        &self,
+        ids: Option<&BTreeSet<GroupId>>,
+        vpc_id: &VpcId,
+        mut txn: Txn,
+    ) -> Result<Txn, Problem> {
+        for id in ids.into_iter().flatten() {
+            let stored = self.repo.find::<Groups>(id).await?.ok_or_else(|| {
+                Problem::not_found(format!("security group {id} does not exist"))
+                    .at("security_group_ids")
+            })?;
+            if stored.value.spec.vpc_id != *vpc_id {
+                let message = format!(
+                    "security group {id} is of {}, the subnet is of {vpc_id}",
+                    stored.value.spec.vpc_id
+                );
+                return Err(Problem::invalid("security_group_ids", message)
+                    .remedy("use groups of the subnet's VPC"));
+            }
+            txn = txn.when_at(object_key::<Groups>(id), stored.revision);
+        }
+        Ok(txn)
+    }
+
+    /// What `order` makes of an instance that exists.
+    ///
+    /// # Errors
+    /// A [`Problem`] at the field that is wrong or cannot change; nothing has changed.
+    pub(crate) async fn admit_change(
+        &self,
+        before: &Stored<Record<InstanceId, InstanceSpec>>,
+        status: &InstanceStatus,
+        order: InstanceOrder,
+    ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
+        let old = &before.value.spec;
+        check_immutable(old, &order)?;
+        let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
+        let known: Vec<&Name> = old.keys.iter().map(|key| &key.key_name).collect();
+        let keys = match known.iter().copied().eq(&order.key_names) {
+            // A key pair may have been deregistered since; the instance keeps it.
+            true => old.keys.clone(),
+            false => self.keys(&order.key_names).await?,
+        };
+        let vpc_id = &old.interface.vpc_id;
+        let groups = order.security_group_ids;
+        let txn = match groups == old.interface.security_group_ids {
+            true => Txn::new(),
+            false => self.check_groups(groups.as_ref(), vpc_id, Txn::new()).await?,
+        };
+        let power = order.power.unwrap_or(old.power);
+        let mut spec = InstanceSpec {
+            name: order.name,
+            instance_type,
+            vcpus,
+            memory_mib,
+            keys,
+            user_data: order.user_data,
+            power,
+            ..old.clone()
+        };
+        spec.interface.security_group_ids = groups;
+        spec.run_epoch = next_epoch(old, &spec, status, order.power);
+        let on = power == PowerState::Running;
+        let memory = if on { self.host.memory_cost_mib(memory_mib) } else { 0 };
+        let reservation =
+            self.ledger.resize(&before.value.id, memory, if on { vcpus } else { 0 })?;
+        Ok((spec, reservation, txn))
+    }
+
+    fn prefix(&self) -> &str {
+        &self.reconciler.config().prefix
+    }
+}
+
+/// The launch that is wanted after a change: a new one where the guest has to be started (again).
+fn next_epoch(
+    old: &InstanceSpec,
+    new: &InstanceSpec,
+    status: &InstanceStatus,
+    asked: Option<PowerState>,
+) -> u64 {
+    if new.power != PowerState::Running {
+        return old.run_epoch;
+    }
+    let needs_restart = old.vcpus != new.vcpus
+        || old.memory_mib != new.memory_mib
+        || old.user_data != new.user_data;
+    let switched_on = old.power == PowerState::Stopped;
+    let settled = matches!(status.state, InstanceState::Stopped | InstanceState::Failed);
+    let ended = settled || status.ended_epoch >= old.run_epoch;
+    let asked_on = asked == Some(PowerState::Running);
+    let again = switched_on || (asked_on && ended) || (needs_restart && !ended);
+    if again { old.run_epoch + 1 } else { old.run_epoch }
+}
+
+fn check_root_size(order: &InstanceOrder, image: &ImageSpec) -> Result<Option<u32>, Problem> {
+    let Some(asked) = order.root_size_gib else {
+        let enough = image.content.virtual_size_bytes >= u64::from(image.min_disk_gib) << 30;
+        return Ok((!enough).then_some(image.min_disk_gib));
+    };
+    let bytes = u64::from(asked) << 30;
+    let at_least = image.content.virtual_size_bytes.max(u64::from(image.min_disk_gib) << 30);
+    if bytes < at_least {
+        let message = format!(
+            "a root volume of {asked} GiB is smaller than the image, which needs {} GiB",
+            at_least.div_ceil(1 << 30)
+        );
+        return Err(Problem::invalid("root_volume.size_gib", message)
+            .remedy("leave the size out, or choose a larger one"));
+    }
+    Ok(Some(asked))
+}
+
+fn check_immutable(old: &InstanceSpec, order: &InstanceOrder) -> Result<(), Problem> {
+    let fixed = |field: &str, changed: bool| match changed {
+        false => Ok(()),
+        true => Err(Problem::invalid(field, format!("{field} of an instance cannot change"))
+            .remedy("replace the instance")),
+    };
+    let interface = &old.interface;
+    fixed("image_id", order.image_id != old.image_id)?;
+    fixed("subnet_id", order.subnet_id.as_ref().is_some_and(|id| *id != interface.subnet_id))?;
+    fixed("private_ip", order.private_ip.is_some_and(|ip| ip != interface.private_ip))?;
+    let resized = order.root_size_gib.is_some_and(|size| Some(size) != old.root_size_gib);
+    fixed("root_volume.size_gib", resized)
+}
+
+/// The JSON of an accepted instance's first status.
+pub(crate) fn first_status(context: &Context) -> Vec<u8> {
+    encode(&InstanceStatus::accepted(context.clock.now()))
+}

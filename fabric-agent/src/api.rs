@@ -1,0 +1,105 @@
+//! The gRPC API: translate in, one call, translate out. One file per noun.
+
+mod groups;
+mod hosts;
+mod images;
+mod instances;
+mod key_pairs;
+mod networks;
+mod rules;
+mod sessions;
+mod streams;
+mod watch;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::transport::Server;
+use weft_model::{Problem, Tags};
+use weft_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, status_from_problem, v1};
+
+use crate::context::Context;
+
+/// The handlers of one service; cheap to clone.
+#[derive(Clone, Debug)]
+struct Api {
+    context: Arc<Context>,
+}
+
+type Answers<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
+fn refuse(problem: Problem) -> Status {
+    tracing::debug!(reason = ?problem.reason, field = problem.field, "{problem}");
+    status_from_problem(&problem)
+}
+
+/// Whether an object is what a List asks for.
+fn listed(request: &v1::ListRequest, name: Option<&str>, tags: &Tags) -> Result<bool, Problem> {
+    let wanted = Tags::parse(request.tags.clone())?;
+    let name_fits = request.name.is_empty() || name == Some(request.name.as_str());
+    Ok(name_fits && tags.contains_all(&wanted))
+}
+
+fn parse_id<T: std::str::FromStr<Err = weft_model::InvalidId>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error: T::Err| refuse(Problem::invalid("id", error.to_string())))
+}
+
+/// Serves until `shutdown`; then finishes what runs.
+pub(crate) async fn serve(
+    context: Arc<Context>,
+    listener: UnixListener,
+    socket: &Path,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let api = Api { context };
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    health_reporter.set_serving::<v1::instances_server::InstancesServer<Api>>().await;
+    macro_rules! services {
+        ($builder:expr, $($module:ident :: $server:ident),* $(,)?) => {
+            $builder$(.add_service(
+                v1::$module::$server::new(api.clone())
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES * 16),
+            ))*
+        };
+    }
+    let router = services!(
+        Server::builder().add_service(health).add_service(reflection),
+        sessions_server::SessionsServer,
+        images_server::ImagesServer,
+        key_pairs_server::KeyPairsServer,
+        security_groups_server::SecurityGroupsServer,
+        security_group_rules_server::SecurityGroupRulesServer,
+        vpcs_server::VpcsServer,
+        subnets_server::SubnetsServer,
+        instances_server::InstancesServer,
+        hosts_server::HostsServer,
+        instance_types_server::InstanceTypesServer,
+        watch_server::WatchServer,
+    );
+    let incoming = UnixListenerStream::new(listener);
+    // A stream that never ends by itself (a session, a console) must not hold up the end.
+    let stop = shutdown.clone();
+    let serving = router.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    let grace = async {
+        stop.cancelled().await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = grace => {}
+    }
+    // The next agent makes its own; a socket that nobody listens on would only mislead.
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::debug!(%error, "the socket was gone already");
+    }
+    Ok(())
+}

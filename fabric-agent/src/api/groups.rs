@@ -1,0 +1,218 @@
+//! `weft.v1.SecurityGroups`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+use weft_model::{GroupId, GroupSpec, Object, Problem, Reason, Record, RulePeer, VpcId};
+use weft_proto::convert::{
+    Revision, creation_from_wire, group_order_from_wire, group_to_wire, revision_from_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, listed, parse_id, refuse};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{Groups, Instances, Kind as _, Rules, Stored, Vpcs, object_key};
+
+type GroupRecord = Record<GroupId, GroupSpec>;
+
+fn show(record: GroupRecord) -> v1::SecurityGroup {
+    group_to_wire(Object::from(record))
+}
+
+/// The VPC that is named, or the default one, with the condition that it is still there.
+async fn vpc(context: &Context, id: Option<VpcId>) -> Result<(VpcId, Txn), Problem> {
+    let Some(id) = id else {
+        let vpcs = context.repo.list::<Vpcs>().await?;
+        let found = vpcs.into_iter().find(|vpc| vpc.spec.is_default);
+        let problem = || Problem::not_found("there is no default VPC").at("vpc_id");
+        return Ok((found.ok_or_else(problem)?.id, Txn::new()));
+    };
+    let stored = context.repo.find::<Vpcs>(&id).await?;
+    let problem = || Problem::not_found(format!("VPC {id} does not exist")).at("vpc_id");
+    let revision = stored.ok_or_else(problem)?.revision;
+    let txn = Txn::new().when_at(object_key::<Vpcs>(&id), revision);
+    Ok((id, txn))
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateSecurityGroupRequest,
+) -> Result<GroupRecord, Problem> {
+    let v1::CreateSecurityGroupRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::SecurityGroupSpec::encode_to_vec).unwrap_or_default();
+    let order = group_order_from_wire(spec)?;
+    let content = match context.known::<Groups>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let _guard = context.references.read().await;
+    let (vpc_id, txn) = vpc(context, order.vpc_id).await?;
+    let spec = GroupSpec {
+        name: order.name,
+        description: order.description,
+        vpc_id,
+        allow_all_egress: order.allow_all_egress,
+        is_default: false,
+    };
+    let id = Groups::new_id(random::bytes());
+    let record = context.new_record::<Groups>(id, spec, &creation, &content);
+    context.store_new::<Groups>(&record, &creation, &content, txn).await?;
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateSecurityGroupRequest,
+) -> Result<GroupRecord, Problem> {
+    let v1::UpdateSecurityGroupRequest { context: update, spec } = request;
+    let update: Revision<GroupId> = revision_from_wire(update)?;
+    let order = group_order_from_wire(spec)?;
+    let before = context.fetch_for::<Groups>(&update).await?;
+    if order.vpc_id.is_some_and(|vpc| vpc != before.value.spec.vpc_id) {
+        return Err(Problem::invalid("vpc_id", "a security group cannot move to another VPC")
+            .remedy("replace the group"));
+    }
+    let mut record = before.value.clone();
+    record.tags = update.tags;
+    record.client_data = update.client_data;
+    record.spec.name = order.name;
+    record.spec.description = order.description;
+    record.spec.allow_all_egress = order.allow_all_egress;
+    let enforced = record.spec.allow_all_egress != before.value.spec.allow_all_egress;
+    let record = context.store_update::<Groups>(before, record, Txn::new()).await?;
+    if enforced {
+        context.enforce_groups().await;
+    }
+    Ok(record)
+}
+
+/// Refuses while somebody uses the group. The caller holds `references` for writing.
+async fn check_unused(context: &Context, stored: &Stored<GroupRecord>) -> Result<(), Problem> {
+    let id = &stored.value.id;
+    let in_use = |message: String, remedy: &str| {
+        Err(Problem::new(Reason::InUse, message).at("id").remedy(remedy))
+    };
+    if stored.value.spec.is_default {
+        return in_use(
+            format!("security group {id} is the default group of its VPC"),
+            "it goes with its VPC",
+        );
+    }
+    let instances = context.repo.list::<Instances>().await?;
+    let members: Vec<String> = instances
+        .iter()
+        .filter(|record| {
+            let groups = &record.spec.interface.security_group_ids;
+            groups.as_ref().is_some_and(|groups| groups.contains(id))
+        })
+        .map(|record| record.id.to_string())
+        .collect();
+    if !members.is_empty() {
+        return in_use(
+            format!("security group {id} is used by {}", members.join(", ")),
+            "remove it from their security_group_ids first",
+        );
+    }
+    let rules = context.repo.list::<Rules>().await?;
+    let referring: Vec<String> = rules
+        .iter()
+        .filter(|rule| rule.spec.group_id != *id && rule.spec.peer == RulePeer::Group(id.clone()))
+        .map(|rule| format!("{} of {}", rule.id, rule.spec.group_id))
+        .collect();
+    if !referring.is_empty() {
+        return in_use(
+            format!("security group {id} is referred to by {}", referring.join(", ")),
+            "remove those rules first",
+        );
+    }
+    Ok(())
+}
+
+async fn delete(context: &Context, id: &GroupId) -> Result<(), Problem> {
+    let _guard = context.references.write().await;
+    let stored = context.repo.get::<Groups>(id).await?;
+    check_unused(context, &stored).await?;
+    // Its rules go with it, as in EC2.
+    for rule in context.repo.list::<Rules>().await?.iter().filter(|rule| rule.spec.group_id == *id)
+    {
+        let stored = context.repo.get::<Rules>(&rule.id).await?;
+        context.remove::<Rules>(&stored, Txn::new()).await?;
+    }
+    context.remove::<Groups>(&stored, Txn::new()).await
+}
+
+impl Context {
+    /// Waits until what the store says of groups and rules is enforced, for a moment: a network
+    /// that is broken for other reasons must not hold up the client. It is mended by itself.
+    pub(super) async fn enforce_groups(&self) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        let settled = tokio::time::timeout(PATIENCE, self.reconciler.networks.settle()).await;
+        if settled.is_err() {
+            tracing::warn!("a change of security groups is not enforced yet");
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl v1::security_groups_server::SecurityGroups for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateSecurityGroupRequest>,
+    ) -> Result<Response<v1::SecurityGroup>, Status> {
+        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::SecurityGroup>, Status> {
+        let v1::GetRequest { id, claim } = request.into_inner();
+        let record = self.context.fetch::<Groups>(&parse_id(&id)?, claim).await;
+        Ok(Response::new(show(record.map_err(refuse)?)))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::SecurityGroupList>, Status> {
+        let v1::BatchGetRequest { ids, claim } = request.into_inner();
+        let records = self.context.fetch_all::<Groups>(&ids, claim).await.map_err(refuse)?;
+        let items = records.into_iter().map(show).collect();
+        Ok(Response::new(v1::SecurityGroupList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::SecurityGroupList>, Status> {
+        let request = request.into_inner();
+        let mut items = Vec::new();
+        for record in self.context.repo.list::<Groups>().await.map_err(refuse)? {
+            if listed(&request, Some(&record.spec.name), &record.tags).map_err(refuse)? {
+                items.push(show(record));
+            }
+        }
+        Ok(Response::new(v1::SecurityGroupList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateSecurityGroupRequest>,
+    ) -> Result<Response<v1::SecurityGroup>, Status> {
+        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        delete(&self.context, &id).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

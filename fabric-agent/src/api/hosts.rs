@@ -1,0 +1,86 @@
+//! `weft.v1.Hosts` and `weft.v1.InstanceTypes`.
+
+use tonic::{Request, Response, Status};
+use weft_model::{BUILT_IN_TYPES, HostId, HostView, InstanceType};
+use weft_proto::convert::{host_to_wire, instance_type_to_wire};
+use weft_proto::v1;
+
+use super::{Api, parse_id, refuse};
+use crate::context::Context;
+use crate::host::CheckResult;
+
+fn this_host(context: &Context) -> HostView {
+    let facts = context.host.facts().clone();
+    HostView {
+        id: context.host_id.clone(),
+        free_vcpus: facts.vcpus.saturating_sub(context.ledger.used_vcpus()),
+        free_memory_mib: context.ledger.free_memory_mib(),
+        facts,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+#[tonic::async_trait]
+impl v1::hosts_server::Hosts for Api {
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Host>, Status> {
+        let id: HostId = parse_id(&request.into_inner().id)?;
+        if id != self.context.host_id {
+            let problem = weft_model::Problem::not_found(format!("host {id} does not exist"));
+            return Err(refuse(problem.at("id").remedy("weft ls hosts shows those that do")));
+        }
+        Ok(Response::new(host_to_wire(this_host(&self.context))))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::HostList>, Status> {
+        let name = request.into_inner().name;
+        let host = this_host(&self.context);
+        let wanted = name.is_empty() || host.facts.name == name;
+        let items = wanted.then(|| host_to_wire(host)).into_iter().collect();
+        Ok(Response::new(v1::HostList { items }))
+    }
+
+    async fn doctor(
+        &self,
+        _request: Request<v1::DoctorRequest>,
+    ) -> Result<Response<v1::DoctorResponse>, Status> {
+        let checks = self.context.host.doctor().await;
+        let show = |check: crate::host::Check| v1::DoctorCheck {
+            name: check.name.to_owned(),
+            result: match check.result {
+                CheckResult::Ok => "ok",
+                CheckResult::Warning => "warning",
+                CheckResult::Failed => "failed",
+            }
+            .to_owned(),
+            finding: check.finding,
+            remedy: check.remedy,
+        };
+        let checks = checks.into_iter().map(show).collect();
+        Ok(Response::new(v1::DoctorResponse { checks }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::instance_types_server::InstanceTypes for Api {
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::InstanceTypeList>, Status> {
+        let wanted = request.into_inner().name;
+        let items = BUILT_IN_TYPES
+            .iter()
+            .filter(|(name, ..)| wanted.is_empty() || *name == wanted)
+            .map(|(name, vcpus, memory_mib)| {
+                instance_type_to_wire(InstanceType {
+                    name: (*name).to_owned(),
+                    vcpus: *vcpus,
+                    memory_mib: *memory_mib,
+                })
+            })
+            .collect();
+        Ok(Response::new(v1::InstanceTypeList { items }))
+    }
+}

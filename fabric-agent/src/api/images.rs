@@ -1,0 +1,253 @@
+//! `weft.v1.Images`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status, Streaming};
+use weft_model::{
+    Digest, ImageContent, ImageId, ImageOrder, ImageSpec, Object, Problem, Reason, Record,
+};
+use weft_planner::Action;
+use weft_proto::convert::{
+    Revision, creation_from_wire, image_order_from_wire, image_to_wire, revision_from_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, listed, parse_id, refuse};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::host::{HostError, UploadState};
+use crate::random;
+use crate::repo::{Images, Kind as _};
+
+type ImageRecord = Record<ImageId, ImageSpec>;
+
+fn show(record: ImageRecord) -> v1::Image {
+    image_to_wire(Object::from(record))
+}
+
+fn digest(text: &str) -> Result<Digest, Problem> {
+    text.parse().map_err(|e: weft_model::InvalidDigest| Problem::invalid("sha256", e.to_string()))
+}
+
+fn host_problem(error: HostError) -> Problem {
+    error.problem()
+}
+
+async fn begin(
+    context: &Context,
+    request: v1::BeginUploadRequest,
+) -> Result<v1::BeginUploadResponse, Problem> {
+    let v1::BeginUploadRequest { sha256, size_bytes } = request;
+    let digest = digest(&sha256)?;
+    if size_bytes == 0 {
+        return Err(Problem::invalid("size_bytes", "the file is empty")
+            .remedy("an image has at least one byte"));
+    }
+    context.reconciler.pins.pin(digest);
+    let action = Action::BeginUpload { digest, size_bytes };
+    context.host.apply(&action).await.map_err(host_problem)?;
+    Ok(match context.host.upload_state(&digest).await.map_err(host_problem)? {
+        UploadState::Complete => {
+            v1::BeginUploadResponse { offset_bytes: size_bytes, complete: true }
+        }
+        UploadState::Partial { offset_bytes } => {
+            v1::BeginUploadResponse { offset_bytes, complete: false }
+        }
+    })
+}
+
+async fn upload(
+    context: &Context,
+    mut chunks: Streaming<v1::UploadRequest>,
+) -> Result<v1::UploadResponse, Problem> {
+    let broken = |status: Status| {
+        Problem::new(Reason::Unavailable, "the upload broke off").evidence(status.to_string())
+    };
+    let first = chunks.message().await.map_err(broken)?;
+    let Some(v1::UploadRequest { sha256, size_bytes, offset_bytes, data }) = first else {
+        return Err(Problem::invalid("data", "the upload has no message"));
+    };
+    let digest = digest(&sha256)?;
+    let mut offset = offset_bytes;
+    let mut next = Some(data);
+    while let Some(data) = next {
+        if !data.is_empty() {
+            let length = data.len() as u64;
+            let action = Action::AppendUpload { digest, offset_bytes: offset, data };
+            context.host.apply(&action).await.map_err(host_problem)?;
+            offset += length;
+        }
+        next = chunks.message().await.map_err(broken)?.map(|chunk| chunk.data);
+    }
+    context.reconciler.pins.pin(digest);
+    let action = Action::FinishUpload { digest, size_bytes };
+    context.host.apply(&action).await.map_err(host_problem)?;
+    Ok(v1::UploadResponse { size_bytes })
+}
+
+/// Reads what the blobs say of themselves.
+async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, Problem> {
+    let present = context.host.blobs().await.map_err(host_problem)?;
+    let kernel_blobs =
+        order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
+    for digest in kernel_blobs.chain([order.disk]) {
+        if !present.contains_key(&digest) {
+            let message = format!("blob {digest} was not uploaded");
+            return Err(Problem::new(Reason::FailedPrecondition, message)
+                .at("disk_sha256")
+                .remedy("upload it first: BeginUpload, then Upload"));
+        }
+    }
+    let disk = context.host.inspect_disk(&order.disk).await;
+    let disk = disk.map_err(|error| error.problem().at("source_path"))?;
+    if let Some(kernel) = &order.kernel {
+        let inspected = context.host.inspect_kernel(&kernel.kernel).await;
+        inspected.map_err(|error| error.problem().at("kernel"))?;
+    }
+    Ok(ImageContent {
+        disk: order.disk,
+        format: disk.format,
+        virtual_size_bytes: disk.virtual_size_bytes,
+        boot_mode: order.boot_mode,
+        kernel: order.kernel.clone(),
+    })
+}
+
+fn spec(order: ImageOrder, content: ImageContent) -> ImageSpec {
+    ImageSpec {
+        name: order.name,
+        content,
+        architecture: order.architecture,
+        default_user: order.default_user,
+        min_disk_gib: order.min_disk_gib,
+        min_memory_mib: order.min_memory_mib,
+    }
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateImageRequest,
+) -> Result<ImageRecord, Problem> {
+    let v1::CreateImageRequest { context: creation, spec: wire } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = wire.as_ref().map(v1::ImageSpec::encode_to_vec).unwrap_or_default();
+    let order = image_order_from_wire(wire)?;
+    let hash = match context.known::<Images>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let _guard = context.image_lock.lock().await;
+    let content = content(context, &order).await?;
+    let blobs = crate::reconcile::digests(&content);
+    blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
+    let id = Images::new_id(random::bytes());
+    let record = context.new_record::<Images>(id, spec(order, content), &creation, &hash);
+    context.store_new::<Images>(&record, &creation, &hash, Txn::new()).await?;
+    // The image itself keeps them now.
+    blobs.iter().for_each(|digest| context.reconciler.pins.unpin(digest));
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateImageRequest,
+) -> Result<ImageRecord, Problem> {
+    let v1::UpdateImageRequest { context: update, spec: wire } = request;
+    let update: Revision<ImageId> = revision_from_wire(update)?;
+    let order = image_order_from_wire(wire)?;
+    let before = context.fetch_for::<Images>(&update).await?;
+    let old = &before.value.spec;
+    for (field, changed) in [
+        ("source_path", order.disk != old.content.disk),
+        ("boot_mode", order.boot_mode != old.content.boot_mode),
+        ("kernel", order.kernel != old.content.kernel),
+        ("architecture", order.architecture != old.architecture),
+    ] {
+        if changed {
+            return Err(Problem::invalid(field, "the content of an image cannot change")
+                .remedy("replace the image"));
+        }
+    }
+    let record = ImageRecord {
+        spec: spec(order, old.content.clone()),
+        tags: update.tags,
+        client_data: update.client_data,
+        ..before.value.clone()
+    };
+    context.store_update::<Images>(before, record, Txn::new()).await
+}
+
+#[tonic::async_trait]
+impl v1::images_server::Images for Api {
+    async fn begin_upload(
+        &self,
+        request: Request<v1::BeginUploadRequest>,
+    ) -> Result<Response<v1::BeginUploadResponse>, Status> {
+        let answer = begin(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(answer))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<v1::UploadRequest>>,
+    ) -> Result<Response<v1::UploadResponse>, Status> {
+        let answer = upload(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(answer))
+    }
+
+    async fn create(
+        &self,
+        request: Request<v1::CreateImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Image>, Status> {
+        let v1::GetRequest { id, claim } = request.into_inner();
+        let record = self.context.fetch::<Images>(&parse_id(&id)?, claim).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::ImageList>, Status> {
+        let v1::BatchGetRequest { ids, claim } = request.into_inner();
+        let records = self.context.fetch_all::<Images>(&ids, claim).await.map_err(refuse)?;
+        Ok(Response::new(v1::ImageList { items: records.into_iter().map(show).collect() }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ImageList>, Status> {
+        let request = request.into_inner();
+        let mut items = Vec::new();
+        for record in self.context.repo.list::<Images>().await.map_err(refuse)? {
+            if listed(&request, Some(&record.spec.name), &record.tags).map_err(refuse)? {
+                items.push(show(record));
+            }
+        }
+        Ok(Response::new(v1::ImageList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id: ImageId = parse_id(&request.into_inner().id)?;
+        let _guard = self.context.references.write().await;
+        let stored = self.context.repo.get::<Images>(&id).await.map_err(refuse)?;
+        self.context.remove::<Images>(&stored, Txn::new()).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

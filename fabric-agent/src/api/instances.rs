@@ -1,0 +1,284 @@
+//! `weft.v1.Instances`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status, Streaming};
+use weft_model::{
+    InstanceId, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem, Record,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, instance_order_from_wire, instance_to_wire, revision_from_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Answers, Api, listed, parse_id, refuse, streams};
+use crate::admission::first_status;
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{Instances, Kind as _, status_key};
+use crate::wait;
+
+type InstanceRecord = Record<InstanceId, InstanceSpec>;
+
+impl Context {
+    /// The instance as clients see it.
+    async fn view(&self, record: InstanceRecord) -> Result<InstanceView, Problem> {
+        let status = self.repo.status(&record.id).await?;
+        let status = status.unwrap_or_else(|| InstanceStatus::accepted(record.created_at));
+        Ok(InstanceView::new(record, status, self.host_id.clone()))
+    }
+
+    async fn show(&self, record: InstanceRecord) -> Result<v1::Instance, Problem> {
+        Ok(instance_to_wire(self.view(record).await?))
+    }
+
+    async fn show_all(&self, records: Vec<InstanceRecord>) -> Result<v1::InstanceList, Problem> {
+        let mut items = Vec::with_capacity(records.len());
+        for record in records {
+            items.push(self.show(record).await?);
+        }
+        Ok(v1::InstanceList { items })
+    }
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateInstanceRequest,
+) -> Result<InstanceRecord, Problem> {
+    let v1::CreateInstanceRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::InstanceSpec::encode_to_vec).unwrap_or_default();
+    let order = instance_order_from_wire(spec)?;
+    let content = match context.known::<Instances>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let _guard = context.references.read().await;
+    let id = Instances::new_id(random::bytes());
+    let (spec, reservation, txn) = context.admit(&id, order).await?;
+    let txn = txn.put(status_key(&id), first_status(context));
+    let record = context.new_record::<Instances>(id, spec, &creation, &content);
+    context.store_new::<Instances>(&record, &creation, &content, txn).await?;
+    reservation.keep();
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateInstanceRequest,
+) -> Result<InstanceRecord, Problem> {
+    let v1::UpdateInstanceRequest { context: update, spec } = request;
+    let update: Revision<InstanceId> = revision_from_wire(update)?;
+    let order = instance_order_from_wire(spec)?;
+    let _guard = context.references.read().await;
+    let before = context.fetch_for::<Instances>(&update).await?;
+    let status = context.repo.status(&update.id).await?;
+    let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
+    let (spec, reservation, txn) = context.admit_change(&before, &status, order).await?;
+    let groups_changed =
+        spec.interface.security_group_ids != before.value.spec.interface.security_group_ids;
+    let record = InstanceRecord {
+        spec,
+        tags: update.tags,
+        client_data: update.client_data,
+        ..before.value.clone()
+    };
+    let record = context.store_update::<Instances>(before, record, txn).await?;
+    reservation.keep();
+    if groups_changed {
+        context.enforce_groups().await;
+    }
+    Ok(record)
+}
+
+/// What `weft start`, `stop` and `reboot` ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    Start,
+    Stop,
+    Reboot,
+}
+
+async fn switch(
+    context: &Context,
+    id: &InstanceId,
+    switch: Switch,
+) -> Result<InstanceRecord, Problem> {
+    let any = Revision {
+        id: id.clone(),
+        expected_generation: None,
+        tags: Default::default(),
+        client_data: String::new(),
+    };
+    let before = context.fetch_for::<Instances>(&any).await?;
+    let status = context.repo.status(id).await?;
+    let ended = status.is_some_and(|status| status.ended_epoch >= before.value.spec.run_epoch);
+    let mut record = before.value.clone();
+    let spec = &mut record.spec;
+    let is_on = spec.power == PowerState::Running && !ended;
+    match switch {
+        Switch::Stop => spec.power = PowerState::Stopped,
+        Switch::Start if is_on => {}
+        Switch::Start | Switch::Reboot => {
+            if switch == Switch::Reboot && !is_on {
+                let message = format!("instance {id} is off");
+                return Err(Problem::new(weft_model::Reason::FailedPrecondition, message)
+                    .remedy(format!("weft start {id} switches it on")));
+            }
+            spec.power = PowerState::Running;
+            spec.run_epoch += 1;
+        }
+    }
+    let on = spec.power == PowerState::Running;
+    let memory = if on { context.host.memory_cost_mib(spec.memory_mib) } else { 0 };
+    let vcpus = if on { spec.vcpus } else { 0 };
+    let reservation = context.ledger.resize(id, memory, vcpus)?;
+    let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
+    reservation.keep();
+    Ok(record)
+}
+
+async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
+    let before = context.repo.get::<Instances>(id).await?;
+    if before.value.deleting_since.is_some() {
+        return Ok(());
+    }
+    let mut record = before.value.clone();
+    record.deleting_since = Some(context.clock.now());
+    let key = crate::repo::object_key::<Instances>(id);
+    let txn = Txn::new().when_at(&key, before.revision).put(key, crate::repo::encode(&record));
+    let revision = context.repo.commit(txn).await?;
+    context.cache.reached(revision).await;
+    tracing::info!(instance.id = %id, "deletion accepted");
+    Ok(())
+}
+
+impl Api {
+    async fn switched(&self, id: &str, how: Switch) -> Result<Response<v1::Instance>, Status> {
+        let record = switch(&self.context, &parse_id(id)?, how).await.map_err(refuse)?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::instances_server::Instances for Api {
+    type WaitStream = Answers<v1::WaitEvent>;
+    type AttachConsoleStream = Answers<v1::ByteChunk>;
+    type OpenPortStream = Answers<v1::ByteChunk>;
+
+    async fn create(
+        &self,
+        request: Request<v1::CreateInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let v1::GetRequest { id, claim } = request.into_inner();
+        let record = self.context.fetch::<Instances>(&parse_id(&id)?, claim).await;
+        let record = record.map_err(refuse)?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::InstanceList>, Status> {
+        let v1::BatchGetRequest { ids, claim } = request.into_inner();
+        let records = self.context.fetch_all::<Instances>(&ids, claim).await.map_err(refuse)?;
+        Ok(Response::new(self.context.show_all(records).await.map_err(refuse)?))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::InstanceList>, Status> {
+        let request = request.into_inner();
+        let mut wanted = Vec::new();
+        for record in self.context.repo.list::<Instances>().await.map_err(refuse)? {
+            let name = record.spec.name.as_ref().map(weft_model::Name::as_str);
+            if listed(&request, name, &record.tags).map_err(refuse)? {
+                wanted.push(record);
+            }
+        }
+        Ok(Response::new(self.context.show_all(wanted).await.map_err(refuse)?))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        delete(&self.context, &id).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+
+    async fn start(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.switched(&request.into_inner().id, Switch::Start).await
+    }
+
+    async fn stop(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.switched(&request.into_inner().id, Switch::Stop).await
+    }
+
+    async fn reboot(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.switched(&request.into_inner().id, Switch::Reboot).await
+    }
+
+    async fn wait(
+        &self,
+        request: Request<v1::WaitRequest>,
+    ) -> Result<Response<Self::WaitStream>, Status> {
+        let answers = wait::start(self.context.clone(), request.into_inner()).map_err(refuse)?;
+        Ok(Response::new(answers))
+    }
+
+    async fn console_tail(
+        &self,
+        request: Request<v1::ConsoleTailRequest>,
+    ) -> Result<Response<v1::ConsoleTailResponse>, Status> {
+        let v1::ConsoleTailRequest { id, max_bytes } = request.into_inner();
+        let id: InstanceId = parse_id(&id)?;
+        self.context.repo.get::<Instances>(&id).await.map_err(refuse)?;
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let data = self.context.host.console_tail(&id, max_bytes).await;
+        let data = data.map_err(|error| refuse(error.problem()))?;
+        Ok(Response::new(v1::ConsoleTailResponse { data }))
+    }
+
+    async fn attach_console(
+        &self,
+        request: Request<Streaming<v1::ConsoleInput>>,
+    ) -> Result<Response<Self::AttachConsoleStream>, Status> {
+        streams::attach_console(&self.context, request.into_inner()).await
+    }
+
+    async fn open_port(
+        &self,
+        request: Request<Streaming<v1::PortInput>>,
+    ) -> Result<Response<Self::OpenPortStream>, Status> {
+        streams::open_port(&self.context, request.into_inner()).await
+    }
+}

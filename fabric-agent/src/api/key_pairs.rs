@@ -1,0 +1,149 @@
+//! `weft.v1.KeyPairs`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+use weft_model::{KeyPairId, KeyPairSpec, Name, Object, Problem, Reason, Record};
+use weft_proto::convert::{
+    Revision, creation_from_wire, key_pair_spec_from_wire, key_pair_to_wire, revision_from_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, listed, parse_id, refuse};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{KeyPairs, Kind as _};
+
+type KeyPairRecord = Record<KeyPairId, KeyPairSpec>;
+
+/// The key that makes a name somebody's; the name in hexadecimal, as it may be any text.
+fn name_key(name: &Name) -> String {
+    format!("key-names/{}", hex::encode(name.as_str()))
+}
+
+fn show(record: KeyPairRecord) -> v1::KeyPair {
+    key_pair_to_wire(Object::from(record))
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateKeyPairRequest,
+) -> Result<KeyPairRecord, Problem> {
+    let v1::CreateKeyPairRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::KeyPairSpec::encode_to_vec).unwrap_or_default();
+    let spec = key_pair_spec_from_wire(spec)?;
+    let content = match context.known::<KeyPairs>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let name = spec.key_name.clone();
+    let taken = || {
+        Problem::new(Reason::AlreadyExists, format!("there is a key pair \"{name}\" already"))
+            .at("key_name")
+            .remedy("choose another key_name, or import the one that exists")
+    };
+    if context
+        .repo
+        .store()
+        .get(&name_key(&name))
+        .await
+        .map_err(crate::repo::store_problem)?
+        .is_some()
+    {
+        return Err(taken());
+    }
+    let id = KeyPairs::new_id(random::bytes());
+    let txn = Txn::new().when_absent(name_key(&name)).put(name_key(&name), id.as_str());
+    let record = context.new_record::<KeyPairs>(id, spec, &creation, &content);
+    match context.store_new::<KeyPairs>(&record, &creation, &content, txn).await {
+        Err(problem) if problem.reason == Reason::StaleGeneration => Err(taken()),
+        other => other.map(|()| record),
+    }
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateKeyPairRequest,
+) -> Result<KeyPairRecord, Problem> {
+    let v1::UpdateKeyPairRequest { context: update, spec } = request;
+    let update: Revision<KeyPairId> = revision_from_wire(update)?;
+    let spec = key_pair_spec_from_wire(spec)?;
+    let before = context.fetch_for::<KeyPairs>(&update).await?;
+    if spec != before.value.spec {
+        let field = match spec.key_name == before.value.spec.key_name {
+            true => "public_key",
+            false => "key_name",
+        };
+        return Err(Problem::invalid(field, format!("{field} of a key pair cannot change"))
+            .remedy("replace the key pair"));
+    }
+    let record = KeyPairRecord {
+        tags: update.tags,
+        client_data: update.client_data,
+        ..before.value.clone()
+    };
+    context.store_update::<KeyPairs>(before, record, Txn::new()).await
+}
+
+#[tonic::async_trait]
+impl v1::key_pairs_server::KeyPairs for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateKeyPairRequest>,
+    ) -> Result<Response<v1::KeyPair>, Status> {
+        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::KeyPair>, Status> {
+        let v1::GetRequest { id, claim } = request.into_inner();
+        let record = self.context.fetch::<KeyPairs>(&parse_id(&id)?, claim).await;
+        Ok(Response::new(show(record.map_err(refuse)?)))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        let v1::BatchGetRequest { ids, claim } = request.into_inner();
+        let records = self.context.fetch_all::<KeyPairs>(&ids, claim).await.map_err(refuse)?;
+        Ok(Response::new(v1::KeyPairList { items: records.into_iter().map(show).collect() }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        let request = request.into_inner();
+        let mut items = Vec::new();
+        for record in self.context.repo.list::<KeyPairs>().await.map_err(refuse)? {
+            let name = Some(record.spec.key_name.as_str());
+            if listed(&request, name, &record.tags).map_err(refuse)? {
+                items.push(show(record));
+            }
+        }
+        Ok(Response::new(v1::KeyPairList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateKeyPairRequest>,
+    ) -> Result<Response<v1::KeyPair>, Status> {
+        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id: KeyPairId = parse_id(&request.into_inner().id)?;
+        let _guard = self.context.references.write().await;
+        let stored = self.context.repo.get::<KeyPairs>(&id).await.map_err(refuse)?;
+        let txn = Txn::new().delete(name_key(&stored.value.spec.key_name));
+        self.context.remove::<KeyPairs>(&stored, txn).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,192 @@
+//! `weft.v1.SecurityGroupRules`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+use weft_model::{
+    Direction, GroupId, MAX_RULES_PER_GROUP, Object, Problem, Reason, Record, RuleId, RulePeer,
+    RuleSpec, VpcId,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, revision_from_wire, rule_spec_from_wire, rule_to_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, parse_id, refuse};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{Groups, Kind as _, Rules, object_key};
+
+type RuleRecord = Record<RuleId, RuleSpec>;
+
+fn show(record: RuleRecord) -> v1::SecurityGroupRule {
+    rule_to_wire(Object::from(record))
+}
+
+/// The group's VPC, and the condition that the group is still there.
+async fn group(
+    context: &Context,
+    id: &GroupId,
+    field: &str,
+    txn: Txn,
+) -> Result<(VpcId, Txn), Problem> {
+    let stored = context.repo.find::<Groups>(id).await?.ok_or_else(|| {
+        Problem::not_found(format!("security group {id} does not exist")).at(field)
+    })?;
+    let txn = txn.when_at(object_key::<Groups>(id), stored.revision);
+    Ok((stored.value.spec.vpc_id, txn))
+}
+
+/// Conditions on everything that the rule refers to.
+async fn references(context: &Context, spec: &RuleSpec) -> Result<Txn, Problem> {
+    let (vpc, txn) = group(context, &spec.group_id, "security_group_id", Txn::new()).await?;
+    let RulePeer::Group(peer) = &spec.peer else { return Ok(txn) };
+    if *peer == spec.group_id {
+        return Ok(txn);
+    }
+    let field = "referenced_security_group_id";
+    let (peer_vpc, txn) = group(context, peer, field, txn).await?;
+    if peer_vpc != vpc {
+        return Err(Problem::invalid(field, format!("{peer} is of another VPC ({peer_vpc})"))
+            .remedy("refer to a group of the same VPC, or use cidr_ipv4"));
+    }
+    Ok(txn)
+}
+
+/// Refuses the 61st rule of a group in one direction.
+async fn check_count(context: &Context, spec: &RuleSpec) -> Result<(), Problem> {
+    let rules = context.repo.list::<Rules>().await?;
+    let same = |rule: &&RuleRecord| {
+        rule.spec.group_id == spec.group_id && rule.spec.direction == spec.direction
+    };
+    if rules.iter().filter(same).count() < MAX_RULES_PER_GROUP {
+        return Ok(());
+    }
+    let direction = match spec.direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    let message =
+        format!("security group {} has {MAX_RULES_PER_GROUP} {direction} rules", spec.group_id);
+    Err(Problem::new(Reason::ResourceExhausted, message)
+        .at("security_group_id")
+        .remedy("use wider ranges, or a second group"))
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateSecurityGroupRuleRequest,
+) -> Result<RuleRecord, Problem> {
+    let v1::CreateSecurityGroupRuleRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::SecurityGroupRuleSpec::encode_to_vec).unwrap_or_default();
+    let spec = rule_spec_from_wire(spec)?;
+    let content = match context.known::<Rules>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let guard = context.references.read().await;
+    check_count(context, &spec).await?;
+    let txn = references(context, &spec).await?;
+    let id = Rules::new_id(random::bytes());
+    let record = context.new_record::<Rules>(id, spec, &creation, &content);
+    context.store_new::<Rules>(&record, &creation, &content, txn).await?;
+    drop(guard);
+    context.enforce_groups().await;
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateSecurityGroupRuleRequest,
+) -> Result<RuleRecord, Problem> {
+    let v1::UpdateSecurityGroupRuleRequest { context: update, spec } = request;
+    let update: Revision<RuleId> = revision_from_wire(update)?;
+    let spec = rule_spec_from_wire(spec)?;
+    let before = context.fetch_for::<Rules>(&update).await?;
+    for (field, changed) in [
+        ("security_group_id", spec.group_id != before.value.spec.group_id),
+        ("direction", spec.direction != before.value.spec.direction),
+    ] {
+        if changed {
+            return Err(Problem::invalid(field, format!("{field} of a rule cannot change"))
+                .remedy("replace the rule"));
+        }
+    }
+    let guard = context.references.read().await;
+    let txn = references(context, &spec).await?;
+    let enforced = spec != before.value.spec;
+    let record = RuleRecord {
+        spec,
+        tags: update.tags,
+        client_data: update.client_data,
+        ..before.value.clone()
+    };
+    let record = context.store_update::<Rules>(before, record, txn).await?;
+    drop(guard);
+    if enforced {
+        context.enforce_groups().await;
+    }
+    Ok(record)
+}
+
+#[tonic::async_trait]
+impl v1::security_group_rules_server::SecurityGroupRules for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateSecurityGroupRuleRequest>,
+    ) -> Result<Response<v1::SecurityGroupRule>, Status> {
+        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::SecurityGroupRule>, Status> {
+        let v1::GetRequest { id, claim } = request.into_inner();
+        let record = self.context.fetch::<Rules>(&parse_id(&id)?, claim).await;
+        Ok(Response::new(show(record.map_err(refuse)?)))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
+        let v1::BatchGetRequest { ids, claim } = request.into_inner();
+        let records = self.context.fetch_all::<Rules>(&ids, claim).await.map_err(refuse)?;
+        let items = records.into_iter().map(show).collect();
+        Ok(Response::new(v1::SecurityGroupRuleList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListSecurityGroupRulesRequest>,
+    ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
+        let group = request.into_inner().security_group_id;
+        let records = self.context.repo.list::<Rules>().await.map_err(refuse)?;
+        let wanted = |rule: &RuleRecord| group.is_empty() || rule.spec.group_id.as_str() == group;
+        let items = records.into_iter().filter(wanted).map(show).collect();
+        Ok(Response::new(v1::SecurityGroupRuleList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateSecurityGroupRuleRequest>,
+    ) -> Result<Response<v1::SecurityGroupRule>, Status> {
+        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        let stored = self.context.repo.get::<Rules>(&id).await.map_err(refuse)?;
+        self.context.remove::<Rules>(&stored, Txn::new()).await.map_err(refuse)?;
+        self.context.enforce_groups().await;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,196 @@
+//! The store's objects and statuses in memory, kept current by the store's watch.
+//!
+//! The reconcile loop and waiting clients read here; it may be a moment behind the store. Requests
+//! that have to see their own writes read the store, or wait with [`Cache::reached`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use futures::StreamExt as _;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use weft_model::{Claim, InstanceId, InstanceStatus, Problem};
+use weft_store::{Event, Item, Revision};
+
+use crate::repo::{
+    Groups, Images, Instances, KeyPairs, Kind, OBJECTS, RecordOf, Repo, Rules, STATUSES, Subnets,
+    Vpcs, decode, store_problem,
+};
+
+type Table<K> = BTreeMap<<K as Kind>::Id, Arc<RecordOf<K>>>;
+
+/// Everything of the store that the agent acts on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    pub(crate) vpcs: Table<Vpcs>,
+    pub(crate) subnets: Table<Subnets>,
+    pub(crate) groups: Table<Groups>,
+    pub(crate) rules: Table<Rules>,
+    pub(crate) images: Table<Images>,
+    pub(crate) key_pairs: Table<KeyPairs>,
+    pub(crate) instances: Table<Instances>,
+    pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
+    /// Objects that no client is known to have, by their key: how they are claimed.
+    pub(crate) unclaimed: BTreeMap<String, Claim>,
+}
+
+/// One change of the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) revision: Revision,
+    /// [`Kind::NAME`], or `status` for an instance's status.
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) deleted: bool,
+}
+
+/// What [`Change::kind`] says of an instance's status.
+pub(crate) const STATUS_KIND: &str = "status";
+
+/// The world, shared.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    world: RwLock<World>,
+    revision: watch::Sender<Revision>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Cache {
+    /// Reads everything once. [`Cache::follow`] keeps it current from there.
+    pub(crate) async fn load(repo: &Repo) -> Result<Self, Problem> {
+        let listing = repo.store().list("").await.map_err(store_problem)?;
+        let mut world = World::default();
+        for item in listing.items {
+            world.put(&item)?;
+        }
+        Ok(Self {
+            world: RwLock::new(world),
+            revision: watch::Sender::new(listing.revision),
+            changes: broadcast::Sender::new(4096),
+        })
+    }
+
+    /// The world as it is now. Not to be held over an await.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes from now on; a receiver that lags behind looks at the whole world again.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Returns when the world holds what was committed at `revision`.
+    pub(crate) async fn reached(&self, revision: Revision) {
+        // The sender lives as long as self: waiting cannot fail.
+        let _ = self.revision.subscribe().wait_for(|seen| *seen >= revision).await;
+    }
+
+    /// Applies the store's changes until `shutdown`; an error ends the agent.
+    pub(crate) async fn follow(
+        &self,
+        repo: &Repo,
+        shutdown: CancellationToken,
+    ) -> Result<(), Problem> {
+        let after = *self.revision.borrow();
+        let mut events = repo.store().watch("", after).await.map_err(store_problem)?;
+        loop {
+            let event = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                event = events.next() => event,
+            };
+            let Some(event) = event else { return Ok(()) };
+            self.take(&event.map_err(store_problem)?)?;
+        }
+    }
+
+    fn take(&self, event: &Event) -> Result<(), Problem> {
+        {
+            let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match event {
+                Event::Put(item) => world.put(item)?,
+                Event::Delete { key, .. } => world.delete(key),
+            }
+        }
+        let revision = event.revision();
+        self.revision.send_replace(revision);
+        if let Some((kind, id)) = address(event.key()) {
+            let deleted = matches!(event, Event::Delete { .. });
+            let change = Change { revision, kind: kind.to_owned(), id: id.to_owned(), deleted };
+            // Nobody listening is no error.
+            let _ = self.changes.send(change);
+        }
+        Ok(())
+    }
+}
+
+/// Kind and id of a key, where it is one of the world's.
+fn address(key: &str) -> Option<(&str, &str)> {
+    match key.strip_prefix(STATUSES) {
+        Some(id) => Some((STATUS_KIND, id)),
+        None => key.strip_prefix(OBJECTS)?.split_once('/'),
+    }
+}
+
+macro_rules! tables {
+    ($self:ident, $kind:expr, $call:ident($($argument:expr),*), else $otherwise:expr) => {
+        match $kind {
+            Vpcs::NAME => $call::<Vpcs>(&mut $self.vpcs, $($argument),*),
+            Subnets::NAME => $call::<Subnets>(&mut $self.subnets, $($argument),*),
+            Groups::NAME => $call::<Groups>(&mut $self.groups, $($argument),*),
+            Rules::NAME => $call::<Rules>(&mut $self.rules, $($argument),*),
+            Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),
+            KeyPairs::NAME => $call::<KeyPairs>(&mut $self.key_pairs, $($argument),*),
+            Instances::NAME => $call::<Instances>(&mut $self.instances, $($argument),*),
+            _ => $otherwise,
+        }
+    };
+}
+
+impl World {
+    fn put(&mut self, item: &Item) -> Result<(), Problem> {
+        let Some((kind, id)) = address(&item.key) else { return Ok(()) };
+        if kind == STATUS_KIND {
+            if let Ok(id) = id.parse() {
+                self.statuses.insert(id, Arc::new(decode(&item.key, &item.value)?));
+            }
+            return Ok(());
+        }
+        let claim = tables!(self, kind, insert(item), else Ok(None))?;
+        match claim {
+            Some(claim @ Claim::Unclaimed { .. }) => {
+                self.unclaimed.insert(item.key.clone(), claim);
+            }
+            Some(Claim::Claimed) | None => {
+                self.unclaimed.remove(&item.key);
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &str) {
+        let Some((kind, id)) = address(key) else { return };
+        self.unclaimed.remove(key);
+        match kind {
+            STATUS_KIND => {
+                if let Ok(id) = id.parse::<InstanceId>() {
+                    self.statuses.remove(&id);
+                }
+            }
+            _ => tables!(self, kind, remove(id), else ()),
+        }
+    }
+}
+
+fn insert<K: Kind>(table: &mut Table<K>, item: &Item) -> Result<Option<Claim>, Problem> {
+    let record: RecordOf<K> = decode(&item.key, &item.value)?;
+    let claim = record.claim.clone();
+    table.insert(record.id.clone(), Arc::new(record));
+    Ok(Some(claim))
+}
+
+fn remove<K: Kind>(table: &mut Table<K>, id: &str) {
+    if let Ok(id) = id.parse::<K::Id>() {
+        table.remove(&id);
+    }
+}

@@ -1,0 +1,125 @@
+//! What an operator can set. Every setting has a default; there is no configuration file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ipnetwork::Ipv4Network;
+
+/// Where an agent keeps its things.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Directories {
+    /// What survives a restart of the machine: the store, images, disks
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/weft")]
+    pub(crate) state_dir: PathBuf,
+    /// What does not: the socket, running guests' sockets and records
+    #[arg(long, value_name = "DIR", default_value = "/run/weft")]
+    pub(crate) runtime_dir: PathBuf,
+    /// What the names of everything in the kernel start with (1 to 4 letters or digits): lets
+    /// several agents share a network namespace
+    #[arg(long, default_value = "weft", value_parser = parse_prefix)]
+    pub(crate) prefix: String,
+}
+
+/// The settings of `fabric-agent serve`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    /// What to run guests on
+    #[arg(long, value_enum, default_value_t = HostKind::Linux)]
+    pub(crate) host: HostKind,
+    /// How guests' instructions are run: auto tries KVM and falls back to TCG, loudly
+    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
+    pub(crate) accel: AccelChoice,
+    /// The default VPC's range, at the first start; unset: the first of 172.31.0.0/16,
+    /// 10.231.0.0/16 and 192.168.224.0/19 that overlaps no route
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) default_vpc_cidr: Option<Ipv4Network>,
+    /// This host's name; unset: the machine's
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host_name: Option<String>,
+    /// Seconds that a guest may take to shut down before it is ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) shutdown_grace: u64,
+    /// Seconds that something of ours which nothing wants is left alone before it is removed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) sweep_grace: u64,
+    /// vCPUs of the simulated host
+    #[arg(long, value_name = "COUNT", default_value_t = 4096)]
+    pub(crate) sim_vcpus: u32,
+    /// Memory of the simulated host, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 4 << 20)]
+    pub(crate) sim_memory_mib: u64,
+}
+
+/// What guests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HostKind {
+    /// This machine: QEMU, netlink, nftables. Needs root
+    Linux,
+    /// A simulated one, kept in a file: serves the real API with no guests and no root
+    Sim,
+}
+
+/// How guests' instructions are to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccelChoice {
+    /// KVM where it is usable, else TCG
+    Auto,
+    /// KVM, or the agent does not start
+    Kvm,
+    /// Software emulation
+    Tcg,
+}
+
+/// What the reconcile loop needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) prefix: String,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) sweep_grace: Duration,
+}
+
+impl ServeArgs {
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            prefix: self.directories.prefix.clone(),
+            shutdown_grace: Duration::from_secs(self.shutdown_grace),
+            sweep_grace: Duration::from_secs(self.sweep_grace),
+        }
+    }
+}
+
+impl Directories {
+    /// Where the agent listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime_dir.join("agent.sock")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.state_dir.join("weft.db")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.state_dir.join("images")
+    }
+
+    pub(crate) fn instances(&self) -> PathBuf {
+        self.state_dir.join("instances")
+    }
+
+    pub(crate) fn guests(&self) -> PathBuf {
+        self.runtime_dir.join("guests")
+    }
+
+    pub(crate) fn vpcs(&self) -> PathBuf {
+        self.runtime_dir.join("vpcs")
+    }
+}
+
+/// A tap is named by the prefix and 11 digits of its instance's id, and has 15 bytes.
+fn parse_prefix(text: &str) -> Result<String, String> {
+    let valid = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if valid { Ok(text.to_owned()) } else { Err("use 1 to 4 letters or digits".to_owned()) }
+}

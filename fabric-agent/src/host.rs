@@ -1,0 +1,203 @@
+//! The machine that the agent runs on, as a trait: what it has, and one function that changes it.
+//!
+//! Everything that changes a host is an [`Action`] and goes through [`Host::apply`]. Observing and
+//! connecting change nothing. No decision is taken behind this trait.
+
+pub(crate) mod blobs;
+pub(crate) mod linux;
+pub(crate) mod sim;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
+use weft_model::{
+    Digest, DiskFormat, HostFacts, InstanceId, Problem, Reason, Timestamp, VpcId, VpcNetwork,
+};
+use weft_planner::{Action, GuestState, SeenNetwork};
+
+/// A byte stream to a guest.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// What a host has of one instance, without its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SeenGuest {
+    pub(crate) root_disk: bool,
+    pub(crate) seed: bool,
+    pub(crate) guest: GuestState,
+    /// When the serial console's first byte came.
+    pub(crate) first_console_byte: Option<Timestamp>,
+}
+
+/// A verified blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BlobFacts {
+    pub(crate) size_bytes: u64,
+}
+
+/// How much of a blob is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadState {
+    Complete,
+    Partial { offset_bytes: u64 },
+}
+
+/// A disk image as its header describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskFacts {
+    pub(crate) format: DiskFormat,
+    pub(crate) virtual_size_bytes: u64,
+}
+
+/// One line of `weft doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) result: CheckResult,
+    pub(crate) finding: String,
+    pub(crate) remedy: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckResult {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// Why a step failed, or something could not be observed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct HostError {
+    /// What was attempted, on what.
+    what: String,
+    /// Whether the same step may succeed later with no change of what is wanted.
+    retryable: bool,
+    /// The reason that a client is told.
+    reason: Reason,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl HostError {
+    pub(crate) fn new(what: impl Into<String>, retryable: bool) -> Self {
+        let reason = Reason::Internal;
+        Self { what: what.into(), retryable, reason, source: None }
+    }
+
+    pub(crate) fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn reason(mut self, reason: Reason) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    pub(crate) fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// The error as a client sees it, with its causes.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(self.reason, crate::chain::Chain(self).to_string())
+    }
+}
+
+/// What an SSH server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SshProbe {
+    /// A server with the expected host key.
+    Ready,
+    /// Nothing usable yet, and what was seen instead.
+    NotYet(String),
+    /// A server with another host key: somebody else, or an image that ignores the seed.
+    WrongKey(String),
+}
+
+/// A machine that runs guests.
+#[async_trait]
+pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
+    /// What does not change while the agent runs.
+    fn facts(&self) -> &HostFacts;
+
+    /// MiB that a guest of `memory_mib` takes from the host: its memory and what runs it.
+    fn memory_cost_mib(&self, memory_mib: u32) -> u64;
+
+    /// Carries out one step. Idempotent: after a crash the same step may run again.
+    async fn apply(&self, action: &Action) -> Result<(), HostError>;
+
+    /// What the host has of one instance.
+    async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError>;
+
+    /// Every instance that the host has anything of.
+    async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError>;
+
+    /// What the host has of the network that `desired` describes.
+    async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError>;
+
+    /// Every VPC that the host has a namespace of.
+    async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError>;
+
+    /// Instances whose guest may have changed: hints to look again.
+    fn hints(&self) -> broadcast::Receiver<InstanceId>;
+
+    /// Connects to a guest from inside its VPC, beside its security groups.
+    async fn connect(
+        &self,
+        vpc_id: &VpcId,
+        address: SocketAddrV4,
+        deadline: Duration,
+    ) -> Result<Box<dyn ByteStream>, HostError>;
+
+    /// Whether an SSH server with `host_key` answers there.
+    async fn probe_ssh(
+        &self,
+        instance_id: &InstanceId,
+        vpc_id: &VpcId,
+        address: SocketAddrV4,
+        host_key: &str,
+    ) -> Result<SshProbe, HostError>;
+
+    /// The newest bytes of the serial console, also after the guest has ended.
+    async fn console_tail(&self, id: &InstanceId, max_bytes: usize) -> Result<Vec<u8>, HostError>;
+
+    /// The serial console, both ways.
+    async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError>;
+
+    /// How much of a blob is there.
+    async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError>;
+
+    /// Reads the header of a disk image.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`] where it is refused.
+    async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError>;
+
+    /// Reads the header of a kernel.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidArgument`] where it is refused.
+    async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError>;
+
+    /// Every verified blob.
+    async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError>;
+
+    /// The first of `candidates` that overlaps no route of the agent's namespace.
+    async fn free_range(
+        &self,
+        candidates: &[ipnetwork::Ipv4Network],
+    ) -> Result<Option<ipnetwork::Ipv4Network>, HostError>;
+
+    /// Everything that keeps the host from working well.
+    async fn doctor(&self) -> Vec<Check>;
+}

@@ -1,0 +1,96 @@
+//! Images' blobs, which both hosts keep as files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use weft_images::{BlobError, BlobStore, BlobStoreOptions};
+use weft_model::{Digest, Reason};
+use weft_planner::Action;
+
+use super::{BlobFacts, DiskFacts, HostError, UploadState};
+
+/// The blobs of one host.
+#[derive(Clone, Debug)]
+pub(crate) struct Blobs {
+    store: BlobStore,
+}
+
+fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
+    move |error| {
+        let reason = match &error {
+            BlobError::OutOfSpace { .. } => Reason::ResourceExhausted,
+            error if error.is_retryable() => Reason::Internal,
+            _ => Reason::InvalidArgument,
+        };
+        let retryable = error.is_retryable();
+        HostError::new(what, retryable).reason(reason).caused_by(error)
+    }
+}
+
+impl Blobs {
+    pub(crate) async fn open(dir: &Path) -> Result<Self, HostError> {
+        let opened = BlobStore::open(dir, BlobStoreOptions::default()).await;
+        let store = opened.map_err(failed(format!("open the images in {}", dir.display())))?;
+        Ok(Self { store })
+    }
+
+    pub(crate) fn path(&self, digest: &Digest) -> std::path::PathBuf {
+        self.store.path(digest)
+    }
+
+    /// Carries out the steps that are about blobs.
+    pub(crate) async fn apply(&self, action: &Action) -> Result<(), HostError> {
+        match action {
+            Action::BeginUpload { digest, size_bytes } => {
+                let begun = self.store.begin(*digest, *size_bytes).await;
+                begun.map(|_| ()).map_err(failed(format!("begin the upload of blob {digest}")))
+            }
+            Action::AppendUpload { digest, offset_bytes, data } => {
+                let data = Bytes::copy_from_slice(data);
+                let appended = self.store.append(*digest, *offset_bytes, data).await;
+                appended.map(|_| ()).map_err(failed(format!("append to blob {digest}")))
+            }
+            Action::FinishUpload { digest, .. } => {
+                let finished = self.store.finish(*digest).await;
+                finished.map(|_| ()).map_err(failed(format!("verify blob {digest}")))
+            }
+            Action::RemoveBlob { digest } => {
+                let removed = self.store.remove(*digest).await;
+                removed.map(|_| ()).map_err(failed(format!("remove blob {digest}")))
+            }
+            other => Err(HostError::new(format!("{other:?} is not about blobs"), false)),
+        }
+    }
+
+    pub(crate) async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {
+        let what = || format!("look for blob {digest}");
+        if self.store.get(*digest).await.map_err(failed(what()))?.is_some() {
+            return Ok(UploadState::Complete);
+        }
+        let uploads = self.store.list_uploads().await.map_err(failed(what()))?;
+        let part = uploads.iter().find(|upload| upload.digest == *digest);
+        Ok(UploadState::Partial { offset_bytes: part.map_or(0, |part| part.received_bytes) })
+    }
+
+    pub(crate) async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
+        let inspected = self.store.inspect(*digest).await;
+        let header = inspected.map_err(failed("the image is refused".to_owned()))?;
+        Ok(DiskFacts {
+            format: weft_images::disk_format(header.format),
+            virtual_size_bytes: header.virtual_size_bytes,
+        })
+    }
+
+    pub(crate) async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
+        let inspected = self.store.inspect_kernel(*digest).await;
+        inspected.map(|_| ()).map_err(failed("the kernel is refused".to_owned()))
+    }
+
+    pub(crate) async fn list(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {
+        let listed = self.store.list().await.map_err(failed("list the blobs".to_owned()))?;
+        let facts =
+            |blob: weft_images::BlobInfo| (blob.digest, BlobFacts { size_bytes: blob.size_bytes });
+        Ok(listed.into_iter().map(facts).collect())
+    }
+}

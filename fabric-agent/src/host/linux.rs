@@ -1,0 +1,213 @@
+//! This machine: QEMU, netlink, nftables, files. The one place where the planner's actions meet
+//! the crates that carry them out.
+
+mod doctor;
+mod facts;
+mod guests;
+mod networks;
+mod ssh;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
+use tokio::sync::broadcast;
+use weft_hypervisor::Accel;
+use weft_model::{Accelerator, Digest, HostFacts, InstanceId, VpcId, VpcNetwork};
+use weft_planner::{Action, SeenNetwork};
+
+use super::blobs::Blobs;
+use super::{
+    BlobFacts, ByteStream, Check, DiskFacts, Host, HostError, SeenGuest, SshProbe, UploadState,
+};
+use crate::config::{AccelChoice, Directories};
+use guests::LinuxGuests;
+use networks::LinuxNetworks;
+
+/// TCG's cache of translated code, in MiB: bounded, and counted.
+const TB_SIZE_MIB: u32 = 128;
+/// What a hypervisor needs besides its guest's memory and the code cache, in MiB.
+const OVERHEAD_MIB: u64 = 64;
+
+/// This machine.
+#[derive(Debug)]
+pub(crate) struct LinuxHost {
+    facts: HostFacts,
+    blobs: Blobs,
+    guests: LinuxGuests,
+    networks: LinuxNetworks,
+    doctor: doctor::Doctor,
+}
+
+impl LinuxHost {
+    /// Looks at the machine and makes the directories. Changes nothing else.
+    ///
+    /// # Errors
+    /// Not root, no QEMU, or no KVM where KVM was demanded.
+    pub(crate) async fn open(
+        directories: &Directories,
+        choice: AccelChoice,
+        name: String,
+        holder: PathBuf,
+    ) -> Result<Self, HostError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(HostError::new(
+                "the Linux host needs root: run as root, or use --host sim",
+                false,
+            ));
+        }
+        let (accelerator, probe) = facts::accelerator(choice).await?;
+        let qemu = facts::qemu()?;
+        let note = probe.explain();
+        if accelerator == Accelerator::Tcg {
+            tracing::warn!(
+                reason = note,
+                "KVM IS NOT USED: guests run under TCG, software emulation, many times slower"
+            );
+        }
+        let facts = facts::gather(name, accelerator, note, &qemu);
+        let accel = match accelerator {
+            Accelerator::Kvm => Accel::Kvm,
+            _ => Accel::Tcg { tb_size_mib: TB_SIZE_MIB },
+        };
+        let blobs = Blobs::open(&directories.blobs()).await?;
+        let networks = LinuxNetworks::open(directories, holder.clone())?;
+        let doctor = doctor::Doctor::new(directories, &facts, probe);
+        let guests = LinuxGuests::open(directories, qemu, accel, holder)?;
+        Ok(Self { facts, blobs, guests, networks, doctor })
+    }
+}
+
+#[async_trait]
+impl Host for LinuxHost {
+    fn facts(&self) -> &HostFacts {
+        &self.facts
+    }
+
+    fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
+        let cache = match self.facts.accelerator {
+            Accelerator::Tcg => u64::from(TB_SIZE_MIB),
+            Accelerator::Kvm | Accelerator::Sim => 0,
+        };
+        u64::from(memory_mib) + cache + OVERHEAD_MIB
+    }
+
+    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+        let (guests, networks) = (&self.guests, &self.networks);
+        match action {
+            Action::MakeRootDisk { instance_id, disk, format, size_bytes, uid } => {
+                let blob = self.blobs.path(disk);
+                guests.make_root_disk(instance_id, &blob, *format, *size_bytes, *uid).await
+            }
+            Action::WriteSeed { instance_id, seed, uid } => {
+                guests.write_seed(instance_id, seed, *uid).await
+            }
+            Action::StartGuest(launch) => {
+                let netns = networks.path_for_others(&launch.vpc_id)?;
+                guests.start(launch, netns, |digest| self.blobs.path(digest)).await
+            }
+            Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
+            Action::EndGuest { instance_id } => guests.end(instance_id).await,
+            Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
+            Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
+
+            Action::MakeNamespace { vpc_id } => networks.make_namespace(vpc_id).await,
+            Action::SetBase { network } => networks.set_base(network).await,
+            Action::SetUplink { network } => networks.set_uplink(network).await,
+            Action::RemoveUplink { vpc_id } => networks.remove_uplink(vpc_id).await,
+            Action::AddTap { vpc_id, link, tap } => networks.add_tap(vpc_id, link, tap).await,
+            Action::OpenTap { vpc_id, link, tap } => networks.open_tap(vpc_id, link, tap).await,
+            Action::RemoveTap { vpc_id, link } => networks.remove_tap(vpc_id, link).await,
+            Action::SetFirewall { vpc_id, firewall } => {
+                networks.set_firewall(vpc_id, firewall).await
+            }
+            Action::RemoveNamespace { vpc_id } => networks.remove_namespace(vpc_id).await,
+            Action::SetHostRouting { routes } => networks.set_host_routing(routes).await,
+
+            Action::BeginUpload { .. }
+            | Action::AppendUpload { .. }
+            | Action::FinishUpload { .. }
+            | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
+        }
+    }
+
+    async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
+        self.guests.observe(id).await
+    }
+
+    async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
+        self.guests.list()
+    }
+
+    async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
+        self.networks.observe(desired).await
+    }
+
+    async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {
+        self.networks.list()
+    }
+
+    fn hints(&self) -> broadcast::Receiver<InstanceId> {
+        self.guests.hints()
+    }
+
+    async fn connect(
+        &self,
+        vpc_id: &VpcId,
+        address: SocketAddrV4,
+        deadline: Duration,
+    ) -> Result<Box<dyn ByteStream>, HostError> {
+        Ok(Box::new(self.networks.connect(vpc_id, address, deadline).await?))
+    }
+
+    async fn probe_ssh(
+        &self,
+        _instance_id: &InstanceId,
+        vpc_id: &VpcId,
+        address: SocketAddrV4,
+        host_key: &str,
+    ) -> Result<SshProbe, HostError> {
+        match self.networks.connect(vpc_id, address, ssh::CONNECT_DEADLINE).await {
+            Ok(stream) => Ok(ssh::probe(stream, host_key).await),
+            Err(error) => Ok(SshProbe::NotYet(crate::chain::Chain(&error).to_string())),
+        }
+    }
+
+    async fn console_tail(&self, id: &InstanceId, max_bytes: usize) -> Result<Vec<u8>, HostError> {
+        self.guests.console_tail(id, max_bytes)
+    }
+
+    async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
+        Ok(Box::new(self.guests.attach_console(id).await?))
+    }
+
+    async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {
+        self.blobs.upload_state(digest).await
+    }
+
+    async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
+        self.blobs.inspect_disk(digest).await
+    }
+
+    async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
+        self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {
+        self.blobs.list().await
+    }
+
+    async fn free_range(
+        &self,
+        candidates: &[Ipv4Network],
+    ) -> Result<Option<Ipv4Network>, HostError> {
+        self.networks.first_free_range(candidates).await
+    }
+
+    async fn doctor(&self) -> Vec<Check> {
+        self.doctor.checks().await
+    }
+}

@@ -1,0 +1,69 @@
+//! What the machine is: processors, memory, accelerator, hypervisor.
+
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+use weft_hypervisor::{KvmProbe, QemuBinary};
+use weft_model::{Accelerator, HostFacts};
+
+use crate::config::AccelChoice;
+use crate::host::HostError;
+
+/// How long the KVM probe may take; the agent answers within 5 s of its start, probe included.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// Memory that guests do not get, in MiB: for the machine and the agent.
+const RESERVED_MIB: u64 = 512;
+
+/// The accelerator to use, and what the probe found.
+///
+/// # Errors
+/// KVM was demanded and is not usable.
+pub(super) async fn accelerator(choice: AccelChoice) -> Result<(Accelerator, KvmProbe), HostError> {
+    let probe = tokio::task::spawn_blocking(|| KvmProbe::run(PROBE_DEADLINE))
+        .await
+        .map_err(|error| HostError::new("probe KVM", true).caused_by(error))?;
+    let accelerator = match choice {
+        AccelChoice::Tcg => Accelerator::Tcg,
+        AccelChoice::Auto if !probe.is_usable() => Accelerator::Tcg,
+        AccelChoice::Kvm if !probe.is_usable() => {
+            let what = format!(
+                "--accel kvm was demanded and KVM is not usable: {}; use --accel auto or tcg",
+                probe.explain()
+            );
+            return Err(HostError::new(what, false));
+        }
+        AccelChoice::Auto | AccelChoice::Kvm => Accelerator::Kvm,
+    };
+    Ok((accelerator, probe))
+}
+
+/// The QEMU that guests run in.
+///
+/// # Errors
+/// None is installed, or it is too old.
+pub(super) fn qemu() -> Result<QemuBinary, HostError> {
+    QemuBinary::detect().map_err(|error| {
+        HostError::new("find QEMU (Debian and Ubuntu: apt install qemu-system-x86)", false)
+            .caused_by(error)
+    })
+}
+
+pub(super) fn gather(
+    name: String,
+    accelerator: Accelerator,
+    accelerator_note: String,
+    qemu: &QemuBinary,
+) -> HostFacts {
+    let number = |variable| sysconf(variable).ok().flatten().and_then(|n| u64::try_from(n).ok());
+    let vcpus = number(SysconfVar::_NPROCESSORS_ONLN).and_then(|n| u32::try_from(n).ok());
+    let pages = number(SysconfVar::_PHYS_PAGES).unwrap_or(0);
+    let page_bytes = number(SysconfVar::PAGE_SIZE).unwrap_or(4096);
+    HostFacts {
+        name,
+        accelerator,
+        accelerator_note,
+        vcpus: vcpus.unwrap_or(1),
+        memory_mib: (pages * page_bytes >> 20).saturating_sub(RESERVED_MIB),
+        hypervisor_version: format!("QEMU {}", qemu.version),
+    }
+}

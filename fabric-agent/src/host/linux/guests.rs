@@ -1,0 +1,274 @@
+//! Guests, their disks and their seeds.
+
+use std::collections::BTreeSet;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+use weft_hypervisor::{
+    Accel, BackingImage, Boot, ExitCause, GuestError, GuestObservation, GuestSpec, GuestUuid,
+    Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
+};
+use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
+use weft_metadata::{Network, Seed, SeedInput, hostname};
+use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp};
+use weft_planner::{GuestLaunch, GuestState, SeedContent};
+
+use crate::config::Directories;
+use crate::host::{HostError, SeenGuest};
+
+/// Guests see the whole frame that an Ethernet link carries.
+const MTU_BYTES: u16 = 1500;
+
+#[derive(Debug)]
+pub(super) struct LinuxGuests {
+    guests: Guests,
+    qemu: QemuBinary,
+    accel: Accel,
+    holder: HolderCommand,
+    disks: RootDisks,
+    /// Where each instance's disks are.
+    instances: PathBuf,
+}
+
+fn failed(what: String) -> impl FnOnce(GuestError) -> HostError {
+    move |error| HostError::new(what, error.is_retryable()).caused_by(error)
+}
+
+impl LinuxGuests {
+    pub(super) fn open(
+        directories: &Directories,
+        qemu: QemuBinary,
+        accel: Accel,
+        holder: PathBuf,
+    ) -> Result<Self, HostError> {
+        let instances = directories.instances();
+        make_dir(&instances)?;
+        Ok(Self {
+            guests: Guests::new(directories.guests()),
+            qemu,
+            accel,
+            holder: HolderCommand {
+                program: holder,
+                args: vec!["hold-guest".to_owned(), "--spec".to_owned()],
+            },
+            disks: RootDisks::new("qemu-img", Limits::default()),
+            instances,
+        })
+    }
+
+    fn dir(&self, id: &InstanceId) -> PathBuf {
+        self.instances.join(id.as_str())
+    }
+
+    fn root(&self, id: &InstanceId) -> PathBuf {
+        self.dir(id).join("root.qcow2")
+    }
+
+    fn seed(&self, id: &InstanceId) -> PathBuf {
+        self.dir(id).join("seed.img")
+    }
+
+    pub(super) async fn make_root_disk(
+        &self,
+        id: &InstanceId,
+        blob: &Path,
+        format: DiskFormat,
+        size_bytes: u64,
+        uid: u32,
+    ) -> Result<(), HostError> {
+        make_dir(&self.dir(id))?;
+        let overlay = OverlaySpec {
+            path: self.root(id),
+            backing: blob.to_owned(),
+            backing_format: format,
+            size_bytes,
+            uid,
+        };
+        self.disks.create_overlay(&overlay).await.map(|_| ()).map_err(|error| {
+            HostError::new(format!("make the root disk of {id}"), error.is_retryable())
+                .caused_by(error)
+        })
+    }
+
+    pub(super) async fn write_seed(
+        &self,
+        id: &InstanceId,
+        seed: &SeedContent,
+        uid: u32,
+    ) -> Result<(), HostError> {
+        make_dir(&self.dir(id))?;
+        let input = SeedInput {
+            instance_id: seed.instance_id.to_string(),
+            hostname: hostname(seed.name.as_deref(), seed.address),
+            public_keys: seed.public_keys.clone(),
+            host_key: seed.host_key.clone(),
+            network: Network {
+                mac: seed.mac,
+                address: seed.address,
+                prefix_len: seed.prefix_len,
+                gateway: seed.gateway,
+                dns: seed.dns_servers.clone(),
+                mtu: MTU_BYTES,
+            },
+            user_data: seed.user_data.as_ref().map(|data| data.0.clone()),
+        };
+        let what = || format!("write the seed of {id}");
+        let volume = Seed::new(&input)
+            .to_disk_image()
+            .map_err(|error| HostError::new(what(), false).caused_by(error))?;
+        write_file_atomic(&self.seed(id), volume, uid).await.map_err(|error| {
+            let retryable = error.is_retryable();
+            HostError::new(what(), retryable).caused_by(error)
+        })
+    }
+
+    pub(super) async fn start(
+        &self,
+        launch: &GuestLaunch,
+        netns: PathBuf,
+        blob: impl Fn(&Digest) -> PathBuf,
+    ) -> Result<(), HostError> {
+        let id = &launch.instance_id;
+        let image = &launch.image;
+        let boot = match (image.boot_mode, &image.kernel) {
+            (BootMode::DirectKernel, Some(kernel)) => Boot::DirectKernel {
+                kernel: blob(&kernel.kernel),
+                initrd: kernel.initrd.as_ref().map(&blob),
+                cmdline: kernel.cmdline.clone(),
+            },
+            _ => Boot::Bios,
+        };
+        let spec = GuestSpec {
+            instance_id: id.clone(),
+            epoch: launch.epoch,
+            uuid: GuestUuid::from_random(crate::random::bytes()),
+            name: launch.name.clone(),
+            uid: launch.uid,
+            qemu: self.qemu.clone(),
+            vcpus: launch.vcpus,
+            memory_mib: launch.memory_mib,
+            accel: self.accel,
+            boot,
+            root: RootDisk {
+                overlay: self.root(id),
+                backing: BackingImage { path: blob(&image.disk), format: image.format },
+            },
+            seed: Some(self.seed(id)),
+            nics: vec![NicSpec { link: launch.link.clone(), mac: launch.mac, netns: Some(netns) }],
+        };
+        match self.guests.launch(&spec, &self.holder).await {
+            // An earlier attempt got this far before the agent died.
+            Err(GuestError::AlreadyRunning { .. }) => Ok(()),
+            other => other.map_err(failed(format!("start the guest of {id}"))),
+        }
+    }
+
+    pub(super) async fn power_button(&self, id: &InstanceId) -> Result<(), HostError> {
+        let pressed = self.guests.power_button(id).await;
+        pressed.map_err(failed(format!("press the power button of {id}")))
+    }
+
+    pub(super) async fn end(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.guests.quit(id).await.map_err(failed(format!("end the guest of {id}")))
+    }
+
+    pub(super) async fn forget(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.guests.purge(id).await.map_err(failed(format!("clear up after the guest of {id}")))
+    }
+
+    pub(super) async fn remove_disks(&self, id: &InstanceId) -> Result<(), HostError> {
+        let dir = self.dir(id);
+        match tokio::fs::remove_dir_all(&dir).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(HostError::new(format!("remove {}", dir.display()), true).caused_by(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn observe(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
+        let what = || format!("look at the guest of {id}");
+        let observed = self.guests.observe(id).await.map_err(failed(what()))?;
+        let events = self.guests.events(id).map_err(failed(what()))?;
+        let first_console_byte = events
+            .first_console_byte_at_unix_ms
+            .and_then(|ms| i64::try_from(ms).ok())
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Ok(SeenGuest {
+            root_disk: self.root(id).exists(),
+            seed: self.seed(id).exists(),
+            guest: judge(observed),
+            first_console_byte,
+        })
+    }
+
+    pub(super) fn list(&self) -> Result<BTreeSet<InstanceId>, HostError> {
+        let running = self.guests.list().map_err(failed("list the guests".to_owned()))?;
+        let mut ids: BTreeSet<InstanceId> = running.into_iter().collect();
+        let listing = |error| {
+            HostError::new(format!("list {}", self.instances.display()), true).caused_by(error)
+        };
+        for entry in std::fs::read_dir(&self.instances).map_err(listing)? {
+            let name = entry.map_err(listing)?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse().ok()));
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn hints(&self) -> broadcast::Receiver<InstanceId> {
+        self.guests.hints()
+    }
+
+    pub(super) fn console_tail(
+        &self,
+        id: &InstanceId,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, HostError> {
+        let tail = self.guests.console_tail(id, max_bytes);
+        tail.map_err(failed(format!("read the console of {id}")))
+    }
+
+    pub(super) async fn attach_console(&self, id: &InstanceId) -> Result<UnixStream, HostError> {
+        let attached = self.guests.console_attach(id).await;
+        attached.map_err(failed(format!("attach to the console of {id}")))
+    }
+}
+
+/// What the planner is told. A guest that QEMU has halted, or whose QEMU does not answer, still
+/// has its processes: it counts as running until somebody stops it.
+fn judge(observed: GuestObservation) -> GuestState {
+    match observed {
+        GuestObservation::Absent => GuestState::Absent,
+        GuestObservation::Starting { epoch } => GuestState::Running { epoch },
+        GuestObservation::Running { guest }
+        | GuestObservation::Halted { guest, .. }
+        | GuestObservation::Unresponsive { guest, .. } => {
+            GuestState::Running { epoch: guest.epoch }
+        }
+        GuestObservation::PoweredOff { guest } => GuestState::PoweredOff { epoch: guest.epoch },
+        GuestObservation::Exited { exit } => {
+            let mut how = match exit.cause {
+                ExitCause::Signal(signal) => {
+                    format!("its hypervisor was killed from outside by signal {signal}")
+                }
+                cause => format!("its hypervisor {cause}"),
+            };
+            let stderr = exit.stderr_tail.trim();
+            if !stderr.is_empty() {
+                how.push_str(": ");
+                how.push_str(stderr);
+            }
+            GuestState::Exited { epoch: exit.epoch, how }
+        }
+    }
+}
+
+/// Only root may enter: disks belong to the guests' own uids.
+fn make_dir(dir: &Path) -> Result<(), HostError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        HostError::new(format!("make the directory {}", dir.display()), true).caused_by(error)
+    })
+}

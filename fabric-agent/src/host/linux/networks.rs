@@ -1,0 +1,288 @@
+//! VPCs' namespaces, their links and their packet filters, and what the agent's own namespace does
+//! for them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::net::SocketAddrV4;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnetwork::Ipv4Network;
+use tokio::net::TcpStream;
+use weft_firewall::{FirewallError, HostNat, Nft, host_nat};
+use weft_model::{Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
+use weft_network::{HolderCommand, Namespace, NetworkError};
+use weft_planner::{HostRoute, SeenNetwork};
+
+use crate::config::Directories;
+use crate::host::HostError;
+
+#[derive(Debug)]
+pub(super) struct LinuxNetworks {
+    /// Where the records of the namespaces' holders are.
+    records: PathBuf,
+    holder: PathBuf,
+    prefix: String,
+    agent: Namespace,
+    known: Mutex<Known>,
+}
+
+/// What was found or applied; forgotten whenever something fails.
+#[derive(Debug, Default)]
+struct Known {
+    namespaces: HashMap<VpcId, Namespace>,
+    firewalls: HashMap<VpcId, Firewall>,
+}
+
+fn network(what: String) -> impl FnOnce(NetworkError) -> HostError {
+    move |error| HostError::new(what, error.is_retryable()).caused_by(error)
+}
+
+fn firewall(what: String) -> impl FnOnce(FirewallError) -> HostError {
+    move |error| HostError::new(what, error.is_retryable()).caused_by(error)
+}
+
+impl LinuxNetworks {
+    pub(super) fn open(directories: &Directories, holder: PathBuf) -> Result<Self, HostError> {
+        let records = directories.vpcs();
+        DirBuilder::new().recursive(true).mode(0o700).create(&records).map_err(|error| {
+            HostError::new(format!("make the directory {}", records.display()), true)
+                .caused_by(error)
+        })?;
+        let agent =
+            Namespace::current().map_err(network("find the agent's namespace".to_owned()))?;
+        let prefix = directories.prefix.clone();
+        Ok(Self { records, holder, prefix, agent, known: Mutex::default() })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, vpc_id: &VpcId) -> PathBuf {
+        self.records.join(format!("{vpc_id}.json"))
+    }
+
+    /// The VPC's namespace, if it exists.
+    fn find(&self, vpc_id: &VpcId) -> Result<Option<Namespace>, HostError> {
+        if let Some(found) = self.known().namespaces.get(vpc_id) {
+            return Ok(Some(found.clone()));
+        }
+        let found = Namespace::find(&self.record(vpc_id));
+        let found = found.map_err(network(format!("find the namespace of {vpc_id}")))?;
+        if let Some(found) = &found {
+            self.known().namespaces.insert(vpc_id.clone(), found.clone());
+        }
+        Ok(found)
+    }
+
+    fn get(&self, vpc_id: &VpcId) -> Result<Namespace, HostError> {
+        self.find(vpc_id)?.ok_or_else(|| {
+            HostError::new(format!("the network namespace of {vpc_id} does not exist yet"), true)
+        })
+    }
+
+    fn nft(&self, namespace: &Namespace) -> Nft {
+        Nft::new(&self.prefix, Some(namespace.path()))
+    }
+
+    /// A path to the namespace that other processes can open.
+    pub(super) fn path_for_others(&self, vpc_id: &VpcId) -> Result<PathBuf, HostError> {
+        let namespace = self.get(vpc_id)?;
+        let holder = namespace.holder().ok_or_else(|| {
+            HostError::new(format!("the namespace of {vpc_id} has no holder"), true)
+        })?;
+        Ok(format!("/proc/{}/ns/net", holder.pid).into())
+    }
+
+    pub(super) async fn make_namespace(&self, vpc_id: &VpcId) -> Result<(), HostError> {
+        let record = self.record(vpc_id);
+        let args: Vec<OsString> = vec![
+            "hold-netns".into(),
+            "--vpc".into(),
+            vpc_id.as_str().into(),
+            "--record".into(),
+            record.clone().into(),
+        ];
+        let command = HolderCommand { program: self.holder.clone(), args };
+        let made = Namespace::ensure(&record, &command).await;
+        let made = made.map_err(network(format!("make the namespace of {vpc_id}")))?;
+        self.known().namespaces.insert(vpc_id.clone(), made);
+        Ok(())
+    }
+
+    pub(super) async fn set_base(&self, desired: &VpcNetwork) -> Result<(), HostError> {
+        let namespace = self.get(&desired.vpc_id)?;
+        let done = weft_network::ensure_base(&namespace, desired).await;
+        done.map_err(network(format!("set up the router of {}", desired.vpc_id)))
+    }
+
+    pub(super) async fn set_uplink(&self, desired: &VpcNetwork) -> Result<(), HostError> {
+        let Some(uplink) = &desired.uplink else { return Ok(()) };
+        let namespace = self.get(&desired.vpc_id)?;
+        let done = weft_network::ensure_uplink(&self.agent, &namespace, desired.cidr, uplink).await;
+        done.map_err(network(format!("connect {} to the host", desired.vpc_id)))
+    }
+
+    /// The pair of a VPC that is going: both ends vanish with the end inside.
+    pub(super) async fn remove_uplink(&self, vpc_id: &VpcId) -> Result<(), HostError> {
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(()) };
+        let what = || format!("disconnect {vpc_id} from the host");
+        let seen = weft_network::observe(&self.agent, &namespace).await;
+        let uplink = seen.map_err(network(what()))?.uplink;
+        if let Some(link) = uplink.and_then(|uplink| uplink.link) {
+            let removed = weft_network::remove_uplink(&self.agent, &link).await;
+            removed.map_err(network(what()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn add_tap(
+        &self,
+        vpc_id: &VpcId,
+        link: &LinkName,
+        tap: &TapInterface,
+    ) -> Result<(), HostError> {
+        let added = weft_network::add_tap(&self.get(vpc_id)?, link, tap).await;
+        added.map_err(network(format!("make the tap {link}")))
+    }
+
+    pub(super) async fn open_tap(
+        &self,
+        vpc_id: &VpcId,
+        link: &LinkName,
+        tap: &TapInterface,
+    ) -> Result<(), HostError> {
+        let opened = weft_network::tap_up(&self.get(vpc_id)?, link, tap).await;
+        opened.map_err(network(format!("set the tap {link} up")))
+    }
+
+    pub(super) async fn remove_tap(
+        &self,
+        vpc_id: &VpcId,
+        link: &LinkName,
+    ) -> Result<(), HostError> {
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(()) };
+        let what = || format!("remove the tap {link}");
+        // Down first: nothing passes between its leaving the packet filter and its end.
+        weft_network::tap_down(&namespace, link).await.map_err(network(what()))?;
+        weft_network::remove_tap(&namespace, link).await.map_err(network(what()))
+    }
+
+    pub(super) async fn set_firewall(
+        &self,
+        vpc_id: &VpcId,
+        desired: &Firewall,
+    ) -> Result<(), HostError> {
+        let nft = self.nft(&self.get(vpc_id)?);
+        // Taken out: if this fails, what is in the kernel is read again next time.
+        let before = self.known().firewalls.remove(vpc_id);
+        let what = || format!("set the packet filter of {vpc_id}");
+        match before {
+            Some(before) => nft.change(&before, desired).await.map_err(firewall(what()))?,
+            None => match nft.observe().await.map_err(firewall(what()))? {
+                Some(seen) => {
+                    let commands = seen.changes(nft.table(), desired);
+                    nft.apply(&commands).await.map_err(firewall(what()))?;
+                }
+                None => nft.replace(desired).await.map_err(firewall(what()))?,
+            },
+        }
+        self.known().firewalls.insert(vpc_id.clone(), desired.clone());
+        Ok(())
+    }
+
+    pub(super) async fn remove_namespace(&self, vpc_id: &VpcId) -> Result<(), HostError> {
+        {
+            let mut known = self.known();
+            known.namespaces.remove(vpc_id);
+            known.firewalls.remove(vpc_id);
+        }
+        let removed = Namespace::remove(&self.record(vpc_id)).await;
+        removed.map_err(network(format!("remove the namespace of {vpc_id}")))
+    }
+
+    pub(super) async fn set_host_routing(
+        &self,
+        routes: &BTreeMap<LinkName, HostRoute>,
+    ) -> Result<(), HostError> {
+        let changed = weft_network::enable_forwarding(&self.agent)
+            .map_err(network("switch on IP forwarding".to_owned()))?;
+        if changed {
+            tracing::warn!(
+                "switched IP forwarding on in the agent's network namespace (net.ipv4.ip_forward); \
+                 it stays on when the agent ends"
+            );
+        }
+        let sources =
+            routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
+        let wanted = HostNat { link_prefix: self.prefix.clone(), sources };
+        let nft = Nft::new(&self.prefix, None);
+        let what = || "set the address translation of the agent's namespace".to_owned();
+        let seen = nft.observe().await.map_err(firewall(what()))?;
+        if seen.is_some_and(|seen| seen.is_host_nat(&wanted)) {
+            return Ok(());
+        }
+        nft.apply(&host_nat(nft.table(), &wanted)).await.map_err(firewall(what()))
+    }
+
+    pub(super) async fn observe(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
+        let vpc_id = &desired.vpc_id;
+        {
+            // The holder may have died: what is known must not hide it.
+            let mut known = self.known();
+            known.namespaces.remove(vpc_id);
+            known.firewalls.remove(vpc_id);
+        }
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(SeenNetwork::default()) };
+        let links = weft_network::observe(&self.agent, &namespace).await;
+        let links = links.map_err(network(format!("look at the network of {vpc_id}")))?;
+        let filter = self.nft(&namespace).observe().await;
+        let filter = filter.map_err(firewall(format!("look at the packet filter of {vpc_id}")))?;
+        let as_wanted = filter.is_some_and(|seen| seen.is(&desired.firewall));
+        if as_wanted {
+            self.known().firewalls.insert(vpc_id.clone(), desired.firewall.clone());
+        }
+        let firewall = as_wanted.then(|| desired.firewall.clone());
+        Ok(SeenNetwork { network: Some(links), firewall })
+    }
+
+    pub(super) fn list(&self) -> Result<BTreeSet<VpcId>, HostError> {
+        let failed = |error| {
+            HostError::new(format!("list {}", self.records.display()), true).caused_by(error)
+        };
+        let mut ids = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.records).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(id.and_then(|id| id.parse().ok()));
+        }
+        Ok(ids)
+    }
+
+    pub(super) async fn connect(
+        &self,
+        vpc_id: &VpcId,
+        address: SocketAddrV4,
+        deadline: Duration,
+    ) -> Result<TcpStream, HostError> {
+        let connected = self.get(vpc_id)?.connect(address, deadline).await;
+        let stream = connected.map_err(network(format!("connect to {address}")))?;
+        // Keystrokes are not to wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        Ok(stream)
+    }
+
+    pub(super) async fn first_free_range(
+        &self,
+        candidates: &[Ipv4Network],
+    ) -> Result<Option<Ipv4Network>, HostError> {
+        let found = weft_network::first_free_range(&self.agent, candidates).await;
+        found.map_err(network("look at the routes of the agent's namespace".to_owned()))
+    }
+}

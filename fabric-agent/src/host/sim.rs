@@ -1,0 +1,296 @@
+//! A simulated host: the same trait, no guests, no root.
+//!
+//! Its reality is a SQLite file of its own, written before a step is reported done, so it survives
+//! `kill -9` of the agent as a real host does. Images are real files: they are verified and their
+//! headers are read as on any host.
+//!
+//! A tag-free way to make a guest behave differently, for tests: the words of [`Behaviour`] in the
+//! instance's name.
+
+mod reality;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use weft_model::{
+    Accelerator, Digest, HostFacts, InstanceId, Reason, Timestamp, VpcId, VpcNetwork,
+};
+use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
+
+use super::blobs::Blobs;
+use super::{
+    BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, SeenGuest, SshProbe,
+    UploadState,
+};
+use reality::{Guest, Reality};
+
+/// The simulated host.
+#[derive(Debug)]
+pub(crate) struct SimHost {
+    facts: HostFacts,
+    blobs: Blobs,
+    reality: Reality,
+    hints: broadcast::Sender<InstanceId>,
+}
+
+/// How a simulated guest behaves. Chosen by its instance's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Behaviour {
+    /// Boots at once, answers SSH, obeys the power button.
+    #[default]
+    Good,
+    /// Boots and never answers SSH: the name contains `sim-no-ssh`.
+    NoSsh,
+    /// Ignores the power button: the name contains `sim-no-acpi`.
+    NoAcpi,
+    /// The hypervisor dies at once: the name contains `sim-crash`.
+    Crash,
+}
+
+impl Behaviour {
+    fn of(name: &str) -> Self {
+        let known = [
+            ("sim-no-ssh", Self::NoSsh),
+            ("sim-no-acpi", Self::NoAcpi),
+            ("sim-crash", Self::Crash),
+        ];
+        known.iter().find(|(word, _)| name.contains(word)).map_or(Self::Good, |(_, it)| *it)
+    }
+}
+
+impl SimHost {
+    /// Opens the reality in `dir`, or begins one.
+    pub(crate) async fn open(
+        dir: &Path,
+        blobs: &Path,
+        name: String,
+        vcpus: u32,
+        memory_mib: u64,
+    ) -> Result<Self, HostError> {
+        let facts = HostFacts {
+            name,
+            accelerator: Accelerator::Sim,
+            accelerator_note: "simulated: guests exist on paper only".to_owned(),
+            vcpus,
+            memory_mib,
+            hypervisor_version: "simulated".to_owned(),
+        };
+        let (hints, _) = broadcast::channel(1024);
+        let blobs = Blobs::open(blobs).await?;
+        Ok(Self { facts, blobs, reality: Reality::open(&dir.join("sim-host.db"))?, hints })
+    }
+
+    fn hint(&self, id: &InstanceId) {
+        // Nobody listening is no error.
+        let _ = self.hints.send(id.clone());
+    }
+
+    fn running(&self, id: &InstanceId) -> Option<Guest> {
+        let guest = self.reality.guest(id)?;
+        matches!(guest.state, reality::State::Running { .. }).then_some(guest)
+    }
+}
+
+#[async_trait]
+impl Host for SimHost {
+    fn facts(&self) -> &HostFacts {
+        &self.facts
+    }
+
+    fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
+        u64::from(memory_mib)
+    }
+
+    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+        match action {
+            Action::MakeRootDisk { instance_id, .. } => {
+                self.reality.change_guest(instance_id, |guest| guest.root_disk = true).await
+            }
+            Action::WriteSeed { instance_id, .. } => {
+                self.reality.change_guest(instance_id, |guest| guest.seed = true).await
+            }
+            Action::StartGuest(launch) => {
+                let behaviour = Behaviour::of(&launch.name);
+                let (epoch, id) = (launch.epoch, &launch.instance_id);
+                let state = match behaviour {
+                    Behaviour::Crash => reality::State::Exited {
+                        epoch,
+                        how: "the simulated hypervisor crashed (its name says sim-crash)"
+                            .to_owned(),
+                    },
+                    _ => reality::State::Running { epoch, since: Timestamp::now() },
+                };
+                let change = |guest: &mut Guest| {
+                    guest.state = state;
+                    guest.behaviour = behaviour;
+                };
+                self.reality.change_guest(id, change).await?;
+                self.hint(id);
+                Ok(())
+            }
+            Action::PressPowerButton { instance_id } => {
+                let change = |guest: &mut Guest| {
+                    if let reality::State::Running { epoch, .. } = guest.state
+                        && guest.behaviour != Behaviour::NoAcpi
+                    {
+                        guest.state = reality::State::PoweredOff { epoch };
+                    }
+                };
+                self.reality.change_guest(instance_id, change).await?;
+                self.hint(instance_id);
+                Ok(())
+            }
+            Action::EndGuest { instance_id } => {
+                let change = |guest: &mut Guest| {
+                    let epoch = match guest.state {
+                        reality::State::Running { epoch, .. }
+                        | reality::State::PoweredOff { epoch } => epoch,
+                        reality::State::Absent | reality::State::Exited { .. } => return,
+                    };
+                    let how = "the simulated hypervisor was ended".to_owned();
+                    guest.state = reality::State::Exited { epoch, how };
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::ForgetGuest { instance_id } => {
+                let change = |guest: &mut Guest| guest.state = reality::State::Absent;
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::RemoveDisks { instance_id } => {
+                let change = |guest: &mut Guest| {
+                    guest.root_disk = false;
+                    guest.seed = false;
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::MakeNamespace { vpc_id }
+            | Action::RemoveUplink { vpc_id }
+            | Action::AddTap { vpc_id, .. }
+            | Action::OpenTap { vpc_id, .. }
+            | Action::RemoveTap { vpc_id, .. }
+            | Action::SetFirewall { vpc_id, .. }
+            | Action::RemoveNamespace { vpc_id } => {
+                self.reality.change_network(vpc_id, |seen| simulate_network(seen, action)).await
+            }
+            Action::SetBase { network } | Action::SetUplink { network } => {
+                let change = |seen: &mut SeenNetwork| simulate_network(seen, action);
+                self.reality.change_network(&network.vpc_id, change).await
+            }
+            // The agent's own namespace is none of a simulated host's.
+            Action::SetHostRouting { .. } => Ok(()),
+            Action::BeginUpload { .. }
+            | Action::AppendUpload { .. }
+            | Action::FinishUpload { .. }
+            | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
+        }
+    }
+
+    async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
+        let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
+        let (state, first_console_byte) = match guest.state {
+            reality::State::Absent => (GuestState::Absent, None),
+            reality::State::Running { epoch, since } => {
+                (GuestState::Running { epoch }, Some(since))
+            }
+            reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
+            reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
+        };
+        Ok(SeenGuest {
+            root_disk: guest.root_disk,
+            seed: guest.seed,
+            guest: state,
+            first_console_byte,
+        })
+    }
+
+    async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
+        Ok(self.reality.guests())
+    }
+
+    async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
+        Ok(self.reality.network(&desired.vpc_id))
+    }
+
+    async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {
+        Ok(self.reality.vpcs())
+    }
+
+    fn hints(&self) -> broadcast::Receiver<InstanceId> {
+        self.hints.subscribe()
+    }
+
+    async fn connect(
+        &self,
+        _vpc_id: &VpcId,
+        address: SocketAddrV4,
+        _deadline: Duration,
+    ) -> Result<Box<dyn ByteStream>, HostError> {
+        let what = format!("connect to {address}: a simulated guest has no ports");
+        Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
+    }
+
+    async fn probe_ssh(
+        &self,
+        instance_id: &InstanceId,
+        _vpc_id: &VpcId,
+        _address: SocketAddrV4,
+        _host_key: &str,
+    ) -> Result<SshProbe, HostError> {
+        Ok(match self.running(instance_id) {
+            Some(guest) if guest.behaviour != Behaviour::NoSsh => SshProbe::Ready,
+            Some(_) => SshProbe::NotYet("the connection is refused".to_owned()),
+            None => SshProbe::NotYet("no guest runs".to_owned()),
+        })
+    }
+
+    async fn console_tail(&self, id: &InstanceId, _max: usize) -> Result<Vec<u8>, HostError> {
+        Ok(match self.reality.guest(id).map(|guest| guest.state) {
+            Some(reality::State::Running { epoch, .. }) => {
+                format!("simulated guest, launch {epoch}\n").into_bytes()
+            }
+            _ => Vec::new(),
+        })
+    }
+
+    async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
+        let what = format!("attach to the console of {id}: a simulated guest has none");
+        Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
+    }
+
+    async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {
+        self.blobs.upload_state(digest).await
+    }
+
+    async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
+        self.blobs.inspect_disk(digest).await
+    }
+
+    async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
+        self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {
+        self.blobs.list().await
+    }
+
+    async fn free_range(
+        &self,
+        candidates: &[ipnetwork::Ipv4Network],
+    ) -> Result<Option<ipnetwork::Ipv4Network>, HostError> {
+        Ok(candidates.first().copied())
+    }
+
+    async fn doctor(&self) -> Vec<Check> {
+        vec![Check {
+            name: "host",
+            result: CheckResult::Ok,
+            finding: "simulated: nothing of this machine is used but a file".to_owned(),
+            remedy: String::new(),
+        }]
+    }
+}

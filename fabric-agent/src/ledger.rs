@@ -1,0 +1,266 @@
+//! What is given out: addresses, uids, tap names, memory. In memory, loaded from the store.
+//!
+//! A reservation is made before the store's transaction and kept when that has gone through;
+//! dropping it gives everything back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnetwork::Ipv4Network;
+use weft_model::{
+    AddressPool, InstanceId, InstanceSpec, LinkName, PowerState, Problem, Reason, Record, SubnetId,
+};
+
+/// The first uid of guests' hypervisors.
+pub(crate) const FIRST_UID: u32 = 1_900_000_000;
+
+/// What one instance has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) subnet_id: SubnetId,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) uid: u32,
+    pub(crate) link: LinkName,
+    /// What it takes of the host while it is on; zero while it is off.
+    pub(crate) memory_mib: u64,
+    /// Likewise.
+    pub(crate) vcpus: u32,
+}
+
+/// What is asked for on behalf of a new instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) subnet_id: SubnetId,
+    pub(crate) range: Ipv4Network,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) link: LinkName,
+    pub(crate) memory_mib: u64,
+    pub(crate) vcpus: u32,
+}
+
+/// Everything that is given out on this host.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    memory_mib: u64,
+    holdings: Mutex<BTreeMap<InstanceId, Holding>>,
+}
+
+/// Given back when dropped, unless [`Reservation::keep`] was called.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    ledger: Ledger,
+    id: InstanceId,
+    /// What the instance had before; `None` for a new one.
+    before: Option<Holding>,
+    kept: bool,
+}
+
+impl Ledger {
+    /// A ledger of a host with `memory_mib`, with what `instances` have.
+    pub(crate) fn new<'a>(
+        memory_mib: u64,
+        instances: impl IntoIterator<Item = &'a Record<InstanceId, InstanceSpec>>,
+        cost_mib: impl Fn(u32) -> u64,
+    ) -> Self {
+        let holdings = instances
+            .into_iter()
+            .map(|record| {
+                let spec = &record.spec;
+                let on = spec.power == PowerState::Running;
+                let holding = Holding {
+                    subnet_id: spec.interface.subnet_id.clone(),
+                    address: spec.interface.private_ip,
+                    uid: spec.uid,
+                    link: spec.interface.link.clone(),
+                    memory_mib: if on { cost_mib(spec.memory_mib) } else { 0 },
+                    vcpus: if on { spec.vcpus } else { 0 },
+                };
+                (record.id.clone(), holding)
+            })
+            .collect();
+        Self { shared: Arc::new(Shared { memory_mib, holdings: Mutex::new(holdings) }) }
+    }
+
+    fn holdings(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Holding>> {
+        self.shared.holdings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// MiB that no instance has.
+    pub(crate) fn free_memory_mib(&self) -> u64 {
+        free(self.shared.memory_mib, &self.holdings(), None)
+    }
+
+    /// vCPUs of instances that are on.
+    pub(crate) fn used_vcpus(&self) -> u32 {
+        self.holdings().values().map(|holding| holding.vcpus).sum()
+    }
+
+    /// Takes what a new instance needs.
+    ///
+    /// # Errors
+    /// [`Problem`]s of the address, or [`Reason::ResourceExhausted`] at the memory.
+    pub(crate) fn reserve(
+        &self,
+        id: &InstanceId,
+        wish: Wish,
+    ) -> Result<(Reservation, Holding), Problem> {
+        let mut holdings = self.holdings();
+        check_memory(self.shared.memory_mib, &holdings, None, wish.memory_mib)?;
+        let taken: BTreeSet<Ipv4Addr> = holdings
+            .values()
+            .filter(|holding| holding.subnet_id == wish.subnet_id)
+            .map(|holding| holding.address)
+            .collect();
+        let pool = AddressPool { range: wish.range, taken: &taken };
+        let address = match wish.address {
+            Some(address) => pool.check(address).map(|()| address),
+            None => pool.lowest_free(),
+        }?;
+        let uids: BTreeSet<u32> = holdings.values().map(|holding| holding.uid).collect();
+        let uid = (FIRST_UID..).find(|uid| !uids.contains(uid)).unwrap_or(FIRST_UID);
+        if holdings.values().any(|holding| holding.link == wish.link) {
+            let message = format!("the interface name {} is taken", wish.link);
+            return Err(Problem::new(Reason::Unavailable, message).remedy("try again"));
+        }
+        let holding = Holding {
+            subnet_id: wish.subnet_id,
+            address,
+            uid,
+            link: wish.link,
+            memory_mib: wish.memory_mib,
+            vcpus: wish.vcpus,
+        };
+        holdings.insert(id.clone(), holding.clone());
+        drop(holdings);
+        Ok((self.reservation(id, None), holding))
+    }
+
+    /// Changes what an instance takes of the host's memory and processors.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceExhausted`]; nothing has changed then.
+    pub(crate) fn resize(
+        &self,
+        id: &InstanceId,
+        memory_mib: u64,
+        vcpus: u32,
+    ) -> Result<Reservation, Problem> {
+        let mut holdings = self.holdings();
+        check_memory(self.shared.memory_mib, &holdings, Some(id), memory_mib)?;
+        let before = holdings.get(id).cloned();
+        if let Some(holding) = holdings.get_mut(id) {
+            holding.memory_mib = memory_mib;
+            holding.vcpus = vcpus;
+        }
+        drop(holdings);
+        Ok(self.reservation(id, before))
+    }
+
+    /// Gives back everything that an instance had.
+    pub(crate) fn release(&self, id: &InstanceId) {
+        self.holdings().remove(id);
+    }
+
+    fn reservation(&self, id: &InstanceId, before: Option<Holding>) -> Reservation {
+        Reservation { ledger: self.clone(), id: id.clone(), before, kept: false }
+    }
+}
+
+impl Reservation {
+    /// The store knows it now.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let mut holdings = self.ledger.holdings();
+        match self.before.take() {
+            Some(before) => holdings.insert(self.id.clone(), before),
+            None => holdings.remove(&self.id),
+        };
+    }
+}
+
+fn free(total: u64, holdings: &BTreeMap<InstanceId, Holding>, but: Option<&InstanceId>) -> u64 {
+    let others = holdings.iter().filter(|(id, _)| Some(*id) != but);
+    total.saturating_sub(others.map(|(_, holding)| holding.memory_mib).sum())
+}
+
+fn check_memory(
+    total: u64,
+    holdings: &BTreeMap<InstanceId, Holding>,
+    but: Option<&InstanceId>,
+    wanted: u64,
+) -> Result<(), Problem> {
+    let free = free(total, holdings, but);
+    if wanted <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "the host has no room for the instance: it takes {wanted} MiB with what runs it, and \
+         {free} of {total} MiB are free"
+    );
+    Err(Problem::new(Reason::ResourceExhausted, message)
+        .at("memory_mib")
+        .remedy("use a smaller type, or stop or remove other instances"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> InstanceId {
+        InstanceId::from_random([n; 9])
+    }
+
+    fn wish(n: u8, address: Option<&str>, memory_mib: u64) -> Wish {
+        Wish {
+            subnet_id: SubnetId::from_random([1; 9]),
+            range: "10.0.0.0/29".parse().unwrap(),
+            address: address.map(|text| text.parse().unwrap()),
+            link: format!("weft{n}").parse().unwrap(),
+            memory_mib,
+            vcpus: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_given_back() {
+        let ledger = Ledger::new(1000, [], u64::from);
+        let (first, holding) = ledger.reserve(&id(1), wish(1, None, 600)).unwrap();
+        assert_eq!(holding.address, Ipv4Addr::new(10, 0, 0, 4));
+        assert_eq!(ledger.free_memory_mib(), 400);
+        let problem = ledger.reserve(&id(2), wish(2, None, 600)).unwrap_err();
+        assert!(problem.message.contains("400 of 1000 MiB are free"), "{problem}");
+        drop(first);
+        let (second, holding) = ledger.reserve(&id(2), wish(2, None, 600)).unwrap();
+        assert_eq!(holding.address, Ipv4Addr::new(10, 0, 0, 4));
+        second.keep();
+        assert_eq!(ledger.free_memory_mib(), 400);
+        let taken = ledger.reserve(&id(3), wish(3, Some("10.0.0.4"), 1)).unwrap_err();
+        assert_eq!(taken.field.as_deref(), Some("private_ip"));
+    }
+
+    #[test]
+    fn an_instance_that_grows_does_not_count_twice() {
+        let ledger = Ledger::new(1000, [], u64::from);
+        ledger.reserve(&id(1), wish(1, None, 600)).unwrap().0.keep();
+        ledger.resize(&id(1), 900, 2).unwrap().keep();
+        assert_eq!((ledger.free_memory_mib(), ledger.used_vcpus()), (100, 2));
+        assert!(ledger.resize(&id(1), 1001, 2).is_err());
+        assert_eq!(ledger.free_memory_mib(), 100);
+        ledger.release(&id(1));
+        assert_eq!(ledger.free_memory_mib(), 1000);
+    }
+}

@@ -1,0 +1,105 @@
+//! `fabric-agent purge`: removes all that an agent ever made, with no agent running.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use weft_firewall::Nft;
+use weft_hypervisor::Guests;
+use weft_network::Namespace;
+use weft_store::{SqliteOptions, SqliteStore};
+
+use crate::config::Directories;
+
+/// What the files of an agent are called; nothing else in its directories is touched.
+const STATE_FILES: &[&str] = &[
+    "weft.db",
+    "weft.db-wal",
+    "weft.db-shm",
+    "weft.db.lock",
+    "weft.db-lock",
+    "sim-host.db",
+    "sim-host.db-wal",
+    "sim-host.db-shm",
+];
+const STATE_DIRS: &[&str] = &["images", "instances"];
+const RUNTIME_FILES: &[&str] = &["agent.sock"];
+const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
+
+/// Removes guests, namespaces, links, tables and files. What is already gone is no error.
+pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
+    refuse_while_running(directories)?;
+    if nix::unistd::geteuid().is_root() {
+        purge_guests(directories).await?;
+        purge_networks(directories).await?;
+    }
+    for (dir, files, dirs) in [
+        (&directories.runtime_dir, RUNTIME_FILES, RUNTIME_DIRS),
+        (&directories.state_dir, STATE_FILES, STATE_DIRS),
+    ] {
+        for file in files {
+            tolerate(std::fs::remove_file(dir.join(file)), &dir.join(file))?;
+        }
+        for name in dirs {
+            tolerate(std::fs::remove_dir_all(dir.join(name)), &dir.join(name))?;
+        }
+        // Only if nothing that is not ours is in it.
+        if std::fs::remove_dir(dir).is_ok() {
+            tracing::info!(dir = %dir.display(), "removed");
+        }
+    }
+    tracing::info!("everything that the agent made is gone");
+    Ok(())
+}
+
+/// The store's lock tells whether an agent runs, whatever became of its socket.
+fn refuse_while_running(directories: &Directories) -> anyhow::Result<()> {
+    if !directories.database().exists() {
+        return Ok(());
+    }
+    match SqliteStore::open(&directories.database(), SqliteOptions::default()) {
+        Ok(_) => Ok(()),
+        Err(error @ weft_store::StoreError::Locked { .. }) => {
+            Err(error).context("an agent is running on this state directory: end it first")
+        }
+        // A store that cannot be read is removed with the rest.
+        Err(error) => {
+            tracing::warn!(error = %crate::chain::Chain(&error), "the store cannot be opened");
+            Ok(())
+        }
+    }
+}
+
+async fn purge_guests(directories: &Directories) -> anyhow::Result<()> {
+    let guests = Guests::new(directories.guests());
+    for id in guests.list()? {
+        guests.purge(&id).await.with_context(|| format!("cannot end the guest of {id}"))?;
+        tracing::info!(instance.id = %id, "guest ended");
+    }
+    Ok(())
+}
+
+async fn purge_networks(directories: &Directories) -> anyhow::Result<()> {
+    let agent = Namespace::current()?;
+    for link in weft_network::uplinks(&agent, &directories.prefix).await? {
+        weft_network::remove_uplink(&agent, &link).await?;
+        tracing::info!(link.name = %link, "link removed");
+    }
+    let records = match std::fs::read_dir(directories.vpcs()) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>()?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    for record in records {
+        Namespace::remove(&record.path()).await?;
+        tracing::info!(record = %record.path().display(), "network namespace removed");
+    }
+    Nft::new(&directories.prefix, None).remove().await?;
+    Ok(())
+}
+
+fn tolerate(result: std::io::Result<()>, path: &Path) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("cannot remove {}", path.display())),
+    }
+}

@@ -1,0 +1,206 @@
+//! Makes the host equal to the store: one task per instance, one for networks, one for blobs.
+//!
+//! Level-triggered: a change of the store, a hint of the host, a timer only say "look". What is
+//! done follows from comparing what should be with what is, see `weft-planner`.
+
+mod blobs;
+mod desired;
+mod instance;
+mod network;
+mod probe;
+mod queue;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weft_model::{InstanceId, InstanceStatus};
+
+use crate::cache::{Cache, STATUS_KIND};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::host::Host;
+use crate::ledger::Ledger;
+use crate::repo::{Instances, Kind, Repo};
+
+pub(crate) use blobs::{Pins, digests};
+use network::Networks;
+use queue::WorkQueue;
+
+/// Instances that are worked on at the same time. Starting one is mostly waiting for processes.
+const PLACES: usize = 16;
+/// How often everything is looked at even if nothing said so.
+const RESYNC: Duration = Duration::from_secs(45);
+
+/// What a pass over an instance needs to remember between two passes.
+#[derive(Debug, Default)]
+struct Transient {
+    /// Since when the guest of this epoch has been asked to shut down.
+    shutdown: Option<(u64, tokio::time::Instant)>,
+    /// The prober of this epoch runs.
+    probing: Option<u64>,
+    /// When the guest of this epoch was seen answering on SSH.
+    ssh_ready: Option<(u64, weft_model::Timestamp)>,
+    /// What the prober saw last, for people.
+    last_probe: Option<String>,
+}
+
+/// The reconcile loops and what they share.
+#[derive(Debug)]
+pub(crate) struct Reconciler {
+    pub(crate) repo: Repo,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ledger: Ledger,
+    pub(crate) networks: network::Networks,
+    pub(crate) pins: Pins,
+    config: Config,
+    queue: WorkQueue<InstanceId>,
+    /// The agent is the only writer of statuses; this is newer than the cache.
+    statuses: Mutex<HashMap<InstanceId, InstanceStatus>>,
+    transients: Mutex<HashMap<InstanceId, Transient>>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        repo: Repo,
+        cache: Arc<Cache>,
+        host: Arc<dyn Host>,
+        clock: Arc<dyn Clock>,
+        ledger: Ledger,
+        config: Config,
+    ) -> Self {
+        let networks = Networks::new();
+        let statuses = cache
+            .read()
+            .statuses
+            .iter()
+            .map(|(id, status)| (id.clone(), InstanceStatus::clone(status)))
+            .collect();
+        Self {
+            repo,
+            cache,
+            host,
+            clock,
+            ledger,
+            networks,
+            pins: Pins::default(),
+            config,
+            queue: WorkQueue::new(),
+            statuses: Mutex::new(statuses),
+            transients: Mutex::default(),
+        }
+    }
+
+    /// Runs until `shutdown`. A step under way is finished; guests are left alone.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let networks = Arc::clone(&self);
+        let token = shutdown.clone();
+        tasks.spawn(async move { network::run(&networks, token).await });
+        let triggers = Arc::clone(&self);
+        let token = shutdown.clone();
+        tasks.spawn(async move { triggers.pull_triggers(token).await });
+        let instances = Arc::clone(&self);
+        let token = shutdown.clone();
+        tasks.spawn(async move {
+            let queue = instances.queue.clone();
+            queue.run(PLACES, token, |id| instance::pass(Arc::clone(&instances), id)).await;
+        });
+        let blobs = Arc::clone(&self);
+        tasks.spawn(async move { blobs::run(&blobs, shutdown).await });
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+
+    /// Turns changes of the store, hints of the host and time into work.
+    async fn pull_triggers(&self, shutdown: CancellationToken) {
+        let (mut changes, mut hints) = (self.cache.changes(), self.host.hints());
+        self.look_at_everything().await;
+        let mut resync = tokio::time::interval(RESYNC);
+        resync.tick().await;
+        loop {
+            // Every arm is cancel safe.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = resync.tick() => {
+                    self.networks.forget_seen();
+                    self.look_at_everything().await;
+                }
+                change = changes.recv() => match change {
+                    Ok(change) if change.kind == Instances::NAME => {
+                        if let Ok(id) = change.id.parse() {
+                            self.queue.add(id);
+                        }
+                    }
+                    Ok(change) if change.kind == STATUS_KIND => {}
+                    Ok(_) => self.networks.look(),
+                    Err(RecvError::Lagged(_)) => self.look_at_everything().await,
+                    Err(RecvError::Closed) => return,
+                },
+                hint = hints.recv() => match hint {
+                    Ok(id) => self.queue.add(id),
+                    Err(RecvError::Lagged(_)) => self.look_at_everything().await,
+                    // A host that gives no hints is looked at by the clock.
+                    Err(RecvError::Closed) => hints = self.host.hints(),
+                },
+            }
+        }
+    }
+
+    /// Everything that the store wants and everything that the host has.
+    async fn look_at_everything(&self) {
+        let mut ids: BTreeSet<InstanceId> = self.cache.read().instances.keys().cloned().collect();
+        match self.host.observe_guests().await {
+            Ok(seen) => ids.extend(seen),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain::Chain(&error), "cannot list the host's guests");
+            }
+        }
+        ids.into_iter().for_each(|id| self.queue.add(id));
+        self.networks.look();
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Has an instance looked at now.
+    pub(crate) fn look_at(&self, id: &InstanceId) {
+        self.queue.add(id.clone());
+    }
+
+    /// What the SSH prober saw last of an instance that it has not seen ready.
+    pub(crate) fn last_probe(&self, id: &InstanceId) -> Option<String> {
+        self.transients().get(id).and_then(|transient| transient.last_probe.clone())
+    }
+
+    fn transients(&self) -> MutexGuard<'_, HashMap<InstanceId, Transient>> {
+        self.transients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, HashMap<InstanceId, InstanceStatus>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest status of an instance.
+    fn status(&self, id: &InstanceId) -> InstanceStatus {
+        if let Some(status) = self.statuses().get(id) {
+            return status.clone();
+        }
+        let cached = self.cache.read().statuses.get(id).cloned();
+        cached.map_or_else(
+            || InstanceStatus::accepted(self.clock.now()),
+            |status| InstanceStatus::clone(&status),
+        )
+    }
+}

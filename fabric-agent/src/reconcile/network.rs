@@ -1,0 +1,267 @@
+//! The networks' loop: one pass at a time over every VPC, with memory of what was applied.
+//!
+//! An instance that needs its interface, or wants to give it back, asks with [`Networks::settle`]
+//! and is answered by the first pass that began after it asked. Many ask, one pass serves them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use weft_model::{InstanceId, LinkName, Problem, Reason, VpcId, VpcNetwork};
+use weft_planner::{Action, HostRoute, SeenNetwork, plan_network, simulate_network};
+
+use super::{Reconciler, desired};
+use crate::chain::Chain;
+use crate::host::Host;
+
+/// How a pass left the networks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NetworkReport {
+    /// Taps that are open, with their groups enforced.
+    pub(crate) open: BTreeSet<LinkName>,
+    /// Taps that exist.
+    pub(crate) present: BTreeSet<LinkName>,
+    /// Taps, or whole VPCs, that could not be brought in order, and why.
+    pub(crate) failed_links: BTreeMap<LinkName, String>,
+    pub(crate) failed_vpcs: BTreeMap<VpcId, String>,
+}
+
+impl NetworkReport {
+    /// Why an interface is not usable.
+    pub(crate) fn failure(&self, vpc: &VpcId, link: &LinkName) -> Option<&str> {
+        let of_link = self.failed_links.get(link);
+        of_link.or_else(|| self.failed_vpcs.get(vpc)).map(String::as_str)
+    }
+}
+
+/// Requests to the networks' loop.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    requests: Mutex<Requests>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Vec<oneshot::Sender<Arc<NetworkReport>>>,
+    released: BTreeSet<InstanceId>,
+    observe_again: bool,
+    pending: bool,
+}
+
+impl Networks {
+    pub(super) fn new() -> Self {
+        Self { requests: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a pass.
+    pub(crate) fn look(&self) {
+        self.requests().pending = true;
+        self.wake.notify_one();
+    }
+
+    /// Has the next pass look at the kernel instead of trusting its memory.
+    pub(super) fn forget_seen(&self) {
+        self.requests().observe_again = true;
+    }
+
+    /// From now on the instance's interface is not wanted, whatever the store says.
+    pub(super) fn release(&self, id: &InstanceId) {
+        self.requests().released.insert(id.clone());
+    }
+
+    /// The instance is forgotten altogether.
+    pub(super) fn forget(&self, id: &InstanceId) {
+        self.requests().released.remove(id);
+    }
+
+    /// The report of a whole pass that begins after this call.
+    ///
+    /// # Errors
+    /// The agent is ending.
+    pub(crate) async fn settle(&self) -> Result<Arc<NetworkReport>, Problem> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests().waiting.push(sender);
+        self.look();
+        receiver.await.map_err(|_| Problem::new(Reason::Unavailable, "the agent is ending"))
+    }
+}
+
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What the loop remembers between two passes.
+#[derive(Debug, Default)]
+struct Memory {
+    seen: HashMap<VpcId, SeenNetwork>,
+    host_routes: Option<BTreeMap<LinkName, HostRoute>>,
+}
+
+pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
+    let networks = &reconciler.networks;
+    let mut memory = Memory::default();
+    let mut retry_after = RETRY_MIN;
+    let mut failing = false;
+    loop {
+        let retry = async {
+            match failing {
+                true => tokio::time::sleep(retry_after).await,
+                false => std::future::pending().await,
+            }
+        };
+        // Every arm is cancel safe; a pass is never interrupted.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = networks.wake.notified() => {}
+            () = retry => networks.requests().pending = true,
+        }
+        let (waiting, released) = {
+            let mut requests = networks.requests();
+            if !std::mem::take(&mut requests.pending) {
+                continue;
+            }
+            if std::mem::take(&mut requests.observe_again) {
+                memory = Memory::default();
+            }
+            (std::mem::take(&mut requests.waiting), requests.released.clone())
+        };
+        let report = Arc::new(pass(reconciler, &mut memory, &released).await);
+        failing = !report.failed_links.is_empty() || !report.failed_vpcs.is_empty();
+        retry_after = if failing { (retry_after * 2).min(RETRY_MAX) } else { RETRY_MIN };
+        for waiter in waiting {
+            // Who has stopped waiting does not want to know.
+            let _ = waiter.send(Arc::clone(&report));
+        }
+    }
+}
+
+/// One look at every VPC. Infallible: what goes wrong is in the report.
+async fn pass(
+    reconciler: &Reconciler,
+    memory: &mut Memory,
+    released: &BTreeSet<InstanceId>,
+) -> NetworkReport {
+    let prefix = &reconciler.config.prefix;
+    let (desired, routes) = {
+        let world = reconciler.cache.read();
+        let desired: BTreeMap<VpcId, VpcNetwork> = world
+            .vpcs
+            .keys()
+            .filter_map(|id| {
+                Some((id.clone(), desired::vpc_network(&world, id, released, prefix)?))
+            })
+            .collect();
+        (desired, desired::host_routes(&world, prefix))
+    };
+    let host = reconciler.host.as_ref();
+    let mut report = NetworkReport::default();
+    for (vpc_id, network) in &desired {
+        let outcome = settle_vpc(host, network, memory, &mut report).await;
+        if let Err(error) = outcome {
+            tracing::warn!(vpc.id = %vpc_id, error, "a network could not be brought in order");
+            memory.seen.remove(vpc_id);
+            report.failed_vpcs.insert(vpc_id.clone(), error);
+        }
+    }
+    // The uplinks exist now: the host may lead packets into them.
+    if memory.host_routes.as_ref() != Some(&routes) {
+        match host.apply(&Action::SetHostRouting { routes: routes.clone() }).await {
+            Ok(()) => memory.host_routes = Some(routes),
+            Err(error) => {
+                let error = Chain(&error).to_string();
+                tracing::warn!(error, "the host's own forwarding could not be set");
+                let failed = desired.keys().map(|id| (id.clone(), error.clone()));
+                report.failed_vpcs.extend(failed);
+            }
+        }
+    }
+    remove_unwanted(host, &desired, memory).await;
+    report
+}
+
+async fn settle_vpc(
+    host: &dyn Host,
+    network: &VpcNetwork,
+    memory: &mut Memory,
+    report: &mut NetworkReport,
+) -> Result<(), String> {
+    let vpc_id = &network.vpc_id;
+    let mut seen = match memory.seen.remove(vpc_id) {
+        Some(seen) => seen,
+        None => host.observe_network(network).await.map_err(|e| Chain(&e).to_string())?,
+    };
+    let mut broken: BTreeMap<LinkName, String> = BTreeMap::new();
+    for action in plan_network(vpc_id, Some(network), &seen) {
+        let link = owner(&action);
+        if link.is_some_and(|link| broken.contains_key(link)) {
+            continue;
+        }
+        match (host.apply(&action).await, link) {
+            (Ok(()), _) => simulate_network(&mut seen, &action),
+            (Err(error), Some(link)) => {
+                let error = Chain(&error).to_string();
+                tracing::warn!(link.name = %link, error, "an interface could not be brought in order");
+                broken.insert(link.clone(), error);
+            }
+            (Err(error), None) => return Err(Chain(&error).to_string()),
+        }
+    }
+    let taps = seen.network.iter().flat_map(|network| &network.taps);
+    for (link, tap) in taps {
+        report.present.insert(link.clone());
+        let wanted = network.interfaces.get(link);
+        let known = network.firewall.interfaces.contains_key(link);
+        if known && wanted.is_some_and(|wanted| tap.is_up_for(wanted)) {
+            report.open.insert(link.clone());
+        }
+    }
+    // What failed is looked at in the kernel before it is tried again.
+    if broken.is_empty() {
+        memory.seen.insert(vpc_id.clone(), seen);
+    }
+    report.failed_links.extend(broken);
+    Ok(())
+}
+
+/// The interface that an action is about, if it is about one: its failure delays no other.
+fn owner(action: &Action) -> Option<&LinkName> {
+    match action {
+        Action::AddTap { link, .. }
+        | Action::OpenTap { link, .. }
+        | Action::RemoveTap { link, .. } => Some(link),
+        _ => None,
+    }
+}
+
+async fn remove_unwanted(
+    host: &dyn Host,
+    desired: &BTreeMap<VpcId, VpcNetwork>,
+    memory: &mut Memory,
+) {
+    let present = match host.observe_vpcs().await {
+        Ok(present) => present,
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot list the host's networks");
+            return;
+        }
+    };
+    for vpc_id in present.iter().filter(|id| !desired.contains_key(*id)) {
+        tracing::info!(vpc.id = %vpc_id, "removing a network that is not wanted");
+        memory.seen.remove(vpc_id);
+        let steps = [
+            Action::RemoveUplink { vpc_id: vpc_id.clone() },
+            Action::RemoveNamespace { vpc_id: vpc_id.clone() },
+        ];
+        for action in steps {
+            if let Err(error) = host.apply(&action).await {
+                tracing::warn!(vpc.id = %vpc_id, error = %Chain(&error), "removing a network failed");
+            }
+        }
+    }
+}

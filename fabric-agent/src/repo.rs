@@ -1,0 +1,152 @@
+//! Typed access to the store: which key holds what, and as which type.
+//!
+//! ```text
+//! objects/KIND/ID           what should be (Record)
+//! status/instances/ID       what is
+//! addresses/SUBNET/ADDRESS  the instance that has it
+//! key-names/NAME            the key pair that has it, the name in hexadecimal
+//! tokens/TOKEN              what a Create with this token made
+//! host                      this host's identity
+//! ```
+
+mod kind;
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
+use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
+
+pub(crate) use kind::{Groups, Images, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs};
+
+/// A record and the revision it was read at.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored<T> {
+    pub(crate) value: T,
+    pub(crate) revision: Revision,
+}
+
+/// The store, with types.
+#[derive(Clone, Debug)]
+pub(crate) struct Repo {
+    store: Arc<dyn Store>,
+}
+
+/// A kind's record.
+pub(crate) type RecordOf<K> = Record<<K as Kind>::Id, <K as Kind>::Spec>;
+
+/// The prefix of everything that is watched for changes.
+pub(crate) const OBJECTS: &str = "objects/";
+/// The prefix of the instances' statuses.
+pub(crate) const STATUSES: &str = "status/instances/";
+
+pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
+    format!("{OBJECTS}{}/{id}", K::NAME)
+}
+
+pub(crate) fn status_key(id: &InstanceId) -> String {
+    format!("{STATUSES}{id}")
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "model types have string keys only and cannot fail")]
+    serde_json::to_vec(value).expect("a model type is JSON")
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(value).map_err(|error| {
+        Problem::new(Reason::Internal, format!("the store's record {key} cannot be read"))
+            .evidence(error.to_string())
+            .remedy(
+                "it was written by another version of the agent, or damaged; see the agent's log",
+            )
+    })
+}
+
+impl Repo {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The value at `key`.
+    pub(crate) async fn read<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<Stored<T>>, Problem> {
+        let Some(item) = self.store.get(key).await.map_err(store_problem)? else {
+            return Ok(None);
+        };
+        let value = decode(key, &item.value)?;
+        Ok(Some(Stored { value, revision: item.mod_revision }))
+    }
+
+    /// The object, or nothing.
+    pub(crate) async fn find<K: Kind>(
+        &self,
+        id: &K::Id,
+    ) -> Result<Option<Stored<RecordOf<K>>>, Problem> {
+        self.read(&object_key::<K>(id)).await
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`].
+    pub(crate) async fn get<K: Kind>(&self, id: &K::Id) -> Result<Stored<RecordOf<K>>, Problem> {
+        self.find::<K>(id).await?.ok_or_else(|| no_such::<K>(id))
+    }
+
+    /// Every object of a kind, by id.
+    pub(crate) async fn list<K: Kind>(&self) -> Result<Vec<RecordOf<K>>, Problem> {
+        let prefix = format!("{OBJECTS}{}/", K::NAME);
+        let listing = self.store.list(&prefix).await.map_err(store_problem)?;
+        listing.items.iter().map(|item| decode(&item.key, &item.value)).collect()
+    }
+
+    /// The status of an instance; one that has none yet was accepted and no more.
+    pub(crate) async fn status(&self, id: &InstanceId) -> Result<Option<InstanceStatus>, Problem> {
+        Ok(self.read(&status_key(id)).await?.map(|stored| stored.value))
+    }
+
+    /// Carries out `txn`.
+    ///
+    /// # Errors
+    /// [`Reason::StaleGeneration`] when a condition did not hold: somebody was faster.
+    pub(crate) async fn commit(&self, txn: Txn) -> Result<Revision, Problem> {
+        match self.try_commit(txn).await? {
+            Ok(revision) => Ok(revision),
+            Err(key) => Err(Problem::new(
+                Reason::StaleGeneration,
+                format!("{key} changed at the same moment"),
+            )
+            .remedy("try again")),
+        }
+    }
+
+    /// Carries out `txn`, or says which key's condition did not hold.
+    pub(crate) async fn try_commit(&self, txn: Txn) -> Result<Result<Revision, String>, Problem> {
+        match self.store.txn(txn).await.map_err(store_problem)? {
+            TxnOutcome::Committed { revision } => Ok(Ok(revision)),
+            TxnOutcome::Conflict { key, .. } => Ok(Err(key)),
+        }
+    }
+}
+
+/// The refusal of an id that does not exist.
+pub(crate) fn no_such<K: Kind>(id: &impl Display) -> Problem {
+    Problem::not_found(format!("{} {id} does not exist", K::NOUN)).at("id")
+}
+
+/// A failure of the store as clients see it.
+pub(crate) fn store_problem(error: StoreError) -> Problem {
+    tracing::error!(error = %crate::chain::Chain(&error), "the store failed");
+    Problem::new(Reason::Unavailable, "the agent's store failed")
+        .evidence(crate::chain::Chain(&error).to_string())
+        .remedy("see the agent's log; a full disk is the usual cause")
+}

@@ -1,0 +1,71 @@
+//! The kinds of objects: where they are in the store, and what people call them.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use weft_model::{
+    GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InvalidId, KeyPairId,
+    KeyPairSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
+};
+
+/// A kind of object.
+pub(crate) trait Kind: Send + Sync + 'static {
+    /// Its id.
+    type Id: Clone
+        + Debug
+        + Display
+        + Eq
+        + Ord
+        + Hash
+        + FromStr<Err = InvalidId>
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
+    /// Its specification.
+    type Spec: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// In keys of the store and in Watch.
+    const NAME: &'static str;
+    /// In sentences.
+    const NOUN: &'static str;
+    /// An id from random bytes.
+    fn new_id(random: [u8; 9]) -> Self::Id;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident, $id:ident, $spec:ident, $name:literal, $noun:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $kind {}
+        impl Kind for $kind {
+            type Id = $id;
+            type Spec = $spec;
+            const NAME: &'static str = $name;
+            const NOUN: &'static str = $noun;
+            fn new_id(random: [u8; 9]) -> $id {
+                $id::from_random(random)
+            }
+        }
+    )*};
+}
+
+kinds! {
+    /// Virtual machines.
+    Instances, InstanceId, InstanceSpec, "instances", "instance";
+    /// Immutable disks.
+    Images, ImageId, ImageSpec, "images", "image";
+    /// SSH public keys.
+    KeyPairs, KeyPairId, KeyPairSpec, "key-pairs", "key pair";
+    /// Security groups.
+    Groups, GroupId, GroupSpec, "security-groups", "security group";
+    /// Their rules.
+    Rules, RuleId, RuleSpec, "security-group-rules", "security group rule";
+    /// Address spaces.
+    Vpcs, VpcId, VpcSpec, "vpcs", "VPC";
+    /// Ranges in them.
+    Subnets, SubnetId, SubnetSpec, "subnets", "subnet";
+}

@@ -1,0 +1,223 @@
+//! Composition: opens everything, starts everything, ends everything.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weft_model::{HostId, Problem};
+use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
+
+use crate::api;
+use crate::cache::Cache;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{HostKind, ServeArgs};
+use crate::context::Context;
+use crate::default_network;
+use crate::host::Host;
+use crate::host::linux::LinuxHost;
+use crate::host::sim::SimHost;
+use crate::ledger::Ledger;
+use crate::random;
+use crate::reconcile::Reconciler;
+use crate::repo::{Instances, Repo, encode};
+use crate::sessions::Sessions;
+
+/// How long a step under way may take at the end.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How long a Create may be retried with its token, and how often the old ones are forgotten.
+const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+const TOKEN_SWEEP: Duration = Duration::from_secs(3600);
+/// The unix group that may use the agent besides root.
+const GROUP: &str = "weft";
+
+/// What identifies this host in the store.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct HostRecord {
+    id: HostId,
+}
+
+/// Runs the agent until it is told to end.
+pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let directories = &args.directories;
+    make_dir(&directories.state_dir, 0o700)?;
+    make_dir(&directories.runtime_dir, 0o711)?;
+    let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
+        .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let repo = Repo::new(store);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let host = open_host(&args).await?;
+    let facts = host.facts();
+    tracing::info!(
+        host.name = facts.name,
+        accelerator = %facts.accelerator,
+        vcpus = facts.vcpus,
+        memory_mib = facts.memory_mib,
+        hypervisor = facts.hypervisor_version,
+        "host is ready"
+    );
+    let host_id = host_id(&repo).await.map_err(explain)?;
+    default_network::ensure(&repo, host.as_ref(), args.default_vpc_cidr, clock.now())
+        .await
+        .map_err(explain)?;
+    let cache = Arc::new(Cache::load(&repo).await.map_err(explain)?);
+    let instances = repo.list::<Instances>().await.map_err(explain)?;
+    let ledger = Ledger::new(facts.memory_mib, &instances, |mib| host.memory_cost_mib(mib));
+    let reconciler = Arc::new(Reconciler::new(
+        repo.clone(),
+        Arc::clone(&cache),
+        Arc::clone(&host),
+        Arc::clone(&clock),
+        ledger.clone(),
+        args.config(),
+    ));
+    let context = Arc::new(Context {
+        repo: repo.clone(),
+        cache: Arc::clone(&cache),
+        host,
+        host_id,
+        clock,
+        ledger,
+        sessions: Sessions::default(),
+        reconciler: Arc::clone(&reconciler),
+        references: tokio::sync::RwLock::default(),
+        image_lock: tokio::sync::Mutex::default(),
+    });
+
+    let socket = directories.socket();
+    let listener = listen(&socket)?;
+    tracing::info!(socket = %socket.display(), instances = instances.len(), "agent is ready");
+
+    let shutdown = CancellationToken::new();
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let token = shutdown.clone();
+    tasks.spawn(async move { cache.follow(&repo, token).await.map_err(explain) });
+    let token = shutdown.clone();
+    tasks.spawn(async move {
+        reconciler.run(token).await;
+        Ok(())
+    });
+    let token = shutdown.clone();
+    let janitor = Arc::clone(&context);
+    tasks.spawn(async move { forget_tokens(&janitor, token).await });
+    let token = shutdown.clone();
+    tasks.spawn(async move { api::serve(context, listener, &socket, token).await });
+    until_end(tasks, shutdown).await
+}
+
+/// Waits for a signal, or for a task that ends by itself, which none should; then ends them all.
+async fn until_end(
+    mut tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let ended_early = tokio::select! {
+        _ = terminate.recv() => None,
+        interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
+        ended = tasks.join_next() => ended,
+    };
+    tracing::info!("agent is ending; guests go on running");
+    shutdown.cancel();
+    let drained =
+        tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("a step did not end in time; the next start takes it up again");
+    }
+    match ended_early {
+        None => Ok(()),
+        Some(Ok(Ok(()))) => anyhow::bail!("a task of the agent ended by itself"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(error).context("a task of the agent panicked"),
+    }
+}
+
+async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
+    let directories = &args.directories;
+    let name = match &args.host_name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_else(|| "localhost".to_owned()),
+    };
+    Ok(match args.host {
+        HostKind::Sim => {
+            let (state, blobs) = (&directories.state_dir, directories.blobs());
+            let memory = args.sim_memory_mib;
+            Arc::new(SimHost::open(state, &blobs, name, args.sim_vcpus, memory).await?)
+        }
+        HostKind::Linux => {
+            let holder = std::env::current_exe().context("cannot find the agent's own program")?;
+            Arc::new(LinuxHost::open(directories, args.accel, name, holder).await?)
+        }
+    })
+}
+
+async fn host_id(repo: &Repo) -> Result<HostId, Problem> {
+    const KEY: &str = "host";
+    if let Some(stored) = repo.read::<HostRecord>(KEY).await? {
+        return Ok(stored.value.id);
+    }
+    let record = HostRecord { id: HostId::from_random(random::bytes()) };
+    repo.commit(Txn::new().when_absent(KEY).put(KEY, encode(&record))).await?;
+    Ok(record.id)
+}
+
+async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let now = context.clock.now();
+        let before = now.checked_sub(TOKEN_LIFE).unwrap_or(now);
+        if let Err(problem) = context.forget_tokens(before).await {
+            tracing::warn!(error = %problem, "old client tokens could not be removed");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = context.clock.sleep(TOKEN_SWEEP) => {}
+        }
+    }
+}
+
+/// Listens for root and the group `weft`. A socket that an agent left behind is replaced; one that
+/// an agent listens on is not: the store's lock has seen to it that there is none.
+fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {}", socket.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    std::fs::set_permissions(socket, Permissions::from_mode(0o660))?;
+    match nix::unistd::Group::from_name(GROUP) {
+        Ok(Some(group)) => nix::unistd::chown(socket, None, Some(group.gid))?,
+        _ => tracing::debug!("there is no group {GROUP}: only root may use the socket"),
+    }
+    Ok(listener)
+}
+
+fn make_dir(dir: &PathBuf, mode: u32) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))
+}
+
+/// A problem as the last words of a process.
+fn explain(problem: Problem) -> anyhow::Error {
+    let mut text = problem.message;
+    for (name, part) in [("evidence", problem.evidence), ("help", problem.remedy)] {
+        if let Some(part) = part {
+            text.push_str(&format!("\n  {name}: {part}"));
+        }
+    }
+    anyhow::anyhow!(text)
+}

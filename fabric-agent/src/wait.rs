@@ -1,0 +1,303 @@
+//! Waiting for an instance, and saying why the wait was in vain.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::Sender;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use weft_model::{
+    Direction, InstanceId, InstanceSpec, InstanceState, InstanceStatus, IpProtocol, Phase, Problem,
+    Reason, Record, WaitFor,
+};
+use weft_proto::v1::wait_request::Until as WireUntil;
+use weft_proto::{status_from_problem, v1};
+
+use crate::context::Context;
+
+type Answers = std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::WaitEvent, Status>> + Send>>;
+
+/// The condition that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    Ready(WaitFor),
+    Stopped,
+    Gone,
+}
+
+/// How far the condition is.
+enum Verdict {
+    Done,
+    NotYet,
+    /// It cannot come to hold any more.
+    InVain(Problem),
+}
+
+/// The longest wait, in seconds; also the default.
+const MAX_SECONDS: u32 = 24 * 3600;
+/// Bytes of the console in the evidence.
+const CONSOLE_BYTES: usize = 3000;
+/// Lines of it.
+const CONSOLE_LINES: usize = 40;
+
+/// Starts a wait and streams what is reached.
+///
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub(crate) fn start(context: Arc<Context>, request: v1::WaitRequest) -> Result<Answers, Problem> {
+    let v1::WaitRequest { id, until, timeout_seconds } = request;
+    let id: InstanceId =
+        id.parse().map_err(|e: weft_model::InvalidId| Problem::invalid("id", e.to_string()))?;
+    let until = match until {
+        Some(WireUntil::WaitFor(word)) => {
+            Until::Ready(word.parse().map_err(|problem: Problem| problem.at("wait_for"))?)
+        }
+        Some(WireUntil::Stopped(_)) => Until::Stopped,
+        Some(WireUntil::Gone(_)) => Until::Gone,
+        None => return Err(Problem::invalid("until", "nothing to wait for is named")),
+    };
+    let seconds = match timeout_seconds {
+        0 => MAX_SECONDS,
+        seconds => seconds.min(MAX_SECONDS),
+    };
+    let (sender, receiver) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        let waiting = wait(&context, &id, until, &sender);
+        let deadline = Duration::from_secs(seconds.into());
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(deadline, waiting) => outcome,
+            // Nobody listens any more.
+            () = sender.closed() => return,
+        };
+        let problem = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(problem)) => problem,
+            Err(_) => timed_out(&context, &id, until, seconds),
+        };
+        let problem = explain(&context, &id, until, problem).await;
+        let _ = sender.send(Err(status_from_problem(&problem))).await;
+    });
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+async fn wait(
+    context: &Context,
+    id: &InstanceId,
+    until: Until,
+    sender: &Sender<Result<v1::WaitEvent, Status>>,
+) -> Result<(), Problem> {
+    // Subscribed before the first look: no change in between is missed.
+    let mut changes = context.cache.changes();
+    let mut told = None;
+    loop {
+        let (record, status) = {
+            let world = context.cache.read();
+            (world.instances.get(id).cloned(), world.statuses.get(id).cloned())
+        };
+        let verdict = judge(id, until, record.as_deref(), status.as_deref());
+        let state = status.as_ref().map_or("", |status| status.state.as_str());
+        let phase = status.as_ref().and_then(|status| status.phases.last());
+        let phase = phase.map_or("", |record| record.phase.as_str());
+        let done = matches!(verdict, Verdict::Done);
+        if done || told != Some((state.to_owned(), phase.to_owned())) {
+            told = Some((state.to_owned(), phase.to_owned()));
+            let event = v1::WaitEvent { state: state.to_owned(), phase: phase.to_owned(), done };
+            if sender.send(Ok(event)).await.is_err() {
+                return Ok(());
+            }
+        }
+        match verdict {
+            Verdict::Done => return Ok(()),
+            Verdict::InVain(problem) => return Err(problem),
+            Verdict::NotYet => {}
+        }
+        loop {
+            match changes.recv().await {
+                Ok(change) if change.id == id.as_str() => break,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => {
+                    return Err(Problem::new(Reason::Unavailable, "the agent is ending"));
+                }
+            }
+        }
+    }
+}
+
+/// Pure: whether the condition holds.
+fn judge(
+    id: &InstanceId,
+    until: Until,
+    record: Option<&Record<InstanceId, InstanceSpec>>,
+    status: Option<&InstanceStatus>,
+) -> Verdict {
+    let Some(record) = record else {
+        return match until {
+            Until::Gone => Verdict::Done,
+            _ => Verdict::InVain(Problem::not_found(format!("instance {id} does not exist"))),
+        };
+    };
+    let Some(status) = status else { return Verdict::NotYet };
+    let in_vain = |what: &str| {
+        let reason = status.reason.as_deref().unwrap_or("no reason is known");
+        let message = format!("instance {id} {what}: {reason}");
+        Verdict::InVain(Problem::new(Reason::FailedPrecondition, message))
+    };
+    let current = status.epoch == record.spec.run_epoch;
+    match (until, status.state) {
+        (Until::Gone, _) => Verdict::NotYet,
+        (_, InstanceState::Terminating) => Verdict::InVain(Problem::new(
+            Reason::FailedPrecondition,
+            format!("instance {id} is being deleted"),
+        )),
+        (Until::Stopped, InstanceState::Stopped | InstanceState::Failed) => Verdict::Done,
+        (Until::Stopped, _) | (Until::Ready(_), InstanceState::Stopping) => Verdict::NotYet,
+        (Until::Ready(WaitFor::None), _) => Verdict::Done,
+        // The launch that was asked for has not been seen yet.
+        (_, InstanceState::Failed | InstanceState::Stopped)
+            if status.ended_epoch < record.spec.run_epoch
+                && record.spec.power == weft_model::PowerState::Running =>
+        {
+            Verdict::NotYet
+        }
+        (_, InstanceState::Failed) => in_vain("failed"),
+        (_, InstanceState::Stopped) => in_vain("is stopped"),
+        (Until::Ready(WaitFor::Running), InstanceState::Running) if current => Verdict::Done,
+        (Until::Ready(WaitFor::Ssh), InstanceState::Running)
+            if current && status.reached(Phase::SshBanner).is_some() =>
+        {
+            Verdict::Done
+        }
+        _ => Verdict::NotYet,
+    }
+}
+
+fn timed_out(context: &Context, id: &InstanceId, until: Until, seconds: u32) -> Problem {
+    let what = match until {
+        Until::Ready(WaitFor::Ssh) => "did not answer on SSH",
+        Until::Ready(_) => "did not run",
+        Until::Stopped => "did not stop",
+        Until::Gone => "was not removed",
+    };
+    let reason = context.cache.read().statuses.get(id).and_then(|status| status.reason.clone());
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    Problem::new(
+        Reason::DeadlineExceeded,
+        format!("instance {id} {what} within {seconds} s{reason}"),
+    )
+}
+
+/// Adds what was seen: the last phase, the prober's last word, what the groups admit, the console.
+async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Problem) -> Problem {
+    let (record, status) = {
+        let world = context.cache.read();
+        (world.instances.get(id).cloned(), world.statuses.get(id).cloned())
+    };
+    let (Some(record), Some(status)) = (record, status) else { return problem };
+    let mut evidence = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(evidence, "state: {}", status.state);
+    if let Some(last) = status.phases.last() {
+        let _ = writeln!(evidence, "last phase: {} at {}", last.phase, last.at);
+    }
+    if until == Until::Ready(WaitFor::Ssh) {
+        if let Some(seen) = context.reconciler.last_probe(id) {
+            let _ = writeln!(evidence, "seen on port 22: {seen}");
+        }
+        let _ = writeln!(evidence, "security groups: {}", admitted(context, &record));
+    }
+    match context.host.console_tail(id, CONSOLE_BYTES).await {
+        Ok(bytes) if bytes.is_empty() => evidence.push_str("console: nothing was written to it\n"),
+        Ok(bytes) => {
+            evidence.push_str("console, last lines:\n");
+            evidence.push_str(&readable(&bytes));
+        }
+        Err(error) => {
+            let _ = writeln!(evidence, "console: {}", crate::chain::Chain(&error));
+        }
+    }
+    let remedy = match until {
+        Until::Ready(_) => format!(
+            "the instance is kept; look further with `weft console {id}` or `weft logs {id}`"
+        ),
+        Until::Stopped => format!("`weft console {id}` shows what the guest is doing"),
+        Until::Gone => "see the agent's log".to_owned(),
+    };
+    problem.evidence(evidence.trim_end()).remedy(remedy)
+}
+
+/// Whether the groups let new connections to port 22 in, from where.
+fn admitted(context: &Context, record: &Record<InstanceId, InstanceSpec>) -> String {
+    let world = context.cache.read();
+    let interface = &record.spec.interface;
+    let groups = match &interface.security_group_ids {
+        Some(ids) => ids.clone(),
+        None => world
+            .vpcs
+            .get(&interface.vpc_id)
+            .map(|vpc| vpc.spec.default_group_id.clone())
+            .into_iter()
+            .collect(),
+    };
+    let rules: Vec<String> = world
+        .rules
+        .values()
+        .filter(|rule| {
+            groups.contains(&rule.spec.group_id) && rule.spec.direction == Direction::Ingress
+        })
+        .filter_map(|rule| {
+            // The peer is what is asked for: any address of it will do.
+            let (peer, from) = match &rule.spec.peer {
+                weft_model::RulePeer::Cidr(range) => (range.network(), range.to_string()),
+                weft_model::RulePeer::Group(id) => {
+                    (Ipv4Addr::UNSPECIFIED, format!("members of {id}"))
+                }
+            };
+            rule.spec.admits(IpProtocol::Tcp, 22, peer, |_, _| true).then_some(from)
+        })
+        .collect();
+    match rules.is_empty() {
+        true => {
+            "no rule admits port 22 from anywhere (this wait passes beside the groups)".to_owned()
+        }
+        false => format!("port 22 is admitted from {}", rules.join(", ")),
+    }
+}
+
+/// The console's end as text: no escape sequences, no carriage returns, a bounded number of lines.
+fn readable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut clean = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            // ECMA-48 control sequences: ESC [ parameters, then one final byte from @ to ~.
+            '\u{1b}' => {
+                if chars.next_if_eq(&'[').is_some() {
+                    while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
+                    chars.next();
+                }
+            }
+            '\n' | '\t' => clean.push(c),
+            c if c.is_control() => {}
+            c => clean.push(c),
+        }
+    }
+    let lines: Vec<&str> = clean.lines().filter(|line| !line.trim().is_empty()).collect();
+    let start = lines.len().saturating_sub(CONSOLE_LINES);
+    lines[start..].iter().map(|line| format!("  | {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_is_shown_without_escape_sequences() {
+        let seen = readable(b"\x1b[1;32mboot\x1b[0m ok\r\n\r\nlogin: \x07");
+        assert_eq!(seen, "  | boot ok\n  | login: \n");
+    }
+}

@@ -1,0 +1,114 @@
+//! Every model object survives the wire, as it is encoded and decoded.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
+
+#[path = "round_trip/strategies.rs"]
+mod strategies;
+
+use proptest::prelude::*;
+use prost::Message;
+use strategies as any;
+use weft_model::{InstanceId, InstanceType};
+use weft_proto::convert as c;
+
+/// What the other side decodes from what this side encodes.
+fn over_the_wire<M: Message + Default>(message: &M) -> M {
+    M::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+proptest! {
+    // Enough for every variant of every enumeration, and quick without optimisation.
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn images(object in any::object(any::image_id(), any::image_spec())) {
+        let wire = over_the_wire(&c::image_to_wire(object.clone()));
+        prop_assert_eq!(c::image_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn image_orders(order in any::image_order()) {
+        let wire = over_the_wire(&c::image_order_to_wire(order.clone()));
+        prop_assert_eq!(c::image_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn key_pairs(object in any::object(any::key_pair_id(), any::key_pair_spec())) {
+        let wire = over_the_wire(&c::key_pair_to_wire(object.clone()));
+        prop_assert_eq!(&wire.fingerprint_sha256, &object.spec.public_key.fingerprint_sha256());
+        prop_assert_eq!(c::key_pair_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn groups(object in any::object(any::group_id(), any::group_spec())) {
+        let wire = over_the_wire(&c::group_to_wire(object.clone()));
+        prop_assert_eq!(c::group_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn group_orders(order in any::group_order()) {
+        let wire = over_the_wire(&c::group_order_to_wire(order.clone()));
+        prop_assert_eq!(c::group_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn rules(object in any::object(any::rule_id(), any::rule_spec())) {
+        let wire = over_the_wire(&c::rule_to_wire(object.clone()));
+        prop_assert_eq!(c::rule_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn vpcs(object in any::object(any::vpc_id(), any::vpc_spec())) {
+        let wire = over_the_wire(&c::vpc_to_wire(object.clone()));
+        prop_assert_eq!(c::vpc_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn subnets(object in any::object(any::subnet_id(), any::subnet_spec())) {
+        let wire = over_the_wire(&c::subnet_to_wire(object.clone()));
+        prop_assert_eq!(c::subnet_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn instances(view in any::instance_view()) {
+        let wire = over_the_wire(&c::instance_to_wire(view.clone()));
+        prop_assert_eq!(c::instance_from_wire(wire), Ok(view));
+    }
+
+    #[test]
+    fn instance_orders(order in any::instance_order()) {
+        let wire = over_the_wire(&c::instance_order_to_wire(order.clone()));
+        prop_assert_eq!(c::instance_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn statuses(status in any::status()) {
+        let wire = over_the_wire(&c::status_to_wire(status.clone()));
+        prop_assert_eq!(c::status_from_wire(Some(wire)), Ok(status));
+    }
+
+    #[test]
+    fn hosts(view in any::host_view()) {
+        let wire = over_the_wire(&c::host_to_wire(view.clone()));
+        prop_assert_eq!(c::host_from_wire(wire), Ok(view));
+    }
+
+    #[test]
+    fn instance_types(name in any::text(), vcpus: u32, memory_mib: u32) {
+        let kind = InstanceType { name, vcpus, memory_mib };
+        let wire = over_the_wire(&c::instance_type_to_wire(kind.clone()));
+        prop_assert_eq!(c::instance_type_from_wire(wire), kind);
+    }
+
+    #[test]
+    fn creations(creation in any::creation()) {
+        let wire = over_the_wire(&c::creation_to_wire(creation.clone()));
+        prop_assert_eq!(c::creation_from_wire(Some(wire)), Ok(creation));
+    }
+
+    #[test]
+    fn revisions(revision in any::revision()) {
+        let wire = over_the_wire(&c::revision_to_wire(revision.clone()));
+        prop_assert_eq!(c::revision_from_wire::<InstanceId>(Some(wire)), Ok(revision));
+    }
+}

@@ -1,0 +1,376 @@
+//! Every value that the model allows and the wire can carry.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use weft_model::{
+    Accelerator, Architecture, Assigned, BootMode, Digest, Direction, DiskFormat, GroupId,
+    GroupOrder, GroupSpec, HostFacts, HostId, HostView, ImageContent, ImageId, ImageOrder,
+    ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceView, InterfaceId,
+    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, MacAddr, Name, Object, Phase, PhaseRecord,
+    PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Size, SubnetId, SubnetSpec, Tags,
+    Timestamp, UserData, VpcId, VpcSpec,
+};
+use weft_proto::convert::{Creation, Revision};
+
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ",
+];
+
+macro_rules! ids {
+    ($($name:ident: $id:ident,)*) => {$(
+        pub(crate) fn $name() -> impl Strategy<Value = $id> {
+            any::<[u8; 9]>().prop_map($id::from_random)
+        }
+    )*};
+}
+
+ids! {
+    instance_id: InstanceId,
+    image_id: ImageId,
+    key_pair_id: KeyPairId,
+    group_id: GroupId,
+    rule_id: RuleId,
+    vpc_id: VpcId,
+    subnet_id: SubnetId,
+    interface_id: InterfaceId,
+    host_id: HostId,
+    session_id: SessionId,
+}
+
+/// Any word of one of the model's enumerations.
+fn word<T: std::str::FromStr<Err: std::fmt::Debug> + Clone + std::fmt::Debug + 'static>(
+    words: &'static [&'static str],
+) -> impl Strategy<Value = T> {
+    select(words).prop_map(|word| word.parse().unwrap())
+}
+
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    any::<String>()
+}
+
+fn printable() -> impl Strategy<Value = String> {
+    "[ -~äλ日]{0,40}"
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    "[!-~ä日]([ -~]{0,20}[!-~])?".prop_map(|text| text.parse().unwrap())
+}
+
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    any::<u32>().prop_map(Ipv4Addr::from)
+}
+
+fn range() -> impl Strategy<Value = ipnetwork::Ipv4Network> {
+    (any::<u32>(), 0..=32_u8).prop_map(|(bits, prefix)| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        ipnetwork::Ipv4Network::new(Ipv4Addr::from(bits & mask), prefix).unwrap()
+    })
+}
+
+/// The wire carries milliseconds.
+fn time() -> impl Strategy<Value = Timestamp> {
+    (-62_000_000_000_000..250_000_000_000_000_i64)
+        .prop_map(|ms| Timestamp::from_millisecond(ms).unwrap())
+}
+
+fn tags() -> impl Strategy<Value = Tags> {
+    btree_map("[ -~é]{1,20}", "[ -~é]{0,20}", 0..6).prop_map(|map| Tags::parse(map).unwrap())
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+pub(crate) fn object<I: std::fmt::Debug, S: std::fmt::Debug>(
+    id: impl Strategy<Value = I>,
+    spec: impl Strategy<Value = S>,
+) -> impl Strategy<Value = Object<I, S>> {
+    (id, any::<u64>(), spec, tags(), text(), time(), option::of(time()), any::<bool>()).prop_map(
+        |(id, generation, spec, tags, client_data, created_at, deleting_since, claimed)| Object {
+            id,
+            generation,
+            spec,
+            tags,
+            client_data,
+            created_at,
+            deleting_since,
+            claimed,
+        },
+    )
+}
+
+/// How an image boots, with a kernel exactly where one is needed.
+fn boot() -> impl Strategy<Value = (BootMode, Option<KernelContent>)> {
+    let kernel = (digest(), option::of(digest()), text())
+        .prop_map(|(kernel, initrd, cmdline)| KernelContent { kernel, initrd, cmdline });
+    prop_oneof![
+        Just((BootMode::Bios, None)),
+        kernel.prop_map(|kernel| (BootMode::DirectKernel, Some(kernel))),
+    ]
+}
+
+pub(crate) fn image_order() -> impl Strategy<Value = ImageOrder> {
+    (
+        name(),
+        digest(),
+        boot(),
+        word::<Architecture>(Architecture::WORDS),
+        "[a-z_][a-z0-9_-]{0,31}",
+        any::<(u32, u32)>(),
+    )
+        .prop_map(|(name, disk, (boot_mode, kernel), architecture, default_user, least)| {
+            ImageOrder {
+                name: name.to_string(),
+                disk,
+                boot_mode,
+                kernel,
+                architecture,
+                default_user,
+                min_disk_gib: least.0,
+                min_memory_mib: least.1,
+            }
+        })
+}
+
+pub(crate) fn image_spec() -> impl Strategy<Value = ImageSpec> {
+    (image_order(), word::<DiskFormat>(DiskFormat::WORDS), any::<u64>()).prop_map(
+        |(order, format, virtual_size_bytes)| ImageSpec {
+            name: order.name,
+            content: ImageContent {
+                disk: order.disk,
+                format,
+                virtual_size_bytes,
+                boot_mode: order.boot_mode,
+                kernel: order.kernel,
+            },
+            architecture: order.architecture,
+            default_user: order.default_user,
+            min_disk_gib: order.min_disk_gib,
+            min_memory_mib: order.min_memory_mib,
+        },
+    )
+}
+
+pub(crate) fn key_pair_spec() -> impl Strategy<Value = KeyPairSpec> {
+    (name(), select(KEYS.as_slice()))
+        .prop_map(|(key_name, key)| KeyPairSpec { key_name, public_key: key.parse().unwrap() })
+}
+
+pub(crate) fn group_order() -> impl Strategy<Value = GroupOrder> {
+    (name(), printable(), option::of(vpc_id()), any::<bool>()).prop_map(
+        |(name, description, vpc_id, allow_all_egress)| GroupOrder {
+            name: name.to_string(),
+            description,
+            vpc_id,
+            allow_all_egress,
+        },
+    )
+}
+
+pub(crate) fn group_spec() -> impl Strategy<Value = GroupSpec> {
+    (name(), printable(), vpc_id(), any::<(bool, bool)>()).prop_map(
+        |(name, description, vpc_id, (allow_all_egress, is_default))| GroupSpec {
+            name: name.to_string(),
+            description,
+            vpc_id,
+            allow_all_egress,
+            is_default,
+        },
+    )
+}
+
+/// A protocol and the ports that it can have.
+fn protocol_and_ports() -> impl Strategy<Value = (IpProtocol, RulePorts)> {
+    // Numbers that have a name are written with it.
+    let other = any::<u8>()
+        .prop_filter("has a name", |number| ![1, 6, 17, 58].contains(number))
+        .prop_map(|number| (IpProtocol::Other(number), RulePorts::Any));
+    let ports = (any::<u16>(), any::<u16>())
+        .prop_map(|(a, b)| RulePorts::Range { from: a.min(b), to: a.max(b) });
+    let icmp = prop_oneof![
+        Just(RulePorts::Any),
+        (any::<u8>(), option::of(any::<u8>()))
+            .prop_map(|(kind, code)| RulePorts::Icmp { kind, code }),
+    ];
+    prop_oneof![
+        Just((IpProtocol::All, RulePorts::Any)),
+        other,
+        (select(vec![IpProtocol::Tcp, IpProtocol::Udp]), ports),
+        (select(vec![IpProtocol::Icmp, IpProtocol::Icmpv6]), icmp),
+    ]
+}
+
+pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
+    let direction = select(vec![Direction::Ingress, Direction::Egress]);
+    let peer = prop_oneof![range().prop_map(RulePeer::Cidr), group_id().prop_map(RulePeer::Group)];
+    (group_id(), direction, protocol_and_ports(), peer, printable()).prop_map(
+        |(group_id, direction, (protocol, ports), peer, description)| RuleSpec {
+            group_id,
+            direction,
+            protocol,
+            ports,
+            peer,
+            description,
+        },
+    )
+}
+
+pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
+    (text(), range(), group_id(), any::<bool>()).prop_map(
+        |(name, cidr_block, default_group_id, is_default)| VpcSpec {
+            name,
+            cidr_block,
+            default_group_id,
+            is_default,
+            // Not a client's business: it is not on the wire.
+            uplink_index: 0,
+        },
+    )
+}
+
+pub(crate) fn subnet_spec() -> impl Strategy<Value = SubnetSpec> {
+    (text(), vpc_id(), range(), address(), vec(address(), 0..3), any::<bool>()).prop_map(
+        |(name, vpc_id, cidr_block, gateway, dns_servers, is_default)| SubnetSpec {
+            name,
+            vpc_id,
+            cidr_block,
+            gateway,
+            dns_servers,
+            is_default,
+        },
+    )
+}
+
+fn size() -> impl Strategy<Value = Size> {
+    prop_oneof![
+        "w1\\.[a-z]{1,8}".prop_map(Size::Type),
+        (1..=256_u32, 64..=(4_u32 << 20))
+            .prop_map(|(vcpus, memory_mib)| Size::Custom { vcpus, memory_mib }),
+    ]
+}
+
+pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
+    let groups = btree_set(group_id(), 1..=16).prop_map(BTreeSet::from);
+    let placed = (option::of(subnet_id()), option::of(address()), option::of(groups));
+    let given = (
+        vec(name(), 0..4),
+        option::of(vec(any::<u8>(), 0..200).prop_map(UserData)),
+        option::of(1..=(64_u32 << 10)),
+        option::of(word::<PowerState>(PowerState::WORDS)),
+    );
+    (option::of(name()), image_id(), size(), placed, given).prop_map(
+        |(name, image_id, size, placed, given)| {
+            let (subnet_id, private_ip, security_group_ids) = placed;
+            let (key_names, user_data, root_size_gib, power) = given;
+            InstanceOrder {
+                name,
+                image_id,
+                size,
+                subnet_id,
+                private_ip,
+                security_group_ids,
+                key_names,
+                user_data,
+                root_size_gib,
+                power,
+            }
+        },
+    )
+}
+
+fn assigned() -> impl Strategy<Value = Assigned> {
+    let mac = any::<[u8; 5]>().prop_map(MacAddr::from_random);
+    (
+        any::<(u32, u32, u64, u64)>(),
+        (vpc_id(), interface_id(), mac, host_id()),
+        text(),
+        vec(text(), 0..3),
+    )
+        .prop_map(|(numbers, (vpc_id, interface_id, mac, host_id), default_user, keys)| {
+            let (vcpus, memory_mib, run_epoch, root_size_bytes) = numbers;
+            Assigned {
+                vcpus,
+                memory_mib,
+                vpc_id,
+                interface_id,
+                mac,
+                host_id,
+                default_user,
+                ssh_host_public_keys: keys,
+                run_epoch,
+                root_size_bytes,
+            }
+        })
+}
+
+pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
+    let phase =
+        (word::<Phase>(Phase::WORDS), time()).prop_map(|(phase, at)| PhaseRecord { phase, at });
+    (
+        word::<InstanceState>(InstanceState::WORDS),
+        option::of(text()),
+        any::<(u64, u64)>(),
+        vec(phase, 0..9),
+        option::of(time()),
+    )
+        .prop_map(|(state, reason, (epoch, ended_epoch), phases, launched_at)| {
+            InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at }
+        })
+}
+
+pub(crate) fn instance_view() -> impl Strategy<Value = InstanceView> {
+    (object(instance_id(), instance_order()), assigned(), status())
+        .prop_map(|(object, assigned, status)| InstanceView { object, assigned, status })
+}
+
+pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
+    let facts =
+        (text(), word::<Accelerator>(Accelerator::WORDS), text(), any::<(u32, u64)>(), text())
+            .prop_map(|(name, accelerator, accelerator_note, (vcpus, memory_mib), version)| {
+                HostFacts {
+                    name,
+                    accelerator,
+                    accelerator_note,
+                    vcpus,
+                    memory_mib,
+                    hypervisor_version: version,
+                }
+            });
+    (host_id(), facts, any::<(u32, u64)>(), text()).prop_map(
+        |(id, facts, (free_vcpus, free_memory_mib), agent_version)| HostView {
+            id,
+            facts,
+            free_vcpus,
+            free_memory_mib,
+            agent_version,
+        },
+    )
+}
+
+pub(crate) fn creation() -> impl Strategy<Value = Creation> {
+    ("[ -~]{1,128}", option::of(session_id()), tags(), text()).prop_map(
+        |(client_token, session, tags, client_data)| Creation {
+            client_token,
+            session,
+            tags,
+            client_data,
+        },
+    )
+}
+
+pub(crate) fn revision() -> impl Strategy<Value = Revision<InstanceId>> {
+    (instance_id(), option::of(1..u64::MAX), tags(), text()).prop_map(
+        |(id, expected_generation, tags, client_data)| Revision {
+            id,
+            expected_generation,
+            tags,
+            client_data,
+        },
+    )
+}

@@ -1,0 +1,149 @@
+//! Sending a file to the agent: in chunks, from where the agent's part ends, until it is whole.
+
+use std::io::SeekFrom;
+use std::path::Path;
+
+use bytes::BytesMut;
+use tfplugin::CancellationToken;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use weft_model::{Digest, Problem, Reason};
+use weft_proto::v1::images_client::ImagesClient;
+use weft_proto::{UPLOAD_CHUNK_BYTES, problem_from_status, v1};
+
+use super::{Connection, is_broken};
+
+/// Streams in a row that may break without having brought the upload further.
+const MAX_STALLS: u32 = 5;
+
+/// Brings the file at `path`, `size` bytes with the digest `digest`, to the agent.
+pub(crate) async fn upload(
+    connection: &Connection,
+    cancel: &CancellationToken,
+    path: &Path,
+    digest: Digest,
+    size: u64,
+) -> Result<(), Problem> {
+    let _one_at_a_time = connection.uploads.lock().await;
+    let (mut reached, mut stalls) = (None, 0);
+    loop {
+        let begin = v1::BeginUploadRequest { sha256: digest.to_string(), size_bytes: size };
+        let have = connection
+            .call(|channel| {
+                let begin = begin.clone();
+                async move { ImagesClient::new(channel).begin_upload(begin).await }
+            })
+            .await?;
+        if have.complete {
+            return Ok(());
+        }
+        stalls = if reached < Some(have.offset_bytes) { 0 } else { stalls + 1 };
+        reached = Some(have.offset_bytes);
+        let part = Part { path, digest, size, offset: have.offset_bytes };
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled(path)),
+            result = part.send(connection) => result,
+        };
+        match result {
+            Ok(()) => return Ok(()),
+            Err(Failure::Broken(status)) if stalls < MAX_STALLS => {
+                tracing::warn!(%status, path = %path.display(), "upload broke, going on");
+            }
+            Err(Failure::Broken(status)) => return Err(connection.explain(&status).await),
+            Err(Failure::Refused(problem)) => return Err(problem),
+        }
+    }
+}
+
+enum Failure {
+    /// The connection: the rest can be sent later.
+    Broken(tonic::Status),
+    Refused(Problem),
+}
+
+struct Part<'a> {
+    path: &'a Path,
+    digest: Digest,
+    size: u64,
+    offset: u64,
+}
+
+impl Part<'_> {
+    async fn send(&self, connection: &Connection) -> Result<(), Failure> {
+        let unreadable = |error| Failure::Refused(unreadable(self.path, &error));
+        let mut file = File::open(self.path).await.map_err(unreadable)?;
+        file.seek(SeekFrom::Start(self.offset)).await.map_err(unreadable)?;
+        let channel = connection.channel().await.map_err(Failure::Refused)?;
+        // Few chunks in flight: memory stays bounded whatever the file's size.
+        let (chunks, outgoing) = mpsc::channel(2);
+        let mut client = ImagesClient::new(channel);
+        let sending = client.upload(ReceiverStream::new(outgoing));
+        let (read, answer) = tokio::join!(self.read(file, chunks), sending);
+        match answer {
+            // The reader's error explains why the agent got too little.
+            _ if read.is_err() => read.map_err(unreadable),
+            Ok(_) => Ok(()),
+            Err(status) if is_broken(&status) => Err(Failure::Broken(status)),
+            Err(status) => Err(Failure::Refused(problem_from_status(&status))),
+        }
+    }
+
+    /// Reads the file into `chunks` until it ends or nobody takes them any more.
+    async fn read(
+        &self,
+        mut file: File,
+        chunks: mpsc::Sender<v1::UploadRequest>,
+    ) -> std::io::Result<()> {
+        let mut offset = self.offset;
+        let mut first = true;
+        while offset < self.size || first {
+            let mut data = BytesMut::zeroed(UPLOAD_CHUNK_BYTES);
+            let mut filled = 0;
+            while filled < data.len() {
+                match file.read(&mut data[filled..]).await? {
+                    0 => break,
+                    n => filled += n,
+                }
+            }
+            data.truncate(filled);
+            let mut request = v1::UploadRequest { data: data.to_vec(), ..Default::default() };
+            if first {
+                request.sha256 = self.digest.to_string();
+                request.size_bytes = self.size;
+                request.offset_bytes = offset;
+            }
+            if filled == 0 || chunks.send(request).await.is_err() {
+                return Ok(());
+            }
+            first = false;
+            self.report(offset, offset + filled as u64);
+            offset += filled as u64;
+        }
+        Ok(())
+    }
+
+    /// One line for each tenth of the file.
+    fn report(&self, before: u64, after: u64) {
+        let tenths = |bytes: u64| bytes.saturating_mul(10) / self.size.max(1);
+        if tenths(after) > tenths(before) {
+            let percent = tenths(after) * 10;
+            tracing::info!(path = %self.path.display(), percent, bytes = after, "uploading");
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(Reason::FailedPrecondition, format!("cannot read {}", path.display()))
+        .evidence(error.to_string())
+}
+
+fn cancelled(path: &Path) -> Problem {
+    Problem::new(
+        Reason::FailedPrecondition,
+        format!("the upload of {} was cancelled", path.display()),
+    )
+    .remedy("apply again: what the agent has already is not sent twice")
+}

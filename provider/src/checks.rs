@@ -1,0 +1,129 @@
+//! What a configuration alone shows to be wrong, as validators of single attributes.
+//!
+//! The rules are the model's; here they only get the shape that Terraform wants.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tfplugin::{Validator, Value};
+use weft_model::{
+    InvalidId, IpProtocol, MAX_USER_DATA_BYTES, Name, Problem, PublicKey, Tags, parse_cidr,
+};
+
+/// An id of the kind `T`, with its prefix.
+pub(crate) fn id<T: FromStr<Err = InvalidId>>(prefix: &str, noun: &str) -> Validator {
+    text(
+        format!("must be the id of {noun}, such as \"{prefix}0123456789abcdef0\""),
+        |text| text.parse::<T>().map(drop).map_err(|error| error.to_string()),
+    )
+}
+
+/// Something that people call a thing.
+pub(crate) fn name() -> Validator {
+    text(
+        "must have 1 to 255 characters, without control characters and outer spaces",
+        |text| text.parse::<Name>().map(drop).map_err(|_| format!("{text:?} cannot be a name")),
+    )
+}
+
+pub(crate) fn description() -> Validator {
+    text("must have at most 255 characters, without control characters", |text| {
+        let good = text.chars().count() <= 255 && !text.chars().any(char::is_control);
+        if good { Ok(()) } else { Err("it is long or has control characters".to_owned()) }
+    })
+}
+
+pub(crate) fn cidr() -> Validator {
+    text("must be an IPv4 range such as \"10.0.0.0/8\"", |text| {
+        let range = parse_cidr("", text).map_err(|problem| said(&problem))?;
+        if range.to_string() == text {
+            return Ok(());
+        }
+        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
+    })
+}
+
+pub(crate) fn ipv4() -> Validator {
+    text("must be an IPv4 address such as \"172.31.0.10\"", |text| {
+        text.parse::<Ipv4Addr>().map(drop).map_err(|_| format!("{text:?} is no IPv4 address"))
+    })
+}
+
+pub(crate) fn protocol() -> Validator {
+    text("must be tcp, udp, icmp, icmpv6, -1 for all, or a number from 0 to 255", |text| {
+        let protocol: IpProtocol = text.parse().map_err(|problem| said(&problem))?;
+        if protocol.to_string() == text {
+            return Ok(());
+        }
+        Err(format!("{text:?} is written in an unusual way: write \"{protocol}\""))
+    })
+}
+
+pub(crate) fn public_key() -> Validator {
+    text("must be one line of an OpenSSH public key, such as the content of id_ed25519.pub", |text| {
+        text.parse::<PublicKey>().map(drop).map_err(|error| error.to_string())
+    })
+}
+
+pub(crate) fn tags() -> Validator {
+    Validator::new(
+        "must have at most 50 tags, with keys of 1 to 128 and values of at most 256 characters",
+        |value| {
+            let Ok(tags) = value.to::<BTreeMap<String, Value>>() else { return Ok(()) };
+            let known = tags.into_iter().map(|(key, v)| (key, v.as_str().unwrap_or("").to_owned()));
+            Tags::parse(known).map(drop).map_err(|problem| said(&problem))
+        },
+    )
+}
+
+pub(crate) fn user_data() -> Validator {
+    text("must have at most 65536 bytes", |text| fits(text.len()))
+}
+
+pub(crate) fn user_data_base64() -> Validator {
+    text("must be base64 as base64encode() or filebase64() make it, of at most 65536 bytes", |text| {
+        let bytes = STANDARD.decode(text).map_err(|error| format!("it is not base64: {error}"))?;
+        fits(bytes.len())
+    })
+}
+
+fn fits(bytes: usize) -> Result<(), String> {
+    if bytes <= MAX_USER_DATA_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "user data has {bytes} bytes, {MAX_USER_DATA_BYTES} fit: let it fetch the rest, or put it into the image"
+    ))
+}
+
+/// A Linux user name as `useradd` accepts it (`man 8 useradd`, CAVEATS).
+pub(crate) fn user_name() -> Validator {
+    text(
+        "must have lowercase letters, digits, _ and -, starting with a letter, at most 32",
+        |text| {
+            let bytes = text.as_bytes();
+            let tail = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(b);
+            let head = |b: &u8| b.is_ascii_lowercase() || *b == b'_';
+            let good = bytes.len() <= 32 && bytes.first().is_some_and(head) && bytes.iter().all(tail);
+            if good { Ok(()) } else { Err(format!("{text:?} is not a Linux user name")) }
+        },
+    )
+}
+
+fn text(
+    rule: impl Into<String>,
+    check: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
+) -> Validator {
+    Validator::new(rule, move |value| value.as_str().map_or(Ok(()), &check))
+}
+
+/// Message and remedy in one sentence.
+fn said(problem: &Problem) -> String {
+    match &problem.remedy {
+        Some(remedy) => format!("{}: {remedy}", problem.message),
+        None => problem.message.clone(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Data sources: what changes by itself lives here and not in resources.
+
+pub(crate) mod host;
+pub(crate) mod image;
+pub(crate) mod instance;
+pub(crate) mod instance_timeline;
+pub(crate) mod instance_types;
+
+use std::sync::Arc;
+
+use tfplugin::{Attribute, Diagnostic, Diagnostics, Mode, Schema, Value};
+use weft_model::Problem;
+
+use crate::agent::{Agent, Connection};
+use crate::problem;
+
+fn connection(agent: &Agent, noun: &str) -> Result<Arc<Connection>, Diagnostics> {
+    agent.connection().map_err(|problem| fail(noun, &problem))
+}
+
+fn fail(noun: &str, problem: &Problem) -> Diagnostics {
+    problem::plain(format!("Cannot read the {noun}"), problem).into()
+}
+
+fn not_one(noun: &str, cause: String, remedy: &str) -> Diagnostics {
+    Diagnostic::error(format!("Not exactly one {noun}")).cause(cause).remedy(remedy).into()
+}
+
+/// All of a resource's attributes as a data source shows them, without those in `without`.
+fn shown(type_name: &str, resource: &Schema, without: &[&str]) -> Vec<Attribute> {
+    let complete = resource.complete(&Value::object::<&str, Value>([]));
+    let names = complete.as_map().into_iter().flat_map(|entries| entries.keys());
+    names
+        .filter(|name| !without.contains(&name.as_str()))
+        .filter_map(|name| resource.get(name))
+        .map(|attribute| {
+            let text = format!("As in the resource `{type_name}`.");
+            Attribute::new(attribute.name(), attribute.ty(), text).computed()
+        })
+        .collect()
+}
+
+/// `values` as the data source answers: what was asked stays as it was asked.
+fn answer(mut values: Value, config: &Value, schema: &Schema) -> Value {
+    let Value::Map(asked) = config else { return values };
+    for (name, value) in asked {
+        let configurable = schema.get(name).is_some_and(|a| a.mode() != Mode::Computed);
+        if value.is_set() && configurable {
+            values.set(name.as_str(), value.clone());
+        }
+    }
+    values
+}

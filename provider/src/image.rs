@@ -1,0 +1,286 @@
+//! `weft_image`: an immutable disk, addressed by its content, and how to boot it.
+
+mod files;
+mod plan;
+mod schema;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
+    Schema, ValidateContext, Value, async_trait,
+};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{BootMode, ImageId, InvalidId, Problem};
+use weft_proto::convert::image_from_wire;
+use weft_proto::v1::{self, images_client::ImagesClient};
+
+use crate::agent::reads::{Queue, Reads};
+use crate::agent::upload::upload;
+use crate::agent::{Agent, Connection};
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{kept, tags};
+use files::{Digests, Role};
+
+#[derive(Debug)]
+pub(crate) struct Image {
+    agent: Arc<Agent>,
+    digests: Arc<Digests>,
+}
+
+impl Image {
+    pub(crate) fn new(agent: Arc<Agent>) -> Self {
+        Self { agent, digests: Arc::default() }
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    tags: Option<TagMap>,
+    source_path: String,
+    kernel: Option<String>,
+    initrd: Option<String>,
+    /// The API does not tell an empty command line from none.
+    kernel_cmdline: Option<String>,
+}
+
+pub(crate) fn client(channel: Channel) -> ImagesClient<Channel> {
+    ImagesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+}
+
+#[async_trait]
+impl Kind for Image {
+    type Wire = v1::Image;
+    type List = v1::ImageList;
+    const TYPE: &'static str = "weft_image";
+    const NOUN: &'static str = "image";
+
+    fn schema() -> Schema {
+        schema::schema()
+    }
+    fn check_id(text: &str) -> Result<(), InvalidId> {
+        text.parse::<ImageId>().map(drop)
+    }
+    fn queue(reads: &Reads) -> &Queue<v1::Image> {
+        &reads.images
+    }
+    async fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> Result<Response<v1::ImageList>, Status> {
+        client(channel).batch_get(request).await
+    }
+    fn items(list: v1::ImageList) -> Vec<v1::Image> {
+        list.items
+    }
+    fn metadata(wire: &v1::Image) -> Option<&v1::Metadata> {
+        wire.metadata.as_ref()
+    }
+    async fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        client(channel).delete(request).await
+    }
+
+    fn state(wire: v1::Image) -> Result<Value, Problem> {
+        let object = image_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let image = object.spec;
+        let kernel = image.content.kernel;
+        let cmdline = kernel.as_ref().map(|kernel| kernel.cmdline.clone());
+        let cmdline = cmdline.filter(|text| !text.is_empty()).or(kept.kernel_cmdline);
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", image.name.into()),
+            ("source_path", kept.source_path.into()),
+            ("kernel", kept.kernel.into()),
+            ("initrd", kept.initrd.into()),
+            ("kernel_cmdline", cmdline.into()),
+            ("boot_mode", image.content.boot_mode.as_str().into()),
+            ("architecture", image.architecture.as_str().into()),
+            ("default_user", image.default_user.into()),
+            ("min_disk_gib", image.min_disk_gib.into()),
+            ("min_memory_mib", image.min_memory_mib.into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+            ("digest", image.content.disk.to_string().into()),
+            ("kernel_digest", kernel.as_ref().map(|k| k.kernel.to_string()).into()),
+            ("initrd_digest", kernel.and_then(|k| k.initrd).map(|d| d.to_string()).into()),
+            ("virtual_size_bytes", image.content.virtual_size_bytes.into()),
+        ]))
+    }
+}
+
+fn kept(plan: &Value) -> Result<String, Diagnostics> {
+    let kept = Kept {
+        tags: tags::own(plan)?,
+        source_path: plan.read("source_path")?,
+        kernel: plan.read("kernel")?,
+        initrd: plan.read("initrd")?,
+        kernel_cmdline: plan.read("kernel_cmdline")?,
+    };
+    kept::encode(&kept).map_err(|problem| kind::fail::<Image>("describe", &problem, plan))
+}
+
+/// The digests are known by now: from the plan, or from the files.
+fn spec(plan: &Value) -> Result<v1::ImageSpec, Diagnostics> {
+    let kernel = match plan.read::<Option<String>>("kernel_digest")? {
+        Some(kernel_sha256) => Some(v1::Kernel {
+            kernel_sha256,
+            initrd_sha256: plan.read("initrd_digest")?,
+            cmdline: plan.read::<Option<String>>("kernel_cmdline")?.unwrap_or_default(),
+        }),
+        None => None,
+    };
+    Ok(v1::ImageSpec {
+        name: plan.read("name")?,
+        disk_sha256: plan.read("digest")?,
+        boot_mode: plan.read("boot_mode")?,
+        kernel,
+        architecture: plan.read("architecture")?,
+        default_user: plan.read("default_user")?,
+        min_disk_gib: plan.read("min_disk_gib")?,
+        min_memory_mib: plan.read("min_memory_mib")?,
+    })
+}
+
+impl Image {
+    /// Brings all files to the agent; returns the plan with every digest known.
+    async fn upload_files(
+        &self,
+        connection: &Connection,
+        ctx: &ApplyContext,
+    ) -> Result<Value, Diagnostics> {
+        let failed = |problem: Problem| kind::fail::<Self>("create", &problem, &ctx.config);
+        let mut plan = ctx.plan.clone();
+        for (role, shown) in plan::FILES {
+            let Some(path) = ctx.plan.read::<Option<String>>(role.attribute())? else {
+                plan.set(shown, Value::Null);
+                continue;
+            };
+            let file = plan::inspect(&self.digests, &path, role).await.map_err(failed)?;
+            let digest = file.digest.to_string();
+            if ctx.plan.get(shown).as_str().is_some_and(|planned| planned != digest) {
+                let summary = format!("{path} has changed since it was planned");
+                return Err(Diagnostic::error(summary)
+                    .cause("its digest is not the planned one any more")
+                    .remedy("Run terraform apply again to make a new plan")
+                    .at(role.attribute())
+                    .into());
+            }
+            upload(connection, &ctx.cancel, &file.path, file.digest, file.size)
+                .await
+                .map_err(|problem| match problem.field.is_some() {
+                    true => failed(problem),
+                    false => failed(problem.at(role.attribute())),
+                })?;
+            plan.set(shown, digest);
+            if role == Role::Disk {
+                plan.set("virtual_size_bytes", file.virtual_size_bytes);
+            }
+        }
+        if plan.get("boot_mode").is_unknown() {
+            let direct = plan.get("kernel").is_set();
+            let mode = if direct { BootMode::DirectKernel } else { BootMode::Bios };
+            plan.set("boot_mode", mode.as_str());
+        }
+        Ok(plan)
+    }
+}
+
+#[async_trait]
+impl Resource for Image {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        let config = &ctx.config;
+        let mut found = Diagnostics::new();
+        let kernel = config.get("kernel");
+        match config.get("boot_mode").as_str() {
+            Some("direct_kernel") if kernel.is_null() => found.push(
+                Diagnostic::error("A kernel is missing")
+                    .cause("boot_mode \"direct_kernel\" needs a kernel")
+                    .remedy("Set kernel to the path of a bzImage, or boot_mode = \"bios\"")
+                    .at("boot_mode"),
+            ),
+            Some("bios") if kernel.is_set() => found.push(
+                Diagnostic::error("A kernel that is not used")
+                    .cause("with boot_mode \"bios\" the disk's own boot loader chooses the kernel")
+                    .remedy("Remove kernel, or set boot_mode = \"direct_kernel\"")
+                    .at("kernel"),
+            ),
+            _ => {}
+        }
+        for name in ["initrd", "kernel_cmdline"] {
+            if config.get(name).is_set() && kernel.is_null() {
+                found.push(
+                    Diagnostic::error(format!("{name} without a kernel"))
+                        .cause(format!("{name} goes along with kernel, which is not set"))
+                        .remedy(format!("Set kernel, or remove {name}"))
+                        .at(name),
+                );
+            }
+        }
+        found
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.agent.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        plan::plan(&self.digests, ctx).await
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.agent, "create")?;
+        let plan = self.upload_files(&connection, ctx).await?;
+        let (spec, kept) = (spec(&plan)?, kept(&plan)?);
+        let tags = tags::all(&connection.settings, &plan)?;
+        let made = connection
+            .create(tags, kept, |channel, context| {
+                let request =
+                    v1::CreateImageRequest { context: Some(context), spec: Some(spec.clone()) };
+                async move { client(channel).create(request).await }
+            })
+            .await
+            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        ctx.set_state(kind::state::<Self>(made)?);
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.agent, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.agent, "update")?;
+        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
+            let request =
+                v1::UpdateImageRequest { context: Some(context), spec: Some(spec.clone()) };
+            async move { client(channel).update(request).await }
+        })
+        .await?;
+        ctx.set_state(kind::state::<Self>(now)?);
+        Ok(())
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.agent, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}

@@ -1,0 +1,92 @@
+//! Planning an image: its digests come from the files, where those are here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tfplugin::{Diagnostics, PlanContext, Value};
+use weft_model::{BootMode, Problem, Reason};
+
+use super::files::{Digests, Inspected, Role};
+use crate::problem;
+
+/// The key of the digests in private state.
+pub(crate) const DIGESTS: &str = "digests";
+
+/// The files that an image can have, and where their digests are shown.
+pub(crate) const FILES: [(Role, &str); 3] =
+    [(Role::Disk, "digest"), (Role::Kernel, "kernel_digest"), (Role::Initrd, "initrd_digest")];
+
+pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+    plan_boot_mode(ctx);
+    digests.recall(ctx.private.get_str(DIGESTS));
+    let mut inspected = Vec::new();
+    for (role, shown) in FILES {
+        match ctx.plan.get(role.attribute()).clone() {
+            Value::Unknown => {
+                ctx.mark_unknown(shown);
+                if role == Role::Disk {
+                    ctx.mark_unknown("virtual_size_bytes");
+                }
+            }
+            Value::String(path) => match inspect(digests, &path, role).await {
+                Ok(file) => {
+                    ctx.set(shown, file.digest.to_string());
+                    if role == Role::Disk {
+                        ctx.set("virtual_size_bytes", file.virtual_size_bytes);
+                    }
+                    inspected.push(file);
+                }
+                // Another machine made the image; here its files are not needed.
+                Err(problem) if problem.reason == Reason::NotFound && keeps(ctx, role, shown) => {
+                    tracing::debug!(path, "the file is not here, the digest stays as it is");
+                }
+                Err(problem) => {
+                    let schema = super::schema::schema();
+                    let summary = format!("Cannot use {}", role.attribute());
+                    ctx.error(problem::diagnostic(summary, &problem, &schema, &ctx.config));
+                }
+            },
+            _ => ctx.set(shown, Value::Null),
+        }
+        if !ctx.is_create() && ctx.changes(shown) {
+            ctx.replace(shown);
+        }
+    }
+    if !inspected.is_empty() {
+        ctx.private.set(DIGESTS, digests.remember(&inspected));
+    }
+    Ok(())
+}
+
+/// Whether the digest that is shown can stay: the image exists and has such a file.
+fn keeps(ctx: &PlanContext, role: Role, shown: &str) -> bool {
+    !ctx.is_create() && ctx.prior.get(role.attribute()).is_set() && ctx.prior.get(shown).is_set()
+}
+
+fn plan_boot_mode(ctx: &mut PlanContext) {
+    if !ctx.config.get("boot_mode").is_null() {
+        return;
+    }
+    let mode = match ctx.plan.get("kernel") {
+        Value::Unknown => Value::Unknown,
+        Value::Null => BootMode::Bios.as_str().into(),
+        _ => BootMode::DirectKernel.as_str().into(),
+    };
+    ctx.set("boot_mode", mode);
+    if !ctx.is_create() && ctx.changes("boot_mode") {
+        ctx.replace("boot_mode");
+    }
+}
+
+/// Looks at a file without holding up other work.
+pub(crate) async fn inspect(
+    digests: &Arc<Digests>,
+    path: &str,
+    role: Role,
+) -> Result<Inspected, Problem> {
+    let (digests, path) = (digests.clone(), Path::new(path).to_owned());
+    let looking = tokio::task::spawn_blocking(move || digests.inspect(&path, role));
+    looking.await.unwrap_or_else(|error| {
+        Err(Problem::new(Reason::Internal, "looking at the file failed").evidence(error.to_string()))
+    })
+}

@@ -1,0 +1,256 @@
+//! `weft_instance`: a virtual machine.
+
+pub(crate) mod order;
+mod plan;
+pub(crate) mod schema;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tfplugin::{
+    ApplyContext, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
+    Schema, ValidateContext, Value, async_trait,
+};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{InstanceId, InvalidId, PowerState, Problem, Reason, WaitFor};
+use weft_proto::convert::instance_from_wire;
+use weft_proto::v1::wait_request::Until;
+use weft_proto::v1::{self, instances_client::InstancesClient};
+
+use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::{Agent, Connection};
+use crate::kind::{self, Kind};
+use crate::tags;
+use wait::Wait;
+
+/// Unless `timeouts` says otherwise.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(600);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub(crate) struct Instance(pub(crate) Arc<Agent>);
+
+pub(crate) fn client(channel: Channel) -> InstancesClient<Channel> {
+    InstancesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+}
+
+#[async_trait]
+impl Kind for Instance {
+    type Wire = v1::Instance;
+    type List = v1::InstanceList;
+    const TYPE: &'static str = "weft_instance";
+    const NOUN: &'static str = "instance";
+    const VOLATILE: &'static [&'static str] = &["launched_at", "power_state"];
+
+    fn schema() -> Schema {
+        schema::schema()
+    }
+    fn check_id(text: &str) -> Result<(), InvalidId> {
+        text.parse::<InstanceId>().map(drop)
+    }
+    fn queue(reads: &Reads) -> &Queue<v1::Instance> {
+        &reads.instances
+    }
+    async fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> Result<Response<v1::InstanceList>, Status> {
+        client(channel).batch_get(request).await
+    }
+    fn items(list: v1::InstanceList) -> Vec<v1::Instance> {
+        list.items
+    }
+    fn metadata(wire: &v1::Instance) -> Option<&v1::Metadata> {
+        wire.metadata.as_ref()
+    }
+    async fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        client(channel).delete(request).await
+    }
+    fn state(wire: v1::Instance) -> Result<Value, Problem> {
+        order::state(instance_from_wire(wire)?)
+    }
+
+    /// An instance that should run and does not.
+    fn remark(wire: &v1::Instance, state: &Value) -> Option<Diagnostic> {
+        let view = instance_from_wire(wire.clone()).ok()?;
+        let managed = state.get("power_state").as_str() != Some("unmanaged");
+        let wanted = view.object.spec.power == Some(PowerState::Running);
+        if !managed || !wanted || !order::has_settled_down(&view) {
+            return None;
+        }
+        let id = &view.object.id;
+        let reason = view.status.reason.as_deref().unwrap_or("the agent gave no reason");
+        Some(
+            Diagnostic::warning(format!("Instance {id} does not run: it is {}", view.status.state))
+                .cause(reason)
+                .remedy(format!("The next apply starts it; weft logs {id} shows its console"))
+                .at("power_state"),
+        )
+    }
+}
+
+fn fail(doing: &str, problem: &Problem, config: &Value) -> Diagnostics {
+    kind::fail::<Instance>(doing, problem, config)
+}
+
+/// What makes the wait for `power` end.
+fn until(power: Option<PowerState>, wait_for: WaitFor) -> Option<Until> {
+    match (power, wait_for) {
+        (Some(PowerState::Stopped), WaitFor::None) => None,
+        (Some(PowerState::Stopped), _) => Some(Until::Stopped(true)),
+        (_, WaitFor::None) => None,
+        (_, wait_for) => Some(Until::WaitFor(wait_for.to_string())),
+    }
+}
+
+#[async_trait]
+impl Resource for Instance {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        plan::validate(ctx)
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let power = order::power(&ctx.plan);
+        let (spec, kept) = (order::spec(&ctx.plan, power)?, order::client_data(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let made = connection
+            .create(tags, kept, |channel, context| {
+                let request =
+                    v1::CreateInstanceRequest { context: Some(context), spec: Some(spec.clone()) };
+                async move { client(channel).create(request).await }
+            })
+            .await
+            .map_err(|problem| fail("create", &problem, &ctx.config))?;
+        // From here on it exists: whatever happens, it has to be in the state.
+        let state = kind::state::<Self>(made)?;
+        let id: String = state.read("id")?;
+        ctx.set_state(state);
+        if let Some(until) = until(power, order::wait_for(&ctx.plan)) {
+            let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+            let waited = wait.until(until).await;
+            waited.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
+        }
+        settle(&connection, ctx, &id, "create").await
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let deadline = Instant::now() + ctx.timeout(UPDATE_TIMEOUT)?;
+        let connection = kind::connection::<Self>(&self.0, "update")?;
+        let id: String = ctx.prior.read("id")?;
+        let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
+        let (spec, kept) = (order::spec(&ctx.plan, power)?, order::client_data(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
+            let request =
+                v1::UpdateInstanceRequest { context: Some(context), spec: Some(spec.clone()) };
+            async move { client(channel).update(request).await }
+        })
+        .await?;
+        let ended = has_ended(&now);
+        ctx.set_state(kind::state::<Self>(now)?);
+        let starts = power == Some(PowerState::Running);
+        if starts && ended {
+            // It was to run all the time and is down: only a Start asks for another launch.
+            let request = v1::GetRequest { id: id.clone(), claim: true };
+            connection
+                .call(|channel| {
+                    let request = request.clone();
+                    async move { client(channel).start(request).await }
+                })
+                .await
+                .map_err(|problem| fail("start", &problem, &ctx.config))?;
+        }
+        let restarts = ctx.plan.get("launched_at").is_unknown()
+            && order::power(&ctx.plan) == Some(PowerState::Running);
+        if (power.is_some() || restarts)
+            && let Some(until) = until(order::power(&ctx.plan), order::wait_for(&ctx.plan))
+        {
+            let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+            wait.until(until).await.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
+        }
+        settle(&connection, ctx, &id, "update").await
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let deadline = Instant::now() + ctx.timeout(DELETE_TIMEOUT)?;
+        kind::delete::<Self>(&self.0, ctx).await?;
+        let connection = kind::connection::<Self>(&self.0, "delete")?;
+        let id: String = ctx.prior.read("id")?;
+        let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+        match wait.until(Until::Gone(true)).await {
+            Err(problem) if problem.reason != Reason::NotFound => {
+                Err(fail("delete", &problem, &ctx.prior))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}
+
+/// Whether the newest launch that was asked for is over.
+fn has_ended(wire: &v1::Instance) -> bool {
+    let (Some(assigned), Some(status)) = (&wire.assigned, &wire.status) else { return false };
+    status.ended_epoch >= assigned.run_epoch
+}
+
+/// The state as it is at the end of a change.
+async fn settle(
+    connection: &Arc<Connection>,
+    ctx: &mut ApplyContext,
+    id: &str,
+    doing: &str,
+) -> Result<(), Diagnostics> {
+    // Terraform writes the state after this; until then nobody is known to have it.
+    let found = reads::read::<Instance>(connection, id, Claim::No).await;
+    let found = found.map_err(|problem| fail(doing, &problem, &ctx.config))?;
+    let Some(wire) = found else {
+        let gone = Problem::not_found(format!("{id} was removed by somebody else meanwhile"));
+        return Err(fail(doing, &gone, &ctx.config));
+    };
+    let mut state = kind::state::<Instance>(wire)?;
+    // A guest that powers itself off right after its start is the next read's business: what was
+    // planned did happen.
+    let planned = ctx.plan.get("power_state").clone();
+    state.set("power_state", planned);
+    if !ctx.plan.get("launched_at").is_unknown() {
+        state.set("launched_at", ctx.plan.get("launched_at").clone());
+    }
+    ctx.set_state(state);
+    Ok(())
+}
+
+/// The instance exists but is not what was waited for.
+fn not_ready(id: &str, problem: &Problem, config: &Value) -> Diagnostics {
+    let summary = format!("Instance {id} is not ready");
+    crate::problem::diagnostic(summary, problem, &schema::schema(), config).into()
+}

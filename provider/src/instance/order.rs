@@ -1,0 +1,194 @@
+//! Between the attributes of an instance and the agent's words for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tfplugin::{ConvertError, Diagnostics, Known, Value};
+use weft_model::{InstanceState, InstanceView, PowerState, Problem, Size, UserData, WaitFor};
+use weft_proto::v1;
+
+use super::Instance;
+use crate::tags::TagMap;
+use crate::{kept, kind, tags};
+
+/// What only the provider knows of an instance.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Kept {
+    pub(super) tags: Option<TagMap>,
+    pub(super) wait_for: Option<String>,
+    pub(super) timeouts: Option<BTreeMap<String, Option<String>>>,
+    /// Whether user data were written as base64.
+    pub(super) user_data_base64: bool,
+    pub(super) user_data_replace_on_change: bool,
+    /// Whether power is left to people.
+    pub(super) power_unmanaged: bool,
+    /// `key_names = []` and no `key_names` are the same for the agent.
+    pub(super) key_names_empty: bool,
+}
+
+impl Kept {
+    pub(super) fn of(plan: &Value) -> Result<Self, ConvertError> {
+        Ok(Self {
+            tags: tags::own(plan)?,
+            wait_for: plan.read("wait_for")?,
+            timeouts: plan.read("timeouts")?,
+            user_data_base64: plan.get("user_data_base64").is_set(),
+            user_data_replace_on_change: plan.read("user_data_replace_on_change")?,
+            power_unmanaged: plan.get("power_state").as_str() == Some("unmanaged"),
+            key_names_empty: plan.get("key_names").as_list().is_some_and(<[Value]>::is_empty),
+        })
+    }
+}
+
+pub(super) fn client_data(plan: &Value) -> Result<String, Diagnostics> {
+    kept::encode(&Kept::of(plan)?)
+        .map_err(|problem| kind::fail::<Instance>("describe", &problem, plan))
+}
+
+/// The bytes of whichever form of user data is set and known.
+pub(super) fn user_data(values: &Value) -> Option<Vec<u8>> {
+    let text = values.get("user_data").as_str().map(|text| text.as_bytes().to_vec());
+    let decoded = || STANDARD.decode(values.get("user_data_base64").as_str()?).ok();
+    text.or_else(decoded)
+}
+
+/// What Create waits for.
+pub(super) fn wait_for(plan: &Value) -> WaitFor {
+    let has_keys = plan.get("key_names").as_list().is_some_and(|keys| !keys.is_empty());
+    let unset = if has_keys { WaitFor::Ssh } else { WaitFor::Running };
+    plan.get("wait_for").as_str().and_then(|word| word.parse().ok()).unwrap_or(unset)
+}
+
+/// The plan in the agent's words; what is still unknown is left to the agent. `power_state` is
+/// only said where it is to change.
+pub(super) fn spec(plan: &Value, power: Option<PowerState>) -> Result<v1::InstanceSpec, Diagnostics> {
+    let instance_type: Option<String> = plan.read("instance_type")?;
+    let number = |name: &str| -> Result<Option<u32>, ConvertError> {
+        // A type says both.
+        if instance_type.is_some() { Ok(None) } else { Ok(plan.read::<Known<u32>>(name)?.value()) }
+    };
+    let groups: Option<BTreeSet<String>> = plan.read("security_group_ids")?;
+    let keys: Option<BTreeSet<String>> = plan.read("key_names")?;
+    Ok(v1::InstanceSpec {
+        name: plan.read("name")?,
+        image_id: plan.read("image_id")?,
+        vcpus: number("vcpus")?,
+        memory_mib: number("memory_mib")?,
+        instance_type,
+        subnet_id: plan.read::<Known<String>>("subnet_id")?.value(),
+        private_ip: plan.read::<Known<String>>("private_ip")?.value(),
+        security_group_ids: groups
+            .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
+        key_names: keys.unwrap_or_default().into_iter().collect(),
+        user_data: user_data(plan),
+        root_volume_size_gib: plan.read("root_volume.size_gib")?,
+        power_state: power.map(|power| power.to_string()),
+    })
+}
+
+/// The power that the plan asks for; `None` where it is left to people.
+pub(super) fn power(plan: &Value) -> Option<PowerState> {
+    plan.get("power_state").as_str().and_then(|word| word.parse().ok())
+}
+
+/// Whether the guest is down and stays down until somebody starts it.
+pub(super) fn has_settled_down(view: &InstanceView) -> bool {
+    matches!(view.status.state, InstanceState::Stopped | InstanceState::Failed)
+}
+
+/// The attributes of `view`.
+pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
+    let kept: Kept = kept::decode(&view.object.client_data);
+    let power_state = match view.object.spec.power {
+        _ if kept.power_unmanaged => "unmanaged",
+        _ if has_settled_down(&view) => PowerState::Stopped.as_str(),
+        wanted => wanted.unwrap_or(PowerState::Running).as_str(),
+    };
+    let InstanceView { object, assigned, status } = view;
+    let order = object.spec;
+    let instance_type = match order.size {
+        Size::Type(name) => Some(name),
+        Size::Custom { .. } => None,
+    };
+    let (user_data, user_data_base64) = written(order.user_data, kept.user_data_base64);
+    let address = order.private_ip.map(|address| address.to_string());
+    let on_address = |text: String| address.as_ref().map(|_| text).into();
+    let shown = address.clone().unwrap_or_default();
+    let known_hosts = assigned.ssh_host_public_keys.first().map(|key| format!("{shown} {key}"));
+    let keys: BTreeSet<String> = order.key_names.iter().map(ToString::to_string).collect();
+    let keys = (!keys.is_empty() || kept.key_names_empty).then(|| Vec::from_iter(keys));
+    let groups = order
+        .security_group_ids
+        .map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let root_volume = order.root_size_gib.map(|size| Value::object([("size_gib", size)]));
+    Ok(Value::object([
+        ("id", Value::from(object.id.to_string())),
+        ("name", order.name.map(|name| name.to_string()).into()),
+        ("image_id", order.image_id.to_string().into()),
+        ("instance_type", instance_type.into()),
+        ("vcpus", assigned.vcpus.into()),
+        ("memory_mib", assigned.memory_mib.into()),
+        ("root_volume", root_volume.unwrap_or_default()),
+        ("subnet_id", order.subnet_id.map(|id| id.to_string()).into()),
+        ("private_ip", address.clone().into()),
+        ("security_group_ids", groups.into()),
+        ("key_names", keys.into()),
+        ("user_data", user_data.into()),
+        ("user_data_base64", user_data_base64.into()),
+        ("user_data_replace_on_change", kept.user_data_replace_on_change.into()),
+        ("power_state", power_state.into()),
+        ("wait_for", kept.wait_for.into()),
+        ("timeouts", kept.timeouts.into()),
+        ("tags", kept.tags.into()),
+        ("tags_all", object.tags.into_map().into()),
+        ("mac_address", assigned.mac.to_string().into()),
+        ("host_id", assigned.host_id.to_string().into()),
+        ("launched_at", status.launched_at.map(|at| at.to_string()).into()),
+        ("ssh_host_public_keys", assigned.ssh_host_public_keys.into()),
+        ("known_hosts_line", known_hosts.map_or(Value::Null, on_address)),
+        ("ssh_command", on_address(format!("ssh {}@{shown}", assigned.default_user))),
+    ]))
+}
+
+/// `user_data` and `user_data_base64`, one of them null. What is no text is base64 in any case.
+fn written(data: Option<UserData>, as_base64: bool) -> (Option<String>, Option<String>) {
+    let Some(UserData(bytes)) = data else { return (None, None) };
+    match String::from_utf8(bytes) {
+        Ok(text) if !as_base64 => (Some(text), None),
+        Ok(text) => (None, Some(STANDARD.encode(text))),
+        Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_come_back_as_they_were_written() {
+        let data = |bytes: &[u8]| Some(UserData(bytes.to_vec()));
+        assert_eq!(written(data(b"hi"), false), (Some("hi".into()), None));
+        assert_eq!(written(data(b"hi"), true), (None, Some("aGk=".into())));
+        assert_eq!(written(data(b"\xff"), false), (None, Some("/w==".into())));
+        assert_eq!(written(None, true), (None, None));
+    }
+
+    #[test]
+    fn the_wait_follows_the_keys_unless_said() {
+        let keys = Value::from(vec!["me"]);
+        #[rustfmt::skip]
+        let cases = [
+            (Value::Null,           Value::Null,    WaitFor::Running),
+            (keys.clone(),          Value::Null,    WaitFor::Ssh),
+            (Value::List(vec![]),   Value::Null,    WaitFor::Running),
+            (keys,                  "none".into(),  WaitFor::None),
+        ];
+        for (key_names, word, want) in cases {
+            let plan = Value::object([("key_names", key_names), ("wait_for", word)]);
+            assert_eq!(wait_for(&plan), want, "{plan}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
+
+use tfplugin::{Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
+use weft_model::{BUILT_IN_TYPES, find_type};
+
+use super::order;
+use crate::agent::{PlanChecks, Settings};
+use crate::tags;
+
+/// What configuration alone shows to be wrong between attributes.
+pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
+    let config = &ctx.config;
+    let mut found = Diagnostics::new();
+    validate_size(config, &mut found);
+    if config.get("user_data").is_set() && config.get("user_data_base64").is_set() {
+        found.push(
+            Diagnostic::error("User data are given twice")
+                .cause("both user_data and user_data_base64 are set")
+                .remedy("Keep one of them")
+                .at("user_data_base64"),
+        );
+    }
+    found
+}
+
+fn validate_size(config: &Value, found: &mut Diagnostics) {
+    let [kind, vcpus, memory] =
+        ["instance_type", "vcpus", "memory_mib"].map(|name| config.get(name));
+    if kind.is_set() && (vcpus.is_set() || memory.is_set()) {
+        found.push(
+            Diagnostic::error("The size is given twice")
+                .cause("instance_type already says how many vCPUs and how much memory there are")
+                .remedy("Keep instance_type, or vcpus and memory_mib")
+                .at("instance_type"),
+        );
+    }
+    if !kind.is_null() {
+        return;
+    }
+    match (vcpus.is_null(), memory.is_null()) {
+        (true, true) => found.push(
+            Diagnostic::error("The instance has no size")
+                .cause("neither instance_type nor vcpus and memory_mib are set")
+                .remedy("Set instance_type = \"w1.small\", say, or both vcpus and memory_mib"),
+        ),
+        (true, false) => found.push(half("vcpus", "memory_mib")),
+        (false, true) => found.push(half("memory_mib", "vcpus")),
+        (false, false) => {}
+    }
+}
+
+fn half(missing: &str, there: &str) -> Diagnostic {
+    Diagnostic::error(format!("{missing} is missing"))
+        .cause(format!("without instance_type, {there} needs {missing} beside it"))
+        .remedy("Set both, or instance_type alone")
+        .at(there)
+}
+
+/// Fills in what follows from the configuration, and warns of what hurts.
+pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
+    tags::plan(settings, ctx);
+    let checks = settings.map(|settings| settings.plan_checks).unwrap_or_default();
+    plan_size(checks, ctx);
+    let user_data = plan_user_data(ctx);
+    if ctx.is_create() {
+        return;
+    }
+    plan_restart(user_data, ctx);
+    if ctx.changes("key_names") {
+        ctx.warn(
+            Diagnostic::warning("A running guest does not see other keys")
+                .cause(format!("key_names of {} are recorded only", name(&ctx.prior)))
+                .remedy("Change ~/.ssh/authorized_keys in the guest too, or replace the instance")
+                .at("key_names"),
+        );
+    }
+    warn_of_replacement(user_data, ctx);
+}
+
+/// vCPUs and memory follow from the type, as far as that is known here.
+fn plan_size(checks: PlanChecks, ctx: &mut PlanContext) {
+    let kind = ctx.plan.get("instance_type").clone();
+    if kind.is_null() || !(ctx.is_create() || ctx.changes("instance_type")) {
+        return;
+    }
+    let known = kind.as_str().and_then(find_type);
+    match &known {
+        Some(known) => {
+            ctx.set("vcpus", known.vcpus);
+            ctx.set("memory_mib", known.memory_mib);
+        }
+        None => {
+            ctx.mark_unknown("vcpus");
+            ctx.mark_unknown("memory_mib");
+        }
+    }
+    let (None, Some(name)) = (known, kind.as_str()) else { return };
+    let types: Vec<String> = BUILT_IN_TYPES
+        .iter()
+        .map(|(name, vcpus, memory)| format!("{name} ({vcpus} vCPU, {memory} MiB)"))
+        .collect();
+    let diagnostic = match checks {
+        PlanChecks::Off => return,
+        PlanChecks::Warning => Diagnostic::warning("Unknown instance type"),
+        PlanChecks::Error => Diagnostic::error("Unknown instance type"),
+    };
+    ctx.warn(
+        diagnostic
+            .cause(format!("there is no built-in instance type \"{name}\""))
+            .remedy(format!("Built in are {}", types.join(", ")))
+            .at("instance_type"),
+    );
+}
+
+/// What becomes of the user data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UserData {
+    Same,
+    Restart,
+    Replace,
+}
+
+fn plan_user_data(ctx: &mut PlanContext) -> UserData {
+    let forms = ["user_data", "user_data_base64"];
+    let unknown = forms.iter().any(|form| ctx.plan.get(*form).is_unknown());
+    let same = !unknown && order::user_data(&ctx.plan) == order::user_data(&ctx.prior);
+    if ctx.is_create() || same {
+        return UserData::Same;
+    }
+    if ctx.plan.get("user_data_replace_on_change").as_bool() != Some(true) {
+        return UserData::Restart;
+    }
+    for form in forms {
+        if ctx.changes(form) {
+            ctx.replace(form);
+        }
+    }
+    UserData::Replace
+}
+
+/// `launched_at` becomes unknown exactly where the plan starts the guest.
+fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
+    let is = |values: &Value, word: &str| values.get("power_state").as_str() == Some(word);
+    let starts = is(&ctx.plan, "running") && is(&ctx.prior, "stopped");
+    let stops = is(&ctx.plan, "stopped");
+    let stays_down = stops || is(&ctx.prior, "stopped");
+    let size: Vec<&str> =
+        ["vcpus", "memory_mib"].into_iter().filter(|name| ctx.changes(*name)).collect();
+    let resized = !size.is_empty();
+    if starts {
+        ctx.mark_unknown("launched_at");
+    } else if (resized || user_data == UserData::Restart) && !stays_down {
+        ctx.mark_unknown("launched_at");
+        let what = if resized { size.join(" and ") } else { "user_data".to_owned() };
+        let attribute = match ctx.changes("instance_type") && resized {
+            true => "instance_type".to_owned(),
+            false => what.clone(),
+        };
+        let path = if resized { attribute.split(' ').next().unwrap_or("vcpus") } else { "user_data" };
+        let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
+        ctx.warn(
+            Diagnostic::warning("This change restarts the instance")
+                .cause(format!(
+                    "{} is shut down and started again{when}, because {what} can only change in between",
+                    name(&ctx.prior)
+                ))
+                .at(path),
+        );
+    }
+    if stops && is(&ctx.prior, "running") {
+        ctx.warn(
+            Diagnostic::warning("This change stops the instance")
+                .cause(format!("{} is shut down; it keeps its disk and address", name(&ctx.prior)))
+                .at("power_state"),
+        );
+    }
+}
+
+/// The attributes that replace by themselves; the schema says the same.
+const REPLACING: [&str; 4] = ["image_id", "subnet_id", "private_ip", "root_volume"];
+
+fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
+    let mut causes: Vec<&str> = REPLACING.into_iter().filter(|path| ctx.changes(*path)).collect();
+    if user_data == UserData::Replace {
+        causes.push("user_data");
+    }
+    let Some(first) = causes.first().copied() else { return };
+    ctx.warn(
+        Diagnostic::warning("This change replaces the instance")
+            .cause(format!(
+                "{} is removed with its root disk, and another one is made, because of {}",
+                name(&ctx.prior),
+                causes.join(" and ")
+            ))
+            .at(first),
+    );
+}
+
+fn name(prior: &Value) -> String {
+    let id = prior.get("id").as_str().unwrap_or("the instance");
+    match prior.get("name").as_str() {
+        Some(name) => format!("{id} ({name})"),
+        None => id.to_owned(),
+    }
+}

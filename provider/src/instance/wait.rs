@@ -1,0 +1,89 @@
+//! Waiting for an instance. The agent judges; here the wait only survives broken streams, ends at
+//! the deadline and when the user presses Ctrl-C.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tfplugin::CancellationToken;
+use tokio::time::Instant;
+use weft_model::{Problem, Reason};
+use weft_proto::v1::{self, wait_request::Until};
+use weft_proto::problem_from_status;
+
+use super::client;
+use crate::agent::{Connection, is_broken};
+
+/// How much later than the agent the provider gives up: the agent's error has the evidence.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between two streams.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) struct Wait<'a> {
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) id: &'a str,
+    pub(super) deadline: Instant,
+}
+
+impl Wait<'_> {
+    /// Returns when `until` holds.
+    ///
+    /// # Errors
+    /// The agent's, with phases and console; [`Reason::DeadlineExceeded`] where it says nothing.
+    pub(super) async fn until(&self, until: Until) -> Result<(), Problem> {
+        let patience = tokio::time::sleep_until(self.deadline + GRACE);
+        tokio::select! {
+            biased;
+            result = self.follow(until) => result,
+            () = self.cancel.cancelled() => Err(Problem::new(
+                Reason::FailedPrecondition,
+                format!("waiting for {} was cancelled", self.id),
+            )
+            .remedy("the instance is in the state: apply again to go on, or destroy it")),
+            () = patience => Err(Problem::new(
+                Reason::DeadlineExceeded,
+                format!("the agent did not say in time what became of {}", self.id),
+            )
+            .remedy(format!("look at weft get {} and at the agent's log", self.id))),
+        }
+    }
+
+    async fn follow(&self, until: Until) -> Result<(), Problem> {
+        loop {
+            match self.one_stream(until.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(status) if is_broken(&status) && Instant::now() < self.deadline => {
+                    tracing::warn!(%status, instance = self.id, "the wait broke, asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(status) if is_broken(&status) => {
+                    return Err(self.connection.explain(&status).await);
+                }
+                Err(status) => return Err(problem_from_status(&status)),
+            }
+        }
+    }
+
+    async fn one_stream(&self, until: Until) -> Result<(), tonic::Status> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let request = v1::WaitRequest {
+            id: self.id.to_owned(),
+            until: Some(until),
+            timeout_seconds: u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX),
+        };
+        let channel = self
+            .connection
+            .channel()
+            .await
+            .map_err(|problem| weft_proto::status_from_problem(&problem))?;
+        let mut events = client(channel).wait(request).await?.into_inner();
+        while let Some(event) = events.message().await? {
+            let v1::WaitEvent { state, phase, done } = event;
+            if done {
+                return Ok(());
+            }
+            tracing::info!(instance = self.id, state, phase, "waiting");
+        }
+        Err(tonic::Status::unavailable("the agent ended the wait without an answer"))
+    }
+}

@@ -1,0 +1,193 @@
+//! `weft_key_pair`: an SSH public key that is injected into instances.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, Diagnostics, ImportContext, PlanContext, ReadContext, Resource, Schema,
+    Value, async_trait,
+};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{InvalidId, KeyPairId, Problem, PublicKey};
+use weft_proto::convert::key_pair_from_wire;
+use weft_proto::v1::{self, key_pairs_client::KeyPairsClient};
+
+use crate::agent::Agent;
+use crate::agent::reads::{Queue, Reads};
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+#[derive(Debug)]
+pub(crate) struct KeyPair(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    tags: Option<TagMap>,
+    /// As written: `file()` leaves a line's end, which the agent does not keep.
+    public_key: String,
+}
+
+fn client(channel: Channel) -> KeyPairsClient<Channel> {
+    KeyPairsClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+}
+
+#[async_trait]
+impl Kind for KeyPair {
+    type Wire = v1::KeyPair;
+    type List = v1::KeyPairList;
+    const TYPE: &'static str = "weft_key_pair";
+    const NOUN: &'static str = "key pair";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "An SSH public key that is injected into instances. Deleting it deregisters it: \
+             instances keep the keys that they were made with.",
+        )
+        .subcategory("Compute")
+        .attribute(
+            Attribute::string("key_name", "What instances call it in `key_names`; unique. A change replaces the key pair.")
+                .required()
+                .replace_on_change()
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::string(
+                "public_key",
+                "One line in OpenSSH's form, such as `file(\"~/.ssh/id_ed25519.pub\")`. A change replaces the key pair.",
+            )
+            .required()
+            .validate(checks::public_key()),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`key-` and 17 hexadecimal digits.").computed())
+        .attribute(Attribute::string("fingerprint_sha256", "As `ssh-keygen -l` prints it.").computed())
+        .attribute(Attribute::string("key_type", "Such as `ssh-ed25519`.").computed())
+    }
+
+    fn check_id(text: &str) -> Result<(), InvalidId> {
+        text.parse::<KeyPairId>().map(drop)
+    }
+    fn queue(reads: &Reads) -> &Queue<v1::KeyPair> {
+        &reads.key_pairs
+    }
+    async fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        client(channel).batch_get(request).await
+    }
+    fn items(list: v1::KeyPairList) -> Vec<v1::KeyPair> {
+        list.items
+    }
+    fn metadata(wire: &v1::KeyPair) -> Option<&v1::Metadata> {
+        wire.metadata.as_ref()
+    }
+    async fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        client(channel).delete(request).await
+    }
+
+    fn state(wire: v1::KeyPair) -> Result<Value, Problem> {
+        let object = key_pair_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let key = object.spec.public_key;
+        let as_written = Some(kept.public_key).filter(|text| text.trim() == key.line());
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("key_name", object.spec.key_name.to_string().into()),
+            ("public_key", as_written.unwrap_or_else(|| key.line().to_owned()).into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+            ("fingerprint_sha256", key.fingerprint_sha256().into()),
+            ("key_type", key.key_type().into()),
+        ]))
+    }
+}
+
+fn kept(plan: &Value) -> Result<String, Diagnostics> {
+    let kept = Kept { tags: tags::own(plan)?, public_key: plan.read("public_key")? };
+    kept::encode(&kept).map_err(|problem| kind::fail::<KeyPair>("describe", &problem, plan))
+}
+
+fn spec(plan: &Value) -> Result<v1::KeyPairSpec, Diagnostics> {
+    let public_key: String = plan.read("public_key")?;
+    Ok(v1::KeyPairSpec {
+        key_name: plan.read("key_name")?,
+        public_key: public_key.trim().to_owned(),
+    })
+}
+
+#[async_trait]
+impl Resource for KeyPair {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        let Some(planned) = ctx.plan.get("public_key").as_str() else {
+            ctx.replace("public_key");
+            return Ok(());
+        };
+        let Ok(key) = planned.parse::<PublicKey>() else { return Ok(()) };
+        let before = ctx.prior.get("public_key").as_str().map(str::trim);
+        if before.is_some_and(|before| before != key.line()) {
+            ctx.replace("public_key");
+        }
+        ctx.set("fingerprint_sha256", key.fingerprint_sha256());
+        ctx.set("key_type", key.key_type());
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let made = connection
+            .create(tags, kept, |channel, context| {
+                let request =
+                    v1::CreateKeyPairRequest { context: Some(context), spec: Some(spec.clone()) };
+                async move { client(channel).create(request).await }
+            })
+            .await
+            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        ctx.set_state(kind::state::<Self>(made)?);
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "update")?;
+        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
+            let request =
+                v1::UpdateKeyPairRequest { context: Some(context), spec: Some(spec.clone()) };
+            async move { client(channel).update(request).await }
+        })
+        .await?;
+        ctx.set_state(kind::state::<Self>(now)?);
+        Ok(())
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}

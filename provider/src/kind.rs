@@ -1,0 +1,191 @@
+//! What all resources do in the same way: read, update, delete and import by id.
+//!
+//! A state is made from the agent's object alone ([`Kind::state`]); what only the provider knows
+//! comes back in its `client_data`. So a read, an import and the end of an apply cannot disagree.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use tfplugin::{
+    ApplyContext, Diagnostic, Diagnostics, ImportContext, ReadContext, Schema, Value, async_trait,
+};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{InvalidId, Problem, Reason};
+use weft_proto::v1;
+
+use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::{Agent, Connection};
+use crate::problem;
+
+/// How often an update starts again because something else changed the object meanwhile.
+const MAX_STALE: u32 = 3;
+
+/// A kind of object of the agent that is a resource.
+#[async_trait]
+pub(crate) trait Kind: Send + Sync + 'static {
+    type Wire: Clone + Send + Sync + 'static;
+    type List: Send;
+    /// In HCL: `weft_key_pair`.
+    const TYPE: &'static str;
+    /// For people: `key pair`.
+    const NOUN: &'static str;
+    /// Attributes that change without the specification's doing.
+    const VOLATILE: &'static [&'static str] = &[];
+
+    fn schema() -> Schema;
+    fn check_id(text: &str) -> Result<(), InvalidId>;
+    fn queue(reads: &Reads) -> &Queue<Self::Wire>;
+    async fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> Result<Response<Self::List>, Status>;
+    fn items(list: Self::List) -> Vec<Self::Wire>;
+    fn metadata(wire: &Self::Wire) -> Option<&v1::Metadata>;
+    async fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status>;
+    fn state(wire: Self::Wire) -> Result<Value, Problem>;
+
+    /// What the user should know about the object, though nothing is wrong with the request.
+    fn remark(_wire: &Self::Wire, _state: &Value) -> Option<Diagnostic> {
+        None
+    }
+}
+
+/// `problem` as an error about `doing` something with a `K`: "create", "read".
+pub(crate) fn fail<K: Kind>(doing: &str, problem: &Problem, config: &Value) -> Diagnostics {
+    let summary = format!("Cannot {doing} the {}", K::NOUN);
+    problem::diagnostic(summary, problem, &K::schema(), config).into()
+}
+
+pub(crate) fn connection<K: Kind>(agent: &Agent, doing: &str) -> Result<Arc<Connection>, Diagnostics> {
+    agent.connection().map_err(|problem| fail::<K>(doing, &problem, &Value::Null))
+}
+
+pub(crate) fn state<K: Kind>(wire: K::Wire) -> Result<Value, Diagnostics> {
+    K::state(wire).map_err(|problem| fail::<K>("understand", &problem, &Value::Null))
+}
+
+/// What is there now. Answers from the agent's store; never waits for a guest.
+pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+    let connection = connection::<K>(agent, "read")?;
+    let id: String = ctx.state.read("id")?;
+    let found = reads::read::<K>(&connection, &id, Claim::Yes).await;
+    let Some(wire) = found.map_err(|problem| fail::<K>("read", &problem, &Value::Null))? else {
+        ctx.gone();
+        return Ok(());
+    };
+    // What is being removed can neither be used nor kept.
+    if K::metadata(&wire).is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
+        ctx.gone();
+        return Ok(());
+    }
+    let state = state::<K>(wire.clone())?;
+    if let Some(remark) = K::remark(&wire, &state) {
+        ctx.warn(remark);
+    }
+    ctx.set_state(state);
+    Ok(())
+}
+
+pub(crate) fn import<K: Kind>(ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+    if let Err(error) = K::check_id(&ctx.id) {
+        let summary = format!("Cannot import the {}", K::NOUN);
+        return Err(Diagnostic::error(summary).cause(error.to_string()).into());
+    }
+    ctx.by("id")
+}
+
+/// Removes the object. One that is gone already is what was wanted.
+pub(crate) async fn delete<K: Kind>(agent: &Agent, ctx: &ApplyContext) -> Result<(), Diagnostics> {
+    let connection = connection::<K>(agent, "delete")?;
+    let id: String = ctx.prior.read("id")?;
+    let gone = connection
+        .call(|channel| K::delete(channel, v1::DeleteRequest { id: id.clone() }))
+        .await;
+    match gone {
+        Err(problem) if problem.reason != Reason::NotFound => {
+            Err(fail::<K>("delete", &problem, &ctx.prior))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Changes the object to the plan, if it still is what the plan was made for.
+pub(crate) async fn update<K: Kind, F>(
+    connection: &Arc<Connection>,
+    ctx: &ApplyContext,
+    tags: BTreeMap<String, String>,
+    client_data: String,
+    send: impl Fn(Channel, v1::UpdateContext) -> F,
+) -> Result<K::Wire, Diagnostics>
+where
+    F: Future<Output = Result<Response<K::Wire>, Status>>,
+{
+    let id: String = ctx.prior.read("id")?;
+    let failed = |problem: Problem| fail::<K>("update", &problem, &ctx.config);
+    let mut stale = 0;
+    loop {
+        let found = reads::read::<K>(connection, &id, Claim::Yes).await.map_err(failed)?;
+        let Some(wire) = found else {
+            let gone = Problem::not_found(format!("{id} does not exist any more"));
+            return Err(failed(gone.remedy("apply again to create it anew")));
+        };
+        let generation = K::metadata(&wire).map_or(0, |metadata| metadata.generation);
+        let now = state::<K>(wire.clone())?;
+        // An answer that was lost on its way: the retry finds its own work done.
+        if stale > 0 && differences::<K>(&ctx.plan, &now).is_empty() {
+            return Ok(wire);
+        }
+        let differences = differences::<K>(&ctx.prior, &now);
+        if !differences.is_empty() {
+            return Err(changed_meanwhile::<K>(&id, &differences).into());
+        }
+        let context = v1::UpdateContext {
+            id: id.clone(),
+            expected_generation: generation,
+            tags: tags.clone().into_iter().collect(),
+            client_data: client_data.clone(),
+        };
+        match connection.call(|channel| send(channel, context.clone())).await {
+            Ok(wire) => return Ok(wire),
+            Err(problem) if problem.reason == Reason::StaleGeneration && stale < MAX_STALE => {
+                stale += 1;
+            }
+            Err(problem) => return Err(failed(problem)),
+        }
+    }
+}
+
+/// Name, expected and found value of what differs. Unknown values fit everything.
+fn differences<K: Kind>(expected: &Value, found: &Value) -> Vec<(String, Value, Value)> {
+    let schema = K::schema();
+    let (expected, found) = (schema.complete(expected), schema.complete(found));
+    let names = expected.as_map().map(|entries| entries.keys().cloned().collect::<Vec<_>>());
+    names
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !K::VOLATILE.contains(&name.as_str()))
+        .filter_map(|name| {
+            let (want, have) = (expected.get(name.as_str()), found.get(name.as_str()));
+            (!want.is_unknown() && want != have).then(|| (name.clone(), want.clone(), have.clone()))
+        })
+        .collect()
+}
+
+fn changed_meanwhile<K: Kind>(id: &str, differences: &[(String, Value, Value)]) -> Diagnostic {
+    let one = |(name, planned, found): &(String, Value, Value)| {
+        // User data may be secret.
+        if name.starts_with("user_data") {
+            return format!("{name} has changed");
+        }
+        format!("{name} was {planned} and is {found}")
+    };
+    let list: Vec<String> = differences.iter().map(one).collect();
+    Diagnostic::error(format!("The {} has changed since it was planned", K::NOUN))
+        .cause(format!("of {id}, {}", list.join("; ")))
+        .remedy("Run terraform plan again to see what is left to do")
+}

@@ -1,0 +1,144 @@
+//! The provider itself: its settings, and what it offers.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tfplugin::{
+    Attribute, ConfigureContext, DataSource, Diagnostics, Provider, Resource, Schema, Type,
+    Validator, Value, async_trait, timeouts,
+};
+use weft_proto::client::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint};
+
+use crate::agent::{Agent, PlanChecks, Settings};
+use crate::image::Image;
+use crate::instance::Instance;
+use crate::key_pair::KeyPair;
+use crate::rule::Rule;
+use crate::security_group::SecurityGroup;
+use crate::{checks, data, problem};
+
+/// For one unary request, unless `request_timeout` says otherwise.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The provider `weft`.
+#[derive(Debug)]
+pub struct Weft {
+    agent: Arc<Agent>,
+    /// What the environment says about the endpoint.
+    endpoint: Option<String>,
+}
+
+impl Weft {
+    /// With the environment's settings, which those of the configuration override.
+    pub fn from_environment() -> Self {
+        Self::new(std::env::var(ENDPOINT_VARIABLE).ok())
+    }
+
+    /// With `endpoint` where the configuration names none.
+    pub fn new(endpoint: Option<String>) -> Self {
+        Self { agent: Arc::default(), endpoint: endpoint.filter(|text| !text.is_empty()) }
+    }
+
+    fn settings(&self, config: &Value) -> Result<Settings, Diagnostics> {
+        let endpoint = match config.get("endpoint") {
+            Value::Unknown => None,
+            Value::String(text) => Some(self.endpoint(text, config)?),
+            _ => Some(self.endpoint(self.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT), config)?),
+        };
+        let tags = config.get("default_tags");
+        let default_tags = match tags.is_wholly_known() {
+            true => Some(tags.to::<Option<BTreeMap<String, String>>>()?.unwrap_or_default()),
+            false => None,
+        };
+        let plan_checks = match config.get("plan_checks").as_str() {
+            Some("off") => PlanChecks::Off,
+            Some("error") => PlanChecks::Error,
+            _ => PlanChecks::Warning,
+        };
+        let request_timeout = config
+            .get("request_timeout")
+            .as_str()
+            .and_then(timeouts::parse)
+            .unwrap_or(REQUEST_TIMEOUT);
+        Ok(Settings { endpoint, default_tags, plan_checks, request_timeout })
+    }
+
+    fn endpoint(&self, text: &str, config: &Value) -> Result<Endpoint, Diagnostics> {
+        text.parse().map_err(|problem| {
+            problem::diagnostic("Invalid endpoint", &problem, &self.schema(), config).into()
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for Weft {
+    fn schema(&self) -> Schema {
+        Schema::new(
+            "Virtual machines, images, keys and security groups on your own Linux hosts, served by \
+             a `fabric-agent`. The words are EC2's.",
+        )
+        .attribute(Attribute::string(
+            "endpoint",
+            "Where the agent listens; unset, the environment variable `WEFT_ENDPOINT`, else `unix:///run/weft/agent.sock`.",
+        ))
+        .attribute(
+            Attribute::map("default_tags", Type::String, "Tags of everything that can have some.")
+                .validate(checks::tags()),
+        )
+        .attribute(
+            Attribute::string("plan_checks", "What a plan does about what it cannot know for sure, such as an instance type that is not built in: `off`, `warning` (unless set) or `error`. While applying it is an error in any case.")
+                .validate(Validator::one_of(["off", "warning", "error"])),
+        )
+        .attribute(
+            Attribute::string("request_timeout", "How long one request to the agent may take, its retries included; `30s` unless set. Waiting for an instance and uploading an image are no such requests.")
+                .validate(Validator::pattern(
+                    "must be a duration such as \"30s\" or \"2m\"",
+                    |text| timeouts::parse(text).is_some(),
+                )),
+        )
+    }
+
+    async fn validate(&self, config: &Value) -> Diagnostics {
+        self.settings(config).err().unwrap_or_default()
+    }
+
+    async fn configure(&self, ctx: &ConfigureContext) -> Diagnostics {
+        match self.settings(&ctx.config) {
+            Ok(settings) => {
+                self.agent.configure(settings).await;
+                Diagnostics::new()
+            }
+            Err(diagnostics) => diagnostics,
+        }
+    }
+
+    fn resources(&self) -> Vec<Box<dyn Resource>> {
+        let agent = || self.agent.clone();
+        vec![
+            Box::new(Image::new(agent())),
+            Box::new(KeyPair(agent())),
+            Box::new(SecurityGroup(agent())),
+            Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
+            Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
+            Box::new(Instance(agent())),
+        ]
+    }
+
+    fn data_sources(&self) -> Vec<Box<dyn DataSource>> {
+        let agent = || self.agent.clone();
+        vec![
+            Box::new(data::image::Image(agent())),
+            Box::new(data::instance::Instance(agent())),
+            Box::new(data::instance_timeline::InstanceTimeline(agent())),
+            Box::new(data::instance_types::InstanceTypes(agent())),
+            Box::new(data::host::Host(agent())),
+        ]
+    }
+
+    /// Everything that was created is in the state by now, so the session ends in good order.
+    async fn on_shutdown(&self) {
+        self.agent.end().await;
+    }
+}

@@ -1,0 +1,303 @@
+//! What ingress and egress rules have in common: all but the direction.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
+    Resource, Schema, ValidateContext, Value, async_trait,
+};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{GroupId, InvalidId, IpProtocol, Problem, RuleId, RulePeer, RulePorts};
+use weft_proto::convert::rule_from_wire;
+use weft_proto::v1::security_group_rule_spec::Peer;
+use weft_proto::v1::{self, security_group_rules_client::SecurityGroupRulesClient};
+
+use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::{Agent, Connection, PlanChecks};
+use crate::kind::{self, Kind};
+use crate::security_group::SecurityGroup;
+use crate::tags::TagMap;
+use crate::{checks, kept, problem, tags};
+
+/// Which way the connections are opened that a rule lets through.
+pub(crate) trait Way: std::fmt::Debug + Send + Sync + 'static {
+    const TYPE: &'static str;
+    const NOUN: &'static str;
+    const DIRECTION: v1::RuleDirection;
+    const MODEL: weft_model::Direction;
+    /// Of the resource.
+    const DESCRIPTION: &'static str;
+    /// What the peer is: "Where connections may come from".
+    const PEER: &'static str;
+}
+
+#[derive(Debug)]
+pub(crate) struct Rule<W>(pub(crate) Arc<Agent>, pub(crate) PhantomData<W>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    tags: Option<TagMap>,
+    /// As written: "every ICMP type" has two forms.
+    from_port: Option<i64>,
+    to_port: Option<i64>,
+}
+
+fn client(channel: Channel) -> SecurityGroupRulesClient<Channel> {
+    SecurityGroupRulesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+}
+
+#[async_trait]
+impl<W: Way> Kind for Rule<W> {
+    type Wire = v1::SecurityGroupRule;
+    type List = v1::SecurityGroupRuleList;
+    const TYPE: &'static str = W::TYPE;
+    const NOUN: &'static str = W::NOUN;
+
+    fn schema() -> Schema {
+        let group = || checks::id::<GroupId>(GroupId::PREFIX, "a security group");
+        Schema::new(W::DESCRIPTION)
+            .subcategory("Network")
+            .attribute(
+                Attribute::string("security_group_id", "The group whose members it is about. A change replaces the rule.")
+                    .required()
+                    .replace_on_change()
+                    .validate(group()),
+            )
+            .attribute(
+                Attribute::string("ip_protocol", "`tcp`, `udp`, `icmp`, `icmpv6`, `-1` for all, or the number of another one.")
+                    .required()
+                    .validate(checks::protocol()),
+            )
+            .attribute(Attribute::number(
+                "from_port",
+                "The lowest port; for ICMP the type, `-1` for all. Not with protocols that have no ports.",
+            ))
+            .attribute(Attribute::number(
+                "to_port",
+                "The highest port; for ICMP the code, `-1` for all. Not with protocols that have no ports.",
+            ))
+            .attribute(
+                Attribute::string("cidr_ipv4", format!("{}: a range, such as `10.0.0.0/8`. Either this or `referenced_security_group_id`.", W::PEER))
+                    .validate(checks::cidr()),
+            )
+            .attribute(
+                Attribute::string("referenced_security_group_id", format!("{}: the members of this group.", W::PEER))
+                    .validate(group()),
+            )
+            .attribute(
+                Attribute::string("description", "Free text.").default("").validate(checks::description()),
+            )
+            .attributes(tags::attributes())
+            .attribute(Attribute::string("id", "`sgr-` and 17 hexadecimal digits.").computed())
+    }
+
+    fn check_id(text: &str) -> Result<(), InvalidId> {
+        text.parse::<RuleId>().map(drop)
+    }
+    fn queue(reads: &Reads) -> &Queue<v1::SecurityGroupRule> {
+        &reads.rules
+    }
+    async fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
+        client(channel).batch_get(request).await
+    }
+    fn items(list: v1::SecurityGroupRuleList) -> Vec<v1::SecurityGroupRule> {
+        list.items
+    }
+    fn metadata(wire: &v1::SecurityGroupRule) -> Option<&v1::Metadata> {
+        wire.metadata.as_ref()
+    }
+    async fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        client(channel).delete(request).await
+    }
+
+    fn state(wire: v1::SecurityGroupRule) -> Result<Value, Problem> {
+        let object = rule_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let rule = object.spec;
+        if rule.direction != W::MODEL {
+            let message = format!("{} is a rule of the other direction", object.id);
+            return Err(Problem::invalid("id", message)
+                .remedy("import it as the other of the two kinds of rule"));
+        }
+        let same = RulePorts::parse(rule.protocol, kept.from_port, kept.to_port) == Ok(rule.ports);
+        let (from_port, to_port) =
+            if same { (kept.from_port, kept.to_port) } else { rule.ports.as_ports() };
+        let (cidr, group) = match rule.peer {
+            RulePeer::Cidr(range) => (Some(range.to_string()), None),
+            RulePeer::Group(group) => (None, Some(group.to_string())),
+        };
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("security_group_id", rule.group_id.to_string().into()),
+            ("ip_protocol", rule.protocol.to_string().into()),
+            ("from_port", from_port.into()),
+            ("to_port", to_port.into()),
+            ("cidr_ipv4", cidr.into()),
+            ("referenced_security_group_id", group.into()),
+            ("description", rule.description.into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+}
+
+impl<W: Way> Rule<W> {
+    fn kept(plan: &Value) -> Result<String, Diagnostics> {
+        let kept = Kept {
+            tags: tags::own(plan)?,
+            from_port: plan.read("from_port")?,
+            to_port: plan.read("to_port")?,
+        };
+        kept::encode(&kept).map_err(|problem| kind::fail::<Self>("describe", &problem, plan))
+    }
+
+    fn spec(plan: &Value) -> Result<v1::SecurityGroupRuleSpec, Diagnostics> {
+        let cidr = plan.read::<Option<String>>("cidr_ipv4")?.map(Peer::CidrIpv4);
+        let group = plan
+            .read::<Option<String>>("referenced_security_group_id")?
+            .map(Peer::ReferencedSecurityGroupId);
+        Ok(v1::SecurityGroupRuleSpec {
+            security_group_id: plan.read("security_group_id")?,
+            direction: W::DIRECTION.into(),
+            ip_protocol: plan.read("ip_protocol")?,
+            from_port: plan.read("from_port")?,
+            to_port: plan.read("to_port")?,
+            peer: cidr.or(group),
+            description: plan.read("description")?,
+        })
+    }
+
+    /// Egress rules say nothing where the group allows everything. A look that fails is no reason
+    /// to fail: the warning is a courtesy.
+    async fn superfluous(connection: &Arc<Connection>, plan: &Value) -> Option<Diagnostic> {
+        let id = plan.get("security_group_id").as_str()?;
+        if W::DIRECTION != v1::RuleDirection::Egress {
+            return None;
+        }
+        let group = reads::read::<SecurityGroup>(connection, id, Claim::No).await.ok()??;
+        group.spec?.allow_all_egress.then(|| {
+            Diagnostic::warning("This egress rule changes nothing")
+                .cause(format!("the group {id} has allow_all_egress = true, so its members may open any connection"))
+                .remedy("Set allow_all_egress = false in the group, or remove the rule")
+                .at("security_group_id")
+        })
+    }
+}
+
+#[async_trait]
+impl<W: Way> Resource for Rule<W> {
+    fn type_name(&self) -> &str {
+        W::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        let config = &ctx.config;
+        let mut found = Diagnostics::new();
+        let peers = ["cidr_ipv4", "referenced_security_group_id"].map(|name| config.get(name));
+        let unknown = peers.iter().any(|peer| peer.is_unknown());
+        match peers.iter().filter(|peer| peer.is_set()).count() {
+            0 if !unknown => found.push(
+                Diagnostic::error("The rule has no peer")
+                    .cause("neither cidr_ipv4 nor referenced_security_group_id is set")
+                    .remedy("Set one of them; cidr_ipv4 = \"0.0.0.0/0\" means every address"),
+            ),
+            2 => found.push(
+                Diagnostic::error("The rule has two peers")
+                    .cause("both cidr_ipv4 and referenced_security_group_id are set")
+                    .remedy("Keep one of them and make a second rule for the other")
+                    .at("referenced_security_group_id"),
+            ),
+            _ => {}
+        }
+        let protocol = config.get("ip_protocol").as_str().and_then(|text| text.parse::<IpProtocol>().ok());
+        let ports = ["from_port", "to_port"].map(|name| config.get(name));
+        if let Some(protocol) = protocol
+            && ports.iter().all(|port| !port.is_unknown())
+        {
+            let [from, to] = ports.map(tfplugin::Value::as_i64);
+            if let Err(problem) = RulePorts::parse(protocol, from, to) {
+                let schema = <Self as Kind>::schema();
+                found.push(problem::diagnostic("Invalid ports", &problem, &schema, config));
+            }
+        }
+        found
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        let Some(connection) = connection else { return Ok(()) };
+        let settings = &connection.settings;
+        if settings.plan_checks != PlanChecks::Off
+            && settings.endpoint.is_some()
+            && ctx.changes("security_group_id")
+            && let Some(warning) = Self::superfluous(&connection, &ctx.plan).await
+        {
+            ctx.warn(warning);
+        }
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let (spec, kept) = (Self::spec(&ctx.plan)?, Self::kept(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let made = connection
+            .create(tags, kept, |channel, context| {
+                let request = v1::CreateSecurityGroupRuleRequest {
+                    context: Some(context),
+                    spec: Some(spec.clone()),
+                };
+                async move { client(channel).create(request).await }
+            })
+            .await
+            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        ctx.set_state(kind::state::<Self>(made)?);
+        if let Some(warning) = Self::superfluous(&connection, &ctx.plan).await {
+            ctx.warn(warning);
+        }
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "update")?;
+        let (spec, kept) = (Self::spec(&ctx.plan)?, Self::kept(&ctx.plan)?);
+        let tags = tags::all(&connection.settings, &ctx.plan)?;
+        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
+            let request = v1::UpdateSecurityGroupRuleRequest {
+                context: Some(context),
+                spec: Some(spec.clone()),
+            };
+            async move { client(channel).update(request).await }
+        })
+        .await?;
+        ctx.set_state(kind::state::<Self>(now)?);
+        Ok(())
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}

@@ -1,0 +1,294 @@
+//! Each attribute changed alone does what the published table says.
+
+use tfplugin::testing::{Action, State, Terraform};
+use tfplugin::{Diagnostics, Value};
+
+use crate::samples::{bz_image, full, group, strings};
+use crate::support::{Fake, OTHER_KEY, PUBLIC_KEY, attributes, connected, connected_with, with};
+
+/// What a change does, in the words of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    Nothing,
+    Live,
+    Restart,
+    Replace,
+}
+use Does::{Live, Nothing, Replace, Restart};
+
+fn has_warning(warnings: &Diagnostics, summary: &str) -> bool {
+    warnings.iter().any(|warning| warning.summary.contains(summary))
+}
+
+async fn changing(terraform: &Terraform, state: &State, config: Value) -> Does {
+    let plan = terraform.plan(&state.type_name, config.clone(), Some(state)).await.unwrap();
+    let restarts = plan.planned.get("launched_at").is_unknown();
+    let does = match plan.action {
+        Action::Nothing => Nothing,
+        Action::Update if restarts => Restart,
+        Action::Update => Live,
+        Action::Replace => Replace,
+        other => panic!("{other:?}"),
+    };
+    if does == Restart && state.get("power_state").as_str() == Some("running") {
+        assert!(has_warning(&plan.warnings, "restarts the instance"), "{:?}", plan.warnings);
+    }
+    if does == Live && state.type_name == "weft_instance" {
+        assert!(!has_warning(&plan.warnings, "restarts"), "{:?}", plan.warnings);
+    }
+    // What was planned can be done, and leaves nothing to do.
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    let read = terraform.refresh(&state).await.unwrap().unwrap();
+    let plan = terraform.plan(&state.type_name, config, Some(&read)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+    does
+}
+
+async fn table(
+    terraform: &Terraform,
+    fake: &Fake,
+    type_name: &str,
+    rows: &[(&str, Value, Does)],
+) {
+    for (path, value, want) in rows {
+        let base = full(type_name, terraform, fake).await;
+        let state = terraform.create(type_name, base.clone()).await.unwrap();
+        let does = changing(terraform, &state, with(&base, path, value.clone())).await;
+        assert_eq!(does, *want, "{type_name}.{path} = {value}");
+    }
+}
+
+#[tokio::test]
+async fn key_pairs() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("key_name",   "you".into(),                     Replace),
+        ("public_key", OTHER_KEY.into(),                 Replace),
+        ("public_key", PUBLIC_KEY.into(),                Live),
+        ("tags",       Value::object([("a", "b")]),      Live),
+        ("tags",       Value::Null,                      Live),
+    ];
+    table(&terraform, &fake, "weft_key_pair", &rows).await;
+}
+
+#[tokio::test]
+async fn security_groups() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("name",             "db".into(),                    Live),
+        ("description",      "other".into(),                 Live),
+        ("allow_all_egress", true.into(),                    Live),
+        ("vpc_id",           "vpc-00000000000000001".into(), Replace),
+        ("vpc_id",           "vpc-0000000000000000d".into(), Nothing),
+        ("tags",             Value::Null,                    Live),
+    ];
+    table(&terraform, &fake, "weft_security_group", &rows).await;
+}
+
+#[tokio::test]
+async fn rules() {
+    let (terraform, fake) = connected().await;
+    for type_name in ["weft_security_group_ingress_rule", "weft_security_group_egress_rule"] {
+        #[rustfmt::skip]
+        let rows = [
+            ("security_group_id", group(&terraform, "x").await, Replace),
+            ("ip_protocol",       "udp".into(),                 Live),
+            ("from_port",         23.into(),                    Live),
+            ("to_port",           81.into(),                    Live),
+            ("cidr_ipv4",         "198.51.100.0/24".into(),     Live),
+            ("description",       "home".into(),                Live),
+            ("tags",              Value::Null,                  Live),
+        ];
+        table(&terraform, &fake, type_name, &rows).await;
+    }
+}
+
+#[tokio::test]
+async fn images() {
+    let (terraform, fake) = connected().await;
+    let copy = fake.file("copy.raw", &[7; 3000]);
+    let other = fake.file("other.raw", &[8; 3000]);
+    let kernel = fake.file("other-vmlinuz", &bz_image(1));
+    let initrd = fake.file("other-initrd", &[1; 30]);
+    #[rustfmt::skip]
+    let rows = [
+        ("name",           "other".into(),        Live),
+        ("source_path",    copy.into(),           Live),
+        ("source_path",    other.into(),          Replace),
+        ("kernel",         kernel.into(),         Replace),
+        ("initrd",         initrd.into(),         Replace),
+        ("initrd",         Value::Null,           Replace),
+        ("kernel_cmdline", "quiet".into(),        Replace),
+        ("boot_mode",      "direct_kernel".into(), Nothing),
+        ("default_user",   "root".into(),         Live),
+        ("min_disk_gib",   2.into(),              Live),
+        ("min_memory_mib", 256.into(),            Live),
+        ("tags",           Value::Null,           Live),
+    ];
+    table(&terraform, &fake, "weft_image", &rows).await;
+}
+
+#[tokio::test]
+async fn an_image_without_its_kernel_is_another_one() {
+    let (terraform, fake) = connected().await;
+    let base = full("weft_image", &terraform, &fake).await;
+    let state = terraform.create("weft_image", base.clone()).await.unwrap();
+    let mut config = base;
+    for name in ["kernel", "initrd", "kernel_cmdline"] {
+        config = with(&config, name, Value::Null);
+    }
+    assert_eq!(changing(&terraform, &state, config).await, Replace);
+}
+
+#[tokio::test]
+async fn an_image_follows_its_file_where_the_file_is() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_image", &terraform, &fake).await;
+    let state = terraform.create("weft_image", config.clone()).await.unwrap();
+    let disk = fake.directory.path().join("disk.raw");
+
+    std::fs::remove_file(&disk).unwrap();
+    let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "a file that is missing here matters only for create: {plan:?}");
+
+    std::fs::write(&disk, [6; 4000]).unwrap();
+    let plan = terraform.plan("weft_image", config, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Replace);
+    assert_eq!(plan.planned.get("virtual_size_bytes").as_i64(), Some(4096));
+}
+
+#[tokio::test]
+async fn instances() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("name",               "web-2".into(),                      Live),
+        ("name",               Value::Null,                         Live),
+        ("security_group_ids", vec![group(&terraform, "x").await].into(), Live),
+        ("security_group_ids", Value::Null,                         Live),
+        ("key_names",          strings(&["me"]),                    Live),
+        ("wait_for",           "ssh".into(),                        Live),
+        ("timeouts",           Value::object([("delete", "1m")]),   Live),
+        ("tags",               Value::Null,                         Live),
+        ("power_state",        "stopped".into(),                    Live),
+        ("power_state",        "unmanaged".into(),                  Live),
+        ("user_data_replace_on_change", true.into(),                Live),
+        ("instance_type",      "w1.micro".into(),                   Restart),
+        ("user_data",          "#!/bin/ash\n".into(),               Restart),
+        ("user_data",          Value::Null,                         Restart),
+        ("image_id",           "img-0000000000000000b".into(),      Replace),
+        ("subnet_id",          "subnet-00000000000000001".into(),   Replace),
+        ("subnet_id",          "subnet-0000000000000000d".into(),   Nothing),
+        ("private_ip",         "172.31.0.78".into(),                Replace),
+        ("private_ip",         Value::Null,                         Nothing),
+        ("root_volume",        Value::object([("size_gib", 3)]),    Replace),
+        ("root_volume",        Value::Null,                         Replace),
+    ];
+    table(&terraform, &fake, "weft_instance", &rows).await;
+}
+
+#[tokio::test]
+async fn instances_of_other_forms() {
+    let (terraform, fake) = connected().await;
+    let type_name = "weft_instance";
+    let base = full(type_name, &terraform, &fake).await;
+    let custom = |vcpus: u32, memory: u32| {
+        let config = with(&with(&base, "instance_type", Value::Null), "vcpus", vcpus);
+        with(&config, "memory_mib", memory)
+    };
+    let base64 = with(&with(&base, "user_data", Value::Null), "user_data_base64", "IyEvYmluL3NoCg==");
+    let replacing = with(&base, "user_data_replace_on_change", true);
+    let stopped = with(&base, "power_state", "stopped");
+    #[rustfmt::skip]
+    let rows = [
+        ("by numbers that are the type's",  &base,         custom(1, 128),                         Live),
+        ("by other numbers",                &base,         custom(2, 128),                         Restart),
+        ("more memory",                     &custom(1, 96), custom(1, 256),                        Restart),
+        ("back to a type",                  &custom(1, 96), base.clone(),                          Restart),
+        ("the same bytes in base64",        &base,         base64,                                 Live),
+        ("user data that replace",          &replacing,    with(&replacing, "user_data", "x"),     Replace),
+        ("started",                         &stopped,      base.clone(),                           Restart),
+        ("resized while stopped",           &stopped,      with(&stopped, "instance_type", "w1.micro"), Live),
+    ];
+    for (name, before, after, want) in rows {
+        let state = terraform.create(type_name, before.clone()).await.unwrap();
+        assert_eq!(changing(&terraform, &state, after).await, want, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_replacement_and_keys_that_a_guest_does_not_see_are_warned_of() {
+    let (terraform, fake) = connected().await;
+    let base = full("weft_instance", &terraform, &fake).await;
+    let state = terraform.create("weft_instance", base.clone()).await.unwrap();
+    let rows = [
+        ("image_id", "img-0000000000000000b".into(), "replaces the instance"),
+        ("key_names", strings(&["me"]), "does not see other keys"),
+        ("power_state", "stopped".into(), "stops the instance"),
+    ];
+    for (path, value, want) in rows {
+        let config = with(&base, path, value);
+        let plan = terraform.plan("weft_instance", config, Some(&state)).await.unwrap();
+        assert!(has_warning(&plan.warnings, want), "{path}: {:?}", plan.warnings);
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_stopped_by_itself_is_started_by_the_next_apply() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_instance", &terraform, &fake).await;
+    let state = terraform.create("weft_instance", config.clone()).await.unwrap();
+    let id = state.get("id").as_str().unwrap();
+    fake.world().power_off(id, "the guest powered off");
+    let read = terraform.refresh(&state).await.unwrap().unwrap();
+    assert_eq!(read.get("power_state").as_str(), Some("stopped"));
+    assert_eq!(changing(&terraform, &read, config).await, Restart);
+    assert!(fake.world().calls.contains(&"Instances.Start"));
+}
+
+#[tokio::test]
+async fn power_that_is_unmanaged_is_left_alone() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_instance", &terraform, &fake).await;
+    let config = with(&config, "power_state", "unmanaged");
+    let state = terraform.create("weft_instance", config.clone()).await.unwrap();
+    fake.world().power_off(state.get("id").as_str().unwrap(), "by hand");
+    let read = terraform.refresh(&state).await.unwrap().unwrap();
+    let plan = terraform.plan("weft_instance", config, Some(&read)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_type_is_what_plan_checks_says() {
+    let config = attributes([
+        ("image_id", "img-0000000000000000a".into()),
+        ("instance_type", "w9.huge".into()),
+    ]);
+    for (setting, warns, fails) in [("off", false, false), ("warning", true, false), ("error", false, true)] {
+        let (terraform, _fake) = connected_with(attributes([("plan_checks", setting.into())])).await;
+        match terraform.plan("weft_instance", config.clone(), None).await {
+            Ok(plan) => {
+                assert!(!fails, "{setting}");
+                assert_eq!(has_warning(&plan.warnings, "Unknown instance type"), warns, "{setting}");
+                assert!(plan.planned.get("vcpus").is_unknown());
+            }
+            Err(diagnostics) => assert!(fails, "{setting}: {diagnostics}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_egress_rule_beside_allow_all_egress_is_warned_of() {
+    let (terraform, fake) = connected().await;
+    let open = attributes([("name", "open".into())]);
+    let open = terraform.create("weft_security_group", open).await.unwrap().get("id").clone();
+    for (direction, warns) in [("egress", true), ("ingress", false)] {
+        let type_name = format!("weft_security_group_{direction}_rule");
+        let config = full(&type_name, &terraform, &fake).await;
+        let config = with(&config, "security_group_id", open.clone());
+        let plan = terraform.plan(&type_name, config, None).await.unwrap();
+        assert_eq!(has_warning(&plan.warnings, "changes nothing"), warns, "{direction}");
+    }
+}

@@ -1,0 +1,162 @@
+//! What a user reads for each wrong input, compared with a golden file.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p terraform-provider-weft bad_input` writes it anew; then read it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tfplugin::testing::Terraform;
+use tfplugin::{Diagnostics, Severity, Value};
+
+use crate::samples::{bz_image, full, strings};
+use crate::support::{Fake, attributes, connected, with};
+
+const GOLDEN: &str = "tests/golden/bad_input.txt";
+
+/// Where the error came from: "plan" is validation or planning, so nothing was made.
+async fn outcome(terraform: &Terraform, type_name: &str, config: Value) -> (&'static str, Diagnostics) {
+    let plan = match terraform.plan(type_name, config, None).await {
+        Ok(plan) => plan,
+        Err(diagnostics) => return ("plan", diagnostics),
+    };
+    let mut all = plan.warnings.clone();
+    let applied = terraform.apply(plan).await;
+    assert!(applied.state.is_none(), "something was made");
+    all.append(applied.diagnostics);
+    ("apply", all)
+}
+
+fn render(diagnostics: &Diagnostics, hide: &Path, out: &mut String) {
+    let hide = hide.display().to_string();
+    for diagnostic in diagnostics {
+        let severity = match diagnostic.severity {
+            Severity::Error => "Error",
+            Severity::Warning => "Warning",
+        };
+        let place = diagnostic.path.as_ref().map(|path| format!("   (at {path})"));
+        writeln!(out, "{severity}: {}{}", diagnostic.summary, place.unwrap_or_default()).unwrap();
+        for line in diagnostic.detail.replace(&hide, "DIR").lines() {
+            writeln!(out, "    {line}").unwrap();
+        }
+    }
+}
+
+/// Name, resource, attributes that differ from a good configuration.
+#[rustfmt::skip]
+fn cases(fake: &Fake) -> Vec<(&'static str, &'static str, Vec<(&'static str, Value)>)> {
+    let file = |name: &str, content: &[u8]| Value::from(fake.file(name, content));
+    let mut backed = b"QFI\xfb\0\0\0\x03".to_vec();
+    // A qcow2 header of version 3 with a backing file at 104, 64 KiB clusters, 1 MiB.
+    backed.extend([0, 0, 0, 0, 0, 0, 0, 104, 0, 0, 0, 4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 16, 0, 0]);
+    backed.resize(200_000, 0);
+    let rule = "weft_security_group_ingress_rule";
+    vec![
+        ("unknown instance type",            "weft_instance", vec![("instance_type", "w9.huge".into())]),
+        ("type and numbers",                 "weft_instance", vec![("vcpus", 2.into()), ("memory_mib", 256.into())]),
+        ("neither type nor numbers",         "weft_instance", vec![("instance_type", Value::Null)]),
+        ("half of the numbers",              "weft_instance", vec![("instance_type", Value::Null), ("vcpus", 2.into())]),
+        ("no such number of vCPUs",          "weft_instance", vec![("instance_type", Value::Null), ("vcpus", 0.into()), ("memory_mib", 256.into())]),
+        ("wrong id prefix",                  "weft_instance", vec![("image_id", "sg-0123456789abcdef0".into())]),
+        ("id of something else in a set",    "weft_instance", vec![("security_group_ids", strings(&["i-0123456789abcdef0"]))]),
+        ("no security group",                "weft_instance", vec![("security_group_ids", Value::List(vec![]))]),
+        ("name with outer spaces",           "weft_instance", vec![("name", " web".into())]),
+        ("address that is none",             "weft_instance", vec![("private_ip", "172.31.0.256".into())]),
+        ("user data above 64 KiB",           "weft_instance", vec![("user_data", "x".repeat(65_537).into())]),
+        ("user data twice",                  "weft_instance", vec![("user_data_base64", "aGk=".into())]),
+        ("user data that is not base64",     "weft_instance", vec![("user_data", Value::Null), ("user_data_base64", "hi there".into())]),
+        ("unknown power state",              "weft_instance", vec![("power_state", "off".into())]),
+        ("unknown wait",                     "weft_instance", vec![("wait_for", "cloud_init".into())]),
+        ("timeout that is no duration",      "weft_instance", vec![("timeouts", Value::object([("create", "10")]))]),
+        ("empty public key",                 "weft_key_pair", vec![("public_key", " \n".into())]),
+        ("private key",                      "weft_key_pair", vec![("public_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n".into())]),
+        ("malformed public key",             "weft_key_pair", vec![("public_key", "ssh-ed25519 AAAAC3Nza me@home".into())]),
+        ("two public keys",                  "weft_key_pair", vec![("public_key", format!("{0}\n{0}\n", crate::support::PUBLIC_KEY).into())]),
+        ("CIDR without prefix length",       rule,            vec![("cidr_ipv4", "192.0.2.7".into())]),
+        ("CIDR with host bits",              rule,            vec![("cidr_ipv4", "192.0.2.7/24".into())]),
+        ("from_port above to_port",          rule,            vec![("from_port", 81.into())]),
+        ("port above 65535",                 rule,            vec![("to_port", 65_536.into())]),
+        ("ports with -1",                    rule,            vec![("ip_protocol", "-1".into())]),
+        ("no ports with tcp",                rule,            vec![("from_port", Value::Null), ("to_port", Value::Null)]),
+        ("protocol by number",               rule,            vec![("ip_protocol", "6".into())]),
+        ("protocol by the wrong name",       rule,            vec![("ip_protocol", "TCP".into())]),
+        ("no peer",                          rule,            vec![("cidr_ipv4", Value::Null)]),
+        ("two peers",                        rule,            vec![("referenced_security_group_id", "sg-0123456789abcdef0".into())]),
+        ("group that does not exist",        rule,            vec![("security_group_id", "sg-0123456789abcdef0".into())]),
+        ("long description",                 "weft_security_group", vec![("description", "x".repeat(256).into())]),
+        ("long tag key",                     "weft_security_group", vec![("tags", Value::object([("k".repeat(129), "v")]))]),
+        ("image missing",                    "weft_image",    vec![("source_path", fake.directory.path().join("no.raw").to_str().unwrap().into())]),
+        ("image that is a directory",        "weft_image",    vec![("source_path", fake.directory.path().to_str().unwrap().into())]),
+        ("image empty",                      "weft_image",    vec![("source_path", file("empty.raw", b""))]),
+        ("image truncated",                  "weft_image",    vec![("source_path", file("short.qcow2", b"QFI\xfb\0\0\0\x03"))]),
+        ("image with a backing file",        "weft_image",    vec![("source_path", file("backed.qcow2", &backed))]),
+        ("image that is a web page",         "weft_image",    vec![("source_path", file("page.raw", b"<!DOCTYPE html><html>"))]),
+        ("image that is compressed",         "weft_image",    vec![("source_path", file("disk.raw.xz", b"\xfd7zXZ\0\0\0"))]),
+        ("image that is a kernel",           "weft_image",    vec![("source_path", file("kernel.raw", &bz_image(0)))]),
+        ("kernel that is a program",         "weft_image",    vec![("kernel", file("vmlinux", b"\x7fELF\x02\x01"))]),
+        ("kernel with bios",                 "weft_image",    vec![("boot_mode", "bios".into())]),
+        ("direct_kernel without kernel",     "weft_image",    vec![("boot_mode", "direct_kernel".into()), ("kernel", Value::Null), ("initrd", Value::Null), ("kernel_cmdline", Value::Null)]),
+        ("initrd without kernel",            "weft_image",    vec![("kernel", Value::Null), ("kernel_cmdline", Value::Null)]),
+        ("user that is none",                "weft_image",    vec![("default_user", "Root User".into())]),
+    ]
+}
+
+#[tokio::test]
+async fn each_bad_input_is_told_as_in_the_golden_file() {
+    let (terraform, fake) = connected().await;
+    let mut text = String::new();
+    for (name, type_name, changes) in cases(&fake) {
+        let mut config = full(type_name, &terraform, &fake).await;
+        for (path, value) in changes {
+            config = with(&config, path, value);
+        }
+        let (when, diagnostics) = outcome(&terraform, type_name, config).await;
+        assert!(diagnostics.has_errors(), "{name} is accepted");
+        writeln!(text, "== {type_name}: {name} [{when}]").unwrap();
+        render(&diagnostics, fake.directory.path(), &mut text);
+        text.push('\n');
+    }
+    provider_cases(&fake, &mut text).await;
+    compare(&text);
+}
+
+async fn provider_cases(fake: &Fake, text: &mut String) {
+    let nobody = format!("unix://{}", fake.directory.path().join("nobody.sock").display());
+    let stale = fake.directory.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let stale = format!("unix://{}", stale.display());
+    for (name, endpoint) in [
+        ("endpoint without a scheme", "/run/weft/agent.sock"),
+        ("endpoint by TCP", "https://weft.lan:7443"),
+        ("agent not started", nobody.as_str()),
+        ("agent that has ended", stale.as_str()),
+    ] {
+        let terraform = Terraform::new(terraform_provider_weft::Weft::new(None));
+        let configured = terraform.configure(attributes([("endpoint", endpoint.into())])).await;
+        let (when, diagnostics) = match configured {
+            Err(diagnostics) => ("plan", diagnostics),
+            Ok(_) => {
+                let config = attributes([
+                    ("key_name", "me".into()),
+                    ("public_key", crate::support::PUBLIC_KEY.into()),
+                ]);
+                outcome(&terraform, "weft_key_pair", config).await
+            }
+        };
+        writeln!(text, "== provider: {name} [{when}]").unwrap();
+        render(&diagnostics, fake.directory.path(), text);
+        text.push('\n');
+    }
+}
+
+fn compare(text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    for (number, (got, want)) in text.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(got, want, "{GOLDEN}:{}; UPDATE_GOLDEN=1 writes it anew", number + 1);
+    }
+    assert_eq!(text.lines().count(), golden.lines().count(), "{GOLDEN} has another length");
+}

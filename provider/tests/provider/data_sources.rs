@@ -1,0 +1,79 @@
+//! Data sources answer with what the resources say, and with what resources do not say.
+
+use tfplugin::Value;
+
+use crate::samples::{full, least};
+use crate::support::{attributes, connected, with};
+
+#[tokio::test]
+async fn an_instance_is_found_by_id_and_by_name_and_shows_its_state() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_instance", &terraform, &fake).await;
+    let state = terraform.create("weft_instance", config.clone()).await.unwrap();
+    let id = state.get("id").clone();
+    fake.world().power_off(id.as_str().unwrap(), "the guest powered off");
+    for config in [attributes([("id", id.clone())]), attributes([("name", "web-1".into())])] {
+        let data = terraform.data("weft_instance", config).await.unwrap();
+        assert_eq!(data.get("id"), &id);
+        assert_eq!(data.get("state").as_str(), Some("stopped"));
+        assert_eq!(data.get("state_reason").as_str(), Some("the guest powered off"));
+        for (name, value) in state.value.as_map().unwrap() {
+            if name != "power_state" {
+                assert_eq!(data.get(name.as_str()), value, "{name}");
+            }
+        }
+    }
+    terraform.create("weft_instance", config).await.unwrap();
+    let twice = terraform.data("weft_instance", attributes([("name", "web-1".into())])).await;
+    assert!(twice.unwrap_err().to_string().contains("2 instances are called"));
+    let nobody = terraform.data("weft_instance", attributes([("name", "nobody".into())])).await;
+    assert!(nobody.unwrap_err().to_string().contains("no instance is called"));
+}
+
+#[tokio::test]
+async fn an_image_is_found_by_each_of_its_filters() {
+    let (terraform, fake) = connected().await;
+    let base = least("weft_image", &terraform, &fake).await;
+    let mut ids = Vec::new();
+    for name in ["debian-12", "debian-13"] {
+        let config = with(&base, "name", name);
+        let config = with(&config, "tags", Value::object([("release", name)]));
+        ids.push(terraform.create("weft_image", config).await.unwrap().get("id").clone());
+    }
+    let most_recent = ("most_recent", Value::from(true));
+    #[rustfmt::skip]
+    let cases = [
+        (attributes([("id", ids[0].clone())]),                               0),
+        (attributes([("name", "debian-12".into())]),                         0),
+        (attributes([("name_regex", "13$".into())]),                         1),
+        (attributes([("name_regex", "^debian".into()), most_recent]),        1),
+        (attributes([("tags", Value::object([("release", "debian-12")]))]),  0),
+    ];
+    for (config, want) in cases {
+        let data = terraform.data("weft_image", config.clone()).await.unwrap();
+        assert_eq!(data.get("id"), &ids[want], "{config}");
+    }
+    let several = terraform.data("weft_image", attributes([("name_regex", "debian".into())])).await;
+    assert!(several.unwrap_err().to_string().contains("2 images fit"));
+}
+
+#[tokio::test]
+async fn timeline_types_and_host() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_instance", &terraform, &fake).await;
+    let state = terraform.create("weft_instance", config).await.unwrap();
+
+    let config = attributes([("instance_id", state.get("id").clone())]);
+    let timeline = terraform.data("weft_instance_timeline", config).await.unwrap();
+    assert_eq!(timeline.get("phases[1].name").as_str(), Some("hypervisor_started"));
+    assert_eq!(timeline.get("phases[1].offset_ms").as_i64(), Some(250));
+
+    let types = terraform.data("weft_instance_types", Value::Null).await.unwrap();
+    assert_eq!(types.get("types[0].name").as_str(), Some("w1.nano"));
+    assert_eq!(types.get("types").as_list().unwrap().len(), weft_model::BUILT_IN_TYPES.len());
+
+    let host = terraform.data("weft_host", Value::Null).await.unwrap();
+    assert_eq!(host.get("accelerator").as_str(), Some("sim"));
+    let again = terraform.data("weft_host", attributes([("id", host.get("id").clone())])).await;
+    assert_eq!(again.unwrap(), host);
+}

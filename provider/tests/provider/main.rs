@@ -1,0 +1,10 @@
+//! The provider against a fake agent, through the encoding of the plugin protocol.
+
+mod actions;
+mod bad_input;
+mod data_sources;
+mod documents;
+mod failures;
+mod lifecycle;
+mod samples;
+mod support;

@@ -1,0 +1,112 @@
+//! One configuration of each resource, with as many attributes set as can be.
+
+use tfplugin::Value;
+use tfplugin::testing::Terraform;
+
+use crate::support::{Fake, PUBLIC_KEY, attributes};
+
+pub(crate) const RESOURCES: [&str; 6] = [
+    "weft_image",
+    "weft_key_pair",
+    "weft_security_group",
+    "weft_security_group_ingress_rule",
+    "weft_security_group_egress_rule",
+    "weft_instance",
+];
+
+/// The smallest bytes that are a bzImage (Linux `Documentation/arch/x86/boot.rst`).
+pub(crate) fn bz_image(content: u8) -> Vec<u8> {
+    let mut bytes = vec![content; 0x400];
+    bytes[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
+    bytes[0x202..0x206].copy_from_slice(b"HdrS");
+    bytes[0x206..0x208].copy_from_slice(&[0x0f, 0x02]);
+    bytes[0x211] = 1;
+    bytes
+}
+
+pub(crate) fn strings(list: &[&str]) -> Value {
+    Value::from(list.to_vec())
+}
+
+/// A configuration of `type_name`; what it refers to is made.
+pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) -> Value {
+    let tags = Value::object([("team", "kernel")]);
+    match type_name {
+        "weft_image" => attributes([
+            ("name", "tiny".into()),
+            ("source_path", fake.file("disk.raw", &[7; 3000]).into()),
+            ("kernel", fake.file("vmlinuz", &bz_image(0)).into()),
+            ("initrd", fake.file("initrd.img", &[9; 300]).into()),
+            ("kernel_cmdline", "console=ttyS0".into()),
+            ("default_user", "weft".into()),
+            ("min_disk_gib", 1.into()),
+            ("min_memory_mib", 128.into()),
+            ("tags", tags),
+        ]),
+        "weft_key_pair" => attributes([
+            ("key_name", "me".into()),
+            // As file() gives it.
+            ("public_key", format!("{PUBLIC_KEY}\n").into()),
+            ("tags", tags),
+        ]),
+        "weft_security_group" => attributes([
+            ("name", "web".into()),
+            ("description", "For the web".into()),
+            ("allow_all_egress", false.into()),
+            ("tags", tags),
+        ]),
+        "weft_security_group_ingress_rule" | "weft_security_group_egress_rule" => attributes([
+            ("security_group_id", group(terraform, "rules").await),
+            ("ip_protocol", "tcp".into()),
+            ("from_port", 22.into()),
+            ("to_port", 80.into()),
+            ("cidr_ipv4", "192.0.2.0/24".into()),
+            ("description", "office".into()),
+            ("tags", tags),
+        ]),
+        "weft_instance" => attributes([
+            ("name", "web-1".into()),
+            ("image_id", "img-0000000000000000a".into()),
+            ("instance_type", "w1.nano".into()),
+            ("private_ip", "172.31.0.77".into()),
+            ("security_group_ids", vec![group(terraform, "b").await, group(terraform, "a").await].into()),
+            ("key_names", strings(&["you", "me"])),
+            ("user_data", "#!/bin/sh\n".into()),
+            ("root_volume", Value::object([("size_gib", 2)])),
+            ("wait_for", "running".into()),
+            ("timeouts", Value::object([("create", "5m")])),
+            ("tags", tags),
+        ]),
+        other => panic!("no sample of {other}"),
+    }
+}
+
+/// A configuration of `type_name` with nothing that can be left out.
+pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -> Value {
+    match type_name {
+        "weft_image" => attributes([
+            ("name", "least".into()),
+            ("source_path", fake.file("least.raw", &[1]).into()),
+            ("default_user", "root".into()),
+        ]),
+        "weft_security_group" => attributes([("name", "least".into())]),
+        "weft_key_pair" => {
+            attributes([("key_name", "least".into()), ("public_key", PUBLIC_KEY.into())])
+        }
+        "weft_instance" => attributes([
+            ("image_id", "img-0000000000000000a".into()),
+            ("vcpus", 1.into()),
+            ("memory_mib", 96.into()),
+        ]),
+        _ => attributes([
+            ("security_group_id", group(terraform, "least").await),
+            ("ip_protocol", "-1".into()),
+            ("referenced_security_group_id", group(terraform, "other").await),
+        ]),
+    }
+}
+
+pub(crate) async fn group(terraform: &Terraform, name: &str) -> Value {
+    let config = attributes([("name", name.into()), ("allow_all_egress", false.into())]);
+    terraform.create("weft_security_group", config).await.unwrap().get("id").clone()
+}

@@ -1,0 +1,124 @@
+//! A stand-in for the agent, and the provider connected to it.
+//!
+//! The fake keeps objects in memory, judges requests with the real conversions, counts
+//! generations, and starts guests at once. It does not pretend to know what a host would say.
+
+mod images;
+mod instances;
+mod networks;
+mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use terraform_provider_weft::Weft;
+use tfplugin::Value;
+use tfplugin::testing::Terraform;
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use weft_proto::v1;
+
+pub(crate) use world::World;
+
+/// The agent's side of a test.
+pub(crate) struct Fake {
+    world: Shared,
+    serving: Mutex<JoinHandle<()>>,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let world = Shared::default();
+        let serving = serve(directory.path(), world.clone());
+        Self { world, serving: Mutex::new(serving), directory }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock()
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.directory.path().join("agent.sock").display())
+    }
+
+    /// The agent dies and comes back with what it had stored; connections break.
+    pub(crate) async fn restart(&self) {
+        let mut serving = self.serving.lock().unwrap();
+        serving.abort();
+        let socket = self.directory.path().join("agent.sock");
+        std::fs::remove_file(&socket).unwrap();
+        *serving = serve(self.directory.path(), self.world.clone());
+    }
+
+    /// A file that lives as long as the test.
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn serve(directory: &std::path::Path, world: Shared) -> JoinHandle<()> {
+    let listener = UnixListener::bind(directory.join("agent.sock")).unwrap();
+    let max = weft_proto::MAX_MESSAGE_BYTES;
+    let serving = Server::builder()
+        .add_service(
+            v1::images_server::ImagesServer::new(world.clone()).max_decoding_message_size(max),
+        )
+        .add_service(v1::key_pairs_server::KeyPairsServer::new(world.clone()))
+        .add_service(v1::security_groups_server::SecurityGroupsServer::new(world.clone()))
+        .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
+        .add_service(v1::instances_server::InstancesServer::new(world.clone()))
+        .add_service(v1::hosts_server::HostsServer::new(world.clone()))
+        .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))
+        .add_service(v1::sessions_server::SessionsServer::new(world))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    tokio::spawn(async move { serving.await.unwrap() })
+}
+
+/// A configured provider and its agent.
+pub(crate) async fn connected() -> (Terraform, Fake) {
+    connected_with(Value::Null).await
+}
+
+pub(crate) async fn connected_with(settings: Value) -> (Terraform, Fake) {
+    let fake = Fake::start().await;
+    (provider(&fake, settings).await, fake)
+}
+
+/// Another run of Terraform against the same agent.
+pub(crate) async fn provider(fake: &Fake, mut settings: Value) -> Terraform {
+    let terraform = Terraform::new(Weft::new(None));
+    settings.set("endpoint", fake.endpoint());
+    terraform.configure(settings).await.unwrap();
+    terraform
+}
+
+/// Attributes by name: `attributes([("name", "a".into())])`.
+pub(crate) fn attributes<const N: usize>(list: [(&str, Value); N]) -> Value {
+    Value::object(list)
+}
+
+/// `base` with one attribute different.
+pub(crate) fn with(base: &Value, path: &str, value: impl Into<Value>) -> Value {
+    let mut changed = base.clone();
+    changed.set(path, value);
+    changed
+}
+
+pub(crate) const PUBLIC_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home";
+pub(crate) const OTHER_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0cXWrkkZk5ROuZd9WyxVvGCNZLRPYWmUzDCCm9Krqq me@work";

@@ -1,0 +1,209 @@
+//! Images and key pairs of the fake agent.
+
+use tonic::{Request, Response, Status, Streaming};
+use weft_model::Problem;
+use weft_proto::convert::{image_order_from_wire, key_pair_from_wire, key_pair_spec_from_wire, key_pair_to_wire};
+use weft_proto::v1;
+
+use super::Shared;
+use super::world::{batch, begin_update, get, missing, refused};
+
+#[tonic::async_trait]
+impl v1::images_server::Images for Shared {
+    async fn begin_upload(
+        &self,
+        request: Request<v1::BeginUploadRequest>,
+    ) -> Result<Response<v1::BeginUploadResponse>, Status> {
+        let v1::BeginUploadRequest { sha256, size_bytes } = request.into_inner();
+        let mut world = self.lock();
+        world.calls.push("Images.BeginUpload");
+        let have = world.blobs.get(&sha256).map_or(0, |blob| blob.len() as u64);
+        let complete = have == size_bytes;
+        Ok(Response::new(v1::BeginUploadResponse { offset_bytes: have, complete }))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<v1::UploadRequest>>,
+    ) -> Result<Response<v1::UploadResponse>, Status> {
+        use sha2::Digest as _;
+        let mut chunks = request.into_inner();
+        let mut first: Option<v1::UploadRequest> = None;
+        while let Some(chunk) = chunks.message().await? {
+            let head = first.get_or_insert_with(|| chunk.clone());
+            let mut world = self.lock();
+            let breaks = world.upload_breaks_after;
+            let blob = world.blobs.entry(head.sha256.clone()).or_default();
+            if chunk.sha256 == head.sha256 && blob.len() as u64 != head.offset_bytes {
+                return Err(Status::invalid_argument("the first chunk starts elsewhere"));
+            }
+            blob.extend(chunk.data);
+            if breaks.is_some_and(|limit| blob.len() >= limit) {
+                world.upload_breaks_after = None;
+                return Err(Status::unavailable("the connection broke"));
+            }
+        }
+        let Some(head) = first else { return Err(Status::invalid_argument("no chunk")) };
+        let world = self.lock();
+        let blob = &world.blobs[&head.sha256];
+        if hex::encode(sha2::Sha256::digest(blob)) != head.sha256 {
+            return Err(refused(Problem::invalid("disk_sha256", "the digest is another one")));
+        }
+        Ok(Response::new(v1::UploadResponse { size_bytes: blob.len() as u64 }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<v1::CreateImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let v1::CreateImageRequest { context, spec } = request.into_inner();
+        image_order_from_wire(spec.clone()).map_err(refused)?;
+        let mut world = self.lock();
+        let spec = spec.unwrap();
+        let size = world.blobs.get(&spec.disk_sha256).map(Vec::len);
+        let Some(size) = size else {
+            return Err(refused(Problem::invalid("disk_sha256", "the blob was not uploaded")));
+        };
+        let metadata = match world.begin_create("Images.Create", "img-", context)? {
+            Ok(metadata) => metadata,
+            Err(id) => return get(&world.images, &id).map(Response::new),
+        };
+        let id = metadata.id.clone();
+        let image = v1::Image {
+            metadata: Some(metadata),
+            spec: Some(spec),
+            format: "raw".to_owned(),
+            virtual_size_bytes: (size as u64).next_multiple_of(512),
+        };
+        world.images.insert(id, image.clone());
+        Ok(Response::new(image))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Image>, Status> {
+        get(&self.lock().images, &request.into_inner().id).map(Response::new)
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::ImageList>, Status> {
+        let mut world = self.lock();
+        world.calls.push("Images.BatchGet");
+        let items = batch(&world.images, &request.into_inner().ids);
+        Ok(Response::new(v1::ImageList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ImageList>, Status> {
+        let wanted = request.into_inner();
+        let fits = |image: &&v1::Image| {
+            let (spec, metadata) = (image.spec.as_ref().unwrap(), image.metadata.as_ref().unwrap());
+            let tags = wanted.tags.iter().all(|(key, value)| metadata.tags.get(key) == Some(value));
+            tags && (wanted.name.is_empty() || spec.name == wanted.name)
+        };
+        let items = self.lock().images.values().filter(fits).cloned().collect();
+        Ok(Response::new(v1::ImageList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateImageRequest>,
+    ) -> Result<Response<v1::Image>, Status> {
+        let v1::UpdateImageRequest { context, spec } = request.into_inner();
+        image_order_from_wire(spec.clone()).map_err(refused)?;
+        let (context, spec) = (context.unwrap(), spec.unwrap());
+        let mut world = self.lock();
+        world.calls.push("Images.Update");
+        let image = world.images.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
+        let old = image.spec.as_ref().unwrap();
+        if (&old.disk_sha256, &old.kernel, &old.boot_mode)
+            != (&spec.disk_sha256, &spec.kernel, &spec.boot_mode)
+        {
+            return Err(refused(Problem::invalid("disk_sha256", "content cannot change")));
+        }
+        begin_update(image.metadata.as_mut().unwrap(), &context)?;
+        image.spec = Some(spec);
+        Ok(Response::new(image.clone()))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = request.into_inner().id;
+        self.lock().images.remove(&id).ok_or_else(|| missing(&id))?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::key_pairs_server::KeyPairs for Shared {
+    async fn create(
+        &self,
+        request: Request<v1::CreateKeyPairRequest>,
+    ) -> Result<Response<v1::KeyPair>, Status> {
+        let v1::CreateKeyPairRequest { context, spec } = request.into_inner();
+        key_pair_spec_from_wire(spec.clone()).map_err(refused)?;
+        let mut world = self.lock();
+        let metadata = match world.begin_create("KeyPairs.Create", "key-", context)? {
+            Ok(metadata) => metadata,
+            Err(id) => return get(&world.key_pairs, &id).map(Response::new),
+        };
+        let id = metadata.id.clone();
+        let wire = v1::KeyPair { metadata: Some(metadata), spec, ..Default::default() };
+        let wire = key_pair_to_wire(key_pair_from_wire(wire).map_err(refused)?);
+        world.key_pairs.insert(id, wire.clone());
+        Ok(Response::new(wire))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::KeyPair>, Status> {
+        get(&self.lock().key_pairs, &request.into_inner().id).map(Response::new)
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        let mut world = self.lock();
+        world.calls.push("KeyPairs.BatchGet");
+        let items = batch(&world.key_pairs, &request.into_inner().ids);
+        Ok(Response::new(v1::KeyPairList { items }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        let items = self.lock().key_pairs.values().cloned().collect();
+        Ok(Response::new(v1::KeyPairList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateKeyPairRequest>,
+    ) -> Result<Response<v1::KeyPair>, Status> {
+        let v1::UpdateKeyPairRequest { context, spec } = request.into_inner();
+        let context = context.unwrap();
+        let mut world = self.lock();
+        world.calls.push("KeyPairs.Update");
+        let wire = world.key_pairs.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
+        if wire.spec != spec {
+            return Err(refused(Problem::invalid("public_key", "only tags can change")));
+        }
+        begin_update(wire.metadata.as_mut().unwrap(), &context)?;
+        let wire = wire.clone();
+        world.loses_answer()?;
+        Ok(Response::new(wire))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = request.into_inner().id;
+        self.lock().key_pairs.remove(&id).ok_or_else(|| missing(&id))?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

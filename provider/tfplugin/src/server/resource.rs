@@ -1,0 +1,229 @@
+//! The calls about resources. Planning and applying have files of their own.
+
+mod apply;
+mod plan;
+
+use std::sync::Arc;
+
+pub(super) use apply::apply;
+pub(super) use plan::plan;
+
+use super::{Entry, Inner, guard::guard, provider::flatten, wire};
+use crate::{
+    cty::{Value, json},
+    diag::{Diagnostic, Diagnostics},
+    plan as rules,
+    private::Private,
+    proto::{
+        self, import_resource_state, move_resource_state, read_resource, upgrade_resource_state,
+        validate_resource_config,
+    },
+    provider::ClientCapabilities,
+    resource::{ImportContext, ReadContext, Resource, ValidateContext},
+};
+
+pub(super) async fn validate(
+    inner: &Arc<Inner>,
+    request: validate_resource_config::Request,
+) -> validate_resource_config::Response {
+    let this = inner.clone();
+    let what = format!("validating {}", request.type_name);
+    let work = async move {
+        let entry = this.resource(&request.type_name)?;
+        let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
+        let client = ClientCapabilities::from(request.client_capabilities);
+        let mut diagnostics = entry.schema.validate(&config);
+        if !client.write_only_attributes_allowed {
+            diagnostics.extend(rules::write_only_set(&entry.schema, &config).into_iter().map(
+                |path| {
+                    Diagnostic::error(format!("{path} is write-only"))
+                        .cause("this version of Terraform would store it in the state")
+                        .remedy("Use Terraform 1.11 or later, or leave the attribute unset")
+                        .at(path)
+                },
+            ));
+        }
+        diagnostics.append(entry.it.validate(&ValidateContext { config, client }).await);
+        Ok::<_, Diagnostics>(diagnostics)
+    };
+    let diagnostics = flatten(guard(&what, work).await);
+    validate_resource_config::Response { diagnostics: diagnostics.into_proto() }
+}
+
+pub(super) async fn upgrade(
+    inner: &Arc<Inner>,
+    request: upgrade_resource_state::Request,
+) -> upgrade_resource_state::Response {
+    let this = inner.clone();
+    let what = format!("upgrading the state of {}", request.type_name);
+    let result = guard(&what, async move { upgrade_inner(&this, request).await }).await;
+    let (upgraded_state, diagnostics) = match result {
+        Ok(Ok(state)) => (Some(state), Diagnostics::new()),
+        Ok(Err(diagnostics)) => (None, diagnostics),
+        Err(panicked) => (None, panicked.into()),
+    };
+    upgrade_resource_state::Response { upgraded_state, diagnostics: diagnostics.into_proto() }
+}
+
+async fn upgrade_inner(
+    inner: &Inner,
+    request: upgrade_resource_state::Request,
+) -> Result<proto::DynamicValue, Diagnostics> {
+    let upgrade_resource_state::Request { type_name, version, raw_state } = request;
+    let entry = inner.resource(&type_name)?;
+    let ours = entry.schema.version;
+    if version > ours {
+        return Err(Diagnostic::error(format!("The state of {type_name} is too new"))
+            .cause(format!("it has schema version {version}, this provider knows up to {ours}"))
+            .remedy("Upgrade the provider to the version that wrote the state, or later")
+            .into());
+    }
+    let raw = raw_state.unwrap_or_default();
+    let undecodable = |error| Diagnostics::from(Diagnostic::undecodable("stored state", &error));
+    let json = wire::parse_json(&raw.json).map_err(undecodable)?;
+    let state = if version == ours {
+        json::decode(&json, &entry.ty).map_err(undecodable)?
+    } else {
+        entry.it.upgrade(version, json).await?
+    };
+    Ok(wire::encode(&rules::storable(&entry.schema, &state), &entry.ty, "state")?)
+}
+
+pub(super) async fn read(
+    inner: &Arc<Inner>,
+    request: read_resource::Request,
+) -> read_resource::Response {
+    // After an error Terraform keeps what it has; so that is what is sent back.
+    let (before, private_before) = (request.current_state.clone(), request.private.clone());
+    let failed = |diagnostics: Diagnostics| read_resource::Response {
+        new_state: before,
+        private: private_before,
+        diagnostics: diagnostics.into_proto(),
+        ..read_resource::Response::default()
+    };
+    let this = inner.clone();
+    let what = format!("reading {}", request.type_name);
+    match guard(&what, async move { read_inner(&this, request).await }).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(diagnostics)) => failed(diagnostics),
+        Err(panicked) => failed(panicked.into()),
+    }
+}
+
+async fn read_inner(
+    inner: &Inner,
+    request: read_resource::Request,
+) -> Result<read_resource::Response, Diagnostics> {
+    let read_resource::Request { type_name, current_state, private, client_capabilities, .. } =
+        request;
+    let entry = inner.resource(&type_name)?;
+    let state = wire::decode(current_state.as_ref(), &entry.ty, "state")?;
+    let mut ctx = ReadContext {
+        state,
+        client: client_capabilities.into(),
+        cancel: inner.cancel(),
+        outcome: crate::resource::Outcome::new(Private::decode(&private)?),
+    };
+    let result = entry.it.read(&mut ctx).await;
+    let produced = ctx.outcome.take();
+    let mut diagnostics = produced.warnings;
+    if let Err(errors) = result {
+        diagnostics.append(errors);
+        return Err(diagnostics);
+    }
+    let state = finished(&entry, &type_name, produced.state, "read")?;
+    Ok(read_resource::Response {
+        new_state: Some(wire::encode(&state, &entry.ty, "state")?),
+        diagnostics: diagnostics.into_proto(),
+        private: produced.private.encode(),
+        ..read_resource::Response::default()
+    })
+}
+
+/// A state that an operation ended with in good order: there, wholly known, ready to be stored.
+fn finished(
+    entry: &Entry<dyn Resource>,
+    type_name: &str,
+    state: Option<Value>,
+    operation: &str,
+) -> Result<Value, Diagnostic> {
+    let state = state.ok_or_else(|| {
+        Diagnostic::provider_bug(
+            "The provider returned no state",
+            format!("{operation} of {type_name} ended without an error and without a state"),
+        )
+    })?;
+    let state = rules::storable(&entry.schema, &state);
+    match rules::unknown_parts(&entry.schema, &state).first() {
+        None => Ok(state),
+        Some(path) => Err(Diagnostic::provider_bug(
+            "The provider left a value unknown",
+            format!("after {operation} of {type_name} {path} is still unknown"),
+        )),
+    }
+}
+
+pub(super) async fn import(
+    inner: &Arc<Inner>,
+    request: import_resource_state::Request,
+) -> import_resource_state::Response {
+    let this = inner.clone();
+    let what = format!("importing {}", request.type_name);
+    match guard(&what, async move { import_inner(&this, request).await }).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(diagnostics)) => import_failed(diagnostics),
+        Err(panicked) => import_failed(panicked.into()),
+    }
+}
+
+fn import_failed(diagnostics: Diagnostics) -> import_resource_state::Response {
+    import_resource_state::Response {
+        diagnostics: diagnostics.into_proto(),
+        ..import_resource_state::Response::default()
+    }
+}
+
+async fn import_inner(
+    inner: &Inner,
+    request: import_resource_state::Request,
+) -> Result<import_resource_state::Response, Diagnostics> {
+    let import_resource_state::Request { type_name, id, client_capabilities, identity: _ } =
+        request;
+    let entry = inner.resource(&type_name)?;
+    let mut ctx = ImportContext {
+        id,
+        client: client_capabilities.into(),
+        cancel: inner.cancel(),
+        outcome: crate::resource::Outcome::default(),
+    };
+    let result = entry.it.import(&mut ctx).await;
+    let produced = ctx.outcome.take();
+    let mut diagnostics = produced.warnings;
+    if let Err(errors) = result {
+        diagnostics.append(errors);
+        return Err(diagnostics);
+    }
+    let state = finished(&entry, &type_name, produced.state, "import")?;
+    let imported = import_resource_state::ImportedResource {
+        state: Some(wire::encode(&state, &entry.ty, "state")?),
+        private: produced.private.encode(),
+        type_name,
+        identity: None,
+    };
+    Ok(import_resource_state::Response {
+        imported_resources: vec![imported],
+        diagnostics: diagnostics.into_proto(),
+        deferred: None,
+    })
+}
+
+pub(super) fn refuse_move(request: &move_resource_state::Request) -> move_resource_state::Response {
+    let (from, to) = (&request.source_type_name, &request.target_type_name);
+    let diagnostic = Diagnostic::error(format!("{from} cannot be moved to {to}"))
+        .cause("this provider does not take over states of other kinds of resources")
+        .remedy(format!("Remove {from} from the state and import it as {to}"));
+    move_resource_state::Response {
+        diagnostics: Diagnostics::from(diagnostic).into_proto(),
+        ..move_resource_state::Response::default()
+    }
+}

@@ -1,0 +1,350 @@
+//! Single calls, encoded as on the wire.
+
+use prost::Message;
+use tonic::Request;
+
+use super::{Applied, Plan, State, Terraform, consistency::assert_conforms};
+use crate::{
+    cty::{Path, Step, Type, Value, msgpack},
+    diag::{Diagnostic, Diagnostics},
+    plan as rules,
+    proto::{self, provider_server::Provider as _},
+    schema::Schema,
+};
+
+/// A planned change, as one call answered it.
+pub(super) struct Planned {
+    pub(super) planned: Value,
+    pub(super) replaced_by: Vec<Path>,
+    pub(super) private: Vec<u8>,
+    pub(super) warnings: Diagnostics,
+}
+
+/// `message` after a trip over the wire.
+fn over_the_wire<M: Message + Default>(message: &M) -> M {
+    M::decode(message.encode_to_vec().as_slice())
+        .unwrap_or_else(|error| panic!("a message does not survive its own encoding: {error}"))
+}
+
+/// Calls an RPC of the server, both messages going over the wire.
+macro_rules! call {
+    ($terraform:expr, $method:ident, $request:expr) => {{
+        let request = Request::new(over_the_wire(&$request));
+        match $terraform.server.$method(request).await {
+            Ok(response) => over_the_wire(&response.into_inner()),
+            Err(status) => panic!("{} failed: {status}", stringify!($method)),
+        }
+    }};
+}
+
+#[track_caller]
+fn encoded(value: &Value, ty: &Type) -> Option<proto::DynamicValue> {
+    match msgpack::encode(value, ty) {
+        Ok(msgpack) => Some(proto::DynamicValue { msgpack, json: Vec::new() }),
+        Err(error) => panic!("the test's value does not fit the schema: {error}"),
+    }
+}
+
+#[track_caller]
+fn decoded(value: Option<proto::DynamicValue>, ty: &Type) -> Value {
+    let Some(value) = value.filter(|value| !value.msgpack.is_empty()) else { return Value::Null };
+    msgpack::decode(&value.msgpack, ty)
+        .unwrap_or_else(|error| panic!("the provider's value does not fit the schema: {error}"))
+}
+
+fn diagnostics(list: Vec<proto::Diagnostic>) -> Diagnostics {
+    list.into_iter()
+        .map(|diagnostic| {
+            let proto::Diagnostic { severity, summary, detail, attribute } = diagnostic;
+            let warning = severity == i32::from(proto::diagnostic::Severity::Warning);
+            let made =
+                if warning { Diagnostic::warning(summary) } else { Diagnostic::error(summary) };
+            Diagnostic { detail, path: attribute.map(path), ..made }
+        })
+        .collect()
+}
+
+fn path(path: proto::AttributePath) -> Path {
+    use proto::attribute_path::step::Selector;
+    let step = |selector| match selector {
+        Selector::AttributeName(name) => Step::Attribute(name),
+        Selector::ElementKeyString(key) => Step::Key(key),
+        Selector::ElementKeyInt(index) => Step::Index(usize::try_from(index).unwrap_or_default()),
+    };
+    path.steps.into_iter().filter_map(|s| s.selector).map(step).collect()
+}
+
+impl Terraform {
+    fn client(&self) -> Option<proto::ClientCapabilities> {
+        Some(proto::ClientCapabilities {
+            deferral_allowed: false,
+            write_only_attributes_allowed: self.write_only_allowed,
+        })
+    }
+
+    pub(super) async fn call_configure(&self, config: &Value) -> Result<Diagnostics, Diagnostics> {
+        let config = encoded(config, &self.server.provider_schema().ty());
+        let request = proto::validate_provider_config::Request { config: config.clone() };
+        let response = call!(self, validate_provider_config, request);
+        let mut warnings = diagnostics(response.diagnostics).into_result()?;
+        let request = proto::configure_provider::Request {
+            terraform_version: "1.11.4".to_owned(),
+            config,
+            client_capabilities: self.client(),
+        };
+        let response = call!(self, configure_provider, request);
+        warnings.append(diagnostics(response.diagnostics).into_result()?);
+        Ok(warnings)
+    }
+
+    pub(super) async fn call_validate(
+        &self,
+        type_name: &str,
+        config: &Value,
+    ) -> Result<Diagnostics, Diagnostics> {
+        let request = proto::validate_resource_config::Request {
+            type_name: type_name.to_owned(),
+            config: encoded(config, &self.schema(type_name).ty()),
+            client_capabilities: self.client(),
+        };
+        let response = call!(self, validate_resource_config, request);
+        diagnostics(response.diagnostics).into_result()
+    }
+
+    pub(super) async fn call_plan(
+        &self,
+        type_name: &str,
+        config: &Value,
+        prior: Option<&State>,
+    ) -> Result<Planned, Diagnostics> {
+        let schema = self.schema(type_name);
+        let ty = schema.ty();
+        let prior_value = prior.map_or(Value::Null, |prior| prior.value.clone());
+        let request = proto::plan_resource_change::Request {
+            type_name: type_name.to_owned(),
+            prior_state: encoded(&prior_value, &ty),
+            // Only whether it is null matters to the library.
+            proposed_new_state: encoded(config, &ty),
+            config: encoded(config, &ty),
+            prior_private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
+            client_capabilities: self.client(),
+            ..Default::default()
+        };
+        let response = call!(self, plan_resource_change, request);
+        let warnings = diagnostics(response.diagnostics).into_result()?;
+        let planned = decoded(response.planned_state, &ty);
+        let broken = rules::contradictions(schema, config, &prior_value, &planned);
+        assert!(
+            broken.is_empty(),
+            "invalid plan: {type_name} departs from its configuration at {broken:?}"
+        );
+        assert_write_only_null(schema, &planned, "plan");
+        let replaced_by = response.requires_replace.into_iter().map(path).collect();
+        Ok(Planned { planned, replaced_by, private: response.planned_private, warnings })
+    }
+
+    pub(super) async fn call_plan_destroy(&self, prior: &State) -> Result<Planned, Diagnostics> {
+        let ty = self.schema(&prior.type_name).ty();
+        let request = proto::plan_resource_change::Request {
+            type_name: prior.type_name.clone(),
+            prior_state: encoded(&prior.value, &ty),
+            proposed_new_state: encoded(&Value::Null, &ty),
+            config: encoded(&Value::Null, &ty),
+            prior_private: prior.private.clone(),
+            client_capabilities: self.client(),
+            ..Default::default()
+        };
+        let response = call!(self, plan_resource_change, request);
+        let warnings = diagnostics(response.diagnostics).into_result()?;
+        let planned = decoded(response.planned_state, &ty);
+        assert!(planned.is_null(), "invalid plan: a destruction must plan null");
+        Ok(Planned {
+            planned,
+            replaced_by: Vec::new(),
+            private: response.planned_private,
+            warnings,
+        })
+    }
+
+    pub(super) async fn call_apply(
+        &self,
+        type_name: &str,
+        config: &Value,
+        plan: &Planned,
+        prior: Option<State>,
+    ) -> Applied {
+        let schema = self.schema(type_name);
+        let ty = schema.ty();
+        let prior_value = prior.as_ref().map_or(Value::Null, |prior| prior.value.clone());
+        let request = proto::apply_resource_change::Request {
+            type_name: type_name.to_owned(),
+            prior_state: encoded(&prior_value, &ty),
+            planned_state: encoded(&plan.planned, &ty),
+            config: encoded(config, &ty),
+            planned_private: plan.private.clone(),
+            ..Default::default()
+        };
+        let response = call!(self, apply_resource_change, request);
+        let diagnostics = diagnostics(response.diagnostics);
+        let value = decoded(response.new_state, &ty);
+        let failed = diagnostics.has_errors();
+        assert!(value.is_wholly_known(), "{type_name} has unknown values after apply: {value}");
+        assert_write_only_null(schema, &value, "state");
+        if !failed {
+            assert_conforms(&format!("the new state of {type_name}"), &ty, &plan.planned, &value);
+        }
+        if failed && value.is_null() {
+            // Terraform keeps what it had.
+            return Applied { state: prior, diagnostics };
+        }
+        let state = (!value.is_null()).then(|| State {
+            type_name: type_name.to_owned(),
+            value,
+            tainted: failed && prior.is_none(),
+            private: response.private,
+        });
+        Applied { state, diagnostics }
+    }
+
+    pub(super) async fn call_delete(
+        &self,
+        type_name: &str,
+        prior: Option<State>,
+        private: Vec<u8>,
+    ) -> Applied {
+        let ty = self.schema(type_name).ty();
+        let prior_value = prior.as_ref().map_or(Value::Null, |prior| prior.value.clone());
+        let request = proto::apply_resource_change::Request {
+            type_name: type_name.to_owned(),
+            prior_state: encoded(&prior_value, &ty),
+            planned_state: encoded(&Value::Null, &ty),
+            config: encoded(&Value::Null, &ty),
+            planned_private: private,
+            ..Default::default()
+        };
+        let response = call!(self, apply_resource_change, request);
+        let diagnostics = diagnostics(response.diagnostics);
+        let value = decoded(response.new_state, &ty);
+        if !diagnostics.has_errors() {
+            assert!(
+                value.is_null(),
+                "inconsistent result: {type_name} was deleted and has a state"
+            );
+            return Applied { state: None, diagnostics };
+        }
+        let state = prior.map(|prior| match value {
+            Value::Null => prior,
+            value => State { value, private: response.private, ..prior },
+        });
+        Applied { state, diagnostics }
+    }
+
+    pub(super) async fn call_read(&self, state: &State) -> Result<Option<State>, Diagnostics> {
+        let schema = self.schema(&state.type_name);
+        let ty = schema.ty();
+        let request = proto::read_resource::Request {
+            type_name: state.type_name.clone(),
+            current_state: encoded(&state.value, &ty),
+            private: state.private.clone(),
+            client_capabilities: self.client(),
+            ..Default::default()
+        };
+        let response = call!(self, read_resource, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let value = decoded(response.new_state, &ty);
+        assert!(value.is_wholly_known(), "{} is not wholly known after reading", state.type_name);
+        assert_write_only_null(schema, &value, "state");
+        let read = State { value, private: response.private, ..state.clone() };
+        Ok((!read.value.is_null()).then_some(read))
+    }
+
+    pub(super) async fn call_import(
+        &self,
+        type_name: &str,
+        id: &str,
+    ) -> Result<State, Diagnostics> {
+        let request = proto::import_resource_state::Request {
+            type_name: type_name.to_owned(),
+            id: id.to_owned(),
+            client_capabilities: self.client(),
+            identity: None,
+        };
+        let response = call!(self, import_resource_state, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let Some(imported) = response.imported_resources.into_iter().next() else {
+            panic!("{type_name} was imported without an error and without a result");
+        };
+        let value = decoded(imported.state, &self.schema(type_name).ty());
+        assert!(value.is_wholly_known(), "{type_name} has unknown values after import");
+        Ok(State {
+            type_name: imported.type_name,
+            value,
+            tainted: false,
+            private: imported.private,
+        })
+    }
+
+    pub(super) async fn call_upgrade(
+        &self,
+        type_name: &str,
+        version: i64,
+        json: &serde_json::Value,
+    ) -> Result<State, Diagnostics> {
+        let raw_state =
+            proto::RawState { json: json.to_string().into_bytes(), ..Default::default() };
+        let request = proto::upgrade_resource_state::Request {
+            type_name: type_name.to_owned(),
+            version,
+            raw_state: Some(raw_state),
+        };
+        let response = call!(self, upgrade_resource_state, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let value = decoded(response.upgraded_state, &self.schema(type_name).ty());
+        Ok(State { type_name: type_name.to_owned(), value, tainted: false, private: Vec::new() })
+    }
+
+    pub(super) async fn call_read_data(
+        &self,
+        type_name: &str,
+        config: &Value,
+    ) -> Result<Value, Diagnostics> {
+        let ty = self.data_schema(type_name).ty();
+        let request = proto::validate_data_resource_config::Request {
+            type_name: type_name.to_owned(),
+            config: encoded(config, &ty),
+        };
+        let response = call!(self, validate_data_resource_config, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let request = proto::read_data_source::Request {
+            type_name: type_name.to_owned(),
+            config: encoded(config, &ty),
+            client_capabilities: self.client(),
+            ..Default::default()
+        };
+        let response = call!(self, read_data_source, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let value = decoded(response.state, &ty);
+        let broken = rules::contradictions(self.data_schema(type_name), config, config, &value);
+        assert!(broken.is_empty(), "inconsistent result: {type_name} departs at {broken:?}");
+        Ok(value)
+    }
+
+    pub(super) async fn call_stop(&self) {
+        let response = call!(self, stop_provider, proto::stop_provider::Request {});
+        assert_eq!(response.error, "");
+    }
+}
+
+#[track_caller]
+fn assert_write_only_null(schema: &Schema, value: &Value, what: &str) {
+    let set = rules::write_only_set(schema, value);
+    assert!(set.is_empty(), "the {what} holds a value for the write-only attribute {}", set[0]);
+}
+
+impl Plan {
+    /// The private state that goes along, for tests of the library itself.
+    #[cfg(test)]
+    pub(crate) fn private(&self) -> &[u8] {
+        &self.private
+    }
+}
