@@ -76,16 +76,17 @@ become_root() {
         WEFT_DEMO_TARGET="$DEMO_TARGET" "$@"
 }
 
-# demo_processes: ids of processes that belong to the demonstration, by their command lines.
+# demo_processes: ids of processes that belong to the demonstration: they name its
+# directories in their command lines, or have a file of them open (as a hypervisor has).
 demo_processes() {
-    local file pid words
-    for file in /proc/[0-9]*/cmdline; do
-        pid=${file#/proc/}
-        pid=${pid%/cmdline}
-        [ "$pid" != "$$" ] || continue
-        words=$(tr '\0' ' ' 2>/dev/null <"$file") || continue
-        case $words in
-            *"$DEMO/"* | *"$DEMO_RUN/"*) printf '%s\n' "$pid" ;;
-        esac
-    done
+    local file words
+    {
+        for file in /proc/[0-9]*/cmdline; do
+            words=$(tr '\0' ' ' 2>/dev/null <"$file") || continue
+            case $words in
+                *"$DEMO/"* | *"$DEMO_RUN/"*) printf '%s\n' "$file" ;;
+            esac
+        done
+        find /proc/[0-9]*/fd \( -lname "$DEMO/*" -o -lname "$DEMO_RUN/*" \) 2>/dev/null || true
+    } | cut -d/ -f3 | sort -un | grep -vxF -e "$$" -e "$BASHPID" || true
 }

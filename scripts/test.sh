@@ -38,23 +38,19 @@ SKIPPED=0
 
 # --- Nothing may be left, whatever happened -----------------------------------
 
-# Ids of living processes that have our mark and are not ours or our parents'.
+# Ids of living processes that have our mark in their environment, or one of our files open
+# (a hypervisor has nothing else). This script's own subshells have neither.
 marked_processes() {
-    local file pid
-    for file in /proc/[0-9]*/environ; do
-        pid=${file#/proc/}
-        pid=${pid%/environ}
-        [ "$pid" != "$$" ] && [ "$pid" != "$BASHPID" ] || continue
-        if tr '\0' '\n' 2>/dev/null <"$file" | grep -qxF "WEFT_TEST_RUN=$SCRATCH"; then
-            printf '%s\n' "$pid"
-        fi
-    done
+    {
+        grep -lsZzxF "WEFT_TEST_RUN=$SCRATCH" /proc/[0-9]*/environ | tr '\0' '\n' || true
+        find /proc/[0-9]*/fd -lname "$SCRATCH/*" 2>/dev/null || true
+    } | cut -d/ -f3 | sort -un
 }
 
 sweep() {
     local pid name owner
     for pid in $(marked_processes); do
-        # Subshells of this script have ended by now, so these are forgotten ones.
+        # Those that only looked for them have ended by now.
         [ -d "/proc/$pid" ] || continue
         warn "a test left process $pid: $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || true)"
         kill -KILL "$pid" 2>/dev/null || true

@@ -28,6 +28,7 @@ pub struct Lab {
     netns: Option<NetNs>,
     links_before: Vec<String>,
     directory: TempDir,
+    closed: bool,
 }
 
 impl Lab {
@@ -60,7 +61,7 @@ impl Lab {
         };
         let mut agent = Agent::new(host, directory.path(), flags);
         agent.start(netns.as_ref())?;
-        Ok(Self { agent, netns, links_before, directory })
+        Ok(Self { agent, netns, links_before, directory, closed: false })
     }
 
     /// The lab's directory, for files of the story.
@@ -266,6 +267,7 @@ impl Lab {
         let roots = [self.agent.state_dir(), self.agent.runtime_dir()];
         let files = leftovers::files(&[&roots[0], &roots[1]], |_| false);
         left.extend(files.iter().map(|path| format!("file {}", path.display())));
+        self.closed = true;
         if !left.is_empty() {
             bail!("left behind after purge:\n  {}", left.join("\n  "));
         }
@@ -275,7 +277,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.closed {
             show_log(&self.agent);
         }
         let _ = self.agent.stop();

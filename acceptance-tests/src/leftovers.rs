@@ -17,8 +17,9 @@ pub struct RunningProcess {
     pub command: String,
 }
 
-/// Living processes that carry the lab's mark in their environment or its directory in their
-/// command line. Zombies do not count: they are their parent's.
+/// Living processes of a lab: they carry its mark in their environment, name its directory in
+/// their command line, or have a file of it open (a hypervisor has only that). Zombies do not
+/// count: they are their parent's.
 pub fn marked_processes(directory: &Path) -> Vec<RunningProcess> {
     let own = i32::try_from(std::process::id()).unwrap_or(-1);
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -30,20 +31,23 @@ fn marked(pid: i32, directory: &Path) -> Option<RunningProcess> {
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
     // A process that is gone, or a zombie, has an empty command line.
     let cmdline = file("cmdline").filter(|bytes| !bytes.is_empty())?;
-    let directory = directory.as_os_str().as_bytes();
-    let mark = [MARK.as_bytes(), b"=", directory].concat();
+    let path = directory.as_os_str().as_bytes();
+    let mark = [MARK.as_bytes(), b"=", path].concat();
     let by_mark = || file("environ").is_some_and(|env| env.split(|b| *b == 0).any(|v| v == mark));
-    let by_path = contains(&cmdline, directory);
-    (by_path || by_mark()).then(|| RunningProcess {
-        pid,
-        command: cmdline
-            .split(|byte| *byte == 0)
-            .map(|word| String::from_utf8_lossy(word).into_owned())
-            .collect::<Vec<_>>()
-            .join(" ")
-            .trim_end()
-            .to_owned(),
-    })
+    let ours = contains(&cmdline, path) || by_mark() || has_open_file(pid, directory);
+    ours.then(|| RunningProcess { pid, command: words(&cmdline) })
+}
+
+fn words(cmdline: &[u8]) -> String {
+    let words = cmdline.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
+}
+
+fn has_open_file(pid: i32, directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries
+        .flatten()
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(directory)))
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

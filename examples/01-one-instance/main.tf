@@ -1,7 +1,8 @@
-# One instance that you can log in to by ssh.
+# One small virtual machine, and how to log in to it.
 #
-#     terraform init && terraform apply
-#     weft ssh -i ~/.ssh/id_ed25519 hello
+#   terraform init && terraform apply
+#   terraform output -raw known_hosts_line >> ~/.ssh/known_hosts
+#   $(terraform output -raw ssh_command)
 
 terraform {
   required_providers {
@@ -11,42 +12,53 @@ terraform {
   }
 }
 
-# The agent of this machine: the socket that WEFT_ENDPOINT names, else /run/weft/agent.sock.
-provider "weft" {}
-
 variable "image_dir" {
-  description = "Where scripts/build-weft-tiny.sh left the guest image."
+  description = "Where scripts/build-weft-tiny.sh has left the image."
   type        = string
   default     = "../../target/images/weft-tiny"
 }
 
 variable "public_key" {
-  description = "A file with the public key that may log in."
+  description = "The file of the SSH public key that may log in."
   type        = string
   default     = "~/.ssh/id_ed25519.pub"
 }
 
+variable "instance_type" {
+  description = "How big the machine is; data.weft_instance_types lists them all."
+  type        = string
+  default     = "w1.micro"
+}
+
 locals {
-  image = jsondecode(file("${var.image_dir}/manifest.json"))
+  # What the image's builder says about it: files, command line and user.
+  manifest = jsondecode(file("${var.image_dir}/manifest.json"))
+}
+
+provider "weft" {
+  default_tags = {
+    example = "01-one-instance"
+  }
 }
 
 resource "weft_image" "tiny" {
   name           = "weft-tiny"
-  source_path    = "${var.image_dir}/${local.image.disk}"
-  kernel         = "${var.image_dir}/${local.image.kernel}"
-  initrd         = "${var.image_dir}/${local.image.initrd}"
-  kernel_cmdline = local.image.cmdline
-  default_user   = local.image.user
+  source_path    = "${var.image_dir}/${local.manifest.disk}"
+  kernel         = "${var.image_dir}/${local.manifest.kernel}"
+  initrd         = "${var.image_dir}/${local.manifest.initrd}"
+  kernel_cmdline = local.manifest.cmdline
+  architecture   = local.manifest.architecture
+  default_user   = local.manifest.user
 }
 
 resource "weft_key_pair" "me" {
-  key_name   = "me"
-  public_key = file(var.public_key)
+  key_name   = "one-instance"
+  public_key = file(pathexpand(var.public_key))
 }
 
 resource "weft_security_group" "ssh" {
-  name        = "ssh"
-  description = "Lets ssh in; everything out is allowed."
+  name        = "one-instance"
+  description = "SSH from anywhere that has a route"
 }
 
 resource "weft_security_group_ingress_rule" "ssh" {
@@ -57,28 +69,31 @@ resource "weft_security_group_ingress_rule" "ssh" {
   cidr_ipv4         = "0.0.0.0/0"
 }
 
-resource "weft_instance" "hello" {
-  name               = "hello"
-  instance_type      = "w1.nano"
+resource "weft_instance" "one" {
+  name               = "one"
   image_id           = weft_image.tiny.id
+  instance_type      = var.instance_type
   key_names          = [weft_key_pair.me.key_name]
   security_group_ids = [weft_security_group.ssh.id]
+  wait_for           = "ssh"
+
+  # The rule is there before anybody is told that SSH works.
+  depends_on = [weft_security_group_ingress_rule.ssh]
 }
 
 output "id" {
-  value = weft_instance.hello.id
+  value = weft_instance.one.id
 }
 
 output "private_ip" {
-  value = weft_instance.hello.private_ip
+  value = weft_instance.one.private_ip
 }
 
-# For a machine with a route to the instance; "weft ssh" needs none.
 output "ssh_command" {
-  value = weft_instance.hello.ssh_command
+  value = weft_instance.one.ssh_command
 }
 
-# The instance's host key, made by the agent: nothing has to be trusted on first use.
 output "known_hosts_line" {
-  value = weft_instance.hello.known_hosts_line
+  description = "Trust this instead of the first connection."
+  value       = weft_instance.one.known_hosts_line
 }

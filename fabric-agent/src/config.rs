@@ -109,6 +109,11 @@ impl Directories {
         self.state_dir.join("instances")
     }
 
+    /// Which boot of the machine the runtime directory is of.
+    pub(crate) fn boot_record(&self) -> PathBuf {
+        self.runtime_dir.join("boot-id")
+    }
+
     pub(crate) fn guests(&self) -> PathBuf {
         self.runtime_dir.join("guests")
     }

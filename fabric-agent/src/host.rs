@@ -177,6 +177,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// How much of a blob is there.
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError>;
 
+    /// Uploads to which nothing was added for so long.
+    async fn stale_uploads(&self, unchanged_for: Duration) -> Result<Vec<Digest>, HostError>;
+
     /// Reads the header of a disk image.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ const STATE_FILES: &[&str] = &[
     "sim-host.db-shm",
 ];
 const STATE_DIRS: &[&str] = &["images", "instances"];
-const RUNTIME_FILES: &[&str] = &["agent.sock"];
+const RUNTIME_FILES: &[&str] = &["agent.sock", "boot-id"];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.

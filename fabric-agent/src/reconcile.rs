@@ -18,6 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_model::{InstanceId, InstanceStatus};
+use weft_planner::GuestState;
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
@@ -126,6 +127,7 @@ impl Reconciler {
     async fn pull_triggers(&self, shutdown: CancellationToken) {
         let (mut changes, mut hints) = (self.cache.changes(), self.host.hints());
         self.look_at_everything().await;
+        self.report_adopted().await;
         let mut resync = tokio::time::interval(RESYNC);
         resync.tick().await;
         loop {
@@ -153,6 +155,23 @@ impl Reconciler {
                     // A host that gives no hints is looked at by the clock.
                     Err(RecvError::Closed) => hints = self.host.hints(),
                 },
+            }
+        }
+    }
+
+    /// Says which guests went on while no agent ran.
+    async fn report_adopted(&self) {
+        let wanted: Vec<InstanceId> = self.cache.read().instances.keys().cloned().collect();
+        for id in wanted {
+            match self.host.observe_guest(&id).await {
+                Ok(seen) if matches!(seen.guest, GuestState::Running { .. }) => {
+                    tracing::info!(instance.id = %id, "adopted a running guest");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let error = crate::chain::Chain(&error).to_string();
+                    tracing::warn!(instance.id = %id, error, "cannot look at a guest");
+                }
             }
         }
     }

@@ -58,7 +58,8 @@ impl Agent {
     /// provider is configured once for each run of Terraform).
     pub(crate) async fn configure(&self, settings: Settings) {
         let new = Some(Arc::new(Connection::new(settings)));
-        let old = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), new);
+        let old =
+            std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), new);
         if let Some(old) = old {
             old.session.end().await;
         }
@@ -186,8 +187,11 @@ impl Connection {
     }
 
     fn timed_out(&self, limit: Duration) -> Problem {
-        let endpoint =
-            self.settings.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        let endpoint = self
+            .settings
+            .endpoint
+            .as_ref()
+            .map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
         Problem::new(
             Reason::DeadlineExceeded,
             format!("the agent{endpoint} did not answer within {} s", limit.as_secs_f32()),

@@ -4,29 +4,76 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
-    InvalidId, IpProtocol, MAX_USER_DATA_BYTES, Name, Problem, PublicKey, Tags, parse_cidr,
+    InvalidId, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name, Problem, PublicKey,
+    Tags, parse_cidr,
 };
 
 /// An id of the kind `T`, with its prefix.
 pub(crate) fn id<T: FromStr<Err = InvalidId>>(prefix: &str, noun: &str) -> Validator {
-    text(
-        format!("must be the id of {noun}, such as \"{prefix}0123456789abcdef0\""),
-        |text| text.parse::<T>().map(drop).map_err(|error| error.to_string()),
+    text(format!("must be the id of {noun}, such as \"{prefix}0123456789abcdef0\""), |text| {
+        text.parse::<T>().map(drop).map_err(|error| error.to_string())
+    })
+}
+
+/// Ids in a set.
+pub(crate) fn ids<T: FromStr<Err = InvalidId>>(prefix: &str, noun: &str) -> Validator {
+    Validator::new(
+        format!("must have ids of {noun} only, such as \"{prefix}0123456789abcdef0\""),
+        |value| {
+            let mut ids = value.as_list().unwrap_or_default().iter().filter_map(Value::as_str);
+            ids.try_for_each(|id| id.parse::<T>().map(drop).map_err(|error| error.to_string()))
+        },
+    )
+}
+
+/// Names in a set.
+pub(crate) fn names() -> Validator {
+    Validator::new(
+        "must have names of 1 to 255 characters, without control characters and outer spaces",
+        |value| {
+            let mut names = value.as_list().unwrap_or_default().iter().filter_map(Value::as_str);
+            names
+                .try_for_each(|name| name.parse::<Name>().map(drop))
+                .map_err(|error| error.to_string())
+        },
+    )
+}
+
+/// A whole number of `what`.
+pub(crate) fn number(what: &'static str, range: RangeInclusive<i64>) -> Validator {
+    let rule = format!("must be a whole number from {} to {}", range.start(), range.end());
+    Validator::new(rule, move |value| match value.as_i64() {
+        Some(number) if range.contains(&number) => Ok(()),
+        _ => Err(format!("{value} {what} cannot be")),
+    })
+}
+
+/// The number of elements of a set of security groups.
+pub(crate) fn group_count() -> Validator {
+    Validator::new(
+        format!(
+            "must have 1 to {MAX_GROUPS_PER_INTERFACE} groups; leave security_group_ids out for the VPC's default group"
+        ),
+        |value| match value.as_list().map_or(1, <[Value]>::len) {
+            0 => Err("an instance without a security group cannot be".to_owned()),
+            n if n > MAX_GROUPS_PER_INTERFACE => Err(format!("these are {n} groups")),
+            _ => Ok(()),
+        },
     )
 }
 
 /// Something that people call a thing.
 pub(crate) fn name() -> Validator {
-    text(
-        "must have 1 to 255 characters, without control characters and outer spaces",
-        |text| text.parse::<Name>().map(drop).map_err(|_| format!("{text:?} cannot be a name")),
-    )
+    text("must have 1 to 255 characters, without control characters and outer spaces", |text| {
+        text.parse::<Name>().map(drop).map_err(|_| format!("{text:?} cannot be a name"))
+    })
 }
 
 pub(crate) fn description() -> Validator {
@@ -63,9 +110,10 @@ pub(crate) fn protocol() -> Validator {
 }
 
 pub(crate) fn public_key() -> Validator {
-    text("must be one line of an OpenSSH public key, such as the content of id_ed25519.pub", |text| {
-        text.parse::<PublicKey>().map(drop).map_err(|error| error.to_string())
-    })
+    text(
+        "must be one line of an OpenSSH public key, such as the content of id_ed25519.pub",
+        |text| text.parse::<PublicKey>().map(drop).map_err(|error| error.to_string()),
+    )
 }
 
 pub(crate) fn tags() -> Validator {
@@ -84,10 +132,14 @@ pub(crate) fn user_data() -> Validator {
 }
 
 pub(crate) fn user_data_base64() -> Validator {
-    text("must be base64 as base64encode() or filebase64() make it, of at most 65536 bytes", |text| {
-        let bytes = STANDARD.decode(text).map_err(|error| format!("it is not base64: {error}"))?;
-        fits(bytes.len())
-    })
+    text(
+        "must be base64 as base64encode() or filebase64() make it, of at most 65536 bytes",
+        |text| {
+            let bytes =
+                STANDARD.decode(text).map_err(|error| format!("it is not base64: {error}"))?;
+            fits(bytes.len())
+        },
+    )
 }
 
 fn fits(bytes: usize) -> Result<(), String> {
@@ -107,7 +159,8 @@ pub(crate) fn user_name() -> Validator {
             let bytes = text.as_bytes();
             let tail = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(b);
             let head = |b: &u8| b.is_ascii_lowercase() || *b == b'_';
-            let good = bytes.len() <= 32 && bytes.first().is_some_and(head) && bytes.iter().all(tail);
+            let good =
+                bytes.len() <= 32 && bytes.first().is_some_and(head) && bytes.iter().all(tail);
             if good { Ok(()) } else { Err(format!("{text:?} is not a Linux user name")) }
         },
     )

@@ -173,12 +173,12 @@ impl Image {
                     .at(role.attribute())
                     .into());
             }
-            upload(connection, &ctx.cancel, &file.path, file.digest, file.size)
-                .await
-                .map_err(|problem| match problem.field.is_some() {
+            upload(connection, &ctx.cancel, &file.path, file.digest, file.size).await.map_err(
+                |problem| match problem.field.is_some() {
                     true => failed(problem),
                     false => failed(problem.at(role.attribute())),
-                })?;
+                },
+            )?;
             plan.set(shown, digest);
             if role == Role::Disk {
                 plan.set("virtual_size_bytes", file.virtual_size_bytes);
@@ -226,7 +226,7 @@ impl Resource for Image {
             if config.get(name).is_set() && kernel.is_null() {
                 found.push(
                     Diagnostic::error(format!("{name} without a kernel"))
-                        .cause(format!("{name} goes along with kernel, which is not set"))
+                        .cause("it goes along with kernel, which is not set")
                         .remedy(format!("Set kernel, or remove {name}"))
                         .at(name),
                 );

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, Diagnostics, ImportContext, PlanContext, ReadContext, Resource, Schema,
-    Value, async_trait,
+    ApplyContext, Attribute, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
+    Schema, Value, async_trait,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -48,7 +48,7 @@ impl Kind for KeyPair {
         )
         .subcategory("Compute")
         .attribute(
-            Attribute::string("key_name", "What instances call it in `key_names`; unique. A change replaces the key pair.")
+            Attribute::string("key_name", "What instances call it in `key_names`; unique.")
                 .required()
                 .replace_on_change()
                 .validate(checks::name()),

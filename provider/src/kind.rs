@@ -61,7 +61,10 @@ pub(crate) fn fail<K: Kind>(doing: &str, problem: &Problem, config: &Value) -> D
     problem::diagnostic(summary, problem, &K::schema(), config).into()
 }
 
-pub(crate) fn connection<K: Kind>(agent: &Agent, doing: &str) -> Result<Arc<Connection>, Diagnostics> {
+pub(crate) fn connection<K: Kind>(
+    agent: &Agent,
+    doing: &str,
+) -> Result<Arc<Connection>, Diagnostics> {
     agent.connection().map_err(|problem| fail::<K>(doing, &problem, &Value::Null))
 }
 
@@ -103,9 +106,8 @@ pub(crate) fn import<K: Kind>(ctx: &mut ImportContext) -> Result<(), Diagnostics
 pub(crate) async fn delete<K: Kind>(agent: &Agent, ctx: &ApplyContext) -> Result<(), Diagnostics> {
     let connection = connection::<K>(agent, "delete")?;
     let id: String = ctx.prior.read("id")?;
-    let gone = connection
-        .call(|channel| K::delete(channel, v1::DeleteRequest { id: id.clone() }))
-        .await;
+    let gone =
+        connection.call(|channel| K::delete(channel, v1::DeleteRequest { id: id.clone() })).await;
     match gone {
         Err(problem) if problem.reason != Reason::NotFound => {
             Err(fail::<K>("delete", &problem, &ctx.prior))

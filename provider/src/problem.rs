@@ -54,7 +54,7 @@ fn attribute(field: &str, schema: &Schema, config: &Value) -> Option<String> {
         .iter()
         .copied()
         .find(|name| config.get(*name).is_set())
-        .or(names.first().copied())
+        .or_else(|| names.first().copied())
         .unwrap_or(field);
     // Fields that are no attribute here (the provider's endpoint, a session) point nowhere.
     let top = chosen.split(['.', '[']).next().unwrap_or(chosen);

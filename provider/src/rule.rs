@@ -62,7 +62,7 @@ impl<W: Way> Kind for Rule<W> {
         Schema::new(W::DESCRIPTION)
             .subcategory("Network")
             .attribute(
-                Attribute::string("security_group_id", "The group whose members it is about. A change replaces the rule.")
+                Attribute::string("security_group_id", "The group whose members it is about.")
                     .required()
                     .replace_on_change()
                     .validate(group()),
@@ -223,7 +223,8 @@ impl<W: Way> Resource for Rule<W> {
             ),
             _ => {}
         }
-        let protocol = config.get("ip_protocol").as_str().and_then(|text| text.parse::<IpProtocol>().ok());
+        let protocol =
+            config.get("ip_protocol").as_str().and_then(|text| text.parse::<IpProtocol>().ok());
         let ports = ["from_port", "to_port"].map(|name| config.get(name));
         if let Some(protocol) = protocol
             && ports.iter().all(|port| !port.is_unknown())

@@ -57,7 +57,7 @@ impl Kind for SecurityGroup {
                 .validate(checks::description()),
         )
         .attribute(
-            Attribute::string("vpc_id", "The VPC of its members; unset, the default VPC. A change replaces the group.")
+            Attribute::string("vpc_id", "The VPC of its members; unset, the default VPC.")
                 .optional_computed()
                 .replace_on_change()
                 .validate(checks::id::<VpcId>(VpcId::PREFIX, "a VPC")),
@@ -65,7 +65,7 @@ impl Kind for SecurityGroup {
         .attribute(
             Attribute::bool(
                 "allow_all_egress",
-                "Whether members may open any connection to anywhere; `true` unless set. Egress rules matter only with `false`.",
+                "Whether members may open any connection to anywhere. Egress rules matter only with `false`.",
             )
             .default(true),
         )

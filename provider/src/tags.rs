@@ -12,10 +12,18 @@ pub(crate) type TagMap = BTreeMap<String, String>;
 /// The two attributes of everything that has tags.
 pub(crate) fn attributes() -> [Attribute; 2] {
     [
-        Attribute::map("tags", Type::String, "Labels. They win over the provider's `default_tags`.")
-            .validate(checks::tags()),
-        Attribute::map("tags_all", Type::String, "The provider's `default_tags` and `tags` together.")
-            .computed(),
+        Attribute::map(
+            "tags",
+            Type::String,
+            "Labels. They win over the provider's `default_tags`.",
+        )
+        .validate(checks::tags()),
+        Attribute::map(
+            "tags_all",
+            Type::String,
+            "The provider's `default_tags` and `tags` together.",
+        )
+        .computed(),
     ]
 }
 

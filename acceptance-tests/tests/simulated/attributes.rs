@@ -171,6 +171,7 @@ fn bz_image() -> Vec<u8> {
     bytes[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     bytes[0x202..0x206].copy_from_slice(b"HdrS");
     bytes[0x206..0x208].copy_from_slice(&0x020f_u16.to_le_bytes());
+    bytes[0x211] = 1; // loadflags: LOADED_HIGH
     bytes
 }
 

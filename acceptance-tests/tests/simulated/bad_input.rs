@@ -50,30 +50,30 @@ fn refuse(lab: &Lab, case: &Case) -> Result<String> {
     }
     terraform.main(&format!("{}{}", case.before, case.hcl))?;
     let section = |heading: &str, text: &str| {
-        let text = rendered::diagnostics(text);
-        let text = rendered::normalise(&text, lab.directory());
+        let text = rendered::normalise(text, lab.directory());
         format!("\n{heading}:\n\n```\n{text}\n```\n")
     };
-    let plan = terraform.try_plan()?;
+    // With colours, for only then Terraform draws its boxes, which tell where a message ends.
+    let plan = terraform.run(&["plan", "-input=false"])?;
+    let in_plan = rendered::diagnostics(&plan.text());
     let mut said = String::new();
-    if !rendered::diagnostics(&plan.text()).is_empty() {
-        said.push_str(&section("terraform plan", &plan.text()));
+    if !in_plan.is_empty() {
+        said.push_str(&section("terraform plan", &in_plan));
     }
     match case.fails {
         Fails::InPlan => drop(plan.failure()?),
         Fails::InApply => {
             plan.success().context("the plan should not fail")?;
-            let apply = terraform.try_apply()?.failure()?;
-            said.push_str(&section("terraform apply", &apply.text()));
+            let apply = terraform.run(&["apply", "-auto-approve", "-input=false"])?.failure()?;
+            said.push_str(&section("terraform apply", &rendered::diagnostics(&apply.stderr)));
         }
     }
-    if case.before.is_empty() && case.endpoint.is_none() {
-        terraform.destroy().context("what other resources of the case left")?;
+    if case.endpoint.is_none() {
+        // Other resources of the case may have been made.
+        terraform.main("")?;
+        terraform.apply()?;
         let after = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
         ensure!(before == after, "something was made: {before:?} became {after:?}");
-    } else if case.endpoint.is_none() {
-        terraform.main(&case.before)?;
-        terraform.destroy()?;
     }
     Ok(said)
 }

@@ -4,13 +4,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use weft_acceptance::Lab;
+use weft_acceptance::{Change, Lab};
 
 use crate::module::{ONE_OF_EACH, many, one_of_each};
+
+/// As `weft ls` calls them.
+const KINDS: [&str; 5] = ["instances", "images", "keys", "groups", "rules"];
 
 #[test]
 fn after_an_apply_the_plan_is_empty() -> Result<()> {
     let lab = Lab::simulated()?;
+    let counts = || KINDS.iter().map(|kind| lab.count(kind)).collect::<Result<Vec<_>>>();
+    let before = counts()?;
     let terraform = lab.terraform()?;
     terraform.main(&one_of_each(&lab)?)?;
 
@@ -22,15 +27,8 @@ fn after_an_apply_the_plan_is_empty() -> Result<()> {
     }
     terraform.assert_plan_is_empty()?;
     terraform.destroy()?;
-    for kind in ["instances", "images", "keys", "rules"] {
-        ensure!(lab.count(kind)? == lab_default(kind), "{kind} are left after destroy");
-    }
+    ensure!(counts()? == before, "of {KINDS:?} there were {before:?} and are {:?}", counts()?);
     lab.close()
-}
-
-/// What an agent has from its first start: the default group's two rules.
-fn lab_default(kind: &str) -> usize {
-    if kind == "rules" { 2 } else { 0 }
 }
 
 #[test]
@@ -44,7 +42,7 @@ fn after_an_import_the_plan_is_empty() -> Result<()> {
         terraform.forget_and_import(address)?;
         let plan = terraform.plan()?;
         ensure!(
-            plan.changes().iter().all(|(_, change)| *change == weft_acceptance::Change::Nothing),
+            plan.changes().iter().all(|(_, change)| *change == Change::Nothing),
             "after the import of {address} the plan has something to do:\n{}",
             plan.text()
         );
@@ -82,7 +80,7 @@ fn what_was_removed_by_hand_is_made_again() -> Result<()> {
 
     lab.weft(&["rm", &before])?.success()?;
 
-    ensure!(terraform.plan()?.change("weft_instance.it") == weft_acceptance::Change::Create);
+    ensure!(terraform.plan()?.change("weft_instance.it") == Change::Create);
     terraform.apply_plan()?;
     ensure!(terraform.state()?.text("weft_instance.it", "id")? != before);
     terraform.assert_plan_is_empty()?;
@@ -123,7 +121,7 @@ fn default_tags_reach_everything_that_has_tags() -> Result<()> {
         .write("provider.tf", "provider \"weft\" {\n  default_tags = { team = \"blue\" }\n}\n")?;
     let plan = terraform.plan()?;
     for address in ONE_OF_EACH {
-        ensure!(plan.change(address) == weft_acceptance::Change::Update, "{address}");
+        ensure!(plan.change(address) == Change::Update, "{address}");
     }
     terraform.apply_plan()?;
     let state = terraform.state()?;

@@ -145,6 +145,11 @@ pub enum Action {
         /// Its size.
         size_bytes: u64,
     },
+    /// Removes what has come of a blob whose client has given up.
+    AbandonUpload {
+        /// The blob.
+        digest: Digest,
+    },
     /// Removes a blob that nothing uses.
     RemoveBlob {
         /// The blob.

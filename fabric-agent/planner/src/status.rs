@@ -36,7 +36,10 @@ pub fn derive_status(
         match &seen.guest {
             GuestState::Running { .. } if seen.shutting_down => (InstanceState::Stopping, None),
             GuestState::Running { epoch: have } => {
-                if *have != status.epoch || status.launched_at.is_none() {
+                // A guest that was off, whatever the reason, has been launched since.
+                let was_up =
+                    matches!(before.state, InstanceState::Running | InstanceState::Stopping);
+                if *have != status.epoch || status.launched_at.is_none() || !was_up {
                     begin(&mut status, *have, now);
                 }
                 (InstanceState::Running, seen.retrying.clone())

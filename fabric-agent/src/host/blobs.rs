@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use weft_images::{BlobError, BlobStore, BlobStoreOptions};
@@ -55,6 +56,10 @@ impl Blobs {
                 let finished = self.store.finish(*digest).await;
                 finished.map(|_| ()).map_err(failed(format!("verify blob {digest}")))
             }
+            Action::AbandonUpload { digest } => {
+                let abandoned = self.store.abandon(*digest).await;
+                abandoned.map(|_| ()).map_err(failed(format!("abandon the upload of {digest}")))
+            }
             Action::RemoveBlob { digest } => {
                 let removed = self.store.remove(*digest).await;
                 removed.map(|_| ()).map_err(failed(format!("remove blob {digest}")))
@@ -71,6 +76,19 @@ impl Blobs {
         let uploads = self.store.list_uploads().await.map_err(failed(what()))?;
         let part = uploads.iter().find(|upload| upload.digest == *digest);
         Ok(UploadState::Partial { offset_bytes: part.map_or(0, |part| part.received_bytes) })
+    }
+
+    pub(crate) async fn stale_uploads(
+        &self,
+        unchanged_for: Duration,
+    ) -> Result<Vec<Digest>, HostError> {
+        let uploads = self.store.list_uploads().await;
+        let uploads = uploads.map_err(failed("list the uploads".to_owned()))?;
+        // A time in the future, after the clock was set, counts as just now.
+        let is_stale = |upload: &weft_images::UploadInfo| {
+            upload.modified.elapsed().is_ok_and(|age| age >= unchanged_for)
+        };
+        Ok(uploads.iter().filter(|upload| is_stale(upload)).map(|upload| upload.digest).collect())
     }
 
     pub(crate) async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {

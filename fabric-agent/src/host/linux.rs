@@ -130,6 +130,7 @@ impl Host for LinuxHost {
             Action::BeginUpload { .. }
             | Action::AppendUpload { .. }
             | Action::FinishUpload { .. }
+            | Action::AbandonUpload { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
         }
     }
@@ -186,6 +187,10 @@ impl Host for LinuxHost {
 
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {
         self.blobs.upload_state(digest).await
+    }
+
+    async fn stale_uploads(&self, unchanged_for: Duration) -> Result<Vec<Digest>, HostError> {
+        self.blobs.stale_uploads(unchanged_for).await
     }
 
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {

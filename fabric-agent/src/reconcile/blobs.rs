@@ -17,6 +17,8 @@ use crate::repo::{Images, Instances, Kind};
 
 /// How long an uploaded blob waits for the image that it was uploaded for.
 const PIN: Duration = Duration::from_secs(15 * 60);
+/// How long an upload that broke off can be gone on with.
+const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks when nothing is deleted.
 const RESYNC: Duration = Duration::from_secs(60);
 
@@ -69,7 +71,25 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     }
 }
 
+/// Removes uploads that nobody went on with.
+async fn abandon_stale(reconciler: &Reconciler) {
+    let stale = match reconciler.host.stale_uploads(STALE_UPLOAD).await {
+        Ok(stale) => stale,
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot list the uploads");
+            return;
+        }
+    };
+    for digest in stale {
+        tracing::info!(blob.sha256 = %digest, "removing an upload that nobody went on with");
+        if let Err(error) = reconciler.host.apply(&Action::AbandonUpload { digest }).await {
+            tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing it failed");
+        }
+    }
+}
+
 async fn sweep(reconciler: &Reconciler) {
+    abandon_stale(reconciler).await;
     let present = match reconciler.host.blobs().await {
         Ok(present) => present,
         Err(error) => {

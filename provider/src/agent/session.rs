@@ -62,14 +62,21 @@ impl Open {
         let (requests, outgoing) = mpsc::channel(2);
         let client = concat!("terraform-provider-weft ", env!("CARGO_PKG_VERSION")).to_owned();
         let hello = request(Request::Hello(v1::SessionHello { client }));
-        requests.send(hello).await.map_err(|_| Status::internal("the session's queue is closed"))?;
+        requests
+            .send(hello)
+            .await
+            .map_err(|_| Status::internal("the session's queue is closed"))?;
         let mut events =
             SessionsClient::new(channel).open(ReceiverStream::new(outgoing)).await?.into_inner();
         let Some(Event::Opened(opened)) = events.message().await?.and_then(|event| event.event)
         else {
             return Err(Status::internal("the agent did not open the session"));
         };
-        tracing::debug!(session = opened.session_id, agent = opened.agent_version, "session opened");
+        tracing::debug!(
+            session = opened.session_id,
+            agent = opened.agent_version,
+            "session opened"
+        );
         let watcher = tokio::spawn(watch(events));
         Ok(Self { id: opened.session_id, requests, watcher })
     }

@@ -115,7 +115,8 @@ impl Part<'_> {
                 request.size_bytes = self.size;
                 request.offset_bytes = offset;
             }
-            if filled == 0 || chunks.send(request).await.is_err() {
+            // The first message opens the upload, also where only the verdict is still missing.
+            if (filled == 0 && !first) || chunks.send(request).await.is_err() {
                 return Ok(());
             }
             first = false;

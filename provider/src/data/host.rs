@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tfplugin::{
-    Attribute, DataSource, DataSourceContext, Diagnostics, Schema, Value, async_trait,
-};
+use tfplugin::{Attribute, DataSource, DataSourceContext, Diagnostics, Schema, Value, async_trait};
 use weft_model::HostId;
 use weft_proto::convert::host_from_wire;
 use weft_proto::v1::{self, hosts_client::HostsClient};

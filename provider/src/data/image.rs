@@ -33,24 +33,39 @@ impl DataSource for Image {
         Schema::new("An image that is registered already, by id, name, pattern or tags.")
             .subcategory("Compute")
             .attribute(
-                Attribute::string("id", "By its id.")
+                Attribute::string("id", "By its id.").optional_computed().validate(checks::id::<
+                    ImageId,
+                >(
+                    ImageId::PREFIX,
+                    "an image",
+                )),
+            )
+            .attribute(
+                Attribute::string("name", "By its whole name.")
                     .optional_computed()
-                    .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
+                    .validate(checks::name()),
             )
             .attribute(
-                Attribute::string("name", "By its whole name.").optional_computed().validate(checks::name()),
-            )
-            .attribute(
-                Attribute::string("name_regex", "By a regular expression that some part of its name matches.")
-                    .validate(Validator::new("must be a regular expression", |value| {
+                Attribute::string(
+                    "name_regex",
+                    "By a regular expression that some part of its name matches.",
+                )
+                .validate(Validator::new(
+                    "must be a regular expression",
+                    |value| {
                         let text = value.as_str().unwrap_or_default();
                         Regex::new(text).map(drop).map_err(|error| error.to_string())
-                    })),
+                    },
+                )),
             )
             .attribute(
-                Attribute::map("tags", Type::String, "By tags: it has all of these, from wherever they come.")
-                    .optional_computed()
-                    .validate(checks::tags()),
+                Attribute::map(
+                    "tags",
+                    Type::String,
+                    "By tags: it has all of these, from wherever they come.",
+                )
+                .optional_computed()
+                .validate(checks::tags()),
             )
             .attribute(Attribute::bool(
                 "most_recent",
@@ -107,7 +122,11 @@ impl DataSource for Image {
         if fitting.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
             let ids: Vec<_> = fitting.iter().filter_map(age).map(|(_, id)| id).collect();
             let cause = format!("{} images fit: {}", ids.len(), ids.join(", "));
-            return Err(super::not_one(NOUN, cause, "Say more about it, or set most_recent = true"));
+            return Err(super::not_one(
+                NOUN,
+                cause,
+                "Say more about it, or set most_recent = true",
+            ));
         }
         let Some(wire) = fitting.into_iter().next() else {
             let remedy = "Check id, name, name_regex and tags, or register the image first";

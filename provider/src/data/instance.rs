@@ -91,7 +91,11 @@ async fn by_name(connection: &Connection, name: String) -> Result<v1::Instance, 
     let id = |wire: &v1::Instance| wire.metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
     let ids: Vec<String> = list.items.iter().map(id).collect();
     <[v1::Instance; 1]>::try_from(list.items).map(|[wire]| wire).map_err(|_| match ids.len() {
-        0 => super::not_one(NOUN, format!("no instance is called \"{name}\""), "Check the name, or use id"),
+        0 => super::not_one(
+            NOUN,
+            format!("no instance is called \"{name}\""),
+            "Check the name, or use id",
+        ),
         n => {
             let cause = format!("{n} instances are called \"{name}\": {}", ids.join(", "));
             super::not_one(NOUN, cause, "Use id")

@@ -30,11 +30,12 @@ impl DataSource for InstanceTimeline {
              shows it makes plans after a restart non-empty.",
         )
         .subcategory("Compute")
-        .attribute(
-            Attribute::string("instance_id", "Whose.")
-                .required()
-                .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
-        )
+        .attribute(Attribute::string("instance_id", "Whose.").required().validate(checks::id::<
+            InstanceId,
+        >(
+            InstanceId::PREFIX,
+            "an instance",
+        )))
         .attribute(
             Attribute::nested(
                 "phases",
@@ -43,7 +44,8 @@ impl DataSource for InstanceTimeline {
                 [
                     Attribute::string("name", "Such as `kernel` or `ssh_banner`.").computed(),
                     Attribute::string("at", "When it was reached (RFC 3339).").computed(),
-                    Attribute::number("offset_ms", "Milliseconds since the first phase.").computed(),
+                    Attribute::number("offset_ms", "Milliseconds since the first phase.")
+                        .computed(),
                 ],
             )
             .computed(),

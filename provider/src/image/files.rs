@@ -59,7 +59,8 @@ pub(crate) struct Digests(Mutex<BTreeMap<Fingerprint, Digest>>);
 struct Fingerprint {
     path: PathBuf,
     size: u64,
-    mtime_ns: u128,
+    /// Since 1970.
+    mtime_ns: u64,
 }
 
 /// As kept in private state.
@@ -82,7 +83,8 @@ impl Digests {
     /// What is known about `files`, for private state.
     pub(crate) fn remember(&self, files: &[Inspected]) -> String {
         let known = self.with(|digests| {
-            let ours = |file: &Fingerprint| files.iter().any(|inspected| inspected.path == file.path);
+            let ours =
+                |file: &Fingerprint| files.iter().any(|inspected| inspected.path == file.path);
             digests
                 .iter()
                 .filter(|(file, _)| ours(file))
@@ -125,6 +127,7 @@ impl Digests {
         let mtime = metadata.modified().map_err(io)?;
         // A file from before 1970 is as good as any other: it only has to be told apart.
         let mtime_ns = mtime.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+        let mtime_ns = u64::try_from(mtime_ns).unwrap_or(u64::MAX);
         let fingerprint = Fingerprint { path: path.to_owned(), size, mtime_ns };
         let known = self.with(|digests| digests.get(&fingerprint).copied());
         let digest = match known {
@@ -142,18 +145,16 @@ impl Digests {
 
 /// The virtual size of a disk (0 for other files), or what is wrong and what to do.
 fn judge(head: &[u8], size: u64, role: Role) -> Result<u64, (String, Option<String>)> {
-    // The parser's messages are "what is wrong: what to do".
-    let split = |text: String| match text.split_once(": ") {
+    // The parser's messages are "what is wrong: what to do", or "what is wrong: where; what to do".
+    let split = |text: String| match text.rsplit_once("; ").or_else(|| text.split_once(": ")) {
         Some((wrong, remedy)) => (wrong.to_owned(), Some(remedy.to_owned())),
-        None => (text, None),
+        None => (text.clone(), None),
     };
     match role {
         Role::Disk => detect(head, size)
             .map(|header| header.virtual_size_bytes)
             .map_err(|error| split(error.to_string())),
-        Role::Kernel => {
-            detect_kernel(head).map(|_| 0).map_err(|error| split(error.to_string()))
-        }
+        Role::Kernel => detect_kernel(head).map(|_| 0).map_err(|error| split(error.to_string())),
         Role::Initrd if size == 0 => Err((
             "the file is empty".to_owned(),
             Some("build the initial RAM filesystem again, or leave initrd out".to_owned()),
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!((first.size, first.virtual_size_bytes), (100_000, 100_352));
 
         // Another process knows it from private state: a wrong digest there proves that it is used.
-        let text = digests.remember(&[first.clone()]);
+        let text = digests.remember(std::slice::from_ref(&first));
         let forged = text.replace(&first.digest.to_string(), &"0".repeat(64));
         let other = Digests::default();
         other.recall(Some(&forged));
@@ -231,7 +232,8 @@ mod tests {
             assert_eq!(problem.field.as_deref(), Some(field), "{name}");
             assert!(problem.message.contains(word), "{name}: {problem}");
         }
-        let problem = Digests::default().inspect(&directory.path().join("no"), Role::Disk).unwrap_err();
+        let problem =
+            Digests::default().inspect(&directory.path().join("no"), Role::Disk).unwrap_err();
         assert_eq!(problem.reason, Reason::NotFound);
     }
 }

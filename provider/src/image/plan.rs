@@ -87,6 +87,7 @@ pub(crate) async fn inspect(
     let (digests, path) = (digests.clone(), Path::new(path).to_owned());
     let looking = tokio::task::spawn_blocking(move || digests.inspect(&path, role));
     looking.await.unwrap_or_else(|error| {
-        Err(Problem::new(Reason::Internal, "looking at the file failed").evidence(error.to_string()))
+        Err(Problem::new(Reason::Internal, "looking at the file failed")
+            .evidence(error.to_string()))
     })
 }

@@ -31,20 +31,20 @@ pub(crate) fn schema() -> Schema {
         "The initial RAM filesystem that goes with `kernel`. A new digest replaces the image.",
     ))
     .attribute(
-        Attribute::string("kernel_cmdline", "The command line that goes with `kernel`. A change replaces the image.")
+        Attribute::string("kernel_cmdline", "The command line that goes with `kernel`.")
             .replace_on_change(),
     )
     .attribute(
         Attribute::string(
             "boot_mode",
-            "`bios` or `direct_kernel`; unset, what fits `kernel`. A change replaces the image.",
+            "`bios` or `direct_kernel`; unset, what fits `kernel`.",
         )
         .optional_computed()
         .replace_on_change()
         .validate(Validator::one_of(BootMode::WORDS.iter().copied())),
     )
     .attribute(
-        Attribute::string("architecture", "`x86_64`, which is what it is unless set. A change replaces the image.")
+        Attribute::string("architecture", "`x86_64`.")
             .default(Architecture::X86_64.as_str())
             .replace_on_change()
             .validate(Validator::one_of(Architecture::WORDS.iter().copied())),
@@ -55,14 +55,14 @@ pub(crate) fn schema() -> Schema {
             .validate(checks::user_name()),
     )
     .attribute(
-        Attribute::number("min_disk_gib", "The smallest root disk, in GiB; 0 unless set.")
+        Attribute::number("min_disk_gib", "The smallest root disk, in GiB.")
             .default(0)
-            .validate(Validator::range(0..=65536)),
+            .validate(checks::number("GiB of disk", 0..=65536)),
     )
     .attribute(
-        Attribute::number("min_memory_mib", "The smallest memory, in MiB; 0 unless set.")
+        Attribute::number("min_memory_mib", "The smallest memory, in MiB.")
             .default(0)
-            .validate(Validator::range(0..=4_194_304)),
+            .validate(checks::number("MiB of memory", 0..=4_194_304)),
     )
     .attributes(tags::attributes())
     .attribute(Attribute::string("id", "`img-` and 17 hexadecimal digits.").computed())

@@ -64,7 +64,10 @@ pub(super) fn wait_for(plan: &Value) -> WaitFor {
 
 /// The plan in the agent's words; what is still unknown is left to the agent. `power_state` is
 /// only said where it is to change.
-pub(super) fn spec(plan: &Value, power: Option<PowerState>) -> Result<v1::InstanceSpec, Diagnostics> {
+pub(super) fn spec(
+    plan: &Value,
+    power: Option<PowerState>,
+) -> Result<v1::InstanceSpec, Diagnostics> {
     let instance_type: Option<String> = plan.read("instance_type")?;
     let number = |name: &str| -> Result<Option<u32>, ConvertError> {
         // A type says both.
@@ -120,9 +123,8 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let known_hosts = assigned.ssh_host_public_keys.first().map(|key| format!("{shown} {key}"));
     let keys: BTreeSet<String> = order.key_names.iter().map(ToString::to_string).collect();
     let keys = (!keys.is_empty() || kept.key_names_empty).then(|| Vec::from_iter(keys));
-    let groups = order
-        .security_group_ids
-        .map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let groups =
+        order.security_group_ids.map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
     let root_volume = order.root_size_gib.map(|size| Value::object([("size_gib", size)]));
     Ok(Value::object([
         ("id", Value::from(object.id.to_string())),

@@ -156,7 +156,8 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
             true => "instance_type".to_owned(),
             false => what.clone(),
         };
-        let path = if resized { attribute.split(' ').next().unwrap_or("vcpus") } else { "user_data" };
+        let path =
+            if resized { attribute.split(' ').next().unwrap_or("vcpus") } else { "user_data" };
         let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
         ctx.warn(
             Diagnostic::warning("This change restarts the instance")

@@ -2,7 +2,7 @@
 
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Type, Validator};
-use weft_model::{GroupId, ImageId, MAX_GROUPS_PER_INTERFACE, SubnetId, WaitFor};
+use weft_model::{GroupId, ImageId, SubnetId, WaitFor};
 
 use crate::{checks, tags};
 
@@ -27,7 +27,7 @@ fn what_it_is() -> [Attribute; 6] {
     [
         Attribute::string("name", "For people, and the guest's host name where it can be one. Changes live (the guest sees it at its next start).")
             .validate(checks::name()),
-        Attribute::string("image_id", "What it boots. A change replaces the instance.")
+        Attribute::string("image_id", "What it boots.")
             .required()
             .replace_on_change()
             .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
@@ -35,14 +35,14 @@ fn what_it_is() -> [Attribute; 6] {
             .validate(Validator::length(1..=255)),
         Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance.")
             .optional_computed()
-            .validate(Validator::range(1..=256)),
+            .validate(checks::number("vCPUs", 1..=256)),
         Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance.")
             .optional_computed()
-            .validate(Validator::range(64..=4_194_304)),
-        Attribute::object("root_volume", "The root disk. A change replaces the instance.", [
+            .validate(checks::number("MiB of memory", 64..=4_194_304)),
+        Attribute::object("root_volume", "The root disk.", [
             Attribute::number("size_gib", "Its size in GiB, not less than the image's.")
                 .required()
-                .validate(Validator::range(1..=65536)),
+                .validate(checks::number("GiB of disk", 1..=65536)),
         ])
         .replace_on_change(),
     ]
@@ -50,36 +50,36 @@ fn what_it_is() -> [Attribute; 6] {
 
 fn how_it_is_connected() -> [Attribute; 3] {
     [
-        Attribute::string("subnet_id", "Where its address is from; unset, the default subnet. A change replaces the instance.")
+        Attribute::string("subnet_id", "Where its address is from; unset, the default subnet.")
             .optional_computed()
             .replace_on_change()
             .validate(checks::id::<SubnetId>(SubnetId::PREFIX, "a subnet")),
-        Attribute::string("private_ip", "Its address; unset, the lowest free one. Kept for its whole life. A change replaces the instance.")
+        Attribute::string("private_ip", "Its address; unset, the lowest free one. Kept for its whole life.")
             .optional_computed()
             .replace_on_change()
             .validate(checks::ipv4()),
         Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group, which lets its own members in and everything out. Changes live.")
-            .validate(Validator::length(1..=MAX_GROUPS_PER_INTERFACE))
-            .validate(Validator::each(checks::id::<GroupId>(GroupId::PREFIX, "a security group"))),
+            .validate(checks::group_count())
+            .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
     ]
 }
 
 fn what_it_is_given() -> [Attribute; 4] {
     [
         Attribute::set("key_names", Type::String, "The names of the key pairs whose owners may log in. A change is recorded; a running guest does not see it.")
-            .validate(Validator::each(checks::name())),
-        Attribute::string("user_data", "Given to the guest as it is, at most 64 KiB. A change restarts a running instance, or replaces it with `user_data_replace_on_change`. It is in the state.")
+            .validate(checks::names()),
+        Attribute::string("user_data", "Given to the guest as it is. A change restarts a running instance, or replaces it with `user_data_replace_on_change`. It is in the state.")
             .validate(checks::user_data()),
         Attribute::string("user_data_base64", "As `user_data`, for any bytes, as `filebase64()` or `base64encode()` make it.")
             .validate(checks::user_data_base64()),
-        Attribute::bool("user_data_replace_on_change", "Whether other user data replace the instance; `false` unless set.")
+        Attribute::bool("user_data_replace_on_change", "Whether other user data replace the instance.")
             .default(false),
     ]
 }
 
 fn how_it_is_managed() -> [Attribute; 3] {
     [
-        Attribute::string("power_state", "`running` (unless set), `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it. Changes live.")
+        Attribute::string("power_state", "`running`, `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it. Changes live.")
             .default("running")
             .validate(Validator::one_of(POWER_WORDS)),
         Attribute::string("wait_for", "What a creation or start waits for: `none`, `running` or `ssh` (a server answers with the injected host key). Unset, `ssh` where `key_names` is set, else `running`.")
@@ -95,8 +95,12 @@ fn what_the_agent_chose() -> [Attribute; 7] {
         computed("mac_address", "Of its network interface; kept for its whole life."),
         computed("host_id", "Where it runs."),
         computed("launched_at", "When the guest was started last (RFC 3339)."),
-        Attribute::list("ssh_host_public_keys", Type::String, "The guest's SSH host keys, one line each: nobody has to trust on first use.")
-            .computed(),
+        Attribute::list(
+            "ssh_host_public_keys",
+            Type::String,
+            "The guest's SSH host keys, one line each: nobody has to trust on first use.",
+        )
+        .computed(),
         computed("known_hosts_line", "Address and host key, for a `known_hosts` file."),
         computed("ssh_command", "`ssh USER@ADDRESS`, for a machine that has a route to it."),
     ]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tfplugin::CancellationToken;
 use tokio::time::Instant;
 use weft_model::{Problem, Reason};
-use weft_proto::v1::{self, wait_request::Until};
 use weft_proto::problem_from_status;
+use weft_proto::v1::{self, wait_request::Until};
 
 use super::client;
 use crate::agent::{Connection, is_broken};

@@ -44,12 +44,7 @@ async fn changing(terraform: &Terraform, state: &State, config: Value) -> Does {
     does
 }
 
-async fn table(
-    terraform: &Terraform,
-    fake: &Fake,
-    type_name: &str,
-    rows: &[(&str, Value, Does)],
-) {
+async fn table(terraform: &Terraform, fake: &Fake, type_name: &str, rows: &[(&str, Value, Does)]) {
     for (path, value, want) in rows {
         let base = full(type_name, terraform, fake).await;
         let state = terraform.create(type_name, base.clone()).await.unwrap();
@@ -198,7 +193,8 @@ async fn instances_of_other_forms() {
         let config = with(&with(&base, "instance_type", Value::Null), "vcpus", vcpus);
         with(&config, "memory_mib", memory)
     };
-    let base64 = with(&with(&base, "user_data", Value::Null), "user_data_base64", "IyEvYmluL3NoCg==");
+    let base64 =
+        with(&with(&base, "user_data", Value::Null), "user_data_base64", "IyEvYmluL3NoCg==");
     let replacing = with(&base, "user_data_replace_on_change", true);
     let stopped = with(&base, "power_state", "stopped");
     #[rustfmt::skip]
@@ -266,12 +262,19 @@ async fn an_unknown_type_is_what_plan_checks_says() {
         ("image_id", "img-0000000000000000a".into()),
         ("instance_type", "w9.huge".into()),
     ]);
-    for (setting, warns, fails) in [("off", false, false), ("warning", true, false), ("error", false, true)] {
-        let (terraform, _fake) = connected_with(attributes([("plan_checks", setting.into())])).await;
+    for (setting, warns, fails) in
+        [("off", false, false), ("warning", true, false), ("error", false, true)]
+    {
+        let (terraform, _fake) =
+            connected_with(attributes([("plan_checks", setting.into())])).await;
         match terraform.plan("weft_instance", config.clone(), None).await {
             Ok(plan) => {
                 assert!(!fails, "{setting}");
-                assert_eq!(has_warning(&plan.warnings, "Unknown instance type"), warns, "{setting}");
+                assert_eq!(
+                    has_warning(&plan.warnings, "Unknown instance type"),
+                    warns,
+                    "{setting}"
+                );
                 assert!(plan.planned.get("vcpus").is_unknown());
             }
             Err(diagnostics) => assert!(fails, "{setting}: {diagnostics}"),

@@ -14,7 +14,11 @@ use crate::support::{Fake, attributes, connected, with};
 const GOLDEN: &str = "tests/golden/bad_input.txt";
 
 /// Where the error came from: "plan" is validation or planning, so nothing was made.
-async fn outcome(terraform: &Terraform, type_name: &str, config: Value) -> (&'static str, Diagnostics) {
+async fn outcome(
+    terraform: &Terraform,
+    type_name: &str,
+    config: Value,
+) -> (&'static str, Diagnostics) {
     let plan = match terraform.plan(type_name, config, None).await {
         Ok(plan) => plan,
         Err(diagnostics) => return ("plan", diagnostics),
@@ -41,14 +45,35 @@ fn render(diagnostics: &Diagnostics, hide: &Path, out: &mut String) {
     }
 }
 
+/// A header of version 3, in the order of QEMU's `docs/interop/qcow2.txt`.
+fn qcow2_with_backing_file() -> Vec<u8> {
+    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
+    let (cluster_bits, disk_bytes) = (16_u32, 1_u64 << 20);
+    header.extend(104_u64.to_be_bytes()); // Where the backing file's name is,
+    header.extend(8_u32.to_be_bytes()); // and its length.
+    header.extend(cluster_bits.to_be_bytes());
+    header.extend(disk_bytes.to_be_bytes());
+    header.extend(0_u32.to_be_bytes()); // Not encrypted.
+    header.extend(1_u32.to_be_bytes()); // L1: entries and place.
+    header.extend((1_u64 << cluster_bits).to_be_bytes());
+    header.extend((2_u64 << cluster_bits).to_be_bytes()); // Refcount table: place and clusters.
+    header.extend(1_u32.to_be_bytes());
+    header.extend([0; 12]); // No snapshots.
+    header.extend([0; 24]); // No features.
+    header.extend(4_u32.to_be_bytes()); // Refcounts of 16 bits.
+    header.extend(104_u32.to_be_bytes()); // The header's length.
+    header.extend(b"base.raw");
+    header.resize(4 << cluster_bits, 0);
+    header
+}
+
+type Case = (&'static str, &'static str, Vec<(&'static str, Value)>);
+
 /// Name, resource, attributes that differ from a good configuration.
 #[rustfmt::skip]
-fn cases(fake: &Fake) -> Vec<(&'static str, &'static str, Vec<(&'static str, Value)>)> {
+fn cases(fake: &Fake) -> Vec<Case> {
     let file = |name: &str, content: &[u8]| Value::from(fake.file(name, content));
-    let mut backed = b"QFI\xfb\0\0\0\x03".to_vec();
-    // A qcow2 header of version 3 with a backing file at 104, 64 KiB clusters, 1 MiB.
-    backed.extend([0, 0, 0, 0, 0, 0, 0, 104, 0, 0, 0, 4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 16, 0, 0]);
-    backed.resize(200_000, 0);
+    let backed = qcow2_with_backing_file();
     let rule = "weft_security_group_ingress_rule";
     vec![
         ("unknown instance type",            "weft_instance", vec![("instance_type", "w9.huge".into())]),

@@ -27,7 +27,7 @@ async fn an_instance_is_found_by_id_and_by_name_and_shows_its_state() {
     let twice = terraform.data("weft_instance", attributes([("name", "web-1".into())])).await;
     assert!(twice.unwrap_err().to_string().contains("2 instances are called"));
     let nobody = terraform.data("weft_instance", attributes([("name", "nobody".into())])).await;
-    assert!(nobody.unwrap_err().to_string().contains("no instance is called"));
+    assert!(nobody.unwrap_err().to_string().contains("No instance is called"));
 }
 
 #[tokio::test]

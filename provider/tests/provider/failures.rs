@@ -78,7 +78,7 @@ async fn an_agent_that_comes_back_is_used_again_with_a_new_session() {
     let (terraform, fake) = connected().await;
     let config = least("weft_key_pair", &terraform, &fake).await;
     let state = terraform.create("weft_key_pair", config.clone()).await.unwrap();
-    fake.restart().await;
+    fake.restart();
     assert!(terraform.refresh(&state).await.unwrap().is_some());
     terraform.create("weft_key_pair", config).await.unwrap();
     let world = fake.world();
@@ -99,7 +99,9 @@ async fn reads_that_come_together_are_one_request() {
         .into_iter()
         .map(|state| {
             let terraform: Terraform = terraform.clone();
-            tokio::spawn(async move { terraform.refresh(&state).await.unwrap().unwrap().value == state.value })
+            tokio::spawn(async move {
+                terraform.refresh(&state).await.unwrap().unwrap().value == state.value
+            })
         })
         .collect();
     for read in reads {

@@ -35,12 +35,14 @@ async fn after_an_apply_and_after_an_import_the_plan_is_empty() {
 #[tokio::test]
 async fn forms_that_mean_the_same_come_back_as_they_were_written() {
     let cases: &[(&str, &[(&str, Value)])] = &[
-        ("weft_security_group_ingress_rule", &[
-            ("ip_protocol", "icmp".into()), ("from_port", 8.into()), ("to_port", Value::Null),
-        ]),
-        ("weft_security_group_ingress_rule", &[
-            ("ip_protocol", "icmp".into()), ("from_port", (-1).into()), ("to_port", (-1).into()),
-        ]),
+        (
+            "weft_security_group_ingress_rule",
+            &[("ip_protocol", "icmp".into()), ("from_port", 8.into()), ("to_port", Value::Null)],
+        ),
+        (
+            "weft_security_group_ingress_rule",
+            &[("ip_protocol", "icmp".into()), ("from_port", (-1).into()), ("to_port", (-1).into())],
+        ),
         ("weft_instance", &[("user_data", Value::Null), ("user_data_base64", "/wAB".into())]),
         ("weft_instance", &[("user_data", Value::Null), ("user_data_base64", "aGk=".into())]),
         ("weft_instance", &[("key_names", Value::List(vec![]))]),
@@ -136,5 +138,8 @@ async fn an_instance_shows_how_to_reach_it() {
     assert_eq!(text("ssh_command"), "ssh weft@172.31.0.77");
     assert!(text("known_hosts_line").starts_with("172.31.0.77 ssh-ed25519 AAAA"));
     assert_eq!(text("launched_at"), "2023-11-14T22:13:20.001Z");
-    assert_eq!((state.get("vcpus").as_i64(), state.get("memory_mib").as_i64()), (Some(1), Some(128)));
+    assert_eq!(
+        (state.get("vcpus").as_i64(), state.get("memory_mib").as_i64()),
+        (Some(1), Some(128))
+    );
 }

@@ -1,5 +1,7 @@
 //! The provider against a fake agent, through the encoding of the plugin protocol.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod actions;
 mod bad_input;
 mod data_sources;

@@ -69,7 +69,10 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("image_id", "img-0000000000000000a".into()),
             ("instance_type", "w1.nano".into()),
             ("private_ip", "172.31.0.77".into()),
-            ("security_group_ids", vec![group(terraform, "b").await, group(terraform, "a").await].into()),
+            (
+                "security_group_ids",
+                vec![group(terraform, "b").await, group(terraform, "a").await].into(),
+            ),
             ("key_names", strings(&["you", "me"])),
             ("user_data", "#!/bin/sh\n".into()),
             ("root_volume", Value::object([("size_gib", 2)])),

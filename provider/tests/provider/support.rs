@@ -14,7 +14,7 @@ use terraform_provider_weft::Weft;
 use tfplugin::Value;
 use tfplugin::testing::Terraform;
 use tokio::net::UnixListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use weft_proto::v1;
@@ -24,7 +24,8 @@ pub(crate) use world::World;
 /// The agent's side of a test.
 pub(crate) struct Fake {
     world: Shared,
-    serving: Mutex<JoinHandle<()>>,
+    /// Taken away, it breaks every connection, as a killed process does.
+    runtime: Mutex<Option<Runtime>>,
     pub(crate) directory: tempfile::TempDir,
 }
 
@@ -41,8 +42,8 @@ impl Fake {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let world = Shared::default();
-        let serving = serve(directory.path(), world.clone());
-        Self { world, serving: Mutex::new(serving), directory }
+        let runtime = Mutex::new(Some(serve(directory.path(), world.clone())));
+        Self { world, runtime, directory }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -54,12 +55,16 @@ impl Fake {
     }
 
     /// The agent dies and comes back with what it had stored; connections break.
-    pub(crate) async fn restart(&self) {
-        let mut serving = self.serving.lock().unwrap();
-        serving.abort();
-        let socket = self.directory.path().join("agent.sock");
-        std::fs::remove_file(&socket).unwrap();
-        *serving = serve(self.directory.path(), self.world.clone());
+    pub(crate) fn restart(&self) {
+        self.kill();
+        std::fs::remove_file(self.directory.path().join("agent.sock")).unwrap();
+        *self.runtime.lock().unwrap() = Some(serve(self.directory.path(), self.world.clone()));
+    }
+
+    fn kill(&self) {
+        if let Some(runtime) = self.runtime.lock().unwrap().take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// A file that lives as long as the test.
@@ -70,7 +75,16 @@ impl Fake {
     }
 }
 
-fn serve(directory: &std::path::Path, world: Shared) -> JoinHandle<()> {
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let inside = runtime.enter();
     let listener = UnixListener::bind(directory.join("agent.sock")).unwrap();
     let max = weft_proto::MAX_MESSAGE_BYTES;
     let serving = Server::builder()
@@ -85,7 +99,9 @@ fn serve(directory: &std::path::Path, world: Shared) -> JoinHandle<()> {
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))
         .add_service(v1::sessions_server::SessionsServer::new(world))
         .serve_with_incoming(UnixListenerStream::new(listener));
-    tokio::spawn(async move { serving.await.unwrap() })
+    runtime.spawn(async move { serving.await.unwrap() });
+    drop(inside);
+    runtime
 }
 
 /// A configured provider and its agent.

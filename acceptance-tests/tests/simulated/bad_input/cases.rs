@@ -75,6 +75,9 @@ fn instances(lab: &Lab) -> Result<Vec<Case>> {
         &typed("private_ip = \"172.31.7.7\""),
     );
     taken.hcl = taken.shown.clone();
+    let mut greedy =
+        bad("more memory than the host has", Fails::InApply, "vcpus = 1\nmemory_mib = 4194304");
+    greedy.hcl = greedy.shown.clone();
     Ok(vec![
         bad("an unknown instance type", Fails::InApply, "instance_type = \"t3.micro\""),
         bad(
@@ -102,7 +105,7 @@ fn instances(lab: &Lab) -> Result<Vec<Case>> {
         bad("a reserved static address", Fails::InApply, &typed("private_ip = \"172.31.0.1\"")),
         taken.after(format!("{image}{neighbour}")),
         bad("no address at all", Fails::InPlan, &typed("private_ip = \"172.31.0.300\"")),
-        bad("more memory than the host has", Fails::InApply, "vcpus = 1\nmemory_mib = 4194304"),
+        greedy.after(format!("{image}{neighbour}")),
         bad("no security group at all", Fails::InPlan, &typed("security_group_ids = []")),
         bad("a key pair that does not exist", Fails::InApply, &typed("key_names = [\"nobody\"]")),
         bad("a wait for nothing known", Fails::InPlan, &typed("wait_for = \"login\"")),
@@ -173,7 +176,7 @@ fn references_and_rules() -> Vec<Case> {
             "two peers",
             &format!(
                 "ip_protocol = \"-1\"\n{open}\n\
-                 referenced_security_group_id = weft_security_group.it.id"
+                 referenced_security_group_id = \"sg-11111111111111111\""
             ),
         ),
     ]

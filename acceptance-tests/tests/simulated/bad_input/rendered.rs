@@ -5,10 +5,11 @@ use std::path::Path;
 /// The boxed diagnostics out of terraform's output, without the warning that the provider is a
 /// development build.
 pub(crate) fn diagnostics(text: &str) -> String {
+    let text = without_colours(text);
     let mut boxes = Vec::new();
     let mut current: Option<Vec<&str>> = None;
-    for line in text.lines() {
-        match (line.trim_end(), &mut current) {
+    for line in text.lines().map(str::trim_end) {
+        match (line, &mut current) {
             ("╷", _) => current = Some(vec![line]),
             ("╵", Some(lines)) => {
                 lines.push(line);
@@ -18,11 +19,18 @@ pub(crate) fn diagnostics(text: &str) -> String {
                     boxes.push(whole);
                 }
             }
-            (_, Some(lines)) => lines.push(line.trim_end()),
+            (_, Some(lines)) => lines.push(line),
             (_, None) => {}
         }
     }
     boxes.join("\n")
+}
+
+/// Takes the escape sequences away that set colours: ESC, `[`, numbers, `m` (ECMA-48, SGR).
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
 /// Puts the lab's directory and all ids into words.

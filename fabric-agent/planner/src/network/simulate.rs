@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_model::{ObservedNetwork, ObservedTap, ObservedUplink};
+use weft_model::{ObservedNetwork, ObservedUplink};
 
 use super::SeenNetwork;
 use crate::Action;
@@ -46,7 +46,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
         }
         Action::RemoveUplink { .. } => network.uplink = None,
         Action::AddTap { link, tap, .. } => {
-            let made = network.taps.entry(link.clone()).or_insert_with(ObservedTap::default);
+            let made = network.taps.entry(link.clone()).or_default();
             made.sysctls_ok = true;
             made.owner_uid = tap.owner_uid;
         }

@@ -63,7 +63,7 @@ pub(super) fn gather(
         accelerator,
         accelerator_note,
         vcpus: vcpus.unwrap_or(1),
-        memory_mib: (pages * page_bytes >> 20).saturating_sub(RESERVED_MIB),
+        memory_mib: ((pages * page_bytes) >> 20).saturating_sub(RESERVED_MIB),
         hypervisor_version: format!("QEMU {}", qemu.version),
     }
 }

@@ -46,6 +46,7 @@ impl LinuxGuests {
     ) -> Result<Self, HostError> {
         let instances = directories.instances();
         make_dir(&instances)?;
+        forget_other_boots(directories)?;
         Ok(Self {
             guests: Guests::new(directories.guests()),
             qemu,
@@ -264,6 +265,33 @@ fn judge(observed: GuestObservation) -> GuestState {
             GuestState::Exited { epoch: exit.epoch, how }
         }
     }
+}
+
+/// Records of guests that ran before the machine was restarted say nothing of this boot: without
+/// them, what should run is started again. Where the runtime directory is in memory, as it should
+/// be, there are none.
+fn forget_other_boots(directories: &Directories) -> Result<(), HostError> {
+    let failed =
+        |what: String| move |error: std::io::Error| HostError::new(what, true).caused_by(error);
+    let source = "/proc/sys/kernel/random/boot_id";
+    let boot = std::fs::read_to_string(source).map_err(failed(format!("read {source}")))?;
+    let record = directories.boot_record();
+    let recorded = match std::fs::read_to_string(&record) {
+        Ok(recorded) => Some(recorded),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(format!("read {}", record.display()))(error)),
+    };
+    if recorded.is_some_and(|recorded| recorded != boot) {
+        tracing::info!("the machine was restarted; what should run is started again");
+        match std::fs::remove_dir_all(directories.guests()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("remove {}", directories.guests().display());
+                return Err(failed(what)(error));
+            }
+            _ => {}
+        }
+    }
+    std::fs::write(&record, boot).map_err(failed(format!("write {}", record.display())))
 }
 
 /// Only root may enter: disks belong to the guests' own uids.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use weft_model::{Firewall, InstanceId, ObservedNetwork, Timestamp, VpcId};
+use weft_model::{InstanceId, ObservedNetwork, Timestamp, VpcId};
 use weft_planner::SeenNetwork;
 
 use super::Behaviour;
@@ -40,11 +40,14 @@ pub(super) enum State {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredNetwork {
-    network: Option<ObservedNetwork>,
-    firewall: Option<Firewall>,
-}
+/// The kinds of rows. A network is several rows, so that one more tap does not write a thousand.
+const GUEST: &str = "guest";
+/// An [`ObservedNetwork`] without its taps; the id is the VPC's.
+const NETWORK: &str = "network";
+/// A [`weft_model::ObservedTap`]; the id is `VPC/LINK`.
+const TAP: &str = "tap";
+/// A [`weft_model::Firewall`]; the id is the VPC's.
+const FIREWALL: &str = "firewall";
 
 /// Everything that exists.
 #[derive(Clone, Debug)]
@@ -125,10 +128,10 @@ impl Reality {
             let nothing = Guest::default();
             let gone = !guest.root_disk && !guest.seed && guest.state == nothing.state;
             if gone {
-                inner.remove("guest", id.as_str())?;
+                inner.remove(GUEST, id.as_str())?;
                 inner.guests.remove(&id);
             } else {
-                inner.put("guest", id.as_str(), &guest)?;
+                inner.put(GUEST, id.as_str(), &guest)?;
                 inner.guests.insert(id, guest);
             }
             Ok(())
@@ -145,10 +148,9 @@ impl Reality {
         change(&mut seen);
         let (this, id) = (self.clone(), id.clone());
         self.blocking(move || {
-            let stored =
-                StoredNetwork { network: seen.network.clone(), firewall: seen.firewall.clone() };
             let mut inner = this.inner();
-            inner.put("network", id.as_str(), &stored)?;
+            let before = inner.networks.get(&id).cloned().unwrap_or_default();
+            inner.put_changes(&id, &before, &seen)?;
             inner.networks.insert(id, seen);
             Ok(())
         })
@@ -168,8 +170,10 @@ impl Reality {
 
 impl Inner {
     fn load(&mut self) -> Result<(), HostError> {
-        let mut statement =
-            self.file.prepare("SELECT kind, id, content FROM things").map_err(failed("read"))?;
+        let mut statement = self
+            .file
+            .prepare("SELECT kind, id, content FROM things ORDER BY kind, id")
+            .map_err(failed("read"))?;
         let rows = statement
             .query_map([], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
@@ -177,25 +181,60 @@ impl Inner {
             .map_err(failed("read"))?;
         for row in rows {
             let (kind, id, content) = row.map_err(failed("read"))?;
-            match kind.as_str() {
-                "guest" => {
-                    if let Ok(id) = id.parse() {
-                        let guest = serde_json::from_str(&content).map_err(unreadable)?;
-                        self.guests.insert(id, guest);
-                    }
-                }
-                _ => {
-                    if let Ok(id) = id.parse() {
-                        let stored: StoredNetwork =
-                            serde_json::from_str(&content).map_err(unreadable)?;
-                        let seen =
-                            SeenNetwork { network: stored.network, firewall: stored.firewall };
-                        self.networks.insert(id, seen);
-                    }
-                }
-            }
+            take(&mut self.guests, &mut self.networks, &kind, &id, &content)?;
         }
         Ok(())
+    }
+
+    /// Writes the parts of a network that differ, in one transaction.
+    fn put_changes(
+        &mut self,
+        id: &VpcId,
+        before: &SeenNetwork,
+        after: &SeenNetwork,
+    ) -> Result<(), HostError> {
+        self.file.execute_batch("BEGIN IMMEDIATE").map_err(failed("write"))?;
+        let written = self.put_parts(id, before, after);
+        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        self.file.execute_batch(end).map_err(failed("write"))?;
+        written
+    }
+
+    fn put_parts(
+        &mut self,
+        id: &VpcId,
+        before: &SeenNetwork,
+        after: &SeenNetwork,
+    ) -> Result<(), HostError> {
+        if before.firewall != after.firewall {
+            self.put_or_remove(FIREWALL, id.as_str(), after.firewall.as_ref())?;
+        }
+        let (base_before, base_after) = (base(before), base(after));
+        if base_before != base_after {
+            self.put_or_remove(NETWORK, id.as_str(), base_after.as_ref())?;
+        }
+        let (none, empty) = (ObservedNetwork::default(), ObservedNetwork::default());
+        let old = &before.network.as_ref().unwrap_or(&none).taps;
+        let new = &after.network.as_ref().unwrap_or(&empty).taps;
+        for link in old.keys().filter(|link| !new.contains_key(*link)) {
+            self.remove(TAP, &format!("{id}/{link}"))?;
+        }
+        for (link, tap) in new.iter().filter(|(link, tap)| old.get(*link) != Some(*tap)) {
+            self.put(TAP, &format!("{id}/{link}"), tap)?;
+        }
+        Ok(())
+    }
+
+    fn put_or_remove(
+        &mut self,
+        kind: &str,
+        id: &str,
+        content: Option<&impl Serialize>,
+    ) -> Result<(), HostError> {
+        match content {
+            Some(content) => self.put(kind, id, content),
+            None => self.remove(kind, id),
+        }
     }
 
     fn put(&mut self, kind: &str, id: &str, content: &impl Serialize) -> Result<(), HostError> {
@@ -210,4 +249,53 @@ impl Inner {
         self.file.execute(sql, [kind, id]).map_err(failed("write"))?;
         Ok(())
     }
+}
+
+/// The network without its taps.
+fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
+    let network = seen.network.as_ref()?;
+    Some(ObservedNetwork {
+        loopback_up: network.loopback_up,
+        sysctls_ok: network.sysctls_ok,
+        gateways: network.gateways.clone(),
+        unreachable: network.unreachable.clone(),
+        uplink: network.uplink.clone(),
+        taps: BTreeMap::new(),
+    })
+}
+
+/// Puts one row where it belongs. A network's row sorts before its taps' rows.
+fn take(
+    guests: &mut BTreeMap<InstanceId, Guest>,
+    networks: &mut BTreeMap<VpcId, SeenNetwork>,
+    kind: &str,
+    id: &str,
+    content: &str,
+) -> Result<(), HostError> {
+    let foreign =
+        || HostError::new(format!("the simulated host's row {kind} {id} is damaged"), false);
+    let vpc = |text: &str| text.parse::<VpcId>().map_err(|_| foreign());
+    match kind {
+        GUEST => {
+            let id = id.parse().map_err(|_| foreign())?;
+            guests.insert(id, serde_json::from_str(content).map_err(unreadable)?);
+        }
+        NETWORK => {
+            let network = serde_json::from_str(content).map_err(unreadable)?;
+            networks.entry(vpc(id)?).or_default().network = Some(network);
+        }
+        FIREWALL => {
+            let firewall = serde_json::from_str(content).map_err(unreadable)?;
+            networks.entry(vpc(id)?).or_default().firewall = Some(firewall);
+        }
+        TAP => {
+            let (vpc_id, link) = id.split_once('/').ok_or_else(foreign)?;
+            let network = &mut networks.entry(vpc(vpc_id)?).or_default().network;
+            let link = link.parse().map_err(|_| foreign())?;
+            let tap = serde_json::from_str(content).map_err(unreadable)?;
+            network.as_mut().ok_or_else(foreign)?.taps.insert(link, tap);
+        }
+        _ => return Err(foreign()),
+    }
+    Ok(())
 }

@@ -2,7 +2,9 @@
 
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::Problem;
-use weft_proto::convert::{image_order_from_wire, key_pair_from_wire, key_pair_spec_from_wire, key_pair_to_wire};
+use weft_proto::convert::{
+    image_order_from_wire, key_pair_from_wire, key_pair_spec_from_wire, key_pair_to_wire,
+};
 use weft_proto::v1;
 
 use super::Shared;
@@ -172,10 +174,7 @@ impl v1::key_pairs_server::KeyPairs for Shared {
         Ok(Response::new(v1::KeyPairList { items }))
     }
 
-    async fn list(
-        &self,
-        _: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::KeyPairList>, Status> {
+    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::KeyPairList>, Status> {
         let items = self.lock().key_pairs.values().cloned().collect();
         Ok(Response::new(v1::KeyPairList { items }))
     }

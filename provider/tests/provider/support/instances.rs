@@ -150,14 +150,19 @@ impl v1::instances_server::Instances for Shared {
         let instance = world.instances.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
         let old = instance.spec.clone().unwrap();
         let fixed = |spec: &v1::InstanceSpec| {
-            (spec.image_id.clone(), spec.subnet_id.clone(), spec.private_ip.clone(), spec.root_volume_size_gib)
+            (
+                spec.image_id.clone(),
+                spec.subnet_id.clone(),
+                spec.private_ip.clone(),
+                spec.root_volume_size_gib,
+            )
         };
         if fixed(&old) != fixed(&spec) {
             return Err(refused(Problem::invalid("image_id", "it cannot change")));
         }
         begin_update(instance.metadata.as_mut().unwrap(), &context)?;
         let asked = spec.power_state.is_some();
-        spec.power_state = spec.power_state.or(old.power_state.clone());
+        spec.power_state = spec.power_state.or_else(|| old.power_state.clone());
         let assigned = instance.assigned.as_mut().unwrap();
         let resized = (assigned.vcpus, assigned.memory_mib) != (vcpus, memory_mib);
         (assigned.vcpus, assigned.memory_mib) = (vcpus, memory_mib);

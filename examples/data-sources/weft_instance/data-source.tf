@@ -1,0 +1,7 @@
+data "weft_instance" "web" {
+  name = "web-1"
+}
+
+output "state" {
+  value = data.weft_instance.web.state
+}

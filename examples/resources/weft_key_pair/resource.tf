@@ -1,0 +1,4 @@
+resource "weft_key_pair" "me" {
+  key_name   = "me"
+  public_key = file("~/.ssh/id_ed25519.pub")
+}

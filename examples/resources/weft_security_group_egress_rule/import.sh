@@ -1,0 +1,1 @@
+terraform import weft_security_group_egress_rule.dns sgr-0123456789abcdef0

@@ -1,0 +1,1 @@
+terraform import weft_security_group_ingress_rule.https sgr-0123456789abcdef0
