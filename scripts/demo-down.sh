@@ -29,7 +29,7 @@ destroy() {
         return 0
     fi
     step "terraform destroy"
-    demo_terraform destroy -input=false -auto-approve ||
+    demo_terraform destroy -input=false -auto-approve -no-color ||
         warn "terraform destroy failed; fabric-agent purge removes what is left"
 }
 

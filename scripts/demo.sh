@@ -15,6 +15,9 @@ PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=scripts/demo-lib.sh
 . "$WEFT_ROOT/scripts/demo-lib.sh"
 
+# Nothing but text where nobody looks.
+COLOUR=
+[ -t 1 ] || COLOUR=-no-color
 readonly PROVIDER_ADDRESS=registry.terraform.io/weft-cloud/weft
 
 case ${1:-} in
@@ -128,7 +131,8 @@ apply() {
     }
     grep -h 'Installed\|Using previously-installed' "$DEMO/init.log" || true
     step "terraform apply"
-    demo_terraform apply -input=false -auto-approve || die "terraform apply failed, see above"
+    # shellcheck disable=SC2086 # no or one word
+    demo_terraform apply -input=false -auto-approve $COLOUR || die "terraform apply failed, see above"
 }
 
 # Plain ssh, from the agent's namespace, which has a route to the guest.
@@ -166,11 +170,10 @@ The instance $id runs. What to try next$([ "$(id -u)" != 0 ] || [ -z "${SUDO_USE
 
   export WEFT_ENDPOINT=$DEMO_ENDPOINT PATH=\$PATH:$DEMO/bin
   weft ls
-  weft ssh -i $DEMO_KEY hello
-  weft console hello          # Ctrl-] detaches
-  weft logs hello
+  weft ssh -i $DEMO_KEY $id
+  weft console $id    # Ctrl-] detaches
   kill -9 $(cat "$DEMO_PID") && make demo    # the agent dies, the guest does not notice
-  make demo-down              # removes everything
+  make demo-down                       # removes everything
 NEXT
 }
 

@@ -60,13 +60,6 @@ impl Terraform {
         &self.directory
     }
 
-    /// Uses another endpoint than the lab's agent's.
-    #[must_use]
-    pub fn with_endpoint(mut self, endpoint: &str) -> Self {
-        endpoint.clone_into(&mut self.endpoint);
-        self
-    }
-
     /// Writes a file of the module.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ impl Drop for Demo {
 
 /// What `uname -a` says in the guest.
 fn assert_logged_in(said: &Finished) -> Result<()> {
-    let line = said.stdout.lines().find(|line| line.starts_with("Linux hello "));
+    let line = said.stdout.lines().find(|line| line.starts_with("Linux one "));
     ensure!(line.is_some(), "no uname -a of the guest:\n{}", said.text());
     Ok(())
 }
@@ -117,6 +117,6 @@ fn the_demonstration_gets_over_an_agent_killed_in_the_apply_and_over_ctrl_c() ->
 fn wait_for_apply(demo: &mut Background) -> Result<()> {
     eventually("the instance is being created", within() * 3, || {
         ensure!(demo.is_running()?, "the demonstration ended early:\n{}", demo.output()?);
-        Ok(demo.output()?.contains("weft_instance.hello: Creating...").then_some(()))
+        Ok(demo.output()?.contains("weft_instance.one: Creating...").then_some(()))
     })
 }

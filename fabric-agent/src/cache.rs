@@ -93,30 +93,38 @@ impl Cache {
         shutdown: CancellationToken,
     ) -> Result<(), Problem> {
         let after = *self.revision.borrow();
-        let mut events = repo.store().watch("", after).await.map_err(store_problem)?;
+        let mut changes = repo.store().watch("", after).await.map_err(store_problem)?;
         loop {
-            let event = tokio::select! {
+            let events = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                event = events.next() => event,
+                events = changes.next() => events,
             };
-            let Some(event) = event else { return Ok(()) };
-            self.take(&event.map_err(store_problem)?)?;
+            let Some(events) = events else { return Ok(()) };
+            self.take(&events.map_err(store_problem)?)?;
         }
     }
 
-    fn take(&self, event: &Event) -> Result<(), Problem> {
+    /// Takes in whole transactions; nobody sees half of one.
+    fn take(&self, events: &[Event]) -> Result<(), Problem> {
+        let Some(revision) = events.last().map(Event::revision) else { return Ok(()) };
         {
             let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match event {
-                Event::Put(item) => world.put(item)?,
-                Event::Delete { key, .. } => world.delete(key),
+            for event in events {
+                match event {
+                    Event::Put(item) => world.put(item)?,
+                    Event::Delete { key, .. } => world.delete(key),
+                }
             }
         }
-        let revision = event.revision();
         self.revision.send_replace(revision);
-        if let Some((kind, id)) = address(event.key()) {
-            let deleted = matches!(event, Event::Delete { .. });
-            let change = Change { revision, kind: kind.to_owned(), id: id.to_owned(), deleted };
+        for event in events {
+            let Some((kind, id)) = address(event.key()) else { continue };
+            let change = Change {
+                revision: event.revision(),
+                kind: kind.to_owned(),
+                id: id.to_owned(),
+                deleted: matches!(event, Event::Delete { .. }),
+            };
             // Nobody listening is no error.
             let _ = self.changes.send(change);
         }

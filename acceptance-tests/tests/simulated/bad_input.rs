@@ -40,10 +40,7 @@ fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
 /// What plan and apply say, each with its heading.
 fn refuse(lab: &Lab, case: &Case) -> Result<String> {
     let before = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
-    let mut terraform = lab.terraform()?;
-    if let Some(endpoint) = &case.endpoint {
-        terraform = terraform.with_endpoint(endpoint);
-    }
+    let terraform = lab.terraform()?;
     if !case.before.is_empty() {
         terraform.main(&case.before)?;
         terraform.apply()?;
@@ -68,7 +65,7 @@ fn refuse(lab: &Lab, case: &Case) -> Result<String> {
             said.push_str(&section("terraform apply", &rendered::diagnostics(&apply.stderr)));
         }
     }
-    if case.endpoint.is_none() {
+    if case.has_agent {
         // Other resources of the case may have been made.
         terraform.main("")?;
         terraform.apply()?;

@@ -54,7 +54,7 @@ impl v1::watch_server::Watch for Api {
                 return Err(refuse(problem));
             }
         };
-        let events = store.watch("", after).await.map_err(judge)?;
+        let events = store.watch_events("", after).await.map_err(judge)?;
         let changes = events.filter_map(move |event| {
             let answer = match event {
                 Ok(event) => change(&event)

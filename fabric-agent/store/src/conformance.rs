@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 
-use crate::{Event, Revision, Store, Txn, TxnOutcome, WatchStream};
+use crate::{Event, EventStream, Revision, Store, Txn, TxnOutcome};
 
 /// A store under test, alone in its world, with the powers of a test over it.
 #[async_trait]
@@ -48,6 +48,7 @@ pub async fn run_all<S: Subject>(mut fresh: impl FnMut() -> S) {
     watching::deletes_and_new_lives_are_seen(&fresh()).await;
     watching::a_watcher_sees_its_prefix_only_in_order(&fresh()).await;
     watching::a_slow_watcher_gets_everything(&fresh()).await;
+    watching::a_transaction_arrives_whole(&fresh()).await;
     watching::history_survives_reopening(fresh()).await;
     watching::compacted_events_are_reported_as_gone(&fresh()).await;
     watching::an_idle_watcher_survives_compaction(&fresh()).await;
@@ -91,7 +92,7 @@ fn show(event: &Event) -> String {
     }
 }
 
-async fn next(watch: &mut WatchStream) -> Event {
+async fn next(watch: &mut EventStream) -> Event {
     // Generous: only a store that never answers meets it.
     tokio::time::timeout(Duration::from_secs(60), watch.next())
         .await
@@ -101,7 +102,7 @@ async fn next(watch: &mut WatchStream) -> Event {
 }
 
 /// What has arrived at `watch` by the time that a change made now has arrived.
-async fn seen_so_far(store: &dyn Store, watch: &mut WatchStream, marker: &str) -> Vec<String> {
+async fn seen_so_far(store: &dyn Store, watch: &mut EventStream, marker: &str) -> Vec<String> {
     commit(store, Txn::new().put(marker, "marker")).await;
     let mut seen = Vec::new();
     loop {

@@ -20,7 +20,8 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;
@@ -30,8 +31,12 @@ pub use types::{
     Revision, Txn, TxnOutcome,
 };
 
-/// Events in the order of their revisions, endless. After an error it ends.
-pub type WatchStream = BoxStream<'static, Result<Event, StoreError>>;
+/// Whole transactions in the order of their revisions, endless: an item holds, in order, all events
+/// of each revision that it holds any of, and is never empty. After an error it ends.
+pub type WatchStream = BoxStream<'static, Result<Vec<Event>, StoreError>>;
+
+/// [`WatchStream`] event by event, for who does not mind half a transaction.
+pub type EventStream = BoxStream<'static, Result<Event, StoreError>>;
 
 /// A durable, ordered, watchable map from text to bytes.
 ///
@@ -59,6 +64,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Here or as the stream's last item: [`StoreError::Compacted`] where some of them are gone
     /// already, [`StoreError::FutureRevision`] where the store has not reached `after`.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError>;
+
+    /// [`watch`](Store::watch), event by event.
+    ///
+    /// # Errors
+    /// The same.
+    async fn watch_events(&self, prefix: &str, after: Revision) -> Result<EventStream, StoreError> {
+        let changes = self.watch(prefix, after).await?;
+        let events = changes.map_ok(|events| stream::iter(events).map(Ok)).try_flatten();
+        Ok(events.boxed())
+    }
 
     /// A lease that ends `ttl` after its last sign of life. A restart of the store is one.
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError>;

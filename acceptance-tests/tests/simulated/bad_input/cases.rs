@@ -26,14 +26,15 @@ pub(crate) struct Case {
     /// The part of it that is worth showing.
     pub(crate) shown: String,
     pub(crate) fails: Fails,
-    pub(crate) endpoint: Option<String>,
+    /// The agent of the lab is asked.
+    pub(crate) has_agent: bool,
 }
 
 impl Case {
     fn new(name: &'static str, fails: Fails, hcl: impl Into<String>) -> Self {
         let hcl = hcl.into();
         let shown = hcl.clone();
-        Self { name, before: String::new(), hcl, shown, fails, endpoint: None }
+        Self { name, before: String::new(), hcl, shown, fails, has_agent: true }
     }
 
     /// With things that the mistake refers to and that are not shown.
@@ -53,7 +54,7 @@ pub(crate) fn all(lab: &Lab) -> Result<Vec<Case>> {
     cases.extend(keys());
     cases.extend(references_and_rules());
     cases.extend(images(lab.directory())?);
-    cases.extend(agents(lab)?);
+    cases.extend(agents());
     Ok(cases)
 }
 
@@ -90,7 +91,7 @@ fn instances(lab: &Lab) -> Result<Vec<Case>> {
         bad(
             "user data of more than 64 KiB",
             Fails::InPlan,
-            &typed("user_data = join(\"\", [for i in range(7000) : \"0123456789\"])"),
+            &typed("user_data = format(\"%070000d\", 0)"),
         ),
         bad(
             "user data that is not base64",
@@ -182,35 +183,35 @@ fn references_and_rules() -> Vec<Case> {
     ]
 }
 
+/// Paths are relative: how long the lab's own is must not show in where lines are broken.
 fn images(directory: &Path) -> Result<Vec<Case>> {
-    let case = |name, path: &Path| {
+    let case = |name, path: &str| {
         let hcl = format!(
             "resource \"weft_image\" \"bad\" {{\n  name         = \"bad\"\n  source_path  = \
-             \"{}\"\n  default_user = \"weft\"\n}}\n",
-            path.display()
+             \"{path}\"\n  default_user = \"weft\"\n}}\n"
         );
         Case::new(name, Fails::InPlan, hcl)
     };
-    let file = |name: &str, bytes: &[u8]| -> Result<_> {
-        let path = directory.join(name);
-        std::fs::write(&path, bytes)?;
-        Ok(path)
-    };
     let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
     elf.resize(4096, 0);
-    Ok(vec![
-        case("an image that is not there", &directory.join("missing.raw")),
-        case("an image that is a directory", directory),
-        case("an empty image", &file("empty.raw", b"")?),
-        case("a truncated image", &file("truncated.qcow2", &qcow2(None)[..60])?),
-        case("an image with a backing file", &file("overlay.qcow2", &qcow2(Some("base.qcow2")))?),
-        case("an image that is a program", &file("program", &elf)?),
-        case(
-            "an image that is a web page",
-            &file("page.qcow2", b"<!DOCTYPE html><html><body>404 Not Found</body></html>")?,
-        ),
-        case("an image that is an archive", &file("disk.tar.gz", &gzip())?),
-    ])
+    let page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>".to_vec();
+    let files: [(&str, &str, Vec<u8>); 6] = [
+        ("an empty image", "empty.raw", Vec::new()),
+        ("a truncated image", "truncated.qcow2", qcow2(None)[..60].to_vec()),
+        ("an image with a backing file", "overlay.qcow2", qcow2(Some("base.qcow2"))),
+        ("an image that is a program", "program", elf),
+        ("an image that is a web page", "page.qcow2", page),
+        ("an image that is an archive", "disk.tar.gz", gzip()),
+    ];
+    let mut cases = vec![
+        case("an image that is not there", "../missing.raw"),
+        case("an image that is a directory", ".."),
+    ];
+    for (name, file, bytes) in files {
+        std::fs::write(directory.join(file), bytes)?;
+        cases.push(case(name, &format!("../{file}")));
+    }
+    Ok(cases)
 }
 
 fn gzip() -> Vec<u8> {
@@ -241,20 +242,17 @@ fn qcow2(backing: Option<&str>) -> Vec<u8> {
     bytes
 }
 
-fn agents(lab: &Lab) -> Result<Vec<Case>> {
-    let hcl = "data \"weft_host\" \"this\" {}\n";
-    let with = |name, endpoint: String| {
-        let mut case = Case::new(name, Fails::InPlan, hcl);
-        case.shown = format!("# WEFT_ENDPOINT={endpoint}\n{hcl}");
-        case.endpoint = Some(endpoint);
-        case
+fn agents() -> Vec<Case> {
+    let with = |name, endpoint: &str| {
+        let hcl = format!(
+            "provider \"weft\" {{\n  endpoint = \"{endpoint}\"\n}}\n\ndata \"weft_host\" \"this\" \
+             {{}}\n"
+        );
+        Case { has_agent: false, ..Case::new(name, Fails::InPlan, hcl) }
     };
-    let plain = lab.directory().join("not-a-socket");
-    std::fs::write(&plain, "")?;
-    let at = |path: &Path| format!("unix://{}", path.display());
-    Ok(vec![
-        with("no agent at the endpoint", at(&lab.directory().join("nobody.sock"))),
-        with("an endpoint that is no socket", at(&plain)),
-        with("an endpoint in an unknown form", "ftp://agent".to_owned()),
-    ])
+    vec![
+        with("no agent at the endpoint", "unix:///nonexistent/agent.sock"),
+        with("an endpoint that nobody listens on", "unix:///dev/null"),
+        with("an endpoint in an unknown form", "ftp://agent"),
+    ]
 }

@@ -19,7 +19,7 @@ pub(super) async fn a_lease_takes_its_keys_along(subject: &impl Subject) {
     subject.pass_time(TTL - Duration::from_secs(1)).await;
     assert_eq!(keys(&*store, "").await, ["a", "b", "c", "d"]);
     subject.pass_time(Duration::from_secs(2)).await;
-    let mut watch = store.watch("", revision).await.unwrap();
+    let mut watch = store.watch_events("", revision).await.unwrap();
     let mut gone = [show(&next(&mut watch).await), show(&next(&mut watch).await)];
     gone.sort();
     assert!(gone[0].starts_with("-a@") && gone[1].starts_with("-b@"), "{gone:?}");
@@ -50,7 +50,7 @@ pub(super) async fn a_revoked_lease_deletes_at_once(subject: &impl Subject) {
     let before = commit(&*store, Txn::new().put_leased("a", "1", lease).put("b", "1")).await;
     store.revoke_lease(lease).await.unwrap();
     assert_eq!(keys(&*store, "").await, ["b"]);
-    let mut watch = store.watch("", before).await.unwrap();
+    let mut watch = store.watch_events("", before).await.unwrap();
     assert_eq!(seen_so_far(&*store, &mut watch, "m").await, [format!("-a@{}", before.0 + 1)]);
     assert!(store.revoke_lease(lease).await.is_err(), "it is gone");
     assert_ne!(store.grant_lease(TTL).await.unwrap(), lease, "numbers are not used again");
@@ -73,7 +73,7 @@ pub(super) async fn a_lease_with_many_keys_ends_whole(mut subject: impl Subject)
             .fold(Txn::new(), |txn, n| txn.put_leased(format!("{block}/{n}"), "1", lease));
         commit(&*store, txn).await;
     }
-    let mut live = store.watch("", Revision::ABSENT).await.unwrap();
+    let mut live = store.watch_events("", Revision::ABSENT).await.unwrap();
     store.revoke_lease(lease).await.unwrap();
     assert_eq!(keys(&*store, "").await, [""; 0]);
     let deletes = |seen: Vec<String>| seen.iter().filter(|event| event.starts_with('-')).count();
@@ -81,7 +81,7 @@ pub(super) async fn a_lease_with_many_keys_ends_whole(mut subject: impl Subject)
     drop(store);
     subject.reopen().await;
     let store = subject.store();
-    let mut past = store.watch("", Revision::ABSENT).await.unwrap();
+    let mut past = store.watch_events("", Revision::ABSENT).await.unwrap();
     assert_eq!(deletes(seen_so_far(&*store, &mut past, "m2").await), 6 * MAX_TXN_OPS);
 }
 

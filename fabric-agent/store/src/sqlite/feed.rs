@@ -87,9 +87,8 @@ struct Watcher {
     mailbox: Mailbox,
     head: watch::Receiver<Option<Revision>>,
     prefix: String,
-    /// All up to here has been queued.
+    /// All up to here has been given out.
     seen: Revision,
-    queue: VecDeque<Arc<Event>>,
 }
 
 pub(super) fn stream(
@@ -99,11 +98,14 @@ pub(super) fn stream(
     after: Revision,
 ) -> WatchStream {
     let head = feed.head.subscribe();
-    let watcher = Watcher { feed, mailbox, head, prefix, seen: after, queue: VecDeque::new() };
+    let watcher = Watcher { feed, mailbox, head, prefix, seen: after };
     stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
-            Ok(event) => Some((Ok(Arc::unwrap_or_clone(event)), Some(watcher))),
+            Ok(events) => {
+                let events = events.into_iter().map(Arc::unwrap_or_clone).collect();
+                Some((Ok(events), Some(watcher)))
+            }
             Err(error) => Some((Err(error), None)),
         }
     })
@@ -111,11 +113,9 @@ pub(super) fn stream(
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Result<Arc<Event>, StoreError> {
+    /// The next events, whole revisions: both memory and pages are read in those.
+    async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Ok(event);
-            }
             let head = self.head.borrow_and_update().ok_or(StoreError::Closed)?;
             if self.seen >= head {
                 self.head.changed().await.map_err(|_| StoreError::Closed)?;
@@ -125,8 +125,10 @@ impl Watcher {
                 Some(read) => read,
                 None => self.page().await?,
             };
-            self.queue.extend(events);
             self.seen = upto;
+            if !events.is_empty() {
+                return Ok(events);
+            }
         }
     }
 

@@ -63,7 +63,7 @@ async fn a_lease_ends_while_nobody_calls() {
     let store = subject.store();
     let lease = store.grant_lease(Duration::from_secs(5)).await.unwrap();
     store.txn(Txn::new().put_leased("a", "1", lease)).await.unwrap();
-    let mut watch = store.watch("a", Revision(1)).await.unwrap();
+    let mut watch = store.watch_events("a", Revision(1)).await.unwrap();
     subject.clock.advance(Duration::from_secs(6));
     let event = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
     assert_eq!(event, Event::Delete { key: "a".to_owned(), revision: Revision(2) });
@@ -76,9 +76,9 @@ async fn old_events_are_compacted_without_being_asked() {
     for n in 0..300 {
         store.txn(Txn::new().put("a", n.to_string())).await.unwrap();
     }
-    let gone = store.watch("", Revision(100)).await.err().unwrap();
+    let gone = store.watch_events("", Revision(100)).await.err().unwrap();
     assert!(matches!(gone, StoreError::Compacted { .. }), "{gone}");
-    assert!(store.watch("", Revision(200)).await.is_ok(), "the promised 100 are there");
+    assert!(store.watch_events("", Revision(200)).await.is_ok(), "the promised 100 are there");
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"299");
 }
 
@@ -180,7 +180,7 @@ async fn a_full_disk_fails_the_call_and_the_store_goes_on() {
     limit(1_000_000).await.unwrap();
     store.txn(Txn::new().put("big", big)).await.unwrap();
     let head = store.list("").await.unwrap().revision;
-    let mut watch = store.watch("", Revision::ABSENT).await.unwrap();
+    let mut watch = store.watch_events("", Revision::ABSENT).await.unwrap();
     let mut last = Revision::ABSENT;
     while last < head {
         last = futures::StreamExt::next(&mut watch).await.unwrap().unwrap().revision();

@@ -1,0 +1,130 @@
+//! The program itself: health, reflection, two agents in one place, purge.
+
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use crate::support::{Agent, instance_spec, ok};
+
+#[tokio::test]
+async fn health_and_reflection_answer() {
+    let agent = Agent::start().await;
+    for service in ["", "weft.v1.Instances"] {
+        let mut health = HealthClient::new(agent.channel().await);
+        let answer = ok(health.check(HealthCheckRequest { service: service.to_owned() }).await);
+        assert_eq!(answer.status().as_str_name(), "SERVING", "{service}");
+    }
+    let mut reflection = ServerReflectionClient::new(agent.channel().await);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answer = reflection.server_reflection_info(futures::stream::iter([request])).await;
+    let message = ok(answer).message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = message else { panic!("{message:?}") };
+    let mut names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    names.sort_unstable();
+    let ours: Vec<&str> = names.into_iter().filter(|name| name.starts_with("weft.v1.")).collect();
+    assert_eq!(
+        ours,
+        [
+            "weft.v1.Hosts",
+            "weft.v1.Images",
+            "weft.v1.InstanceTypes",
+            "weft.v1.Instances",
+            "weft.v1.KeyPairs",
+            "weft.v1.SecurityGroupRules",
+            "weft.v1.SecurityGroups",
+            "weft.v1.Sessions",
+            "weft.v1.Subnets",
+            "weft.v1.Vpcs",
+            "weft.v1.Watch",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_second_agent_in_the_same_place_is_refused_and_the_first_one_goes_on() {
+    let mut agent = Agent::start().await;
+    let second = agent.serve_command().output().unwrap();
+    assert!(!second.status.success());
+    let words = String::from_utf8_lossy(&second.stderr);
+    assert!(words.contains("weft.db"), "{words}");
+    assert!(words.contains("another") || words.contains("running"), "{words}");
+
+    // The same socket with another store: the first agent's must not be taken away.
+    let elsewhere = Agent::not_started(&[]);
+    let mut command = elsewhere.command("serve");
+    command.args(["--host", "sim", "--runtime-dir"]).arg(agent.runtime_dir());
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    // The last of two equal flags would be refused: build it by hand.
+    let mut command = std::process::Command::new(command.get_program());
+    let runtime = args.iter().position(|arg| arg == "--runtime-dir").unwrap();
+    command.args(
+        args.iter()
+            .enumerate()
+            .filter(|(n, _)| ![runtime, runtime + 1].contains(n))
+            .map(|(_, arg)| arg),
+    );
+    let third = command.output().unwrap();
+    assert!(!third.status.success());
+    let words = String::from_utf8_lossy(&third.stderr);
+    assert!(words.contains("agent.sock"), "{words}");
+
+    assert!(agent.is_running());
+    agent.api().await.group("still here").await;
+}
+
+#[tokio::test]
+async fn purge_removes_everything_but_not_under_a_running_agent() {
+    let mut agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    api.running("web", &image).await;
+    let refused = agent.purge();
+    assert!(!refused.status.success());
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(words.contains("an agent is running"), "{words}");
+    assert_eq!(api.list().await.len(), 1);
+
+    let kept = agent.state_dir().join("not-ours.txt");
+    std::fs::write(&kept, "hands off").unwrap();
+    agent.kill();
+    let purged = agent.purge();
+    assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
+    let left: Vec<_> =
+        std::fs::read_dir(agent.state_dir()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [kept.clone()]);
+    assert!(!agent.runtime_dir().exists());
+    std::fs::remove_file(kept).unwrap();
+    // Twice is fine, and so is nothing at all.
+    for _ in 0..2 {
+        let purged = agent.purge();
+        assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
+        assert!(!agent.state_dir().exists());
+    }
+    // What starts there afterwards starts anew.
+    agent.start_again().await;
+    assert!(agent.api().await.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_range_that_is_too_small_for_a_vpc_is_refused_at_the_start() {
+    let agent = Agent::not_started(&["--default-vpc-cidr", "10.0.0.0/28"]);
+    let refused = agent.serve_command().output().unwrap();
+    assert!(!refused.status.success());
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(words.contains("10.0.0.0/28") && words.contains("10.231.0.0/16"), "{words}");
+    let agent = Agent::with(&["--default-vpc-cidr", "10.0.0.0/26"]).await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    // 16 addresses: the first four and the last one are not given out.
+    for n in 0..11 {
+        ok(api.create(instance_spec(&format!("web-{n}"), &image)).await);
+    }
+    let problem = crate::support::refusal(api.create(instance_spec("one too many", &image)).await);
+    assert_eq!(problem.reason, weft_model::Reason::ResourceExhausted, "{problem:?}");
+}

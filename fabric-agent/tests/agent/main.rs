@@ -1,0 +1,20 @@
+//! The agent as clients see it: the real program with a simulated host, over its socket.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
+
+mod support;
+
+mod addresses;
+mod crashes;
+mod creation;
+mod garbage;
+mod groups;
+mod images;
+mod key_pairs;
+mod life;
+mod power;
+mod restart;
+mod sessions;
+mod updates;
+mod waiting;
+mod watch;

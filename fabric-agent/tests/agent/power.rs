@@ -1,0 +1,171 @@
+//! Switching on and off.
+
+use v1::wait_request::Until;
+use weft_model::Reason;
+use weft_proto::v1;
+
+use crate::support::{Agent, instance_spec, ok, refusal, refused, update_context};
+
+fn get(id: &str) -> v1::GetRequest {
+    v1::GetRequest { id: id.to_owned(), claim: false }
+}
+
+fn ssh() -> Until {
+    Until::WaitFor("ssh".to_owned())
+}
+
+fn launched(instance: &v1::Instance) -> i64 {
+    instance.status.as_ref().unwrap().launched_at_unix_ms.unwrap()
+}
+
+#[tokio::test]
+async fn stop_start_and_reboot_are_launches_of_their_own() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let first = api.running("web", &image).await;
+    let id = first.metadata.clone().unwrap().id;
+    let stopped = ok(api.instances.clone().stop(get(&id)).await);
+    assert_eq!(stopped.spec.unwrap().power_state.as_deref(), Some("stopped"));
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    let status = api.instance(&id).await.status.unwrap();
+    assert_eq!((status.state.as_str(), status.reason), ("stopped", None));
+    // Again is no error; a reboot of what is off is.
+    ok(api.instances.clone().stop(get(&id)).await);
+    let problem = refusal(api.instances.clone().reboot(get(&id)).await);
+    assert_eq!(problem.reason, Reason::FailedPrecondition);
+    assert!(problem.remedy.unwrap().contains("weft start"));
+
+    let started = ok(api.instances.clone().start(get(&id)).await);
+    assert_eq!(started.assigned.unwrap().run_epoch, 2);
+    api.wait(&id, ssh()).await.unwrap();
+    let second = api.instance(&id).await;
+    assert!(launched(&second) > launched(&first));
+    let again = ok(api.instances.clone().start(get(&id)).await);
+    assert_eq!(again.assigned.unwrap().run_epoch, 2, "it runs already");
+
+    let rebooted = ok(api.instances.clone().reboot(get(&id)).await);
+    assert_eq!(rebooted.assigned.unwrap().run_epoch, 3);
+    api.wait(&id, ssh()).await.unwrap();
+    let third = api.instance(&id).await;
+    assert!(launched(&third) > launched(&second));
+    let status = third.status.unwrap();
+    assert_eq!(status.epoch, 3);
+    assert!(status.phases.is_sorted_by_key(|record| record.at_unix_ms), "{:?}", status.phases);
+    assert_eq!(status.phases.iter().filter(|record| record.phase == "ssh_banner").count(), 1);
+    assert_eq!(third.spec, first.spec);
+}
+
+#[tokio::test]
+async fn one_that_is_made_stopped_is_started_on_demand() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("web", &image);
+    spec.power_state = Some("stopped".to_owned());
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    assert!(api.instance(&id).await.status.unwrap().launched_at_unix_ms.is_none());
+    let problem = api.wait(&id, ssh()).await.unwrap_err();
+    assert!(problem.message.contains("is stopped"), "{problem}");
+    ok(api.instances.clone().start(get(&id)).await);
+    api.wait(&id, ssh()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_crashes_leaves_a_failed_instance_that_an_update_starts_again() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = ok(api.create(instance_spec("sim-crash", &image)).await).metadata.unwrap().id;
+    let problem = api.wait(&id, ssh()).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::FailedPrecondition);
+    assert!(problem.message.contains("the simulated hypervisor crashed"), "{problem}");
+    assert!(problem.evidence.unwrap().contains("state: failed"));
+    assert!(problem.remedy.unwrap().contains(&format!("weft console {id}")));
+    let failed = api.instance(&id).await;
+    let status = failed.status.clone().unwrap();
+    assert_eq!(status.state, "failed");
+    assert!(status.reason.unwrap().contains("crashed"));
+
+    let mut spec = failed.spec.clone().unwrap();
+    (spec.vcpus, spec.memory_mib) = (None, None);
+    spec.name = Some("mended".to_owned());
+    // With no word about power it stays as it is.
+    spec.power_state = None;
+    let context = update_context(failed.metadata.as_ref());
+    let request = v1::UpdateInstanceRequest { context, spec: Some(spec.clone()) };
+    let renamed = ok(api.instances.clone().update(request).await);
+    assert_eq!(renamed.assigned.as_ref().unwrap().run_epoch, 1);
+    spec.power_state = Some("running".to_owned());
+    let context = update_context(renamed.metadata.as_ref());
+    let request = v1::UpdateInstanceRequest { context, spec: Some(spec) };
+    assert_eq!(ok(api.instances.clone().update(request).await).assigned.unwrap().run_epoch, 2);
+    api.wait(&id, ssh()).await.unwrap();
+    let status = api.instance(&id).await.status.unwrap();
+    assert_eq!((status.state.as_str(), status.reason), ("running", None));
+}
+
+#[tokio::test]
+async fn a_guest_that_ignores_the_power_button_is_ended_after_its_grace() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = api.running("sim-no-acpi", &image).await.metadata.unwrap().id;
+    ok(api.instances.clone().stop(get(&id)).await);
+    let events = api.wait(&id, Until::Stopped(true)).await.unwrap();
+    assert!(events.iter().any(|event| event.state == "stopping"), "{events:?}");
+    // A reboot, and a delete, get there as well.
+    ok(api.instances.clone().start(get(&id)).await);
+    api.wait(&id, ssh()).await.unwrap();
+    ok(api.instances.clone().reboot(get(&id)).await);
+    api.wait(&id, ssh()).await.unwrap();
+    assert_eq!(api.instance(&id).await.status.unwrap().epoch, 3);
+    api.remove(&id).await;
+}
+
+#[tokio::test]
+async fn a_running_instance_is_deleted_and_deleting_it_again_is_no_error_until_it_is_gone() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = api.running("sim-no-acpi", &image).await.metadata.unwrap().id;
+    api.delete(&id).await;
+    api.delete(&id).await;
+    let deleting = api.instance(&id).await;
+    assert!(deleting.metadata.as_ref().unwrap().deleting_since_unix_ms.is_some());
+    for answer in [
+        api.instances.clone().start(get(&id)).await,
+        api.instances.clone().stop(get(&id)).await,
+        api.instances.clone().reboot(get(&id)).await,
+    ] {
+        let problem = refusal(answer);
+        assert_eq!(problem.reason, Reason::FailedPrecondition);
+        assert!(problem.message.contains("is being deleted"), "{problem}");
+    }
+    let problem = api.wait(&id, ssh()).await.unwrap_err();
+    assert!(problem.message.contains("is being deleted"), "{problem}");
+    let events = api.wait(&id, Until::Gone(true)).await.unwrap();
+    assert!(events.last().unwrap().done);
+    // Gone for those who ask later, too.
+    api.wait(&id, Until::Gone(true)).await.unwrap();
+    let again = api.instances.clone().delete(v1::DeleteRequest { id: id.clone() }).await;
+    assert!(refused(again, Reason::NotFound, "id").contains(&id));
+    assert!(agent.things("guest").is_empty());
+}
+
+#[tokio::test]
+async fn one_that_is_deleted_while_it_starts_goes() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    for n in 0..20 {
+        let made = ok(api.create(instance_spec(&format!("web-{n}"), &image)).await);
+        api.delete(&made.metadata.unwrap().id).await;
+    }
+    for instance in api.list().await {
+        api.wait(&instance.metadata.unwrap().id, Until::Gone(true)).await.unwrap();
+    }
+    assert!(api.list().await.is_empty());
+    assert!(agent.things("guest").is_empty());
+}

@@ -1,0 +1,173 @@
+//! What a dead client left is adopted by the next one that wants the same, once.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use v1::session_event::Event;
+use v1::session_request::Request;
+use weft_proto::v1;
+
+use crate::support::{Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, token};
+
+/// A client's run.
+struct Session {
+    id: String,
+    api: Api,
+    requests: mpsc::Sender<v1::SessionRequest>,
+    events: tonic::Streaming<v1::SessionEvent>,
+}
+
+impl Session {
+    async fn open(agent: &Agent) -> Self {
+        let api = agent.api().await;
+        let (requests, receiver) = mpsc::channel(4);
+        let hello = Request::Hello(v1::SessionHello { client: "test".to_owned() });
+        requests.send(v1::SessionRequest { request: Some(hello) }).await.unwrap();
+        let mut events = ok(api.sessions.clone().open(ReceiverStream::new(receiver)).await);
+        let event = events.message().await.unwrap().unwrap().event.unwrap();
+        let Event::Opened(opened) = event else { panic!("{event:?}") };
+        Self { id: opened.session_id, api, requests, events }
+    }
+
+    /// The graceful end.
+    async fn end(mut self) {
+        let end = Request::End(v1::SessionEnd {});
+        self.requests.send(v1::SessionRequest { request: Some(end) }).await.unwrap();
+        let event = self.events.message().await.unwrap().unwrap().event.unwrap();
+        assert!(matches!(event, Event::Ended(_)), "{event:?}");
+    }
+
+    fn context(&self) -> Option<v1::CreateContext> {
+        let session_id = self.id.clone();
+        Some(v1::CreateContext { client_token: token(), session_id, ..Default::default() })
+    }
+
+    async fn create(&self, spec: v1::InstanceSpec) -> v1::Instance {
+        let request = v1::CreateInstanceRequest { context: self.context(), spec: Some(spec) };
+        ok(self.api.instances.clone().create(request).await)
+    }
+
+    async fn key_pair(&self, name: &str) -> Result<v1::KeyPair, tonic::Status> {
+        let (key_name, public_key) = (name.to_owned(), PUBLIC_KEY.to_owned());
+        let spec = Some(v1::KeyPairSpec { key_name, public_key });
+        let request = v1::CreateKeyPairRequest { context: self.context(), spec };
+        Ok(self.api.key_pairs.clone().create(request).await?.into_inner())
+    }
+
+    /// Dies without a word; returns when the agent has noticed: a key pair, whose name nobody else
+    /// can take while the session lives, is adopted.
+    async fn die(self, agent: &Agent) {
+        self.key_pair(&self.id).await.unwrap();
+        let id = self.id.clone();
+        drop(self);
+        let heir = Session::open(agent).await;
+        eventually("the session is dead", async || heir.key_pair(&id).await.ok()).await;
+    }
+}
+
+fn id(instance: &v1::Instance) -> &str {
+    &instance.metadata.as_ref().unwrap().id
+}
+
+#[tokio::test]
+async fn what_a_dead_session_made_is_adopted_one_for_each_create_of_the_same() {
+    let agent = Agent::start().await;
+    let image = agent.api().await.image_id().await;
+    let first = Session::open(&agent).await;
+    let spec = instance_spec("web", &image);
+    let left = [first.create(spec.clone()).await, first.create(spec.clone()).await];
+    assert!(!left[0].metadata.as_ref().unwrap().claimed);
+    // While it lives, nobody takes what is its own.
+    let second = Session::open(&agent).await;
+    let own = second.create(spec.clone()).await;
+    assert!(left.iter().all(|instance| id(instance) != id(&own)));
+    first.die(&agent).await;
+
+    let other = second.create(instance_spec("db", &image)).await;
+    assert!(left.iter().all(|instance| id(instance) != id(&other)), "other content");
+    let mut adopted = [second.create(spec.clone()).await, second.create(spec.clone()).await]
+        .map(|instance| id(&instance).to_owned());
+    let mut expected = left.map(|instance| id(&instance).to_owned());
+    adopted.sort();
+    expected.sort();
+    assert_eq!(adopted, expected);
+    let fresh = second.create(spec).await;
+    assert!(!adopted.contains(&id(&fresh).to_owned()), "each is adopted once");
+}
+
+#[tokio::test]
+async fn twenty_creates_at_once_adopt_one_orphan_once() {
+    let agent = Agent::start().await;
+    let image = agent.api().await.image_id().await;
+    let first = Session::open(&agent).await;
+    let spec = instance_spec("web", &image);
+    let left = first.create(spec.clone()).await;
+    first.die(&agent).await;
+    let second = Session::open(&agent).await;
+    let made = futures::future::join_all((0..20).map(|_| second.create(spec.clone()))).await;
+    assert_eq!(made.iter().filter(|instance| id(instance) == id(&left)).count(), 1);
+    assert_eq!(agent.api().await.list().await.len(), 20);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_agent_is_the_death_of_every_session() {
+    let mut agent = Agent::start().await;
+    let image = agent.api().await.image_id().await;
+    let first = Session::open(&agent).await;
+    let spec = instance_spec("web", &image);
+    let left = first.create(spec.clone()).await;
+    agent.kill();
+    agent.start_again().await;
+    let second = Session::open(&agent).await;
+    assert_eq!(id(&second.create(spec).await), id(&left));
+}
+
+#[tokio::test]
+async fn what_a_client_has_read_or_ended_with_is_its_own_for_good() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let spec = |name: &str| instance_spec(name, &image);
+
+    let first = Session::open(&agent).await;
+    let read = first.create(spec("read")).await;
+    let request = v1::GetRequest { id: id(&read).to_owned(), claim: true };
+    assert!(ok(api.instances.clone().get(request).await).metadata.unwrap().claimed);
+    let listed = first.create(spec("listed")).await;
+    let request = v1::BatchGetRequest { ids: vec![id(&listed).to_owned()], claim: true };
+    assert!(
+        ok(api.instances.clone().batch_get(request).await).items[0]
+            .metadata
+            .as_ref()
+            .unwrap()
+            .claimed
+    );
+    let looked_at = first.create(spec("looked at")).await;
+    assert!(!api.instance(id(&looked_at)).await.metadata.unwrap().claimed, "only looked at");
+    first.die(&agent).await;
+
+    let second = Session::open(&agent).await;
+    let ended = second.create(spec("ended")).await;
+    second.end().await;
+    assert!(api.instance(id(&ended)).await.metadata.unwrap().claimed);
+
+    let third = Session::open(&agent).await;
+    assert_ne!(id(&third.create(spec("read")).await), id(&read));
+    assert_ne!(id(&third.create(spec("listed")).await), id(&listed));
+    assert_ne!(id(&third.create(spec("ended")).await), id(&ended));
+    assert_eq!(id(&third.create(spec("looked at")).await), id(&looked_at));
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_being_deleted_is_not_adopted() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let first = Session::open(&agent).await;
+    // Takes its time to go.
+    let spec = instance_spec("sim-no-acpi", &image);
+    let left = first.create(spec.clone()).await;
+    first.die(&agent).await;
+    api.delete(id(&left)).await;
+    let second = Session::open(&agent).await;
+    assert_ne!(id(&second.create(spec).await), id(&left));
+}

@@ -1,0 +1,147 @@
+//! Updates: made for a generation, counted only when something changes.
+
+use futures::future::join_all;
+use weft_model::Reason;
+use weft_proto::v1;
+
+use crate::support::{Agent, instance_spec, ok, refusal, refused, update_context};
+
+fn update(instance: &v1::Instance) -> v1::UpdateInstanceRequest {
+    let mut spec = instance.spec.clone().unwrap();
+    if spec.instance_type.is_some() {
+        (spec.vcpus, spec.memory_mib) = (None, None);
+    }
+    v1::UpdateInstanceRequest {
+        context: update_context(instance.metadata.as_ref()),
+        spec: Some(spec),
+    }
+}
+
+fn generation(instance: &v1::Instance) -> u64 {
+    instance.metadata.as_ref().unwrap().generation
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_keeps_the_generation_and_status_changes_do_too() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let running = api.running("web", &image).await;
+    assert_eq!(generation(&running), 1);
+    let same = ok(api.instances.clone().update(update(&running)).await);
+    assert_eq!(generation(&same), 1);
+    assert_eq!(same.assigned, running.assigned);
+}
+
+#[tokio::test]
+async fn a_stale_generation_is_refused_and_the_message_says_what_is_there_now() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let before = api.running("web", &image).await;
+    let mut request = update(&before);
+    request.spec.as_mut().unwrap().name = Some("renamed".to_owned());
+    let renamed = ok(api.instances.clone().update(request.clone()).await);
+    assert_eq!(generation(&renamed), 2);
+    let problem = refusal(api.instances.clone().update(request.clone()).await);
+    assert_eq!(problem.reason, Reason::StaleGeneration);
+    assert!(problem.message.contains("it is at generation 2"), "{problem}");
+    assert!(problem.message.contains("made for 1"), "{problem}");
+    assert!(problem.remedy.is_some());
+    // Zero accepts any.
+    request.context.as_mut().unwrap().expected_generation = 0;
+    request.spec.as_mut().unwrap().name = Some("again".to_owned());
+    assert_eq!(generation(&ok(api.instances.clone().update(request).await)), 3);
+    assert_eq!(api.instance(&before.metadata.unwrap().id).await.assigned, before.assigned);
+}
+
+#[tokio::test]
+async fn of_updates_at_once_for_one_generation_one_goes_through() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let before = api.running("web", &image).await;
+    let updates = (0..10).map(|n| {
+        let (mut client, mut request) = (api.instances.clone(), update(&before));
+        request.spec.as_mut().unwrap().name = Some(format!("name-{n}"));
+        async move { client.update(request).await }
+    });
+    let (done, refused): (Vec<_>, Vec<_>) =
+        join_all(updates).await.into_iter().partition(Result::is_ok);
+    assert_eq!(done.len(), 1);
+    for answer in refused {
+        assert_eq!(refusal(answer).reason, Reason::StaleGeneration);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_change_is_refused_at_its_field() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let other_image = api.image("other").await.metadata.unwrap().id;
+    let before = api.running("web", &image).await;
+    type Change<'a> = (&'a dyn Fn(&mut v1::InstanceSpec), &'a str);
+    let cases: [Change<'_>; 3] = [
+        (&|spec| spec.image_id = other_image.clone(), "image_id"),
+        (&|spec| spec.private_ip = Some("172.31.0.200".to_owned()), "private_ip"),
+        (&|spec| spec.root_volume_size_gib = Some(9), "root_volume.size_gib"),
+    ];
+    for (change, field) in cases {
+        let mut request = update(&before);
+        change(request.spec.as_mut().unwrap());
+        refused(api.instances.clone().update(request).await, Reason::InvalidArgument, field);
+    }
+    assert_eq!(generation(&api.instance(&before.metadata.unwrap().id).await), 1);
+}
+
+#[tokio::test]
+async fn a_new_name_is_live_and_a_new_size_restarts() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let before = api.running("web", &image).await;
+    let id = before.metadata.clone().unwrap().id;
+    let mut request = update(&before);
+    request.spec.as_mut().unwrap().name = Some("renamed".to_owned());
+    request.context.as_mut().unwrap().tags.insert("a".to_owned(), "b".to_owned());
+    let renamed = ok(api.instances.clone().update(request).await);
+    assert_eq!(renamed.assigned.as_ref().unwrap().run_epoch, 1);
+
+    let mut request = update(&renamed);
+    request.spec.as_mut().unwrap().instance_type = Some("w1.micro".to_owned());
+    let larger = ok(api.instances.clone().update(request).await);
+    assert_eq!(larger.assigned.as_ref().unwrap().run_epoch, 2);
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let after = api.instance(&id).await;
+    let launched = |instance: &v1::Instance| instance.status.as_ref().unwrap().launched_at_unix_ms;
+    assert!(launched(&after) > launched(&before));
+    assert_eq!(after.assigned.unwrap().memory_mib, 256);
+}
+
+#[tokio::test]
+async fn claims_and_updates_of_what_an_instance_refers_to_do_not_disturb_its_creation() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image("shared").await;
+    let group = api.group("web").await;
+    let (image_id, group_id) = (image.metadata.unwrap().id, group.metadata.clone().unwrap().id);
+    let rename = async {
+        let mut metadata = group.metadata.clone();
+        for n in 0..60 {
+            let mut context = update_context(metadata.as_ref());
+            context.as_mut().unwrap().tags.insert("n".to_owned(), n.to_string());
+            let request = v1::UpdateSecurityGroupRequest { context, spec: group.spec.clone() };
+            metadata = ok(api.groups.clone().update(request).await).metadata;
+        }
+    };
+    let create = async {
+        for n in 0..60 {
+            let mut spec = instance_spec(&format!("web-{n}"), &image_id);
+            spec.power_state = Some("stopped".to_owned());
+            spec.security_group_ids = Some(v1::SecurityGroupIds { ids: vec![group_id.clone()] });
+            ok(api.create(spec).await);
+        }
+    };
+    tokio::join!(rename, create);
+}
