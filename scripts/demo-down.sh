@@ -91,6 +91,7 @@ if [ -e "/run/netns/$DEMO_NAME" ]; then
 fi
 step "removing $DEMO"
 rm -rf "$DEMO" "$DEMO_RUN"
+exec 9>&- # the lock was one of the files
 
 step "what is left"
 tries=0

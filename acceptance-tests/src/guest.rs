@@ -123,8 +123,9 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// The login failed.
     pub fn reaches(&self, other: Ipv4Addr, port: u16) -> Result<bool> {
-        // Said, not returned: busybox's wget ends itself by a signal on a timeout.
-        let get = format!("wget -q -T 2 -O /dev/null http://{other}:{port}/");
+        // Said, not returned: "timeout" ends wget by a signal. (The -T of a static busybox
+        // crashes.)
+        let get = format!("timeout 3 wget -q -O /dev/null http://{other}:{port}/");
         match self.ssh(&format!("if {get}; then echo open; else echo closed; fi"))?.trim() {
             "open" => Ok(true),
             "closed" => Ok(false),

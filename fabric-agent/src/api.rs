@@ -33,8 +33,16 @@ struct Api {
 
 type Answers<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 
-fn refuse(problem: Problem) -> Status {
+/// Bytes of a message that go over the wire: it is sent twice, and headers are limited to 16 KiB.
+const MAX_REFUSAL_BYTES: usize = 1500;
+
+pub(crate) fn refuse(mut problem: Problem) -> Status {
     tracing::debug!(reason = ?problem.reason, field = problem.field, "{problem}");
+    if problem.message.len() > MAX_REFUSAL_BYTES {
+        let end = problem.message.floor_char_boundary(MAX_REFUSAL_BYTES);
+        problem.message.truncate(end);
+        problem.message.push('…');
+    }
     status_from_problem(&problem)
 }
 

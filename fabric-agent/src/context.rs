@@ -18,6 +18,7 @@ use crate::repo::{
     object_key, store_problem,
 };
 use crate::sessions::Sessions;
+use crate::turns::Turns;
 
 /// What every API handler works with.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// One change of an object at a time, and one Create with a token.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.reconciler.turns
+    }
+
     /// One object; claimed from now on if the client has it in its state.
     pub(crate) async fn fetch<K: Kind>(
         &self,
@@ -46,6 +52,8 @@ impl Context {
     ) -> Result<RecordOf<K>, Problem> {
         let mut stored = self.repo.get::<K>(id).await?;
         if claim && stored.value.claim != Claim::Claimed {
+            let _turn = self.turns().take(&id.to_string()).await;
+            stored = self.repo.get::<K>(id).await?;
             stored.value.claim = Claim::Claimed;
             let key = object_key::<K>(id);
             let txn = Txn::new().when_at(&key, stored.revision).put(key, encode(&stored.value));

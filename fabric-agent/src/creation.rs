@@ -7,6 +7,7 @@ use weft_store::Txn;
 
 use crate::context::Context;
 use crate::repo::{Kind, RecordOf, decode, encode, object_key};
+use crate::turns::Turn;
 
 /// What a Create with a token made; kept for retries.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -41,7 +42,18 @@ pub(crate) enum Outcome<T> {
     /// An earlier Create with the same token or content made it.
     Known(T),
     /// It has to be made.
-    New(ContentHash),
+    New(Novelty),
+}
+
+/// How often a Create is tried again because something that it refers to was changed meanwhile.
+pub(crate) const CREATE_RETRIES: usize = 20;
+
+/// The content of something new, and the turn to make it: a retry that comes meanwhile waits, and
+/// then finds what was made.
+#[derive(Debug)]
+pub(crate) struct Novelty {
+    content: ContentHash,
+    _turn: Turn,
 }
 
 impl Context {
@@ -57,6 +69,7 @@ impl Context {
     ) -> Result<Outcome<RecordOf<K>>, Problem> {
         let content = content_hash::<K>(spec, creation);
         let key = token_key(&creation.client_token);
+        let turn = self.turns().take(&key).await;
         if let Some(token) = self.repo.read::<TokenRecord>(&key).await? {
             let token = token.value;
             if token.kind != K::NAME || token.content != content {
@@ -74,7 +87,7 @@ impl Context {
         }
         match self.adopt::<K>(&content, creation).await? {
             Some(record) => Ok(Outcome::Known(record)),
-            None => Ok(Outcome::New(content)),
+            None => Ok(Outcome::New(Novelty { content, _turn: turn })),
         }
     }
 
@@ -140,7 +153,7 @@ impl Context {
         id: K::Id,
         spec: K::Spec,
         creation: &Creation,
-        content: &ContentHash,
+        novelty: &Novelty,
     ) -> RecordOf<K> {
         Record {
             id,
@@ -150,7 +163,7 @@ impl Context {
             client_data: creation.client_data.clone(),
             created_at: self.clock.now(),
             deleting_since: None,
-            claim: claim_of(creation, content),
+            claim: claim_of(creation, &novelty.content),
         }
     }
 
@@ -162,7 +175,7 @@ impl Context {
         &self,
         record: &RecordOf<K>,
         creation: &Creation,
-        content: &ContentHash,
+        novelty: &Novelty,
         txn: Txn,
     ) -> Result<(), Problem> {
         let (key, token) = (object_key::<K>(&record.id), token_key(&creation.client_token));
@@ -170,7 +183,7 @@ impl Context {
             .when_absent(&key)
             .when_absent(&token)
             .put(key, encode(record))
-            .put(token, encode(&self.token_record::<K>(&record.id, content)));
+            .put(token, encode(&self.token_record::<K>(&record.id, &novelty.content)));
         let revision = self.repo.commit(txn).await?;
         tracing::info!(kind = K::NAME, id = %record.id, "created");
         self.cache.reached(revision).await;

@@ -185,10 +185,14 @@ impl Drop for Reservation {
             return;
         }
         let mut holdings = self.ledger.holdings();
-        match self.before.take() {
-            Some(before) => holdings.insert(self.id.clone(), before),
-            None => holdings.remove(&self.id),
-        };
+        match (self.before.take(), holdings.get_mut(&self.id)) {
+            (Some(before), Some(holding)) => *holding = before,
+            // It was released meanwhile, and stays so.
+            (Some(_), None) => {}
+            (None, _) => {
+                holdings.remove(&self.id);
+            }
+        }
     }
 }
 

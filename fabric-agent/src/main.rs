@@ -18,6 +18,9 @@ mod reconcile;
 mod repo;
 mod serve;
 mod sessions;
+#[cfg(test)]
+mod testing;
+mod turns;
 mod wait;
 
 use std::path::PathBuf;

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::repo::{Instances, Kind, Repo};
+use crate::turns::Turns;
 
 pub(crate) use blobs::{Pins, digests};
 use network::Networks;
@@ -59,6 +60,7 @@ pub(crate) struct Reconciler {
     pub(crate) ledger: Ledger,
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
+    pub(crate) turns: Turns,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -90,6 +92,7 @@ impl Reconciler {
             ledger,
             networks,
             pins: Pins::default(),
+            turns: Turns::new(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),

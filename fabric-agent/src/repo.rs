@@ -4,7 +4,7 @@
 //! objects/KIND/ID           what should be (Record)
 //! status/instances/ID       what is
 //! addresses/SUBNET/ADDRESS  the instance that has it
-//! key-names/NAME            the key pair that has it, the name in hexadecimal
+//! key-names/HASH            the key pair that has the name with this SHA-256
 //! tokens/TOKEN              what a Create with this token made
 //! host                      this host's identity
 //! ```

@@ -187,6 +187,12 @@ async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow
 /// Listens for root and the group `weft`. A socket that an agent left behind is replaced; one that
 /// an agent listens on is not: the store's lock has seen to it that there is none.
 fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    // An agent with another store in the same runtime directory has no lock in common with us.
+    anyhow::ensure!(
+        std::os::unix::net::UnixStream::connect(socket).is_err(),
+        "another agent listens on {}: end it first, or use another --runtime-dir",
+        socket.display()
+    );
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace {}", socket.display()));

@@ -13,8 +13,8 @@ use weft_model::{
     Direction, InstanceId, InstanceSpec, InstanceState, InstanceStatus, IpProtocol, Phase, Problem,
     Reason, Record, WaitFor,
 };
+use weft_proto::v1;
 use weft_proto::v1::wait_request::Until as WireUntil;
-use weft_proto::{status_from_problem, v1};
 
 use crate::context::Context;
 
@@ -78,7 +78,7 @@ pub(crate) fn start(context: Arc<Context>, request: v1::WaitRequest) -> Result<A
             Err(_) => timed_out(&context, &id, until, seconds),
         };
         let problem = explain(&context, &id, until, problem).await;
-        let _ = sender.send(Err(status_from_problem(&problem))).await;
+        let _ = sender.send(Err(crate::api::refuse(problem))).await;
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
 }
@@ -102,6 +102,10 @@ async fn wait(
         let phase = status.as_ref().and_then(|status| status.phases.last());
         let phase = phase.map_or("", |record| record.phase.as_str());
         let done = matches!(verdict, Verdict::Done);
+        if done && until == Until::Gone {
+            // Whoever removes the record gives back the address before it ends its turn.
+            drop(context.turns().take(id.as_str()).await);
+        }
         if done || told != Some((state.to_owned(), phase.to_owned())) {
             told = Some((state.to_owned(), phase.to_owned()));
             let event = v1::WaitEvent { state: state.to_owned(), phase: phase.to_owned(), done };
@@ -292,12 +296,4 @@ fn readable(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_console_is_shown_without_escape_sequences() {
-        let seen = readable(b"\x1b[1;32mboot\x1b[0m ok\r\n\r\nlogin: \x07");
-        assert_eq!(seen, "  | boot ok\n  | login: \n");
-    }
-}
+mod tests;

@@ -3,10 +3,12 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::{
-    InstanceId, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem, Record,
+    InstanceId, InstanceOrder, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem,
+    Reason, Record,
 };
 use weft_proto::convert::{
-    Revision, creation_from_wire, instance_order_from_wire, instance_to_wire, revision_from_wire,
+    Creation, Revision, creation_from_wire, instance_order_from_wire, instance_to_wire,
+    revision_from_wire,
 };
 use weft_proto::v1;
 use weft_store::Txn;
@@ -14,7 +16,7 @@ use weft_store::Txn;
 use super::{Answers, Api, listed, parse_id, refuse, streams};
 use crate::admission::first_status;
 use crate::context::Context;
-use crate::creation::Outcome;
+use crate::creation::{CREATE_RETRIES, Novelty, Outcome};
 use crate::random;
 use crate::repo::{Instances, Kind as _, status_key};
 use crate::wait;
@@ -55,11 +57,27 @@ async fn create(
         Outcome::New(content) => content,
     };
     let _guard = context.references.read().await;
+    for _ in 0..CREATE_RETRIES {
+        match make(context, order.clone(), &creation, &content).await {
+            Err(problem) if problem.reason == Reason::StaleGeneration => {}
+            other => return other,
+        }
+    }
+    make(context, order, &creation, &content).await
+}
+
+/// One try. [`Reason::StaleGeneration`]: what it refers to was claimed or renamed meanwhile.
+async fn make(
+    context: &Context,
+    order: InstanceOrder,
+    creation: &Creation,
+    content: &Novelty,
+) -> Result<InstanceRecord, Problem> {
     let id = Instances::new_id(random::bytes());
     let (spec, reservation, txn) = context.admit(&id, order).await?;
     let txn = txn.put(status_key(&id), first_status(context));
-    let record = context.new_record::<Instances>(id, spec, &creation, &content);
-    context.store_new::<Instances>(&record, &creation, &content, txn).await?;
+    let record = context.new_record::<Instances>(id, spec, creation, content);
+    context.store_new::<Instances>(&record, creation, content, txn).await?;
     reservation.keep();
     Ok(record)
 }
@@ -72,6 +90,7 @@ async fn update(
     let update: Revision<InstanceId> = revision_from_wire(update)?;
     let order = instance_order_from_wire(spec)?;
     let _guard = context.references.read().await;
+    let _turn = context.turns().take(update.id.as_str()).await;
     let before = context.fetch_for::<Instances>(&update).await?;
     let status = context.repo.status(&update.id).await?;
     let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
@@ -111,6 +130,7 @@ async fn switch(
         tags: Default::default(),
         client_data: String::new(),
     };
+    let _turn = context.turns().take(id.as_str()).await;
     let before = context.fetch_for::<Instances>(&any).await?;
     let status = context.repo.status(id).await?;
     let ended = status.is_some_and(|status| status.ended_epoch >= before.value.spec.run_epoch);
@@ -123,7 +143,7 @@ async fn switch(
         Switch::Start | Switch::Reboot => {
             if switch == Switch::Reboot && !is_on {
                 let message = format!("instance {id} is off");
-                return Err(Problem::new(weft_model::Reason::FailedPrecondition, message)
+                return Err(Problem::new(Reason::FailedPrecondition, message)
                     .remedy(format!("weft start {id} switches it on")));
             }
             spec.power = PowerState::Running;
@@ -140,6 +160,7 @@ async fn switch(
 }
 
 async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
+    let _turn = context.turns().take(id.as_str()).await;
     let before = context.repo.get::<Instances>(id).await?;
     if before.value.deleting_since.is_some() {
         return Ok(());

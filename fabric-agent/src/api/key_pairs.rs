@@ -1,6 +1,7 @@
 //! `weft.v1.KeyPairs`.
 
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 use weft_model::{KeyPairId, KeyPairSpec, Name, Object, Problem, Reason, Record};
 use weft_proto::convert::{
@@ -17,9 +18,9 @@ use crate::repo::{KeyPairs, Kind as _};
 
 type KeyPairRecord = Record<KeyPairId, KeyPairSpec>;
 
-/// The key that makes a name somebody's; the name in hexadecimal, as it may be any text.
+/// The key that makes a name somebody's. Hashed: a name may be any text, and longer than a key.
 fn name_key(name: &Name) -> String {
-    format!("key-names/{}", hex::encode(name.as_str()))
+    format!("key-names/{}", hex::encode(Sha256::digest(name.as_str())))
 }
 
 fn show(record: KeyPairRecord) -> v1::KeyPair {

@@ -14,7 +14,7 @@ use weft_store::Txn;
 
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
-use crate::creation::Outcome;
+use crate::creation::{CREATE_RETRIES, Outcome};
 use crate::random;
 use crate::repo::{Groups, Kind as _, Rules, object_key};
 
@@ -87,11 +87,22 @@ async fn create(
         Outcome::New(content) => content,
     };
     let guard = context.references.read().await;
+    // Counting and storing are one: creates at once must not pass the limit together.
+    let turn = context.turns().take(spec.group_id.as_str()).await;
     check_count(context, &spec).await?;
-    let txn = references(context, &spec).await?;
     let id = Rules::new_id(random::bytes());
     let record = context.new_record::<Rules>(id, spec, &creation, &content);
-    context.store_new::<Rules>(&record, &creation, &content, txn).await?;
+    let mut tries = 0..CREATE_RETRIES;
+    loop {
+        let txn = references(context, &record.spec).await?;
+        match context.store_new::<Rules>(&record, &creation, &content, txn).await {
+            // The group was claimed or renamed meanwhile.
+            Err(problem) if problem.reason == Reason::StaleGeneration && tries.next().is_some() => {
+            }
+            other => break other?,
+        }
+    }
+    drop(turn);
     drop(guard);
     context.enforce_groups().await;
     Ok(record)

@@ -103,3 +103,6 @@ fn uplink(vpc: &VpcSpec, prefix: &str) -> Option<Uplink> {
         routed: vpc.is_default,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,6 +189,7 @@ impl Pass<'_> {
             Action::MakeRootDisk { .. } => {
                 self.phase(Phase::Placed);
                 self.phase(Phase::ImageReady);
+                self.phase(Phase::DiskReady);
             }
             Action::WriteSeed { .. } => {
                 self.phase(Phase::Placed);
@@ -249,15 +250,19 @@ impl Pass<'_> {
     /// Nothing is left on the host: removes the record, its status and its address.
     async fn forget(&self) -> Result<(), Problem> {
         let id = &self.record.id;
+        // Who hears that it is gone may ask for its address at once: see `wait`.
+        let _turn = self.reconciler.turns.take(id.as_str()).await;
         let interface = &self.record.spec.interface;
         let address = crate::admission::address_key(&interface.subnet_id, interface.private_ip);
         let txn =
             Txn::new().delete(object_key::<Instances>(id)).delete(status_key(id)).delete(address);
-        self.reconciler.repo.commit(txn).await?;
+        let revision = self.reconciler.repo.commit(txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);
         self.reconciler.networks.forget(id);
         self.reconciler.ledger.release(id);
+        // A hint that comes next must not find the record again.
+        self.reconciler.cache.reached(revision).await;
         tracing::info!(instance.id = %id, "instance is gone");
         Ok(())
     }

@@ -49,6 +49,8 @@ struct Requests {
     released: BTreeSet<InstanceId>,
     observe_again: bool,
     pending: bool,
+    /// The loop has ended: nobody answers any more.
+    closed: bool,
 }
 
 impl Networks {
@@ -81,13 +83,25 @@ impl Networks {
         self.requests().released.remove(id);
     }
 
+    /// The end of the loop: who waits, and who asks from now on, is told so.
+    fn close(&self) {
+        let mut requests = self.requests();
+        requests.closed = true;
+        requests.waiting.clear();
+    }
+
     /// The report of a whole pass that begins after this call.
     ///
     /// # Errors
     /// The agent is ending.
     pub(crate) async fn settle(&self) -> Result<Arc<NetworkReport>, Problem> {
         let (sender, receiver) = oneshot::channel();
-        self.requests().waiting.push(sender);
+        {
+            let mut requests = self.requests();
+            if !requests.closed {
+                requests.waiting.push(sender);
+            }
+        }
         self.look();
         receiver.await.map_err(|_| Problem::new(Reason::Unavailable, "the agent is ending"))
     }
@@ -117,7 +131,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
         };
         // Every arm is cancel safe; a pass is never interrupted.
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return networks.close(),
             () = networks.wake.notified() => {}
             () = retry => networks.requests().pending = true,
         }

@@ -56,11 +56,10 @@ impl Slot {
             1 => drop(instances.start(get).await),
             2 => drop(instances.reboot(get).await),
             3 => {
-                if instances.delete(v1::DeleteRequest { id }).await.is_ok() {
-                    // It is durable: the next life is another instance.
-                    self.id = None;
-                    self.life += 1;
-                }
+                // With no answer it may be durable or not: either way the next life is another.
+                drop(instances.delete(v1::DeleteRequest { id }).await);
+                self.id = None;
+                self.life += 1;
             }
             _ => {
                 let mut spec = instance_spec(&format!("web-{}", self.number), image);
@@ -124,12 +123,7 @@ async fn an_agent_that_is_killed_at_random_converges_each_time() {
     }
     assert!(api.list().await.is_empty());
     assert_eq!(agent.things("guest"), []);
-    eventually("no tap is left", async || {
-        let networks = agent.things("network");
-        let taps = networks[0].1["network"]["taps"].as_object().unwrap();
-        taps.is_empty().then_some(())
-    })
-    .await;
+    assert_eq!(agent.things("tap"), []);
     assert_eq!(api.free_memory_mib().await, 4 << 20);
     // All of the range is free again, from the first address on.
     let made = ok(api.create(instance_spec("next", &image)).await);

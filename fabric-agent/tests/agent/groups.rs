@@ -111,7 +111,7 @@ async fn a_rule_changes_in_place_but_for_its_group_and_direction() {
     turned.direction = v1::RuleDirection::Egress.into();
     refused(update(turned).await, Reason::InvalidArgument, "direction");
     let mut missing = rule_spec(&group, 22);
-    missing.peer = Some(Peer::ReferencedSecurityGroupId("sg-00000000000000".to_owned()));
+    missing.peer = Some(Peer::ReferencedSecurityGroupId("sg-00000000000000000".to_owned()));
     let problem = crate::support::refusal(update(missing).await);
     assert_eq!(problem.field.as_deref(), Some("referenced_security_group_id"), "{problem:?}");
     let changed = ok(update(rule_spec(&group, 2222)).await);
@@ -127,7 +127,7 @@ async fn a_rule_is_enforced_when_its_create_returns() {
     api.running("web", &image).await;
     let group = api.group("web").await.metadata.unwrap().id;
     let rule = ok(api.rule(rule_spec(&group, 22)).await).metadata.unwrap().id;
-    let enforced = || agent.things("network")[0].1["firewall"].to_string();
+    let enforced = || agent.things("firewall")[0].1.to_string();
     assert!(enforced().contains(&rule), "{}", enforced());
     ok(api.rules.clone().delete(delete(&rule)).await);
     assert!(!enforced().contains(&rule), "{}", enforced());

@@ -159,7 +159,7 @@ impl Agent {
         self.command("purge").output().unwrap()
     }
 
-    /// What the simulated host holds of a kind ("guest", "network"): id and content, as JSON.
+    /// What the simulated host holds of a kind ("guest", "tap", "firewall"): id and content, as JSON.
     pub(crate) fn things(&self, kind: &str) -> Vec<(String, serde_json::Value)> {
         let file = rusqlite::Connection::open(self.state_dir().join("sim-host.db")).unwrap();
         file.busy_timeout(PATIENCE).unwrap();

@@ -52,7 +52,7 @@ async fn a_wait_for_nothing_for_nobody_or_for_nonsense_is_answered_at_once() {
     let image = api.image_id().await;
     let id = ok(api.create(instance_spec("sim-no-ssh", &image)).await).metadata.unwrap().id;
     api.wait(&id, Until::WaitFor("none".to_owned())).await.unwrap();
-    let nobody = "i-00000000000000";
+    let nobody = "i-00000000000000000";
     assert_eq!(api.wait(nobody, ssh()).await.unwrap_err().reason, Reason::NotFound);
     api.wait(nobody, Until::Gone(true)).await.unwrap();
     let problem = api.wait(&id, Until::WaitFor("coffee".to_owned())).await.unwrap_err();

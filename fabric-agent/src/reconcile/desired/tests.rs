@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::testing::{group, group_id, instance, subnet, vpc, vpc_id};
+
+/// Two VPCs; the first with the groups 0 (default) and 5, and three instances.
+fn world() -> World {
+    let mut world = World::default();
+    for n in [0, 1] {
+        world.vpcs.insert(vpc_id(n), Arc::new(vpc(n)));
+        let subnet = subnet(n);
+        world.subnets.insert(subnet.id.clone(), Arc::new(subnet));
+    }
+    for (n, of) in [(0, 0), (5, 0), (1, 1)] {
+        world.groups.insert(group_id(n), Arc::new(group(n, of)));
+    }
+    let instances = [
+        instance(4, 0, None),
+        instance(5, 0, Some(&[5])),
+        instance(6, 0, Some(&[0, 5])),
+        instance(7, 1, None),
+    ];
+    for instance in instances {
+        world.instances.insert(instance.id.clone(), Arc::new(instance));
+    }
+    world
+}
+
+fn network(released: &[u8]) -> VpcNetwork {
+    let released = released.iter().map(|n| InstanceId::from_random([*n; 9])).collect();
+    vpc_network(&world(), &vpc_id(0), &released, "weft").unwrap()
+}
+
+fn members(network: &VpcNetwork, n: u8) -> Vec<u8> {
+    let group = &network.firewall.groups[&group_id(n)];
+    group.members.iter().map(|address| address.octets()[3]).collect()
+}
+
+#[test]
+fn an_interface_without_groups_is_in_the_default_group() {
+    let network = network(&[]);
+    assert_eq!(members(&network, 0), [4, 6]);
+    assert_eq!(members(&network, 5), [5, 6]);
+    assert_eq!(network.interfaces.len(), 3, "only those of this VPC");
+    assert_eq!(network.interfaces.len(), network.firewall.interfaces.len());
+}
+
+#[test]
+fn an_instance_that_has_given_back_its_interface_is_nowhere() {
+    let network = network(&[6]);
+    assert_eq!((members(&network, 0), members(&network, 5)), (vec![4], vec![5]));
+    assert!(!network.interfaces.contains_key(&"weft6".parse::<LinkName>().unwrap()));
+}
+
+#[test]
+fn each_vpc_has_a_way_out_of_its_own_and_the_default_one_is_routed() {
+    let routes = host_routes(&world(), "weft");
+    let shown: Vec<String> =
+        routes.iter().map(|(link, route)| format!("{link} {}", route.sources)).collect();
+    assert_eq!(shown, ["weftu0 10.0.0.0/16", "weftu1 169.254.128.6/32"]);
+    let network = network(&[]);
+    let uplink = network.uplink.unwrap();
+    assert_eq!(uplink.host_addr, Ipv4Addr::new(169, 254, 128, 1));
+    assert!(uplink.routed && uplink.nat);
+}
+
+#[test]
+fn a_vpc_that_is_not_wanted_has_no_network() {
+    assert_eq!(vpc_network(&world(), &vpc_id(9), &BTreeSet::new(), "weft"), None);
+}

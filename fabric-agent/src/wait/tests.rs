@@ -1,0 +1,59 @@
+use weft_model::{PhaseRecord, PowerState, Timestamp};
+
+use super::*;
+use crate::testing::instance;
+
+#[test]
+fn the_console_is_shown_without_escape_sequences() {
+    let seen = readable(b"\x1b[1;32mboot\x1b[0m ok\r\n\r\nlogin: \x07");
+    assert_eq!(seen, "  | boot ok\n  | login: \n");
+}
+
+fn status(state: InstanceState, epoch: u64, ended_epoch: u64, ssh: bool) -> InstanceStatus {
+    let at = Timestamp::UNIX_EPOCH;
+    let phases = ssh.then_some(PhaseRecord { phase: Phase::SshBanner, at }).into_iter().collect();
+    InstanceStatus { state, reason: None, epoch, ended_epoch, phases, launched_at: Some(at) }
+}
+
+#[test]
+fn a_wait_ends_when_its_condition_holds_for_the_launch_that_was_asked_for() {
+    use InstanceState::{Failed, Pending, Running, Starting, Stopped, Stopping, Terminating};
+    let (run, ssh) = (Until::Ready(WaitFor::Running), Until::Ready(WaitFor::Ssh));
+    let none = Until::Ready(WaitFor::None);
+    #[rustfmt::skip]
+    let cases = [
+        // the second launch was asked for
+        // until,        state,       epoch, ended, ssh,   verdict
+        (none,           Pending,     0,     0,     false, "done"),
+        (run,            Pending,     0,     0,     false, "not yet"),
+        (run,            Running,     2,     1,     false, "done"),
+        (run,            Running,     1,     0,     true,  "not yet"),
+        (ssh,            Running,     1,     0,     true,  "not yet"),
+        (ssh,            Running,     2,     1,     false, "not yet"),
+        (ssh,            Running,     2,     1,     true,  "done"),
+        (ssh,            Stopping,    1,     1,     true,  "not yet"),
+        (ssh,            Failed,      1,     1,     true,  "not yet"),
+        (ssh,            Failed,      2,     2,     false, "in vain"),
+        (run,            Stopped,     2,     2,     false, "in vain"),
+        (run,            Terminating, 2,     1,     false, "in vain"),
+        (run,            Starting,    1,     1,     false, "not yet"),
+        (Until::Stopped, Stopping,    2,     1,     false, "not yet"),
+        (Until::Stopped, Stopped,     2,     2,     false, "done"),
+        (Until::Stopped, Failed,      2,     2,     false, "done"),
+        (Until::Gone,    Terminating, 2,     1,     false, "not yet"),
+    ];
+    let mut record = instance(1, 0, None);
+    record.spec.run_epoch = 2;
+    record.spec.power = PowerState::Running;
+    for (until, state, epoch, ended, ssh, want) in cases {
+        let status = status(state, epoch, ended, ssh);
+        let got = match judge(&record.id, until, Some(&record), Some(&status)) {
+            Verdict::Done => "done",
+            Verdict::NotYet => "not yet",
+            Verdict::InVain(_) => "in vain",
+        };
+        assert_eq!(got, want, "{until:?} {state} of launch {epoch}, ended {ended}, ssh {ssh}");
+    }
+    assert!(matches!(judge(&record.id, Until::Gone, None, None), Verdict::Done));
+    assert!(matches!(judge(&record.id, ssh, None, None), Verdict::InVain(_)));
+}
