@@ -35,7 +35,7 @@ pub fn attribute(operations: impl IntoIterator<Item = Operation>) -> Attribute {
         let text =
             format!("How long to wait for {}, such as `90s`, `10m` or `1h30m`.", operation.name());
         Attribute::new(operation.name(), Type::String, text).validate(Validator::pattern(
-            "must be a duration such as \"90s\", \"10m\" or \"1h30m\", and more than nothing",
+            "must be a duration above zero, such as \"90s\", \"10m\" or \"1h30m\"",
             |text| parse(text).is_some(),
         ))
     });

@@ -166,11 +166,11 @@ mod tests {
         assert_eq!(
             said,
             [
-                "error: Invalid value for mode (at mode): \"magic\" is not among them. \
+                "error: Invalid value for mode (at mode): \"magic\" is not accepted. \
                  The value must be one of \"nat\", \"bridge\".",
                 "error: Invalid value for keys (at keys): The length is 0. \
                  The value must have a length from 1 to 2.",
-                "error: Invalid value for nics[1].mtu (at nics[1].mtu): 7 is not. \
+                "error: Invalid value for nics[1].mtu (at nics[1].mtu): 7 is not accepted. \
                  The value must be a whole number from 68 to 9000.",
                 "warning: old is deprecated (at old): Use mode.",
             ]

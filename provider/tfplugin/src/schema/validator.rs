@@ -29,7 +29,7 @@ impl Validator {
         Self::new(format!("must be one of {}", quoted.join(", ")), move |value| {
             match value.as_str() {
                 Some(text) if !words.iter().any(|word| word == text) => {
-                    Err(format!("{text:?} is not among them"))
+                    Err(format!("{text:?} is not accepted"))
                 }
                 _ => Ok(()),
             }
@@ -41,7 +41,7 @@ impl Validator {
         let rule = format!("must be a whole number from {} to {}", range.start(), range.end());
         Self::new(rule, move |value| match value.as_i64() {
             Some(int) if range.contains(&int) => Ok(()),
-            _ => Err(format!("{value} is not")),
+            _ => Err(format!("{value} is not accepted")),
         })
     }
 
@@ -68,7 +68,7 @@ impl Validator {
         matches: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self::new(rule, move |value| match value.as_str() {
-            Some(text) if !matches(text) => Err(format!("{text:?} is not")),
+            Some(text) if !matches(text) => Err(format!("{text:?} is not accepted")),
             _ => Ok(()),
         })
     }
