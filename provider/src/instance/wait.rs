@@ -15,6 +15,8 @@ use crate::agent::{Connection, is_broken};
 
 /// How much later than the agent the provider gives up: the agent's error has the evidence.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the agent may be out of reach: it is restarted in a few seconds, or not at all.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,7 +41,7 @@ impl Wait<'_> {
                 Reason::FailedPrecondition,
                 format!("waiting for {} was cancelled", self.id),
             )
-            .remedy("the instance is in the state: apply again to go on, or destroy it")),
+            .remedy("the instance is in the state, as tainted: the next apply replaces it")),
             () = patience => Err(Problem::new(
                 Reason::DeadlineExceeded,
                 format!("the agent did not say in time what became of {}", self.id),
@@ -49,10 +51,12 @@ impl Wait<'_> {
     }
 
     async fn follow(&self, until: Until) -> Result<(), Problem> {
+        let mut heard_of = Instant::now();
         loop {
-            match self.one_stream(until.clone()).await {
+            let patience = self.deadline.min(heard_of + OUT_OF_REACH);
+            match self.one_stream(until.clone(), &mut heard_of).await {
                 Ok(()) => return Ok(()),
-                Err(status) if is_broken(&status) && Instant::now() < self.deadline => {
+                Err(status) if is_broken(&status) && Instant::now() < patience => {
                     tracing::warn!(%status, instance = self.id, "the wait broke, asking again");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -64,7 +68,8 @@ impl Wait<'_> {
         }
     }
 
-    async fn one_stream(&self, until: Until) -> Result<(), tonic::Status> {
+    /// `heard_of` is set to the moment when the agent was last heard of.
+    async fn one_stream(&self, until: Until, heard_of: &mut Instant) -> Result<(), tonic::Status> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let request = v1::WaitRequest {
             id: self.id.to_owned(),
@@ -77,7 +82,10 @@ impl Wait<'_> {
             .await
             .map_err(|problem| weft_proto::status_from_problem(&problem))?;
         let mut events = client(channel).wait(request).await?.into_inner();
-        while let Some(event) = events.message().await? {
+        *heard_of = Instant::now();
+        while let Some(event) =
+            events.message().await.inspect_err(|_| *heard_of = Instant::now())?
+        {
             let v1::WaitEvent { state, phase, done } = event;
             if done {
                 return Ok(());
