@@ -15,6 +15,8 @@ step "formatting"
 cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+step "documentation of the provider (docs/)"
+cargo test --locked --quiet -p terraform-provider-weft --test provider documents
 step "documentation of the code"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step "shell scripts"

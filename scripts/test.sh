@@ -193,12 +193,12 @@ else
     # Without nextest's groups: the guests' tests one at a time, by themselves.
     if ! $STORIES_ONLY; then
         run_libtest --workspace --exclude weft-acceptance --exclude weft-hypervisor \
-            --lib --bins --tests
-        run_libtest -p weft-hypervisor --lib --bins --tests -- --test-threads=1
+            --lib --bins --tests -- --show-output
+        run_libtest -p weft-hypervisor --lib --bins --tests -- --test-threads=1 --show-output
     fi
-    run_libtest -p weft-acceptance --lib --tests -- --test-threads=1 --nocapture
+    run_libtest -p weft-acceptance --lib --tests -- --test-threads=1 --show-output
 fi
-if ! $STORIES_ONLY; then
+if ! $STORIES_ONLY && [ $((PASSED + SKIPPED)) != 0 ]; then
     step "running the examples in the documentation"
     run_libtest --workspace --doc
 fi

@@ -1,7 +1,6 @@
 //! What a client asks of an instance, judged and completed with everything that the agent chooses.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 use weft_model::{
     BUILT_IN_TYPES, GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec,
@@ -13,12 +12,7 @@ use weft_store::Txn;
 use crate::context::Context;
 use crate::ledger::{Reservation, Wish};
 use crate::random;
-use crate::repo::{Groups, Images, KeyPairs, Stored, Subnets, encode, object_key};
-
-/// The key that makes an address somebody's.
-pub(crate) fn address_key(subnet: &SubnetId, address: Ipv4Addr) -> String {
-    format!("addresses/{subnet}/{address}")
-}
+use crate::repo::{Groups, Images, KeyPairs, Stored, Subnets, address_key, encode, uid_key};
 
 /// vCPUs and MiB of `size`.
 ///
@@ -41,14 +35,13 @@ pub(crate) fn resolve_size(size: &Size) -> Result<(Option<String>, u32, u32), Pr
     }
 }
 
-/// What a new instance refers to, as it is now, and the conditions that it still is at commit.
+/// What a new instance refers to, as it is now.
 struct References {
     image_id: ImageId,
     image: ImageSpec,
     subnet_id: SubnetId,
     subnet: SubnetSpec,
     keys: Vec<KeyMaterial>,
-    txn: Txn,
 }
 
 impl Context {
@@ -63,20 +56,12 @@ impl Context {
         order: InstanceOrder,
     ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
         let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
-        let mut references = self.resolve(&order).await?;
+        let references = self.resolve(&order).await?;
         let image = &references.image;
-        if image.min_memory_mib > memory_mib {
-            let message = format!(
-                "the image needs {} MiB of memory, the instance would have {memory_mib}",
-                image.min_memory_mib
-            );
-            let field = if instance_type.is_some() { "instance_type" } else { "memory_mib" };
-            return Err(Problem::invalid(field, message).remedy("choose a larger type"));
-        }
+        check_image_memory(image, memory_mib)?;
         let root_size_gib = check_root_size(&order, image)?;
         let vpc_id = references.subnet.vpc_id.clone();
-        references.txn =
-            self.check_groups(order.security_group_ids.as_ref(), &vpc_id, references.txn).await?;
+        self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
         let power = order.power.unwrap_or(PowerState::Running);
         let on = power == PowerState::Running;
         let digits = &id.digits()[..11];
@@ -93,7 +78,12 @@ impl Context {
         };
         let (reservation, holding) = self.ledger.reserve(id, wish)?;
         let address = address_key(&holding.subnet_id, holding.address);
-        let txn = references.txn.when_absent(&address).put(address, id.as_str());
+        let uid = uid_key(holding.uid);
+        let txn = Txn::new()
+            .when_absent(&address)
+            .put(address, id.as_str())
+            .when_absent(&uid)
+            .put(uid, id.as_str());
         let host_key = weft_metadata::generate_host_key(random::bytes(), id.as_str())
             .map_err(|error| Problem::new(Reason::Internal, error.to_string()))?;
         let spec = InstanceSpec {
@@ -130,7 +120,6 @@ impl Context {
                 .at("image_id")
                 .remedy("weft ls images shows those that do")
         })?;
-        let txn = Txn::new().when_at(object_key::<Images>(&order.image_id), stored.revision);
         let (subnet_id, subnet) = self.subnet(order.subnet_id.as_ref()).await?;
         let keys = self.keys(&order.key_names).await?;
         Ok(References {
@@ -139,7 +128,6 @@ impl Context {
             subnet_id,
             subnet,
             keys,
-            txn,
         })
     }
 
@@ -182,13 +170,40 @@ impl Context {
             .collect()
     }
 
-    /// Adds the condition that the groups exist to `txn`.
+    /// The keys called `names`: those that the instance has as they are, as a key pair may have
+    /// been deregistered since; the others as they are registered now.
+    async fn keys_beside(
+        &self,
+        had: &[KeyMaterial],
+        names: &[Name],
+    ) -> Result<Vec<KeyMaterial>, Problem> {
+        let find = |name: &Name| had.iter().find(|key| key.key_name == *name).cloned();
+        let new: Vec<Name> = names.iter().filter(|name| find(name).is_none()).cloned().collect();
+        let mut new = self.keys(&new).await?.into_iter();
+        Ok(names.iter().filter_map(|name| find(name).or_else(|| new.next())).collect())
+    }
+
+    /// Refuses less memory than the image asks for, where the image is still registered.
+    async fn check_memory_for_image(
+        &self,
+        old: &InstanceSpec,
+        memory_mib: u32,
+    ) -> Result<(), Problem> {
+        if memory_mib >= old.memory_mib {
+            return Ok(());
+        }
+        match self.repo.find::<Images>(&old.image_id).await? {
+            Some(image) => check_image_memory(&image.value.spec, memory_mib),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses groups that do not exist, or are of another VPC.
     async fn check_groups(
         &self,
         ids: Option<&BTreeSet<GroupId>>,
         vpc_id: &VpcId,
-        mut txn: Txn,
-    ) -> Result<Txn, Problem> {
+    ) -> Result<(), Problem> {
         for id in ids.into_iter().flatten() {
             let stored = self.repo.find::<Groups>(id).await?.ok_or_else(|| {
                 Problem::not_found(format!("security group {id} does not exist"))
@@ -202,9 +217,8 @@ impl Context {
                 return Err(Problem::invalid("security_group_ids", message)
                     .remedy("use groups of the subnet's VPC"));
             }
-            txn = txn.when_at(object_key::<Groups>(id), stored.revision);
         }
-        Ok(txn)
+        Ok(())
     }
 
     /// What `order` makes of an instance that exists.
@@ -216,22 +230,17 @@ impl Context {
         before: &Stored<Record<InstanceId, InstanceSpec>>,
         status: &InstanceStatus,
         order: InstanceOrder,
-    ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
+    ) -> Result<(InstanceSpec, Reservation), Problem> {
         let old = &before.value.spec;
         check_immutable(old, &order)?;
         let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
-        let known: Vec<&Name> = old.keys.iter().map(|key| &key.key_name).collect();
-        let keys = match known.iter().copied().eq(&order.key_names) {
-            // A key pair may have been deregistered since; the instance keeps it.
-            true => old.keys.clone(),
-            false => self.keys(&order.key_names).await?,
-        };
+        self.check_memory_for_image(old, memory_mib).await?;
+        let keys = self.keys_beside(&old.keys, &order.key_names).await?;
         let vpc_id = &old.interface.vpc_id;
         let groups = order.security_group_ids;
-        let txn = match groups == old.interface.security_group_ids {
-            true => Txn::new(),
-            false => self.check_groups(groups.as_ref(), vpc_id, Txn::new()).await?,
-        };
+        if groups != old.interface.security_group_ids {
+            self.check_groups(groups.as_ref(), vpc_id).await?;
+        }
         let power = order.power.unwrap_or(old.power);
         let mut spec = InstanceSpec {
             name: order.name,
@@ -248,8 +257,8 @@ impl Context {
         let on = power == PowerState::Running;
         let memory = if on { self.host.memory_cost_mib(memory_mib) } else { 0 };
         let reservation =
-            self.ledger.resize(&before.value.id, memory, if on { vcpus } else { 0 })?;
-        Ok((spec, reservation, txn))
+            self.ledger.raise(&before.value.id, memory, if on { vcpus } else { 0 })?;
+        Ok((spec, reservation))
     }
 
     fn prefix(&self) -> &str {
@@ -276,6 +285,17 @@ fn next_epoch(
     let asked_on = asked == Some(PowerState::Running);
     let again = switched_on || (asked_on && ended) || (needs_restart && !ended);
     if again { old.run_epoch + 1 } else { old.run_epoch }
+}
+
+fn check_image_memory(image: &ImageSpec, memory_mib: u32) -> Result<(), Problem> {
+    if memory_mib >= image.min_memory_mib {
+        return Ok(());
+    }
+    let message = format!(
+        "the image needs {} MiB of memory, the instance would have {memory_mib}",
+        image.min_memory_mib
+    );
+    Err(Problem::invalid("memory_mib", message).remedy("choose a larger instance type"))
 }
 
 fn check_root_size(order: &InstanceOrder, image: &ImageSpec) -> Result<Option<u32>, Problem> {

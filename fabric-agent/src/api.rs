@@ -31,6 +31,25 @@ struct Api {
     context: Arc<Context>,
 }
 
+impl Api {
+    /// Carries out `work` to its end, also when the client goes away in the middle of it: what the
+    /// store knows and what the agent remembers must not come apart.
+    async fn whole<T, F, Fut>(&self, work: F) -> Result<T, Status>
+    where
+        F: FnOnce(Arc<Context>) -> Fut,
+        Fut: Future<Output = Result<T, Problem>> + Send + 'static,
+        T: Send + 'static,
+    {
+        match tokio::spawn(work(self.context.clone())).await {
+            Ok(outcome) => outcome.map_err(refuse),
+            Err(error) => {
+                tracing::error!(%error, "a request panicked");
+                Err(Status::internal("the agent failed to carry out the request; see its log"))
+            }
+        }
+    }
+}
+
 type Answers<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 
 /// Bytes of a message that go over the wire: it is sent twice, and headers are limited to 16 KiB.
@@ -39,7 +58,10 @@ const MAX_REFUSAL_BYTES: usize = 1500;
 pub(crate) fn refuse(mut problem: Problem) -> Status {
     tracing::debug!(reason = ?problem.reason, field = problem.field, "{problem}");
     if problem.message.len() > MAX_REFUSAL_BYTES {
-        let end = problem.message.floor_char_boundary(MAX_REFUSAL_BYTES);
+        let mut end = MAX_REFUSAL_BYTES;
+        while !problem.message.is_char_boundary(end) {
+            end -= 1;
+        }
         problem.message.truncate(end);
         problem.message.push('…');
     }

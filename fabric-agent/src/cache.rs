@@ -61,7 +61,7 @@ impl Cache {
         let listing = repo.store().list("").await.map_err(store_problem)?;
         let mut world = World::default();
         for item in listing.items {
-            world.put(&item)?;
+            world.put_or_fence(&item);
         }
         Ok(Self {
             world: RwLock::new(world),
@@ -100,18 +100,18 @@ impl Cache {
                 events = changes.next() => events,
             };
             let Some(events) = events else { return Ok(()) };
-            self.take(&events.map_err(store_problem)?)?;
+            self.take(&events.map_err(store_problem)?);
         }
     }
 
     /// Takes in whole transactions; nobody sees half of one.
-    fn take(&self, events: &[Event]) -> Result<(), Problem> {
-        let Some(revision) = events.last().map(Event::revision) else { return Ok(()) };
+    fn take(&self, events: &[Event]) {
+        let Some(revision) = events.last().map(Event::revision) else { return };
         {
             let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             for event in events {
                 match event {
-                    Event::Put(item) => world.put(item)?,
+                    Event::Put(item) => world.put_or_fence(item),
                     Event::Delete { key, .. } => world.delete(key),
                 }
             }
@@ -128,7 +128,6 @@ impl Cache {
             // Nobody listening is no error.
             let _ = self.changes.send(change);
         }
-        Ok(())
     }
 }
 
@@ -156,6 +155,14 @@ macro_rules! tables {
 }
 
 impl World {
+    /// A record that cannot be read is left out, loudly: it must not take the others with it.
+    fn put_or_fence(&mut self, item: &Item) {
+        if let Err(problem) = self.put(item) {
+            let evidence = problem.evidence.as_deref().unwrap_or_default();
+            tracing::error!(key = item.key, evidence, "left out of everything: {problem}");
+        }
+    }
+
     fn put(&mut self, item: &Item) -> Result<(), Problem> {
         let Some((kind, id)) = address(&item.key) else { return Ok(()) };
         if kind == STATUS_KIND {

@@ -9,13 +9,13 @@ use weft_store::Txn;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
-use crate::creation::{TOKENS, TokenRecord};
+use crate::creation::TokenRecord;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
-    Groups, Images, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored, decode, encode,
-    object_key, store_problem,
+    Groups, Images, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored, TOKENS, decode,
+    encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -34,8 +34,6 @@ pub(crate) struct Context {
     /// Held for reading while references are made, for writing while what may be referred to is
     /// deleted: nobody ends up referring to something that is gone.
     pub(crate) references: RwLock<()>,
-    /// Held while images are made and blobs verified, so that none is swept in between.
-    pub(crate) image_lock: tokio::sync::Mutex<()>,
 }
 
 impl Context {
@@ -52,7 +50,7 @@ impl Context {
     ) -> Result<RecordOf<K>, Problem> {
         let mut stored = self.repo.get::<K>(id).await?;
         if claim && stored.value.claim != Claim::Claimed {
-            let _turn = self.turns().take(&id.to_string()).await;
+            let _turn = self.turns().object(&id.to_string()).await;
             stored = self.repo.get::<K>(id).await?;
             stored.value.claim = Claim::Claimed;
             let key = object_key::<K>(id);

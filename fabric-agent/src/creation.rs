@@ -6,7 +6,7 @@ use weft_proto::convert::Creation;
 use weft_store::Txn;
 
 use crate::context::Context;
-use crate::repo::{Kind, RecordOf, decode, encode, object_key};
+use crate::repo::{Kind, RecordOf, decode, encode, object_key, token_key};
 use crate::turns::Turn;
 
 /// What a Create with a token made; kept for retries.
@@ -16,13 +16,6 @@ pub(crate) struct TokenRecord {
     id: String,
     content: ContentHash,
     pub(crate) at: weft_model::Timestamp,
-}
-
-pub(crate) const TOKENS: &str = "tokens/";
-
-/// A key for a client's token: any bytes, so in hexadecimal.
-fn token_key(token: &str) -> String {
-    format!("{TOKENS}{}", hex::encode(token))
 }
 
 /// The hash of a Create's content: kind, specification, tags and client data.
@@ -45,9 +38,6 @@ pub(crate) enum Outcome<T> {
     New(Novelty),
 }
 
-/// How often a Create is tried again because something that it refers to was changed meanwhile.
-pub(crate) const CREATE_RETRIES: usize = 20;
-
 /// The content of something new, and the turn to make it: a retry that comes meanwhile waits, and
 /// then finds what was made.
 #[derive(Debug)]
@@ -67,9 +57,15 @@ impl Context {
         spec: &[u8],
         creation: &Creation,
     ) -> Result<Outcome<RecordOf<K>>, Problem> {
+        if let Some(session) = creation.session.as_ref().filter(|id| !self.sessions.is_alive(id)) {
+            let message = format!("session {session} is not open");
+            return Err(Problem::new(Reason::FailedPrecondition, message)
+                .at("context.session_id")
+                .remedy("open it again with Sessions.Open and its id, then repeat the request"));
+        }
         let content = content_hash::<K>(spec, creation);
         let key = token_key(&creation.client_token);
-        let turn = self.turns().take(&key).await;
+        let turn = self.turns().creation(&key).await;
         if let Some(token) = self.repo.read::<TokenRecord>(&key).await? {
             let token = token.value;
             if token.kind != K::NAME || token.content != content {
@@ -83,12 +79,33 @@ impl Context {
             let id = token.id.parse().map_err(|error: weft_model::InvalidId| {
                 Problem::new(Reason::Internal, error.to_string())
             })?;
-            return Ok(Outcome::Known(self.repo.get::<K>(&id).await?.value));
+            return self.known_by_token::<K>(&id, creation, &content).await.map(Outcome::Known);
         }
         match self.adopt::<K>(&content, creation).await? {
             Some(record) => Ok(Outcome::Known(record)),
             None => Ok(Outcome::New(Novelty { content, _turn: turn })),
         }
+    }
+
+    /// What an earlier try of this Create made, in the session of this one.
+    async fn known_by_token<K: Kind>(
+        &self,
+        id: &K::Id,
+        creation: &Creation,
+        content: &ContentHash,
+    ) -> Result<RecordOf<K>, Problem> {
+        let _turn = self.turns().object(&id.to_string()).await;
+        let mut stored = self.repo.get::<K>(id).await?;
+        let claim = claim_of(creation, content);
+        if stored.value.claim == Claim::Claimed || stored.value.claim == claim {
+            return Ok(stored.value);
+        }
+        stored.value.claim = claim;
+        let key = object_key::<K>(id);
+        let txn = Txn::new().when_at(&key, stored.revision).put(key, encode(&stored.value));
+        let revision = self.repo.commit(txn).await?;
+        self.cache.reached(revision).await;
+        Ok(stored.value)
     }
 
     /// Takes over at most one unclaimed object with this content whose session is dead.
@@ -105,7 +122,7 @@ impl Context {
             .range(prefix.clone()..)
             .take_while(|(key, _)| key.starts_with(&prefix))
             .filter(|(_, claim)| match claim {
-                Claim::Unclaimed { session, content: of } => {
+                Claim::Unclaimed { session, content: of, .. } => {
                     of == content && !self.sessions.is_alive(session)
                 }
                 Claim::Claimed => false,
@@ -119,18 +136,30 @@ impl Context {
                 continue;
             };
             let mut record: RecordOf<K> = decode(&key, &item.value)?;
-            let still_orphaned = matches!(&record.claim, Claim::Unclaimed { session, content: of }
-                if of == content && !self.sessions.is_alive(session));
-            if record.deleting_since.is_some() || !still_orphaned {
+            let former_token = match &record.claim {
+                Claim::Unclaimed { session, content: of, token_key }
+                    if of == content && !self.sessions.is_alive(session) =>
+                {
+                    token_key.clone()
+                }
+                _ => continue,
+            };
+            if record.deleting_since.is_some() {
                 continue;
             }
             record.claim = claim_of(creation, content);
-            let txn = Txn::new().when_at(&key, item.mod_revision).put(&key, encode(&record)).put(
-                token_key(&creation.client_token),
-                encode(&self.token_record::<K>(&record.id, content)),
-            );
+            // A late retry of the dead client's Create must not find what is somebody else's now.
+            let txn = Txn::new()
+                .when_at(&key, item.mod_revision)
+                .put(&key, encode(&record))
+                .delete(former_token)
+                .put(
+                    token_key(&creation.client_token),
+                    encode(&self.token_record::<K>(&record.id, content)),
+                );
             // Who loses the race looks at the next one.
-            if self.repo.try_commit(txn).await?.is_ok() {
+            if let Ok(revision) = self.repo.try_commit(txn).await? {
+                self.cache.reached(revision).await;
                 tracing::info!(kind = K::NAME, id = %record.id, "adopted what a dead session had made");
                 return Ok(Some(record));
             }
@@ -193,7 +222,11 @@ impl Context {
 
 fn claim_of(creation: &Creation, content: &ContentHash) -> Claim {
     match &creation.session {
-        Some(session) => Claim::Unclaimed { session: session.clone(), content: content.clone() },
+        Some(session) => Claim::Unclaimed {
+            session: session.clone(),
+            content: content.clone(),
+            token_key: token_key(&creation.client_token),
+        },
         None => Claim::Claimed,
     }
 }

@@ -97,7 +97,12 @@ pub(crate) async fn ensure(
 
 async fn choose(host: &dyn Host, wanted: Option<Ipv4Network>) -> Result<Ipv4Network, Problem> {
     if let Some(cidr) = wanted {
-        return Ok(cidr);
+        refuse_special(cidr)?;
+        let free = host.free_range(&[cidr]).await.map_err(|error| error.problem())?;
+        return free.ok_or_else(|| {
+            Problem::invalid("--default-vpc-cidr", format!("{cidr} overlaps a route of this host"))
+                .remedy("name a range that nothing else uses; ip route shows what is used")
+        });
     }
     let candidates: Vec<Ipv4Network> = CANDIDATES
         .iter()
@@ -112,6 +117,29 @@ async fn choose(host: &dyn Host, wanted: Option<Ipv4Network>) -> Result<Ipv4Netw
         )
         .remedy("name one with --default-vpc-cidr")
     })
+}
+
+/// Ranges that mean something else to every machine (RFC 6890), and the one of our uplinks.
+fn refuse_special(cidr: Ipv4Network) -> Result<(), Problem> {
+    const SPECIAL: [(Ipv4Addr, u8); 5] = [
+        (Ipv4Addr::new(0, 0, 0, 0), 8),
+        (Ipv4Addr::new(127, 0, 0, 0), 8),
+        (Ipv4Addr::new(169, 254, 0, 0), 16),
+        (Ipv4Addr::new(224, 0, 0, 0), 4),
+        (Ipv4Addr::new(240, 0, 0, 0), 4),
+    ];
+    let special = SPECIAL
+        .iter()
+        .filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok())
+        .find(|special| special.overlaps(cidr));
+    match special {
+        None => Ok(()),
+        Some(special) => {
+            let message = format!("{cidr} is in {special}, which no network may use");
+            Err(Problem::invalid("--default-vpc-cidr", message)
+                .remedy("use a private range such as 10.231.0.0/16"))
+        }
+    }
 }
 
 fn first_quarter(cidr: Ipv4Network) -> Result<Ipv4Network, Problem> {

@@ -29,6 +29,8 @@ pub(crate) struct SeenGuest {
     pub(crate) root_disk: bool,
     pub(crate) seed: bool,
     pub(crate) guest: GuestState,
+    /// What ails a guest whose hypervisor runs.
+    pub(crate) trouble: Option<String>,
     /// When the serial console's first byte came.
     pub(crate) first_console_byte: Option<Timestamp>,
 }

@@ -141,25 +141,43 @@ impl Ledger {
         Ok((self.reservation(id, None), holding))
     }
 
-    /// Changes what an instance takes of the host's memory and processors.
+    /// Lets an instance take more of the host's memory and processors. What it takes less is given
+    /// back when its guest has ended, see [`Ledger::settle`].
     ///
     /// # Errors
     /// [`Reason::ResourceExhausted`]; nothing has changed then.
-    pub(crate) fn resize(
+    pub(crate) fn raise(
         &self,
         id: &InstanceId,
         memory_mib: u64,
         vcpus: u32,
     ) -> Result<Reservation, Problem> {
         let mut holdings = self.holdings();
-        check_memory(self.shared.memory_mib, &holdings, Some(id), memory_mib)?;
         let before = holdings.get(id).cloned();
+        if before.as_ref().is_none_or(|before| memory_mib > before.memory_mib) {
+            check_memory(self.shared.memory_mib, &holdings, Some(id), memory_mib)?;
+        }
         if let Some(holding) = holdings.get_mut(id) {
-            holding.memory_mib = memory_mib;
-            holding.vcpus = vcpus;
+            holding.memory_mib = holding.memory_mib.max(memory_mib);
+            holding.vcpus = holding.vcpus.max(vcpus);
         }
         drop(holdings);
         Ok(self.reservation(id, before))
+    }
+
+    /// Whether that is what an instance takes already.
+    pub(crate) fn has_settled(&self, id: &InstanceId, memory_mib: u64, vcpus: u32) -> bool {
+        let holdings = self.holdings();
+        let holding = holdings.get(id);
+        holding.is_none_or(|h| h.memory_mib == memory_mib && h.vcpus == vcpus)
+    }
+
+    /// What an instance takes now that its guest is as it is wanted.
+    pub(crate) fn settle(&self, id: &InstanceId, memory_mib: u64, vcpus: u32) {
+        if let Some(holding) = self.holdings().get_mut(id) {
+            holding.memory_mib = memory_mib;
+            holding.vcpus = vcpus;
+        }
     }
 
     /// Gives back everything that an instance had.
@@ -260,9 +278,14 @@ mod tests {
     fn an_instance_that_grows_does_not_count_twice() {
         let ledger = Ledger::new(1000, [], u64::from);
         ledger.reserve(&id(1), wish(1, None, 600)).unwrap().0.keep();
-        ledger.resize(&id(1), 900, 2).unwrap().keep();
+        ledger.raise(&id(1), 900, 2).unwrap().keep();
         assert_eq!((ledger.free_memory_mib(), ledger.used_vcpus()), (100, 2));
-        assert!(ledger.resize(&id(1), 1001, 2).is_err());
+        assert!(ledger.raise(&id(1), 1001, 2).is_err());
+        ledger.raise(&id(1), 0, 0).unwrap().keep();
+        assert_eq!(ledger.free_memory_mib(), 100, "its guest still runs");
+        ledger.settle(&id(1), 0, 0);
+        assert_eq!(ledger.free_memory_mib(), 1000);
+        ledger.raise(&id(1), 900, 2).unwrap().keep();
         assert_eq!(ledger.free_memory_mib(), 100);
         ledger.release(&id(1));
         assert_eq!(ledger.free_memory_mib(), 1000);

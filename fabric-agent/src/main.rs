@@ -60,6 +60,9 @@ enum Command {
         /// Where to write who holds it
         #[arg(long)]
         record: PathBuf,
+        /// Hold this one instead of a new one
+        #[arg(long)]
+        join: Option<PathBuf>,
     },
 }
 
@@ -67,8 +70,8 @@ fn main() -> ExitCode {
     // The holders come first: they must not have a runtime, nor threads.
     match Cli::parse().command {
         Command::HoldGuest { spec } => weft_hypervisor::holder::run(&spec),
-        Command::HoldNetns { vpc: _, record } => {
-            match weft_network::holder::run(&weft_network::HolderArgs { record }) {
+        Command::HoldNetns { vpc: _, record, join } => {
+            match weft_network::holder::run(&weft_network::HolderArgs { record, join }) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => logging::last_words(&chain::Chain(&error).to_string()),
             }

@@ -16,7 +16,6 @@ const STATE_FILES: &[&str] = &[
     "weft.db-wal",
     "weft.db-shm",
     "weft.db.lock",
-    "weft.db-lock",
     "sim-host.db",
     "sim-host.db-wal",
     "sim-host.db-shm",
@@ -27,10 +26,13 @@ const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.
 pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
-    refuse_while_running(directories)?;
+    // Held to the end: no agent can start in between.
+    let _store = take_store(directories)?;
     if nix::unistd::geteuid().is_root() {
         purge_guests(directories).await?;
         purge_networks(directories).await?;
+    } else if directories.guests().exists() || directories.vpcs().exists() {
+        anyhow::bail!("this agent ran guests on this machine: removing them needs root");
     }
     for (dir, files, dirs) in [
         (&directories.runtime_dir, RUNTIME_FILES, RUNTIME_DIRS),
@@ -42,6 +44,12 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
         for name in dirs {
             tolerate(std::fs::remove_dir_all(dir.join(name)), &dir.join(name))?;
         }
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            // What an agent left that was killed while it made its socket.
+            if entry.file_name().to_string_lossy().starts_with(crate::serve::SOCKET_NURSERY) {
+                tolerate(std::fs::remove_dir_all(entry.path()), &entry.path())?;
+            }
+        }
         // Only if nothing that is not ours is in it.
         if std::fs::remove_dir(dir).is_ok() {
             tracing::info!(dir = %dir.display(), "removed");
@@ -51,20 +59,20 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The store's lock tells whether an agent runs, whatever became of its socket.
-fn refuse_while_running(directories: &Directories) -> anyhow::Result<()> {
+/// Opens the store, which is refused while an agent has it, whatever became of its socket.
+fn take_store(directories: &Directories) -> anyhow::Result<Option<SqliteStore>> {
     if !directories.database().exists() {
-        return Ok(());
+        return Ok(None);
     }
     match SqliteStore::open(&directories.database(), SqliteOptions::default()) {
-        Ok(_) => Ok(()),
+        Ok(store) => Ok(Some(store)),
         Err(error @ weft_store::StoreError::Locked { .. }) => {
             Err(error).context("an agent is running on this state directory: end it first")
         }
         // A store that cannot be read is removed with the rest.
         Err(error) => {
             tracing::warn!(error = %crate::chain::Chain(&error), "the store cannot be opened");
-            Ok(())
+            Ok(None)
         }
     }
 }

@@ -18,7 +18,6 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_model::{InstanceId, InstanceStatus};
-use weft_planner::GuestState;
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
@@ -44,6 +43,10 @@ struct Transient {
     shutdown: Option<(u64, tokio::time::Instant)>,
     /// The prober of this epoch runs.
     probing: Option<u64>,
+    /// Whether a pass has found the guest running: the first one that does adopts it.
+    known: bool,
+    /// Since when nothing wants it.
+    unwanted_since: Option<tokio::time::Instant>,
     /// When the guest of this epoch was seen answering on SSH.
     ssh_ready: Option<(u64, weft_model::Timestamp)>,
     /// What the prober saw last, for people.
@@ -130,7 +133,6 @@ impl Reconciler {
     async fn pull_triggers(&self, shutdown: CancellationToken) {
         let (mut changes, mut hints) = (self.cache.changes(), self.host.hints());
         self.look_at_everything().await;
-        self.report_adopted().await;
         let mut resync = tokio::time::interval(RESYNC);
         resync.tick().await;
         loop {
@@ -155,26 +157,8 @@ impl Reconciler {
                 hint = hints.recv() => match hint {
                     Ok(id) => self.queue.add(id),
                     Err(RecvError::Lagged(_)) => self.look_at_everything().await,
-                    // A host that gives no hints is looked at by the clock.
-                    Err(RecvError::Closed) => hints = self.host.hints(),
+                    Err(RecvError::Closed) => return,
                 },
-            }
-        }
-    }
-
-    /// Says which guests went on while no agent ran.
-    async fn report_adopted(&self) {
-        let wanted: Vec<InstanceId> = self.cache.read().instances.keys().cloned().collect();
-        for id in wanted {
-            match self.host.observe_guest(&id).await {
-                Ok(seen) if matches!(seen.guest, GuestState::Running { .. }) => {
-                    tracing::info!(instance.id = %id, "adopted a running guest");
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    let error = crate::chain::Chain(&error).to_string();
-                    tracing::warn!(instance.id = %id, error, "cannot look at a guest");
-                }
             }
         }
     }

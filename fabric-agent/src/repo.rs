@@ -1,16 +1,9 @@
 //! Typed access to the store: which key holds what, and as which type.
-//!
-//! ```text
-//! objects/KIND/ID           what should be (Record)
-//! status/instances/ID       what is
-//! addresses/SUBNET/ADDRESS  the instance that has it
-//! key-names/HASH            the key pair that has the name with this SHA-256
-//! tokens/TOKEN              what a Create with this token made
-//! host                      this host's identity
-//! ```
 
+mod keys;
 mod kind;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -19,6 +12,10 @@ use serde::de::DeserializeOwned;
 use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
+pub(crate) use keys::{
+    HOST, OBJECTS, STATUSES, TOKENS, address_key, name_key, object_key, status_key, token_key,
+    uid_key,
+};
 pub(crate) use kind::{Groups, Images, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs};
 
 /// A record and the revision it was read at.
@@ -36,19 +33,6 @@ pub(crate) struct Repo {
 
 /// A kind's record.
 pub(crate) type RecordOf<K> = Record<<K as Kind>::Id, <K as Kind>::Spec>;
-
-/// The prefix of everything that is watched for changes.
-pub(crate) const OBJECTS: &str = "objects/";
-/// The prefix of the instances' statuses.
-pub(crate) const STATUSES: &str = "status/instances/";
-
-pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
-    format!("{OBJECTS}{}/{id}", K::NAME)
-}
-
-pub(crate) fn status_key(id: &InstanceId) -> String {
-    format!("{STATUSES}{id}")
-}
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     #[expect(clippy::expect_used, reason = "model types have string keys only and cannot fail")]
@@ -112,6 +96,17 @@ impl Repo {
     /// The status of an instance; one that has none yet was accepted and no more.
     pub(crate) async fn status(&self, id: &InstanceId) -> Result<Option<InstanceStatus>, Problem> {
         Ok(self.read(&status_key(id)).await?.map(|stored| stored.value))
+    }
+
+    /// Every instance's status.
+    pub(crate) async fn statuses(&self) -> Result<BTreeMap<InstanceId, InstanceStatus>, Problem> {
+        let listing = self.store.list(STATUSES).await.map_err(store_problem)?;
+        let read = |item: &weft_store::Item| {
+            let id = item.key.strip_prefix(STATUSES).and_then(|id| id.parse().ok());
+            let status = decode(&item.key, &item.value);
+            id.map(|id| status.map(|status| (id, status)))
+        };
+        listing.items.iter().filter_map(read).collect()
     }
 
     /// Carries out `txn`.

@@ -26,7 +26,7 @@ use crate::host::sim::SimHost;
 use crate::ledger::Ledger;
 use crate::random;
 use crate::reconcile::Reconciler;
-use crate::repo::{Instances, Repo, encode};
+use crate::repo::{HOST, Instances, Repo, encode};
 use crate::sessions::Sessions;
 
 /// How long a step under way may take at the end.
@@ -36,6 +36,9 @@ const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const TOKEN_SWEEP: Duration = Duration::from_secs(3600);
 /// The unix group that may use the agent besides root.
 const GROUP: &str = "weft";
+
+/// What the directory is called in which the socket is made.
+pub(crate) const SOCKET_NURSERY: &str = ".socket-";
 
 /// What identifies this host in the store.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -88,7 +91,6 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         sessions: Sessions::default(),
         reconciler: Arc::clone(&reconciler),
         references: tokio::sync::RwLock::default(),
-        image_lock: tokio::sync::Mutex::default(),
     });
 
     let socket = directories.socket();
@@ -161,12 +163,11 @@ async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
 }
 
 async fn host_id(repo: &Repo) -> Result<HostId, Problem> {
-    const KEY: &str = "host";
-    if let Some(stored) = repo.read::<HostRecord>(KEY).await? {
+    if let Some(stored) = repo.read::<HostRecord>(HOST).await? {
         return Ok(stored.value.id);
     }
     let record = HostRecord { id: HostId::from_random(random::bytes()) };
-    repo.commit(Txn::new().when_absent(KEY).put(KEY, encode(&record))).await?;
+    repo.commit(Txn::new().when_absent(HOST).put(HOST, encode(&record))).await?;
     Ok(record.id)
 }
 
@@ -199,13 +200,22 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(socket)
+    // Made where only root may go, and moved when its mode is right: nobody else gets in between.
+    let nursery = tempfile::Builder::new()
+        .prefix(SOCKET_NURSERY)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(socket.parent().unwrap_or_else(|| Path::new("/")))
+        .with_context(|| format!("cannot make {}", socket.display()))?;
+    let made = nursery.path().join("agent.sock");
+    let listener = UnixListener::bind(&made)
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
-    std::fs::set_permissions(socket, Permissions::from_mode(0o660))?;
+    std::fs::set_permissions(&made, Permissions::from_mode(0o660))?;
     match nix::unistd::Group::from_name(GROUP) {
-        Ok(Some(group)) => nix::unistd::chown(socket, None, Some(group.gid))?,
+        Ok(Some(group)) => nix::unistd::chown(&made, None, Some(group.gid))?,
         _ => tracing::debug!("there is no group {GROUP}: only root may use the socket"),
     }
+    std::fs::rename(&made, socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
     Ok(listener)
 }
 

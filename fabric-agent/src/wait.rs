@@ -104,7 +104,7 @@ async fn wait(
         let done = matches!(verdict, Verdict::Done);
         if done && until == Until::Gone {
             // Whoever removes the record gives back the address before it ends its turn.
-            drop(context.turns().take(id.as_str()).await);
+            drop(context.turns().object(id.as_str()).await);
         }
         if done || told != Some((state.to_owned(), phase.to_owned())) {
             told = Some((state.to_owned(), phase.to_owned()));

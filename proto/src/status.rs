@@ -16,6 +16,7 @@ const REASONS: &[(Reason, Code, &str)] = &[
     (Reason::StaleGeneration, Code::Aborted, "STALE_GENERATION"),
     (Reason::FailedPrecondition, Code::FailedPrecondition, "FAILED_PRECONDITION"),
     (Reason::ResourceExhausted, Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+    (Reason::OutOfRange, Code::OutOfRange, "OUT_OF_RANGE"),
     (Reason::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
     (Reason::Unavailable, Code::Unavailable, "UNAVAILABLE"),
     (Reason::Internal, Code::Internal, "INTERNAL"),

@@ -7,26 +7,32 @@
 pub(crate) mod reads;
 mod session;
 pub(crate) mod upload;
+pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 use weft_model::{Problem, Reason};
 use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
 use reads::Reads;
 use session::Session;
+use verdict::{MAX_NOT_NOW, Verdict};
 
 /// The first pause between two attempts, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How often one Create may hear that its session is not alive: once for each restart of the agent
+/// that comes between opening the session and the request.
+const MAX_DEAD_SESSIONS: u32 = 3;
 
 /// What checks against the live fabric do while planning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +67,7 @@ impl Agent {
         let old =
             std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), new);
         if let Some(old) = old {
-            old.session.end().await;
+            old.end().await;
         }
     }
 
@@ -76,7 +82,7 @@ impl Agent {
     /// The graceful end: everything that was created is in Terraform's state.
     pub(crate) async fn end(&self) {
         if let Ok(connection) = self.connection() {
-            connection.session.end().await;
+            connection.end().await;
         }
     }
 }
@@ -112,15 +118,28 @@ impl Connection {
         self.channel.get_or_try_init(|| client::connect(endpoint)).await.cloned()
     }
 
-    /// One unary request. It is sent again while the agent, having been reached once, is away; so
-    /// `request` has to be one that may be repeated.
+    /// One unary request. It is sent again while the agent, having been reached once, is away, and
+    /// a few times where it cannot take it; so `request` has to be one that may be repeated.
     pub(crate) async fn call<T, F>(&self, request: impl Fn(Channel) -> F) -> Result<T, Problem>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let limit = self.settings.request_timeout;
+        self.call_within(self.settings.request_timeout, request).await
+    }
+
+    /// A [`Self::call`] whose answer may take up to `limit`. An agent that is away is waited for no
+    /// longer than usual.
+    pub(crate) async fn call_within<T, F>(
+        &self,
+        limit: Duration,
+        request: impl Fn(Channel) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let deadline = Instant::now() + limit;
         let mut pause = PAUSE_MIN;
+        let (mut back_by, mut not_now) = (None, 0);
         loop {
             let channel = self.channel().await?;
             let status = match tokio::time::timeout_at(deadline, request(channel)).await {
@@ -128,13 +147,19 @@ impl Connection {
                 Ok(Err(status)) => status,
                 Err(_elapsed) => return Err(self.timed_out(limit)),
             };
-            if !is_broken(&status) {
-                return Err(problem_from_status(&status));
+            let next = Instant::now() + pause;
+            match Verdict::of(&status) {
+                Verdict::Away => {
+                    let patience = Instant::now() + self.settings.request_timeout;
+                    let back_by = *back_by.get_or_insert(patience);
+                    if next >= deadline.min(back_by) {
+                        return Err(self.explain(&status).await);
+                    }
+                }
+                Verdict::NotNow if not_now < MAX_NOT_NOW && next < deadline => not_now += 1,
+                Verdict::NotNow | Verdict::Refused => return Err(problem_from_status(&status)),
             }
-            if Instant::now() + pause >= deadline {
-                return Err(self.explain(&status).await);
-            }
-            tracing::debug!(%status, "the agent is away, trying again");
+            tracing::debug!(%status, "trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
@@ -150,29 +175,45 @@ impl Connection {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let request = &request;
         let context = v1::CreateContext {
             client_token: random_token()?,
             session_id: String::new(),
             tags: tags.into_iter().collect(),
             client_data,
         };
-        let attempt = || {
-            self.call(|channel| {
-                let mut context = context.clone();
-                async move {
-                    // Asked for anew in each attempt: an agent that was away has lost the session.
-                    context.session_id = self.session.id(&channel).await?;
-                    request(channel, context).await
+        let (request, used) = (&request, &AtomicU64::new(0));
+        let mut dead = 0;
+        loop {
+            let made = self
+                .call(|channel| {
+                    let mut context = context.clone();
+                    async move {
+                        // Asked for in each attempt: an agent that was away does not know the
+                        // session any more until it is opened again.
+                        let session = self.session.alive(&channel).await?;
+                        used.store(session.stream, Ordering::Relaxed);
+                        context.session_id = session.id;
+                        request(channel, context).await
+                    }
+                })
+                .await;
+            match made {
+                Err(problem)
+                    if problem.field.as_deref() == Some("context.session_id")
+                        && dead < MAX_DEAD_SESSIONS =>
+                {
+                    dead += 1;
+                    self.session.refused(used.load(Ordering::Relaxed)).await;
                 }
-            })
-        };
-        match attempt().await {
-            Err(problem) if problem.field.as_deref() == Some("context.session_id") => {
-                self.session.forget().await;
-                attempt().await
+                result => return result,
             }
-            result => result,
+        }
+    }
+
+    /// Ends the session, if there is one.
+    async fn end(&self) {
+        if let Some(channel) = self.channel.get() {
+            self.session.end(channel).await;
         }
     }
 
@@ -198,12 +239,6 @@ impl Connection {
         )
         .remedy("look at the agent's log, or raise the provider's request_timeout")
     }
-}
-
-/// Whether the answer says that the connection, and not the request, is at fault.
-pub(crate) fn is_broken(status: &Status) -> bool {
-    // tonic attaches the transport's error as the source of what it makes up itself.
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 fn random_token() -> Result<String, Problem> {

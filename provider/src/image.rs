@@ -8,16 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
-    Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
+    Resource, Schema, ValidateContext, Value, async_trait,
 };
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{BootMode, ImageId, InvalidId, Problem};
+use weft_model::{BootMode, Problem};
 use weft_proto::convert::image_from_wire;
-use weft_proto::v1::{self, images_client::ImagesClient};
+use weft_proto::v1::{self};
 
-use crate::agent::reads::{Queue, Reads};
 use crate::agent::upload::upload;
 use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
@@ -39,7 +36,7 @@ impl Image {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+pub(crate) struct Kept {
     tags: Option<TagMap>,
     source_path: String,
     kernel: Option<String>,
@@ -48,43 +45,24 @@ struct Kept {
     kernel_cmdline: Option<String>,
 }
 
-pub(crate) fn client(channel: Channel) -> ImagesClient<Channel> {
-    ImagesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
-}
-
-#[async_trait]
 impl Kind for Image {
     type Wire = v1::Image;
-    type List = v1::ImageList;
+    type Kept = Kept;
     const TYPE: &'static str = "weft_image";
     const NOUN: &'static str = "image";
 
     fn schema() -> Schema {
         schema::schema()
     }
-    fn check_id(text: &str) -> Result<(), InvalidId> {
-        text.parse::<ImageId>().map(drop)
-    }
-    fn queue(reads: &Reads) -> &Queue<v1::Image> {
-        &reads.images
-    }
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<v1::ImageList>, Status> {
-        client(channel).batch_get(request).await
-    }
-    fn items(list: v1::ImageList) -> Vec<v1::Image> {
-        list.items
-    }
-    fn metadata(wire: &v1::Image) -> Option<&v1::Metadata> {
-        wire.metadata.as_ref()
-    }
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
-        client(channel).delete(request).await
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept {
+            tags: tags::own(plan)?,
+            source_path: plan.read("source_path")?,
+            kernel: plan.read("kernel")?,
+            initrd: plan.read("initrd")?,
+            kernel_cmdline: plan.read("kernel_cmdline")?,
+        })
     }
 
     fn state(wire: v1::Image) -> Result<Value, Problem> {
@@ -114,17 +92,6 @@ impl Kind for Image {
             ("virtual_size_bytes", image.content.virtual_size_bytes.into()),
         ]))
     }
-}
-
-fn kept(plan: &Value) -> Result<String, Diagnostics> {
-    let kept = Kept {
-        tags: tags::own(plan)?,
-        source_path: plan.read("source_path")?,
-        kernel: plan.read("kernel")?,
-        initrd: plan.read("initrd")?,
-        kernel_cmdline: plan.read("kernel_cmdline")?,
-    };
-    kept::encode(&kept).map_err(|problem| kind::fail::<Image>("describe", &problem, plan))
 }
 
 /// The digests are known by now: from the plan, or from the files.
@@ -244,16 +211,7 @@ impl Resource for Image {
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.agent, "create")?;
         let plan = self.upload_files(&connection, ctx).await?;
-        let (spec, kept) = (spec(&plan)?, kept(&plan)?);
-        let tags = tags::all(&connection.settings, &plan)?;
-        let made = connection
-            .create(tags, kept, |channel, context| {
-                let request =
-                    v1::CreateImageRequest { context: Some(context), spec: Some(spec.clone()) };
-                async move { client(channel).create(request).await }
-            })
-            .await
-            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        let made = kind::create::<Self>(&connection, ctx, &plan, spec(&plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         Ok(())
     }
@@ -264,14 +222,7 @@ impl Resource for Image {
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.agent, "update")?;
-        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
-            let request =
-                v1::UpdateImageRequest { context: Some(context), spec: Some(spec.clone()) };
-            async move { client(channel).update(request).await }
-        })
-        .await?;
+        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(now)?);
         Ok(())
     }

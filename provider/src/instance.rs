@@ -9,21 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tfplugin::{
-    ApplyContext, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
-    Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
+    Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{InstanceId, InvalidId, PowerState, Problem, Reason, WaitFor};
+use weft_model::{PowerState, Problem, Reason, WaitFor};
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1::wait_request::Until;
-use weft_proto::v1::{self, instances_client::InstancesClient};
+use weft_proto::v1::{self};
 
-use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
+use crate::kind::wire::Wire as _;
 use crate::kind::{self, Kind};
-use crate::tags;
 use wait::Wait;
 
 /// Unless `timeouts` says otherwise.
@@ -31,17 +29,20 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(600);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What a user who cancels a wait has to know.
+const CREATE_CANCELLED: &str =
+    "the instance is in the state, as tainted: the next apply replaces it";
+const UPDATE_CANCELLED: &str =
+    "the agent goes on with the change: terraform plan shows what is left to do";
+const DELETE_CANCELLED: &str =
+    "the agent goes on removing it: the next apply or destroy sees that it is gone";
+
 #[derive(Debug)]
 pub(crate) struct Instance(pub(crate) Arc<Agent>);
 
-pub(crate) fn client(channel: Channel) -> InstancesClient<Channel> {
-    InstancesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
-}
-
-#[async_trait]
 impl Kind for Instance {
     type Wire = v1::Instance;
-    type List = v1::InstanceList;
+    type Kept = order::Kept;
     const TYPE: &'static str = "weft_instance";
     const NOUN: &'static str = "instance";
     const VOLATILE: &'static [&'static str] = &["launched_at", "power_state"];
@@ -49,30 +50,11 @@ impl Kind for Instance {
     fn schema() -> Schema {
         schema::schema()
     }
-    fn check_id(text: &str) -> Result<(), InvalidId> {
-        text.parse::<InstanceId>().map(drop)
+
+    fn kept(plan: &Value) -> Result<order::Kept, ConvertError> {
+        order::Kept::of(plan)
     }
-    fn queue(reads: &Reads) -> &Queue<v1::Instance> {
-        &reads.instances
-    }
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<v1::InstanceList>, Status> {
-        client(channel).batch_get(request).await
-    }
-    fn items(list: v1::InstanceList) -> Vec<v1::Instance> {
-        list.items
-    }
-    fn metadata(wire: &v1::Instance) -> Option<&v1::Metadata> {
-        wire.metadata.as_ref()
-    }
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
-        client(channel).delete(request).await
-    }
+
     fn state(wire: v1::Instance) -> Result<Value, Problem> {
         order::state(instance_from_wire(wire)?)
     }
@@ -134,22 +116,20 @@ impl Resource for Instance {
         let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
         let connection = kind::connection::<Self>(&self.0, "create")?;
         let power = order::power(&ctx.plan);
-        let (spec, kept) = (order::spec(&ctx.plan, power)?, order::client_data(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let made = connection
-            .create(tags, kept, |channel, context| {
-                let request =
-                    v1::CreateInstanceRequest { context: Some(context), spec: Some(spec.clone()) };
-                async move { client(channel).create(request).await }
-            })
-            .await
-            .map_err(|problem| fail("create", &problem, &ctx.config))?;
+        let spec = order::spec(&ctx.plan, power)?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await?;
         // From here on it exists: whatever happens, it has to be in the state.
         let state = kind::state::<Self>(made)?;
         let id: String = state.read("id")?;
         ctx.set_state(state);
         if let Some(until) = until(power, order::wait_for(&ctx.plan)) {
-            let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+            let wait = Wait {
+                connection: &connection,
+                cancel: &ctx.cancel,
+                id: &id,
+                deadline,
+                if_cancelled: CREATE_CANCELLED,
+            };
             let waited = wait.until(until).await;
             waited.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
         }
@@ -165,14 +145,8 @@ impl Resource for Instance {
         let connection = kind::connection::<Self>(&self.0, "update")?;
         let id: String = ctx.prior.read("id")?;
         let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
-        let (spec, kept) = (order::spec(&ctx.plan, power)?, order::client_data(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
-            let request =
-                v1::UpdateInstanceRequest { context: Some(context), spec: Some(spec.clone()) };
-            async move { client(channel).update(request).await }
-        })
-        .await?;
+        let spec = order::spec(&ctx.plan, power)?;
+        let now = kind::update::<Self>(&connection, ctx, spec).await?;
         let ended = has_ended(&now);
         ctx.set_state(kind::state::<Self>(now)?);
         let starts = power == Some(PowerState::Running);
@@ -182,7 +156,7 @@ impl Resource for Instance {
             connection
                 .call(|channel| {
                     let request = request.clone();
-                    async move { client(channel).start(request).await }
+                    async move { v1::Instance::client(channel).start(request).await }
                 })
                 .await
                 .map_err(|problem| fail("start", &problem, &ctx.config))?;
@@ -192,7 +166,13 @@ impl Resource for Instance {
         if (power.is_some() || restarts)
             && let Some(until) = until(order::power(&ctx.plan), order::wait_for(&ctx.plan))
         {
-            let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+            let wait = Wait {
+                connection: &connection,
+                cancel: &ctx.cancel,
+                id: &id,
+                deadline,
+                if_cancelled: UPDATE_CANCELLED,
+            };
             wait.until(until).await.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
         }
         settle(&connection, ctx, &id, "update").await
@@ -203,7 +183,13 @@ impl Resource for Instance {
         kind::delete::<Self>(&self.0, ctx).await?;
         let connection = kind::connection::<Self>(&self.0, "delete")?;
         let id: String = ctx.prior.read("id")?;
-        let wait = Wait { connection: &connection, cancel: &ctx.cancel, id: &id, deadline };
+        let wait = Wait {
+            connection: &connection,
+            cancel: &ctx.cancel,
+            id: &id,
+            deadline,
+            if_cancelled: DELETE_CANCELLED,
+        };
         match wait.until(Until::Gone(true)).await {
             Err(problem) if problem.reason != Reason::NotFound => {
                 Err(fail("delete", &problem, &ctx.prior))

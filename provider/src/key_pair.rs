@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, Diagnostics, ImportContext, PlanContext, ReadContext, Resource,
-    Schema, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
+    Resource, Schema, Value, async_trait,
 };
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{InvalidId, KeyPairId, Problem, PublicKey};
+use weft_model::{Problem, PublicKey};
 use weft_proto::convert::key_pair_from_wire;
-use weft_proto::v1::{self, key_pairs_client::KeyPairsClient};
+use weft_proto::v1::{self};
 
 use crate::agent::Agent;
-use crate::agent::reads::{Queue, Reads};
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
@@ -24,20 +21,15 @@ pub(crate) struct KeyPair(pub(crate) Arc<Agent>);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+pub(crate) struct Kept {
     tags: Option<TagMap>,
     /// As written: `file()` leaves a line's end, which the agent does not keep.
     public_key: String,
 }
 
-fn client(channel: Channel) -> KeyPairsClient<Channel> {
-    KeyPairsClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
-}
-
-#[async_trait]
 impl Kind for KeyPair {
     type Wire = v1::KeyPair;
-    type List = v1::KeyPairList;
+    type Kept = Kept;
     const TYPE: &'static str = "weft_key_pair";
     const NOUN: &'static str = "key pair";
 
@@ -67,29 +59,8 @@ impl Kind for KeyPair {
         .attribute(Attribute::string("key_type", "Such as `ssh-ed25519`.").computed())
     }
 
-    fn check_id(text: &str) -> Result<(), InvalidId> {
-        text.parse::<KeyPairId>().map(drop)
-    }
-    fn queue(reads: &Reads) -> &Queue<v1::KeyPair> {
-        &reads.key_pairs
-    }
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<v1::KeyPairList>, Status> {
-        client(channel).batch_get(request).await
-    }
-    fn items(list: v1::KeyPairList) -> Vec<v1::KeyPair> {
-        list.items
-    }
-    fn metadata(wire: &v1::KeyPair) -> Option<&v1::Metadata> {
-        wire.metadata.as_ref()
-    }
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
-        client(channel).delete(request).await
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)?, public_key: plan.read("public_key")? })
     }
 
     fn state(wire: v1::KeyPair) -> Result<Value, Problem> {
@@ -107,11 +78,6 @@ impl Kind for KeyPair {
             ("key_type", key.key_type().into()),
         ]))
     }
-}
-
-fn kept(plan: &Value) -> Result<String, Diagnostics> {
-    let kept = Kept { tags: tags::own(plan)?, public_key: plan.read("public_key")? };
-    kept::encode(&kept).map_err(|problem| kind::fail::<KeyPair>("describe", &problem, plan))
 }
 
 fn spec(plan: &Value) -> Result<v1::KeyPairSpec, Diagnostics> {
@@ -151,16 +117,7 @@ impl Resource for KeyPair {
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "create")?;
-        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let made = connection
-            .create(tags, kept, |channel, context| {
-                let request =
-                    v1::CreateKeyPairRequest { context: Some(context), spec: Some(spec.clone()) };
-                async move { client(channel).create(request).await }
-            })
-            .await
-            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         Ok(())
     }
@@ -171,14 +128,7 @@ impl Resource for KeyPair {
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "update")?;
-        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
-            let request =
-                v1::UpdateKeyPairRequest { context: Some(context), spec: Some(spec.clone()) };
-            async move { client(channel).update(request).await }
-        })
-        .await?;
+        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(now)?);
         Ok(())
     }

@@ -3,30 +3,32 @@
 //! A state is made from the agent's object alone ([`Kind::state`]); what only the provider knows
 //! comes back in its `client_data`. So a read, an import and the end of an apply cannot disagree.
 
+pub(crate) mod wire;
+
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tfplugin::{
-    ApplyContext, Diagnostic, Diagnostics, ImportContext, ReadContext, Schema, Value, async_trait,
+    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, ReadContext, Schema, Value,
 };
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{InvalidId, Problem, Reason};
+use weft_model::{Problem, Reason};
 use weft_proto::v1;
 
-use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
-use crate::problem;
+use crate::{kept, problem, tags};
+use wire::Wire;
 
-/// How often an update starts again because something else changed the object meanwhile.
+/// How often an update or a delete starts again because something else changed the object
+/// meanwhile.
 const MAX_STALE: u32 = 3;
 
 /// A kind of object of the agent that is a resource.
-#[async_trait]
 pub(crate) trait Kind: Send + Sync + 'static {
-    type Wire: Clone + Send + Sync + 'static;
-    type List: Send;
+    type Wire: Wire;
+    /// What only the provider knows.
+    type Kept: Serialize;
     /// In HCL: `weft_key_pair`.
     const TYPE: &'static str;
     /// For people: `key pair`.
@@ -35,18 +37,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
     const VOLATILE: &'static [&'static str] = &[];
 
     fn schema() -> Schema;
-    fn check_id(text: &str) -> Result<(), InvalidId>;
-    fn queue(reads: &Reads) -> &Queue<Self::Wire>;
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<Self::List>, Status>;
-    fn items(list: Self::List) -> Vec<Self::Wire>;
-    fn metadata(wire: &Self::Wire) -> Option<&v1::Metadata>;
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status>;
+    fn kept(plan: &Value) -> Result<Self::Kept, ConvertError>;
     fn state(wire: Self::Wire) -> Result<Value, Problem>;
 
     /// What the user should know about the object, though nothing is wrong with the request.
@@ -54,6 +45,9 @@ pub(crate) trait Kind: Send + Sync + 'static {
         None
     }
 }
+
+/// What a `K` is to be.
+pub(crate) type Spec<K> = <<K as Kind>::Wire as Wire>::Spec;
 
 /// `problem` as an error about `doing` something with a `K`: "create", "read".
 pub(crate) fn fail<K: Kind>(doing: &str, problem: &Problem, config: &Value) -> Diagnostics {
@@ -82,7 +76,7 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
         return Ok(());
     };
     // What is being removed can neither be used nor kept.
-    if K::metadata(&wire).is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
+    if wire.metadata().is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
         ctx.gone();
         return Ok(());
     }
@@ -95,7 +89,7 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
 }
 
 pub(crate) fn import<K: Kind>(ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-    if let Err(error) = K::check_id(&ctx.id) {
+    if let Err(error) = ctx.id.parse::<<K::Wire as Wire>::Id>() {
         let summary = format!("Cannot import the {}", K::NOUN);
         return Err(Diagnostic::error(summary).cause(error.to_string()).into());
     }
@@ -106,27 +100,53 @@ pub(crate) fn import<K: Kind>(ctx: &mut ImportContext) -> Result<(), Diagnostics
 pub(crate) async fn delete<K: Kind>(agent: &Agent, ctx: &ApplyContext) -> Result<(), Diagnostics> {
     let connection = connection::<K>(agent, "delete")?;
     let id: String = ctx.prior.read("id")?;
-    let gone =
-        connection.call(|channel| K::delete(channel, v1::DeleteRequest { id: id.clone() })).await;
-    match gone {
-        Err(problem) if problem.reason != Reason::NotFound => {
-            Err(fail::<K>("delete", &problem, &ctx.prior))
+    let mut stale = 0;
+    loop {
+        let request = v1::DeleteRequest { id: id.clone() };
+        match connection.call(|channel| K::Wire::delete(channel, request.clone())).await {
+            Ok(_) => return Ok(()),
+            Err(problem) if problem.reason == Reason::NotFound => return Ok(()),
+            Err(problem) if problem.reason == Reason::StaleGeneration && stale < MAX_STALE => {
+                stale += 1;
+            }
+            Err(problem) => return Err(fail::<K>("delete", &problem, &ctx.prior)),
         }
-        _ => Ok(()),
     }
 }
 
+/// What goes along with a specification: all tags, and what only the provider knows.
+fn extras<K: Kind>(
+    connection: &Connection,
+    plan: &Value,
+) -> Result<(BTreeMap<String, String>, String), Diagnostics> {
+    let client_data =
+        kept::encode(&K::kept(plan)?).map_err(|problem| fail::<K>("describe", &problem, plan))?;
+    Ok((tags::all(&connection.settings, plan)?, client_data))
+}
+
+/// Makes what `plan` says; it is the context's, where need be with more values known.
+pub(crate) async fn create<K: Kind>(
+    connection: &Connection,
+    ctx: &ApplyContext,
+    plan: &Value,
+    spec: Spec<K>,
+) -> Result<K::Wire, Diagnostics> {
+    let (tags, client_data) = extras::<K>(connection, plan)?;
+    connection
+        .create(tags, client_data, |channel, context| {
+            K::Wire::create(channel, context, spec.clone())
+        })
+        .await
+        .map_err(|problem| fail::<K>("create", &problem, &ctx.config))
+}
+
 /// Changes the object to the plan, if it still is what the plan was made for.
-pub(crate) async fn update<K: Kind, F>(
+pub(crate) async fn update<K: Kind>(
     connection: &Arc<Connection>,
     ctx: &ApplyContext,
-    tags: BTreeMap<String, String>,
-    client_data: String,
-    send: impl Fn(Channel, v1::UpdateContext) -> F,
-) -> Result<K::Wire, Diagnostics>
-where
-    F: Future<Output = Result<Response<K::Wire>, Status>>,
-{
+    spec: Spec<K>,
+) -> Result<K::Wire, Diagnostics> {
+    let (tags, client_data) = extras::<K>(connection, &ctx.plan)?;
     let id: String = ctx.prior.read("id")?;
     let failed = |problem: Problem| fail::<K>("update", &problem, &ctx.config);
     let mut stale = 0;
@@ -136,7 +156,7 @@ where
             let gone = Problem::not_found(format!("{id} does not exist any more"));
             return Err(failed(gone.remedy("apply again to create it anew")));
         };
-        let generation = K::metadata(&wire).map_or(0, |metadata| metadata.generation);
+        let generation = wire.metadata().map_or(0, |metadata| metadata.generation);
         let now = state::<K>(wire.clone())?;
         // An answer that was lost on its way: the retry finds its own work done.
         if stale > 0 && differences::<K>(&ctx.plan, &now).is_empty() {
@@ -152,7 +172,10 @@ where
             tags: tags.clone().into_iter().collect(),
             client_data: client_data.clone(),
         };
-        match connection.call(|channel| send(channel, context.clone())).await {
+        let sent = connection
+            .call(|channel| K::Wire::update(channel, context.clone(), spec.clone()))
+            .await;
+        match sent {
             Ok(wire) => return Ok(wire),
             Err(problem) if problem.reason == Reason::StaleGeneration && stale < MAX_STALE => {
                 stale += 1;

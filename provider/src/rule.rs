@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
+    ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{GroupId, InvalidId, IpProtocol, Problem, RuleId, RulePeer, RulePorts};
+use weft_model::{GroupId, IpProtocol, Problem, RulePeer, RulePorts};
 use weft_proto::convert::rule_from_wire;
 use weft_proto::v1::security_group_rule_spec::Peer;
-use weft_proto::v1::{self, security_group_rules_client::SecurityGroupRulesClient};
+use weft_proto::v1::{self};
 
-use crate::agent::reads::{self, Claim, Queue, Reads};
+use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection, PlanChecks};
 use crate::kind::{self, Kind};
 use crate::security_group::SecurityGroup;
@@ -39,21 +37,16 @@ pub(crate) struct Rule<W>(pub(crate) Arc<Agent>, pub(crate) PhantomData<W>);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+pub(crate) struct Kept {
     tags: Option<TagMap>,
     /// As written: "every ICMP type" has two forms.
     from_port: Option<i64>,
     to_port: Option<i64>,
 }
 
-fn client(channel: Channel) -> SecurityGroupRulesClient<Channel> {
-    SecurityGroupRulesClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
-}
-
-#[async_trait]
 impl<W: Way> Kind for Rule<W> {
     type Wire = v1::SecurityGroupRule;
-    type List = v1::SecurityGroupRuleList;
+    type Kept = Kept;
     const TYPE: &'static str = W::TYPE;
     const NOUN: &'static str = W::NOUN;
 
@@ -95,29 +88,12 @@ impl<W: Way> Kind for Rule<W> {
             .attribute(Attribute::string("id", "`sgr-` and 17 hexadecimal digits.").computed())
     }
 
-    fn check_id(text: &str) -> Result<(), InvalidId> {
-        text.parse::<RuleId>().map(drop)
-    }
-    fn queue(reads: &Reads) -> &Queue<v1::SecurityGroupRule> {
-        &reads.rules
-    }
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
-        client(channel).batch_get(request).await
-    }
-    fn items(list: v1::SecurityGroupRuleList) -> Vec<v1::SecurityGroupRule> {
-        list.items
-    }
-    fn metadata(wire: &v1::SecurityGroupRule) -> Option<&v1::Metadata> {
-        wire.metadata.as_ref()
-    }
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
-        client(channel).delete(request).await
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept {
+            tags: tags::own(plan)?,
+            from_port: plan.read("from_port")?,
+            to_port: plan.read("to_port")?,
+        })
     }
 
     fn state(wire: v1::SecurityGroupRule) -> Result<Value, Problem> {
@@ -152,15 +128,6 @@ impl<W: Way> Kind for Rule<W> {
 }
 
 impl<W: Way> Rule<W> {
-    fn kept(plan: &Value) -> Result<String, Diagnostics> {
-        let kept = Kept {
-            tags: tags::own(plan)?,
-            from_port: plan.read("from_port")?,
-            to_port: plan.read("to_port")?,
-        };
-        kept::encode(&kept).map_err(|problem| kind::fail::<Self>("describe", &problem, plan))
-    }
-
     fn spec(plan: &Value) -> Result<v1::SecurityGroupRuleSpec, Diagnostics> {
         let cidr = plan.read::<Option<String>>("cidr_ipv4")?.map(Peer::CidrIpv4);
         let group = plan
@@ -255,18 +222,8 @@ impl<W: Way> Resource for Rule<W> {
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "create")?;
-        let (spec, kept) = (Self::spec(&ctx.plan)?, Self::kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let made = connection
-            .create(tags, kept, |channel, context| {
-                let request = v1::CreateSecurityGroupRuleRequest {
-                    context: Some(context),
-                    spec: Some(spec.clone()),
-                };
-                async move { client(channel).create(request).await }
-            })
-            .await
-            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        let made =
+            kind::create::<Self>(&connection, ctx, &ctx.plan, Self::spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         if let Some(warning) = Self::superfluous(&connection, &ctx.plan).await {
             ctx.warn(warning);
@@ -280,16 +237,7 @@ impl<W: Way> Resource for Rule<W> {
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "update")?;
-        let (spec, kept) = (Self::spec(&ctx.plan)?, Self::kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
-            let request = v1::UpdateSecurityGroupRuleRequest {
-                context: Some(context),
-                spec: Some(spec.clone()),
-            };
-            async move { client(channel).update(request).await }
-        })
-        .await?;
+        let now = kind::update::<Self>(&connection, ctx, Self::spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(now)?);
         Ok(())
     }

@@ -4,17 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, Diagnostics, ImportContext, Known, PlanContext, ReadContext, Resource,
-    Schema, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
+    ReadContext, Resource, Schema, Value, async_trait,
 };
-use tonic::transport::Channel;
-use tonic::{Response, Status};
-use weft_model::{GroupId, InvalidId, Problem, VpcId};
+use weft_model::{Problem, VpcId};
 use weft_proto::convert::group_from_wire;
-use weft_proto::v1::{self, security_groups_client::SecurityGroupsClient};
+use weft_proto::v1::{self};
 
 use crate::agent::Agent;
-use crate::agent::reads::{Queue, Reads};
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
@@ -24,18 +21,13 @@ pub(crate) struct SecurityGroup(pub(crate) Arc<Agent>);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+pub(crate) struct Kept {
     tags: Option<TagMap>,
 }
 
-fn client(channel: Channel) -> SecurityGroupsClient<Channel> {
-    SecurityGroupsClient::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
-}
-
-#[async_trait]
 impl Kind for SecurityGroup {
     type Wire = v1::SecurityGroup;
-    type List = v1::SecurityGroupList;
+    type Kept = Kept;
     const TYPE: &'static str = "weft_security_group";
     const NOUN: &'static str = "security group";
 
@@ -73,29 +65,8 @@ impl Kind for SecurityGroup {
         .attribute(Attribute::string("id", "`sg-` and 17 hexadecimal digits.").computed())
     }
 
-    fn check_id(text: &str) -> Result<(), InvalidId> {
-        text.parse::<GroupId>().map(drop)
-    }
-    fn queue(reads: &Reads) -> &Queue<v1::SecurityGroup> {
-        &reads.groups
-    }
-    async fn batch_get(
-        channel: Channel,
-        request: v1::BatchGetRequest,
-    ) -> Result<Response<v1::SecurityGroupList>, Status> {
-        client(channel).batch_get(request).await
-    }
-    fn items(list: v1::SecurityGroupList) -> Vec<v1::SecurityGroup> {
-        list.items
-    }
-    fn metadata(wire: &v1::SecurityGroup) -> Option<&v1::Metadata> {
-        wire.metadata.as_ref()
-    }
-    async fn delete(
-        channel: Channel,
-        request: v1::DeleteRequest,
-    ) -> Result<Response<v1::DeleteResponse>, Status> {
-        client(channel).delete(request).await
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)? })
     }
 
     fn state(wire: v1::SecurityGroup) -> Result<Value, Problem> {
@@ -111,11 +82,6 @@ impl Kind for SecurityGroup {
             ("tags_all", object.tags.into_map().into()),
         ]))
     }
-}
-
-fn kept(plan: &Value) -> Result<String, Diagnostics> {
-    kept::encode(&Kept { tags: tags::own(plan)? })
-        .map_err(|problem| kind::fail::<SecurityGroup>("describe", &problem, plan))
 }
 
 fn spec(plan: &Value) -> Result<v1::SecurityGroupSpec, Diagnostics> {
@@ -145,18 +111,7 @@ impl Resource for SecurityGroup {
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "create")?;
-        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let made = connection
-            .create(tags, kept, |channel, context| {
-                let request = v1::CreateSecurityGroupRequest {
-                    context: Some(context),
-                    spec: Some(spec.clone()),
-                };
-                async move { client(channel).create(request).await }
-            })
-            .await
-            .map_err(|problem| kind::fail::<Self>("create", &problem, &ctx.config))?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         Ok(())
     }
@@ -167,14 +122,7 @@ impl Resource for SecurityGroup {
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.0, "update")?;
-        let (spec, kept) = (spec(&ctx.plan)?, kept(&ctx.plan)?);
-        let tags = tags::all(&connection.settings, &ctx.plan)?;
-        let now = kind::update::<Self, _>(&connection, ctx, tags, kept, |channel, context| {
-            let request =
-                v1::UpdateSecurityGroupRequest { context: Some(context), spec: Some(spec.clone()) };
-            async move { client(channel).update(request).await }
-        })
-        .await?;
+        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
         ctx.set_state(kind::state::<Self>(now)?);
         Ok(())
     }

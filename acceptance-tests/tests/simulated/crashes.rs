@@ -86,17 +86,19 @@ fn terraform_killed_in_an_apply_doubles_nothing() -> Result<()> {
     lab.close()
 }
 
-/// An instance whose SSH never answers: the simulated host looks at the tag.
-fn never_ready(lab: &Lab, tags: &str) -> Result<String> {
+/// Its SSH never answers: the simulated host looks at the name.
+const NEVER_READY: &str = "it-sim-no-ssh";
+
+/// An image and one instance whose creation waits for SSH.
+fn waiting(lab: &Lab, name: &str) -> Result<String> {
     Ok(image(lab)?
         + &format!(
             r#"
 resource "weft_instance" "it" {{
-  name          = "it"
+  name          = "{name}"
   image_id      = weft_image.it.id
   instance_type = "w1.nano"
   wait_for      = "ssh"
-  tags          = {tags}
 }}
 "#
         ))
@@ -105,7 +107,7 @@ resource "weft_instance" "it" {{
 /// Interrupts an apply as Ctrl-C does, in the middle of the instance's creation.
 fn interrupt_a_create(lab: &Lab) -> Result<weft_acceptance::Terraform> {
     let terraform = lab.terraform()?;
-    terraform.main(&never_ready(lab, r#"{ "sim:ssh" = "never" }"#)?)?;
+    terraform.main(&waiting(lab, NEVER_READY)?)?;
     let mut apply = terraform.start_apply()?;
     wait_for_instances(lab, 1)?;
     let id = lab.weft_json(&["ls"])?[0]["id"].as_str().unwrap_or_default().to_owned();
@@ -129,7 +131,7 @@ fn ctrl_c_in_a_create_leaves_it_tainted_and_the_next_apply_cleans_up() -> Result
     let lab = Lab::simulated()?;
     let terraform = interrupt_a_create(&lab)?;
 
-    terraform.main(&never_ready(&lab, "{}")?)?;
+    terraform.main(&waiting(&lab, "it")?)?;
     ensure!(terraform.plan()?.change("weft_instance.it") == Change::Replace);
     terraform.apply_plan()?;
     ensure!(lab.count("instances")? == 1);

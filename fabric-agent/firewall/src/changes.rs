@@ -41,6 +41,11 @@ pub(crate) fn remove(table: &str) -> Vec<Command> {
     Writer { table }.remove()
 }
 
+/// Adds one element to a set.
+pub(crate) fn add_element(table: &str, set: &str, parts: &[String]) -> Vec<Command> {
+    Writer { table }.elements(set, vec![element(parts, None)]).map(Command::Add).collect()
+}
+
 /// From `old`, or from nothing if it cannot be changed into `new`.
 pub(crate) fn from(table: &str, old: &Image, new: &Ruleset) -> Vec<Command> {
     between(table, old, new).unwrap_or_else(|| full(table, new))

@@ -17,7 +17,7 @@ use weft_model::Firewall;
 use changes::Image;
 use ruleset::Ruleset;
 
-pub use host::{HostNat, host_nat};
+pub use host::{HostNat, host_nat, keep_apart};
 pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, Statement};
 pub use nft::{FirewallError, Nft};
 pub use observe::ObservedFirewall;

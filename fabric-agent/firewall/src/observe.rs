@@ -81,6 +81,10 @@ impl ObservedFirewall {
         Ok(Self { image })
     }
 
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
     /// Whether the table holds exactly what `firewall` needs.
     pub fn is(&self, firewall: &Firewall) -> bool {
         self.image == Image::from(&Ruleset::of(firewall))

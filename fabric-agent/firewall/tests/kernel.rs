@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use nix::sched::{CloneFlags, unshare};
 use support::{TABLE, firewall, group, interface, uplink};
-use weft_firewall::{FirewallError, HostNat, Nft, host_nat, remove};
-use weft_model::Firewall;
+use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart, remove};
+use weft_model::{Firewall, LinkName};
 
 /// Runs `test` on a thread in a new network namespace; the machine's own rules are never touched.
 fn in_new_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -124,13 +124,54 @@ fn the_hosts_table_is_made_and_removed() {
         let nft = nft("weft_host");
         let sources =
             BTreeSet::from(["172.31.0.0/16".parse().unwrap(), "169.254.128.2/32".parse().unwrap()]);
-        let wanted = HostNat { link_prefix: "weft".into(), sources };
+        let links = links(&["eu0", "eu1"]);
+        let wanted = HostNat { links, sources };
         nft.apply(&host_nat("weft_host", &wanted)).await.unwrap();
         let seen = nft.observe().await.unwrap().unwrap();
         assert!(seen.is_host_nat(&wanted));
         assert!(!seen.is_host_nat(&HostNat::default()));
         nft.apply(&remove("weft_host")).await.unwrap();
         assert_eq!(nft.observe().await.unwrap(), None);
+    });
+}
+
+fn links(names: &[&str]) -> BTreeSet<LinkName> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_new_link_joins_those_that_are_kept_apart_and_the_rest_stays() {
+    in_new_namespace(|| async {
+        let nft = nft("weft_host");
+        let link: LinkName = "eu1".parse().unwrap();
+        let sources = BTreeSet::from(["172.31.0.0/16".parse().unwrap()]);
+        let before = HostNat { links: links(&["eu0"]), sources: sources.clone() };
+        nft.apply(&host_nat("weft_host", &before)).await.unwrap();
+        let after = HostNat { links: links(&["eu0", "eu1"]), sources };
+        for changes in [1, 0] {
+            let seen = nft.observe().await.unwrap();
+            let commands = keep_apart("weft_host", seen.as_ref(), &link);
+            assert_eq!(commands.len(), changes);
+            nft.apply(&commands).await.unwrap();
+            assert!(nft.observe().await.unwrap().unwrap().is_host_nat(&after));
+        }
+    });
+}
+
+#[test]
+fn a_link_is_kept_apart_also_where_there_is_no_table_or_one_that_does_not() {
+    in_new_namespace(|| async {
+        let nft = nft("weft_host");
+        let alone = HostNat { links: links(&["eu1"]), sources: BTreeSet::new() };
+        let damages = ["list ruleset", "flush chain inet weft_host base_apart"];
+        for damage in damages {
+            let done = std::process::Command::new("nft").args(damage.split(' ')).output().unwrap();
+            assert!(done.status.success(), "{damage}");
+            let seen = nft.observe().await.unwrap();
+            let link = "eu1".parse().unwrap();
+            nft.apply(&keep_apart("weft_host", seen.as_ref(), &link)).await.unwrap();
+            assert!(nft.observe().await.unwrap().unwrap().is_host_nat(&alone), "{damage}");
+        }
     });
 }
 

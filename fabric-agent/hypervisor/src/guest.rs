@@ -7,6 +7,7 @@
 mod connection;
 mod error;
 mod launch;
+mod namespaces;
 mod observe;
 mod remove;
 
@@ -136,19 +137,10 @@ impl Guests {
 
     /// Presses the power button; the guest decides what it does.
     pub async fn power_button(&self, id: &InstanceId) -> Result<(), GuestError> {
-        self.command(id, "system_powerdown").await
-    }
-
-    /// Restarts the guest at once, as a reset button does.
-    pub async fn reset(&self, id: &InstanceId) -> Result<(), GuestError> {
-        self.command(id, "system_reset").await
-    }
-
-    async fn command(&self, id: &InstanceId, command: &'static str) -> Result<(), GuestError> {
         let Some(guest) = self.live_guest(id)? else {
             return Err(GuestError::NotRunning { id: id.clone() });
         };
-        self.execute(id, &guest, command).await.map(|_| ())
+        self.execute(id, &guest, "system_powerdown").await.map(|_| ())
     }
 
     async fn execute(

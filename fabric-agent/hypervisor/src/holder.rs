@@ -12,7 +12,7 @@ mod files;
 mod log;
 mod spawn;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -118,10 +118,10 @@ fn take_lock(dir: &GuestDir) -> Result<File, HolderError> {
     let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino()));
     let same = identity(&own).map_err(&failed)? == identity(&inherited).map_err(&failed)?;
     let lock = if same { inherited } else { own };
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(HolderError::Locked),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+    match crate::lock::take(&lock) {
+        Ok(true) => Ok(lock),
+        Ok(false) => Err(HolderError::Locked),
+        Err(error) => Err(failed(error)),
     }
 }
 

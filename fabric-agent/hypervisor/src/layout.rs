@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/i-0123456789abcdef0/   mode 0700; QEMU's user never opens anything in it
-//!   lock                      locked (flock) by the holder for its whole life
+//!   lock                      locked by the holder for its whole life
 //!   spec.json                 what was asked for; written by the agent before the holder starts
 //!   holder.json               the holder's identity, its first act
 //!   holder.log                the holder's standard error
@@ -22,6 +22,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::lock;
 
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const SPEC: &str = "spec.json";
@@ -66,18 +68,15 @@ impl GuestDir {
             .open(self.file(LOCK))
     }
 
-    /// Whether a holder, or an agent that is about to start one, lives.
+    /// Whether a holder, or an agent that is about to start one, lives. Only asks: at no moment
+    /// does it stand in the way of who takes the lock.
     pub(crate) fn is_locked(&self) -> io::Result<bool> {
         let file = match File::open(self.file(LOCK)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(fs::TryLockError::WouldBlock) => Ok(true),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        lock::is_taken(&file)
     }
 
     /// Removes what an earlier start left; the console's log stays.
@@ -173,10 +172,30 @@ mod tests {
         let dir = GuestDir::new(root.path());
         assert!(!dir.is_locked().unwrap());
         let lock = dir.open_lock().unwrap();
-        lock.try_lock().unwrap();
+        assert!(lock::take(&lock).unwrap());
         assert!(dir.is_locked().unwrap());
         drop(lock);
         assert!(!dir.is_locked().unwrap());
+    }
+
+    #[test]
+    fn looking_at_a_lock_never_keeps_anybody_from_taking_it() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = GuestDir::new(root.path());
+        dir.open_lock().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let look = || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    dir.is_locked().unwrap();
+                }
+            };
+            scope.spawn(look);
+            scope.spawn(look);
+            let taken = (0..20_000).all(|_| lock::take(&dir.open_lock().unwrap()).unwrap());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken);
+        });
     }
 
     #[test]

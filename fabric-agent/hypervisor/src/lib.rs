@@ -14,6 +14,7 @@ pub mod guest;
 pub mod holder;
 pub mod kvm;
 mod layout;
+mod lock;
 mod process;
 pub mod qemu;
 pub mod qmp;

@@ -83,7 +83,7 @@ struct Inner {
     blobs: PathBuf,
     uploads: PathBuf,
     options: BlobStoreOptions,
-    /// One lock for each digest ever asked for; never removed, or two could exist for one digest.
+    /// One lock for each digest that somebody works on or has an upload under way.
     locks: Mutex<HashMap<Digest, Slot>>,
 }
 
@@ -304,6 +304,8 @@ impl BlobStore {
     ) -> Result<T, BlobError> {
         let slot = {
             let mut locks = self.inner.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            // Only those that nobody else has or waits for, or two could exist for one digest.
+            locks.retain(|_, slot| Arc::get_mut(slot).is_none_or(|idle| idle.get_mut().is_some()));
             Arc::clone(locks.entry(digest).or_default())
         };
         let mut slot = slot.lock_owned().await;

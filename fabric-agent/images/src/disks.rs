@@ -95,47 +95,6 @@ impl RootDisks {
         }
     }
 
-    /// Makes the overlay as large as asked for, where it is smaller; it never shrinks. Only while
-    /// no hypervisor has it open: that would have to do it itself.
-    ///
-    /// # Errors
-    /// As [`create_overlay`](Self::create_overlay); [`DiskError::Gone`] where there is none.
-    pub async fn grow_overlay(&self, spec: &OverlaySpec) -> Result<OverlayInfo, DiskError> {
-        let want = wanted(spec.clone()).await?;
-        let path = spec.path.clone();
-        let Some(found) = self.info(&path).await? else { return Err(DiskError::Gone { path }) };
-        // Before qemu-img opens it: it would follow whatever the header names.
-        let same_below =
-            OverlayInfo { virtual_size_bytes: found.virtual_size_bytes, ..want.clone() };
-        check(&path, same_below, found.clone())?;
-        if found.virtual_size_bytes >= want.virtual_size_bytes {
-            return Ok(found);
-        }
-        let len = {
-            let path = path.clone();
-            blocking(move || fs::metadata(&path).map_err(FileError::new("read", &path)))
-                .await?
-                .len()
-        };
-        let size = want.virtual_size_bytes.to_string();
-        let arguments: [&OsStr; 6] = [
-            "resize".as_ref(),
-            "-q".as_ref(),
-            "-f".as_ref(),
-            "qcow2".as_ref(),
-            path.as_os_str(),
-            size.as_ref(),
-        ];
-        // A larger table goes to the file's end.
-        let file_size_bytes = self.limits.file_size_bytes.saturating_add(len);
-        let limits = Limits { file_size_bytes, ..self.limits };
-        qemu_img::run(&self.qemu_img, &arguments, limits).await?;
-        match self.info(&path).await? {
-            Some(found) => check(&path, want, found),
-            None => Err(DiskError::Gone { path }),
-        }
-    }
-
     async fn make(&self, path: &Path, want: &OverlayInfo) -> Result<(), DiskError> {
         let size = want.virtual_size_bytes.to_string();
         let arguments: [&OsStr; 10] = [

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnetwork::Ipv4Network;
 use weft_model::LinkName;
 
 /// Why the kernel's network could not be changed or read.
@@ -19,6 +20,17 @@ pub enum NetworkError {
         #[source]
         source: rtnetlink::Error,
     },
+    /// The host has a route of its own to the range of a VPC.
+    #[error(
+        "the host's own network has {range} already ({by}); give the VPC a range that the host \
+         does not use, or remove that route"
+    )]
+    RangeTaken {
+        /// The VPC's range.
+        range: Ipv4Network,
+        /// The route that has it.
+        by: String,
+    },
     /// A link that should exist does not.
     #[error("link {link} does not exist")]
     NoSuchLink {
@@ -28,7 +40,7 @@ pub enum NetworkError {
     /// The device behind a tap could not be made or opened.
     #[error("{action} tap {link}")]
     Tap {
-        /// `create`, `open`.
+        /// `create`.
         action: &'static str,
         /// Its name.
         link: LinkName,
@@ -74,10 +86,32 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// The holder was started and left no record.
-    #[error("the process that holds a network namespace did not write {} in time", record.display())]
+    /// The holder was started, lives and left no record.
+    #[error(
+        "the process that holds a network namespace did not write {} in time{}",
+        record.display(), said(last_words)
+    )]
     HolderSilent {
         /// The record it should have written.
+        record: PathBuf,
+        /// The end of its log.
+        last_words: String,
+    },
+    /// The holder was started and ended by itself.
+    #[error(
+        "the process that holds a network namespace ended before it wrote {}{}",
+        record.display(), said(last_words)
+    )]
+    HolderEnded {
+        /// The record it should have written.
+        record: PathBuf,
+        /// The end of its log.
+        last_words: String,
+    },
+    /// The holder should have taken over a namespace and holds another.
+    #[error("the process of {} did not join the network namespace of running guests", record.display())]
+    NotJoined {
+        /// Its record.
         record: PathBuf,
     },
     /// No connection from inside a namespace.
@@ -97,7 +131,11 @@ impl NetworkError {
         let denied = |source: &io::Error| source.kind() == io::ErrorKind::PermissionDenied;
         match self {
             Self::Netlink { source, .. } => errno(source) != Some(libc::EPERM),
-            Self::NoSuchLink { .. } | Self::HolderSilent { .. } => true,
+            Self::RangeTaken { .. }
+            | Self::NoSuchLink { .. }
+            | Self::HolderSilent { .. }
+            | Self::HolderEnded { .. }
+            | Self::NotJoined { .. } => true,
             Self::Tap { source, .. }
             | Self::Sysctl { source, .. }
             | Self::Enter { source, .. }
@@ -105,6 +143,13 @@ impl NetworkError {
             | Self::Holder { source, .. }
             | Self::Connect { source, .. } => !denied(source),
         }
+    }
+}
+
+fn said(last_words: &str) -> String {
+    match last_words {
+        "" => String::new(),
+        text => format!("; it said: {text}"),
     }
 }
 

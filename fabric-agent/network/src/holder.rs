@@ -4,12 +4,14 @@
 //! `/run/netns` would not do: it is a bind mount, lost with the mount namespace it was made in.
 
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use serde::{Deserialize, Serialize};
 
 use crate::NetworkError;
@@ -19,6 +21,8 @@ use crate::NetworkError;
 pub struct HolderArgs {
     /// Where to write who holds the namespace.
     pub record: PathBuf,
+    /// A namespace that exists, to be held instead of a new one.
+    pub join: Option<PathBuf>,
 }
 
 /// Who holds a namespace, so that a later agent finds it and no other process is taken for it.
@@ -29,19 +33,28 @@ pub struct HolderRecord {
     pub pid: u32,
     /// When it started, in clock ticks since boot (field 22 of proc_pid_stat(5)).
     pub start_time: u64,
-    /// The namespace's inode in nsfs.
+    /// The namespace's inode in nsfs. The kernel gives it to another namespace when this one is
+    /// gone.
     pub namespace: u64,
+    /// The namespace's cookie, which no other namespace of this boot ever has (SO_NETNS_COOKIE,
+    /// Linux 5.14); `None` from an older kernel.
+    #[serde(default)]
+    pub cookie: Option<u64>,
     /// The boot it belongs to: pids and start times repeat after the next.
     pub boot_id: String,
 }
 
-/// Makes a namespace and holds it until this process is killed. Call it before any thread exists.
+/// Makes a namespace, or joins one, and holds it until this process is killed. Call it before any
+/// thread exists.
 ///
 /// # Errors
 /// Only before the record is written: the namespace or the record could not be made.
 pub fn run(args: &HolderArgs) -> Result<(), NetworkError> {
     let failed = |source: io::Error| NetworkError::Holder { action: "become", source };
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+    match &args.join {
+        None => unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?,
+        Some(path) => join(path)?,
+    }
     for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE] {
         ignore(ignored).map_err(failed)?;
     }
@@ -49,9 +62,41 @@ pub fn run(args: &HolderArgs) -> Result<(), NetworkError> {
     // privilege (CAP_SYS_RESOURCE) it is as killable as any other.
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     let record = HolderRecord::of(process::id()).map_err(failed)?;
-    record.write(&args.record)?;
+    let cookie = cookie().map_err(failed)?;
+    HolderRecord { cookie, ..record }.write(&args.record)?;
     loop {
         nix::unistd::pause();
+    }
+}
+
+fn join(path: &Path) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::Enter { namespace: path.display().to_string(), source };
+    let namespace = fs::File::open(path).map_err(failed)?;
+    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
+}
+
+/// The cookie of the namespace that the calling thread is in; `None` if the kernel has none.
+#[expect(unsafe_code, reason = "SO_NETNS_COOKIE has no wrapper in nix")]
+pub(crate) fn cookie() -> io::Result<Option<u64>> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel writes at most `length` bytes to `cookie`,
+    // which has as many.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    match (done, io::Error::last_os_error()) {
+        (0, _) => Ok(Some(cookie)),
+        (_, error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        (_, error) => Err(error),
     }
 }
 
@@ -63,19 +108,27 @@ fn ignore(which: Signal) -> io::Result<()> {
 }
 
 impl HolderRecord {
-    /// Describes a process that lives now.
+    /// Describes a process that lives now, without its namespace's cookie.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         Ok(Self {
             pid,
             start_time: start_time(pid)?,
             namespace: fs::metadata(format!("/proc/{pid}/ns/net"))?.ino(),
-            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+            cookie: None,
+            boot_id: boot_id()?,
         })
     }
 
     /// Whether the process that was written down still lives and holds what it held.
     pub(crate) fn is_alive(&self) -> bool {
-        Self::of(self.pid).is_ok_and(|now| now == *self)
+        // What a process is in and was when it wrote the cookie down has not changed since.
+        let now = Self::of(self.pid);
+        now.is_ok_and(|now| Self { cookie: self.cookie, ..now } == *self)
+    }
+
+    /// Whether the record is of this boot of the machine: what it tells of may still exist.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|now| now == self.boot_id)
     }
 
     /// `None` if there is no record; a record that cannot be understood is an error.
@@ -89,7 +142,7 @@ impl HolderRecord {
     }
 
     /// Readers see nothing or all of it.
-    fn write(&self, path: &Path) -> Result<(), NetworkError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::Record { action: "write", path: path.into(), source };
         let partial = path.with_extension("partial");
         let bytes = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
@@ -110,6 +163,10 @@ impl HolderRecord {
             _ => Ok(()),
         }
     }
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// The 22nd field; the second, the name in parentheses, may contain anything.

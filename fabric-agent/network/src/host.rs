@@ -3,11 +3,15 @@
 use ipnetwork::Ipv4Network;
 use weft_model::LinkName;
 
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, Route};
 use crate::{Namespace, NetworkError, sysctl};
 
 /// The first of `candidates` that overlaps no route of the agent's namespace; the default route
 /// does not count.
+///
+/// Routes of ours count: this picks the range of a new VPC, and one that a VPC has, or a VPC of
+/// another agent on this host, would be the wrong one. Whether a range that is already decided
+/// collides with the host's own network is a question for [`overlaps`].
 ///
 /// # Errors
 /// The kernel could not be asked.
@@ -20,6 +24,28 @@ pub async fn first_free_range(
         routes.iter().any(|route| route.to.prefix() > 0 && route.to.overlaps(*range))
     };
     Ok(candidates.iter().find(|range| !taken(range)).copied())
+}
+
+/// A route of the agent's namespace that overlaps `range` and is not this agent's, in the words of
+/// `ip route`; `None` if there is none. The default route does not count, nor does any route over
+/// a link of ours whose name starts with `prefix`: those are this agent's VPCs.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub async fn overlaps(
+    agent: &Namespace,
+    prefix: &str,
+    range: Ipv4Network,
+) -> Result<Option<String>, NetworkError> {
+    let netlink = Netlink::of(agent)?;
+    let links = netlink.links().await?;
+    let is_ours = |route: &Route| {
+        let mut ours = links.iter().filter(|l| l.ours && l.name.as_str().starts_with(prefix));
+        ours.any(|link| route.out == Some(link.index))
+    };
+    let routes = netlink.routes().await?;
+    let mut foreign = routes.iter().filter(|route| route.to.prefix() > 0 && !is_ours(route));
+    Ok(foreign.find(|route| route.to.overlaps(range)).map(|route| route.describe(&links)))
 }
 
 /// Switches IPv4 forwarding on in the agent's namespace; returns whether it was off. This is the

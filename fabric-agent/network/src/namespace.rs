@@ -3,6 +3,7 @@
 //! No thread that outlives a call ever changes its namespace: whatever must happen inside runs on
 //! a thread of its own that ends right after.
 
+mod adopt;
 mod process;
 
 use std::ffi::OsString;
@@ -23,7 +24,8 @@ use crate::NetworkError;
 use crate::holder::HolderRecord;
 
 /// How to start the process that holds a namespace: `PROGRAM ARGS`, which must end in
-/// [`holder::run`](crate::holder::run) with the record that `ensure` is called with.
+/// [`holder::run`](crate::holder::run) with the record that `ensure` is called with. To join a
+/// namespace that exists, `--join PATH` is appended: [`HolderArgs::join`](crate::HolderArgs::join).
 #[derive(Clone, Debug)]
 pub struct HolderCommand {
     /// The program.
@@ -75,20 +77,65 @@ impl Namespace {
     /// The held namespace of `record`; starts a holder if there is none.
     ///
     /// # Errors
-    /// The holder cannot be started, or does not write its record in time.
+    /// The holder cannot be started, ends, or does not write its record in time.
     pub async fn ensure(record: &Path, command: &HolderCommand) -> Result<Self, NetworkError> {
+        Self::ensure_adopting(record, command, &[]).await
+    }
+
+    /// As [`ensure`](Self::ensure). If the holder was killed and one of `candidates`, files such as
+    /// `/proc/PID/fd/N`, still is the namespace that it held, a new holder takes that one over: all
+    /// in it, with the guests on its taps, stays as it is. Candidates that are gone are skipped.
+    ///
+    /// # Errors
+    /// As `ensure`. If the namespace cannot be taken over none is made: the record stays, and a
+    /// later call tries again.
+    pub async fn ensure_adopting(
+        record: &Path,
+        command: &HolderCommand,
+        candidates: &[PathBuf],
+    ) -> Result<Self, NetworkError> {
         if let Some(found) = Self::find(record)? {
             return Ok(found);
         }
-        HolderRecord::forget(record)?;
-        process::spawn_detached(command)?;
+        let adopted = adopt::find(record, candidates)?;
+        let mut command = command.clone();
+        if let Some(adopted) = &adopted {
+            tracing::warn!(
+                record = %record.display(),
+                "the holder of a network namespace was killed; another one takes it over"
+            );
+            command.args.extend(["--join".into(), adopted.path_for_others().into()]);
+        }
+        let found = Self::start(record, &command).await?;
+        let Some(adopted) = adopted else { return Ok(found) };
+        match found.holder() {
+            Some(holder) if holder.cookie != adopted.lost.cookie => {
+                // First what must not get lost.
+                adopted.lost.write(record)?;
+                process::end(holder).await?;
+                Err(NetworkError::NotJoined { record: record.to_owned() })
+            }
+            _ => Ok(found),
+        }
+    }
+
+    async fn start(record: &Path, command: &HolderCommand) -> Result<Self, NetworkError> {
+        let started = process::spawn_detached(command, record)?;
         let deadline = tokio::time::Instant::now() + process::HOLDER_DEADLINE;
         loop {
+            // Asked first: what lived to write its record has written it when it ends.
+            let ended = started.has_ended()?;
             if let Some(found) = Self::find(record)? {
                 return Ok(found);
             }
+            let record = record.to_owned();
+            if ended {
+                let last_words = started.last_words();
+                return Err(NetworkError::HolderEnded { record, last_words });
+            }
             if tokio::time::Instant::now() >= deadline {
-                return Err(NetworkError::HolderSilent { record: record.to_owned() });
+                let last_words = started.last_words();
+                return Err(NetworkError::HolderSilent { record, last_words });
             }
             tokio::time::sleep(process::HOLDER_POLL).await;
         }
@@ -103,6 +150,7 @@ impl Namespace {
         if let Some(holder) = HolderRecord::read(record)? {
             process::end(&holder).await?;
         }
+        HolderRecord::forget(&process::log_of(record))?;
         HolderRecord::forget(record)
     }
 

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use weft_model::{LinkName, MacAddr};
@@ -175,17 +175,44 @@ impl Netlink {
         Ok(listed.into_iter().filter_map(route).collect())
     }
 
-    /// Adds a route of ours or puts it in place of the one to the same range.
+    /// Adds a route of ours or puts it in place of the one to the same range, whosever that is:
+    /// for a VPC's namespace, where all is ours.
     pub(crate) async fn add_route(
         &self,
         to: Ipv4Network,
         with: impl FnOnce(RouteMessageBuilder<Ipv4Addr>) -> RouteMessageBuilder<Ipv4Addr>,
     ) -> Result<(), NetworkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.network(), to.prefix())
-            .protocol(RouteProtocol::from(PROTOCOL));
-        let add = self.handle.route().add(with(route).build()).replace();
+        let add = self.handle.route().add(with(our_route(to)).build()).replace();
         add.execute().await.map_err(asking(format!("add route to {to}")))
+    }
+
+    /// Leads `to` through `gateway` out of `link`, in the agent's namespace: a route of somebody
+    /// else to the same range stays and is an error, also one of another metric, which ours would
+    /// outrank or be hidden by.
+    pub(crate) async fn add_route_beside(
+        &self,
+        to: Ipv4Network,
+        gateway: Ipv4Addr,
+        link: &Link,
+    ) -> Result<(), NetworkError> {
+        let is_same = |route: &Route| route.to == to && route.table() == RouteHeader::RT_TABLE_MAIN;
+        let is_ours = |route: &Route| route.ours && route.out == Some(link.index);
+        let same: Vec<_> = self.routes().await?.into_iter().filter(is_same).collect();
+        if let Some(taken) = same.iter().find(|route| !is_ours(route)) {
+            let by = taken.describe(&self.links().await?);
+            return Err(NetworkError::RangeTaken { range: to, by });
+        }
+        if same.iter().any(|route| route.gateway == Some(gateway)) {
+            return Ok(());
+        }
+        // One of ours that leads to an earlier gateway.
+        for stale in &same {
+            self.delete_route(stale).await?;
+        }
+        let route = our_route(to).gateway(gateway).output_interface(link.index);
+        // Without replacing: what came in since the look above is met with EEXIST.
+        let added = self.handle.route().add(route.build()).execute().await;
+        added.map_err(asking(format!("add route to {to} on {}", link.name)))
     }
 
     pub(crate) async fn delete_route(&self, route: &Route) -> Result<(), NetworkError> {
@@ -221,6 +248,37 @@ impl Netlink {
             }
         }
         Ok(found)
+    }
+}
+
+fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to.network(), to.prefix())
+        .protocol(RouteProtocol::from(PROTOCOL))
+}
+
+impl Route {
+    /// Its table; numbers above 255 come as an attribute (rtnetlink(7), RTA_TABLE).
+    fn table(&self) -> u8 {
+        let large = self.message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(u8::try_from(*table)),
+            _ => None,
+        });
+        let small = self.message.header.table;
+        large.map_or(small, |table| table.unwrap_or(RouteHeader::RT_TABLE_UNSPEC))
+    }
+
+    /// As `ip route` would show it, for people.
+    pub(crate) fn describe(&self, links: &[Link]) -> String {
+        let mut text = self.to.to_string();
+        if let Some(gateway) = self.gateway {
+            text.push_str(&format!(" via {gateway}"));
+        }
+        let out = self.out.and_then(|index| links.iter().find(|link| link.index == index));
+        if let Some(link) = out {
+            text.push_str(&format!(" dev {}", link.name));
+        }
+        text
     }
 }
 

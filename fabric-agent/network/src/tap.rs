@@ -3,11 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use ipnetwork::Ipv4Network;
-use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
 use weft_model::{LinkName, TapInterface};
@@ -100,21 +99,6 @@ pub async fn tap_down(vpc: &Namespace, link: &LinkName) -> Result<(), NetworkErr
 /// The kernel refused.
 pub async fn remove_tap(vpc: &Namespace, link: &LinkName) -> Result<(), NetworkError> {
     Netlink::of(vpc)?.delete(link).await
-}
-
-/// Opens an existing tap for a hypervisor, which itself may stay outside of the namespace.
-/// Frames carry a `virtio_net_hdr`.
-///
-/// # Errors
-/// There is no such tap, or another process has it open (`EBUSY`).
-pub fn open_tap(vpc: &Namespace, link: &LinkName) -> Result<OwnedFd, NetworkError> {
-    let failed = |source| NetworkError::Tap { action: "open", link: link.clone(), source };
-    let open = || {
-        // TUNSETIFF would make a tap that does not exist.
-        if_nametoindex(link.as_str())?;
-        attach(link).map(OwnedFd::from)
-    };
-    vpc.enter(open)?.map_err(failed)
 }
 
 fn make(link: &LinkName, owner_uid: Option<u32>) -> io::Result<()> {

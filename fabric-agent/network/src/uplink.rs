@@ -16,7 +16,8 @@ use crate::{Namespace, NetworkError, sysctl};
 ///
 /// # Errors
 /// The kernel refused a step; steps before it hold. A link of the same name in the agent's
-/// namespace that is not ours is never touched: [`NetworkError::Netlink`] with "File exists".
+/// namespace that is not ours is never touched: [`NetworkError::Netlink`] with "File exists". Nor
+/// is a route that is not ours: [`NetworkError::RangeTaken`] where one leads to the VPC's range.
 pub async fn ensure_uplink(
     agent: &Namespace,
     vpc: &Namespace,
@@ -45,9 +46,7 @@ pub async fn ensure_uplink(
         }
     }
     if uplink.routed {
-        let lead = outside
-            .add_route(cidr, |route| route.gateway(uplink.guest_addr).output_interface(host.index));
-        lead.await?;
+        outside.add_route_beside(cidr, uplink.guest_addr, &host).await?;
     }
     Ok(())
 }

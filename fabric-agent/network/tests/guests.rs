@@ -181,6 +181,12 @@ fn guests_leave_by_the_hosts_address() {
             assert_eq!(seen, Ipv4Addr::new(203, 0, 113, 1));
             assert!(echoes(&mut flow));
         }
+        // A link of the owner's whose name begins like ours is not ours, but a way out.
+        let lan = machine.lan("weftlan", Ipv4Addr::new(192, 0, 2, 1));
+        serve(&lan, 443);
+        let guest = routed.launch(13, &[1]).await;
+        let (_, seen) = connect(&guest.namespace, Ipv4Addr::new(192, 0, 2, 9), 443).unwrap();
+        assert_eq!(seen, Ipv4Addr::new(192, 0, 2, 1));
         // The host forwards and has a route to the other VPC; that is no way in.
         let outsider = hidden.launch(12, &[1]).await;
         assert!(!outsider.pings(routed.uplink().guest_addr));

@@ -12,6 +12,10 @@ use crate::GuestState;
 pub struct Observation {
     /// The guest as it is after the pass.
     pub guest: GuestState,
+    /// Whether the pass started it.
+    pub started: bool,
+    /// What ails a guest whose hypervisor runs: it was halted by an I/O error, say.
+    pub trouble: Option<String>,
     /// Whether the pass asked the guest to shut down.
     pub shutting_down: bool,
     /// An error that another try may mend.
@@ -36,13 +40,10 @@ pub fn derive_status(
         match &seen.guest {
             GuestState::Running { .. } if seen.shutting_down => (InstanceState::Stopping, None),
             GuestState::Running { epoch: have } => {
-                // A guest that was off, whatever the reason, has been launched since.
-                let was_up =
-                    matches!(before.state, InstanceState::Running | InstanceState::Stopping);
-                if *have != status.epoch || status.launched_at.is_none() || !was_up {
+                if seen.started || *have != status.epoch || status.launched_at.is_none() {
                     begin(&mut status, *have, now);
                 }
-                (InstanceState::Running, seen.retrying.clone())
+                (InstanceState::Running, seen.trouble.clone().or_else(|| seen.retrying.clone()))
             }
             GuestState::PoweredOff { epoch: have } => {
                 status.ended_epoch = status.ended_epoch.max(*have);
@@ -86,8 +87,13 @@ fn resting(
         return (state, seen.retrying.clone());
     }
     match before.state {
-        InstanceState::Failed | InstanceState::Stopped => (before.state, before.reason.clone()),
-        _ => (InstanceState::Stopped, before.reason.clone()),
+        InstanceState::Failed | InstanceState::Stopped | InstanceState::Stopping => {
+            let failed = before.state == InstanceState::Failed;
+            let state = if failed { InstanceState::Failed } else { InstanceState::Stopped };
+            (state, before.reason.clone())
+        }
+        // Whatever was said of a launch that never came about says nothing of being off.
+        _ => (InstanceState::Stopped, None),
     }
 }
 

@@ -70,6 +70,7 @@ async fn update(
     let v1::UpdateSecurityGroupRequest { context: update, spec } = request;
     let update: Revision<GroupId> = revision_from_wire(update)?;
     let order = group_order_from_wire(spec)?;
+    let _turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Groups>(&update).await?;
     if order.vpc_id.is_some_and(|vpc| vpc != before.value.spec.vpc_id) {
         return Err(Problem::invalid("vpc_id", "a security group cannot move to another VPC")
@@ -133,6 +134,7 @@ async fn check_unused(context: &Context, stored: &Stored<GroupRecord>) -> Result
 
 async fn delete(context: &Context, id: &GroupId) -> Result<(), Problem> {
     let _guard = context.references.write().await;
+    let _turn = context.turns().object(id.as_str()).await;
     let stored = context.repo.get::<Groups>(id).await?;
     check_unused(context, &stored).await?;
     // Its rules go with it, as in EC2: at once, so that no crash leaves half of them.
@@ -147,9 +149,15 @@ impl Context {
     /// that is broken for other reasons must not hold up the client. It is mended by itself.
     pub(super) async fn enforce_groups(&self) {
         const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-        let settled = tokio::time::timeout(PATIENCE, self.reconciler.networks.settle()).await;
-        if settled.is_err() {
-            tracing::warn!("a change of security groups is not enforced yet");
+        match tokio::time::timeout(PATIENCE, self.reconciler.networks.settle()).await {
+            Ok(Ok(report)) => {
+                for (vpc_id, error) in &report.failed_vpcs {
+                    tracing::warn!(vpc.id = %vpc_id, error, "a change of security groups is not enforced yet");
+                }
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("a change of security groups is not enforced yet");
+            }
         }
     }
 }
@@ -160,7 +168,8 @@ impl v1::security_groups_server::SecurityGroups for Api {
         &self,
         request: Request<v1::CreateSecurityGroupRequest>,
     ) -> Result<Response<v1::SecurityGroup>, Status> {
-        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -201,7 +210,8 @@ impl v1::security_groups_server::SecurityGroups for Api {
         &self,
         request: Request<v1::UpdateSecurityGroupRequest>,
     ) -> Result<Response<v1::SecurityGroup>, Status> {
-        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -210,7 +220,7 @@ impl v1::security_groups_server::SecurityGroups for Api {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id = parse_id(&request.into_inner().id)?;
-        delete(&self.context, &id).await.map_err(refuse)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

@@ -43,6 +43,7 @@ async fn begin(
         return Err(Problem::invalid("size_bytes", "the file is empty")
             .remedy("an image has at least one byte"));
     }
+    let _promise = context.reconciler.pins.promise().await;
     context.reconciler.pins.pin(digest);
     let action = Action::BeginUpload { digest, size_bytes };
     context.host.apply(&action).await.map_err(host_problem)?;
@@ -136,7 +137,7 @@ async fn create(
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
-    let _guard = context.image_lock.lock().await;
+    let _promise = context.reconciler.pins.promise().await;
     let content = content(context, &order).await?;
     let blobs = crate::reconcile::digests(&content);
     blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
@@ -155,6 +156,7 @@ async fn update(
     let v1::UpdateImageRequest { context: update, spec: wire } = request;
     let update: Revision<ImageId> = revision_from_wire(update)?;
     let order = image_order_from_wire(wire)?;
+    let _turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Images>(&update).await?;
     let old = &before.value.spec;
     for (field, changed) in [
@@ -199,7 +201,8 @@ impl v1::images_server::Images for Api {
         &self,
         request: Request<v1::CreateImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
-        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -236,7 +239,8 @@ impl v1::images_server::Images for Api {
         &self,
         request: Request<v1::UpdateImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
-        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -246,6 +250,7 @@ impl v1::images_server::Images for Api {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id: ImageId = parse_id(&request.into_inner().id)?;
         let _guard = self.context.references.write().await;
+        let _turn = self.context.turns().object(id.as_str()).await;
         let stored = self.context.repo.get::<Images>(&id).await.map_err(refuse)?;
         self.context.remove::<Images>(&stored, Txn::new()).await.map_err(refuse)?;
         Ok(Response::new(v1::DeleteResponse {}))

@@ -3,12 +3,10 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::{
-    InstanceId, InstanceOrder, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem,
-    Reason, Record,
+    InstanceId, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem, Reason, Record,
 };
 use weft_proto::convert::{
-    Creation, Revision, creation_from_wire, instance_order_from_wire, instance_to_wire,
-    revision_from_wire,
+    Revision, creation_from_wire, instance_order_from_wire, instance_to_wire, revision_from_wire,
 };
 use weft_proto::v1;
 use weft_store::Txn;
@@ -16,7 +14,7 @@ use weft_store::Txn;
 use super::{Answers, Api, listed, parse_id, refuse, streams};
 use crate::admission::first_status;
 use crate::context::Context;
-use crate::creation::{CREATE_RETRIES, Novelty, Outcome};
+use crate::creation::Outcome;
 use crate::random;
 use crate::repo::{Instances, Kind as _, status_key};
 use crate::wait;
@@ -35,12 +33,15 @@ impl Context {
         Ok(instance_to_wire(self.view(record).await?))
     }
 
+    /// Their statuses are read at once: one question to the store, not one for each.
     async fn show_all(&self, records: Vec<InstanceRecord>) -> Result<v1::InstanceList, Problem> {
-        let mut items = Vec::with_capacity(records.len());
-        for record in records {
-            items.push(self.show(record).await?);
-        }
-        Ok(v1::InstanceList { items })
+        let mut statuses = self.repo.statuses().await?;
+        let items = records.into_iter().map(|record| {
+            let status = statuses.remove(&record.id);
+            let status = status.unwrap_or_else(|| InstanceStatus::accepted(record.created_at));
+            instance_to_wire(InstanceView::new(record, status, self.host_id.clone()))
+        });
+        Ok(v1::InstanceList { items: items.collect() })
     }
 }
 
@@ -57,27 +58,11 @@ async fn create(
         Outcome::New(content) => content,
     };
     let _guard = context.references.read().await;
-    for _ in 0..CREATE_RETRIES {
-        match make(context, order.clone(), &creation, &content).await {
-            Err(problem) if problem.reason == Reason::StaleGeneration => {}
-            other => return other,
-        }
-    }
-    make(context, order, &creation, &content).await
-}
-
-/// One try. [`Reason::StaleGeneration`]: what it refers to was claimed or renamed meanwhile.
-async fn make(
-    context: &Context,
-    order: InstanceOrder,
-    creation: &Creation,
-    content: &Novelty,
-) -> Result<InstanceRecord, Problem> {
     let id = Instances::new_id(random::bytes());
     let (spec, reservation, txn) = context.admit(&id, order).await?;
     let txn = txn.put(status_key(&id), first_status(context));
-    let record = context.new_record::<Instances>(id, spec, creation, content);
-    context.store_new::<Instances>(&record, creation, content, txn).await?;
+    let record = context.new_record::<Instances>(id, spec, &creation, &content);
+    context.store_new::<Instances>(&record, &creation, &content, txn).await?;
     reservation.keep();
     Ok(record)
 }
@@ -90,11 +75,11 @@ async fn update(
     let update: Revision<InstanceId> = revision_from_wire(update)?;
     let order = instance_order_from_wire(spec)?;
     let _guard = context.references.read().await;
-    let _turn = context.turns().take(update.id.as_str()).await;
+    let _turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Instances>(&update).await?;
     let status = context.repo.status(&update.id).await?;
     let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
-    let (spec, reservation, txn) = context.admit_change(&before, &status, order).await?;
+    let (spec, reservation) = context.admit_change(&before, &status, order).await?;
     let groups_changed =
         spec.interface.security_group_ids != before.value.spec.interface.security_group_ids;
     let record = InstanceRecord {
@@ -103,7 +88,7 @@ async fn update(
         client_data: update.client_data,
         ..before.value.clone()
     };
-    let record = context.store_update::<Instances>(before, record, txn).await?;
+    let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
     if groups_changed {
         context.enforce_groups().await;
@@ -130,7 +115,7 @@ async fn switch(
         tags: Default::default(),
         client_data: String::new(),
     };
-    let _turn = context.turns().take(id.as_str()).await;
+    let _turn = context.turns().object(id.as_str()).await;
     let before = context.fetch_for::<Instances>(&any).await?;
     let status = context.repo.status(id).await?;
     let ended = status.is_some_and(|status| status.ended_epoch >= before.value.spec.run_epoch);
@@ -153,14 +138,14 @@ async fn switch(
     let on = spec.power == PowerState::Running;
     let memory = if on { context.host.memory_cost_mib(spec.memory_mib) } else { 0 };
     let vcpus = if on { spec.vcpus } else { 0 };
-    let reservation = context.ledger.resize(id, memory, vcpus)?;
+    let reservation = context.ledger.raise(id, memory, vcpus)?;
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
     Ok(record)
 }
 
 async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
-    let _turn = context.turns().take(id.as_str()).await;
+    let _turn = context.turns().object(id.as_str()).await;
     let before = context.repo.get::<Instances>(id).await?;
     if before.value.deleting_since.is_some() {
         return Ok(());
@@ -177,7 +162,8 @@ async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
 
 impl Api {
     async fn switched(&self, id: &str, how: Switch) -> Result<Response<v1::Instance>, Status> {
-        let record = switch(&self.context, &parse_id(id)?, how).await.map_err(refuse)?;
+        let id = parse_id(id)?;
+        let record = self.whole(async move |context| switch(&context, &id, how).await).await?;
         Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
     }
 }
@@ -192,7 +178,8 @@ impl v1::instances_server::Instances for Api {
         &self,
         request: Request<v1::CreateInstanceRequest>,
     ) -> Result<Response<v1::Instance>, Status> {
-        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
         Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
     }
 
@@ -234,7 +221,8 @@ impl v1::instances_server::Instances for Api {
         &self,
         request: Request<v1::UpdateInstanceRequest>,
     ) -> Result<Response<v1::Instance>, Status> {
-        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
         Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
     }
 
@@ -243,7 +231,7 @@ impl v1::instances_server::Instances for Api {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id = parse_id(&request.into_inner().id)?;
-        delete(&self.context, &id).await.map_err(refuse)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 

@@ -1,9 +1,8 @@
 //! `weft.v1.KeyPairs`.
 
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
-use weft_model::{KeyPairId, KeyPairSpec, Name, Object, Problem, Reason, Record};
+use weft_model::{KeyPairId, KeyPairSpec, Object, Problem, Reason, Record};
 use weft_proto::convert::{
     Revision, creation_from_wire, key_pair_spec_from_wire, key_pair_to_wire, revision_from_wire,
 };
@@ -14,14 +13,9 @@ use super::{Api, listed, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{KeyPairs, Kind as _};
+use crate::repo::{KeyPairs, Kind as _, name_key};
 
 type KeyPairRecord = Record<KeyPairId, KeyPairSpec>;
-
-/// The key that makes a name somebody's. Hashed: a name may be any text, and longer than a key.
-fn name_key(name: &Name) -> String {
-    format!("key-names/{}", hex::encode(Sha256::digest(name.as_str())))
-}
 
 fn show(record: KeyPairRecord) -> v1::KeyPair {
     key_pair_to_wire(Object::from(record))
@@ -71,6 +65,7 @@ async fn update(
     let v1::UpdateKeyPairRequest { context: update, spec } = request;
     let update: Revision<KeyPairId> = revision_from_wire(update)?;
     let spec = key_pair_spec_from_wire(spec)?;
+    let _turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<KeyPairs>(&update).await?;
     if spec != before.value.spec {
         let field = match spec.key_name == before.value.spec.key_name {
@@ -94,7 +89,8 @@ impl v1::key_pairs_server::KeyPairs for Api {
         &self,
         request: Request<v1::CreateKeyPairRequest>,
     ) -> Result<Response<v1::KeyPair>, Status> {
-        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -132,7 +128,8 @@ impl v1::key_pairs_server::KeyPairs for Api {
         &self,
         request: Request<v1::UpdateKeyPairRequest>,
     ) -> Result<Response<v1::KeyPair>, Status> {
-        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -142,6 +139,7 @@ impl v1::key_pairs_server::KeyPairs for Api {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id: KeyPairId = parse_id(&request.into_inner().id)?;
         let _guard = self.context.references.write().await;
+        let _turn = self.context.turns().object(id.as_str()).await;
         let stored = self.context.repo.get::<KeyPairs>(&id).await.map_err(refuse)?;
         let txn = Txn::new().delete(name_key(&stored.value.spec.key_name));
         self.context.remove::<KeyPairs>(&stored, txn).await.map_err(refuse)?;

@@ -14,9 +14,9 @@ use weft_store::Txn;
 
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
-use crate::creation::{CREATE_RETRIES, Outcome};
+use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Groups, Kind as _, Rules, object_key};
+use crate::repo::{Groups, Kind as _, Rules};
 
 type RuleRecord = Record<RuleId, RuleSpec>;
 
@@ -24,34 +24,29 @@ fn show(record: RuleRecord) -> v1::SecurityGroupRule {
     rule_to_wire(Object::from(record))
 }
 
-/// The group's VPC, and the condition that the group is still there.
-async fn group(
-    context: &Context,
-    id: &GroupId,
-    field: &str,
-    txn: Txn,
-) -> Result<(VpcId, Txn), Problem> {
+/// The group's VPC.
+async fn vpc_of(context: &Context, id: &GroupId, field: &str) -> Result<VpcId, Problem> {
     let stored = context.repo.find::<Groups>(id).await?.ok_or_else(|| {
         Problem::not_found(format!("security group {id} does not exist")).at(field)
     })?;
-    let txn = txn.when_at(object_key::<Groups>(id), stored.revision);
-    Ok((stored.value.spec.vpc_id, txn))
+    Ok(stored.value.spec.vpc_id)
 }
 
-/// Conditions on everything that the rule refers to.
-async fn references(context: &Context, spec: &RuleSpec) -> Result<Txn, Problem> {
-    let (vpc, txn) = group(context, &spec.group_id, "security_group_id", Txn::new()).await?;
-    let RulePeer::Group(peer) = &spec.peer else { return Ok(txn) };
+/// Refuses groups that do not exist or do not fit together. The caller holds `references` for
+/// reading, so they stay until the rule is stored.
+async fn check_references(context: &Context, spec: &RuleSpec) -> Result<(), Problem> {
+    let vpc = vpc_of(context, &spec.group_id, "security_group_id").await?;
+    let RulePeer::Group(peer) = &spec.peer else { return Ok(()) };
     if *peer == spec.group_id {
-        return Ok(txn);
+        return Ok(());
     }
     let field = "referenced_security_group_id";
-    let (peer_vpc, txn) = group(context, peer, field, txn).await?;
+    let peer_vpc = vpc_of(context, peer, field).await?;
     if peer_vpc != vpc {
         return Err(Problem::invalid(field, format!("{peer} is of another VPC ({peer_vpc})"))
             .remedy("refer to a group of the same VPC, or use cidr_ipv4"));
     }
-    Ok(txn)
+    Ok(())
 }
 
 /// Refuses the 61st rule of a group in one direction.
@@ -88,20 +83,12 @@ async fn create(
     };
     let guard = context.references.read().await;
     // Counting and storing are one: creates at once must not pass the limit together.
-    let turn = context.turns().take(spec.group_id.as_str()).await;
+    let turn = context.turns().object(spec.group_id.as_str()).await;
     check_count(context, &spec).await?;
+    check_references(context, &spec).await?;
     let id = Rules::new_id(random::bytes());
     let record = context.new_record::<Rules>(id, spec, &creation, &content);
-    let mut tries = 0..CREATE_RETRIES;
-    loop {
-        let txn = references(context, &record.spec).await?;
-        match context.store_new::<Rules>(&record, &creation, &content, txn).await {
-            // The group was claimed or renamed meanwhile.
-            Err(problem) if problem.reason == Reason::StaleGeneration && tries.next().is_some() => {
-            }
-            other => break other?,
-        }
-    }
+    context.store_new::<Rules>(&record, &creation, &content, Txn::new()).await?;
     drop(turn);
     drop(guard);
     context.enforce_groups().await;
@@ -115,6 +102,8 @@ async fn update(
     let v1::UpdateSecurityGroupRuleRequest { context: update, spec } = request;
     let update: Revision<RuleId> = revision_from_wire(update)?;
     let spec = rule_spec_from_wire(spec)?;
+    let guard = context.references.read().await;
+    let turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Rules>(&update).await?;
     for (field, changed) in [
         ("security_group_id", spec.group_id != before.value.spec.group_id),
@@ -125,8 +114,7 @@ async fn update(
                 .remedy("replace the rule"));
         }
     }
-    let guard = context.references.read().await;
-    let txn = references(context, &spec).await?;
+    check_references(context, &spec).await?;
     let enforced = spec != before.value.spec;
     let record = RuleRecord {
         spec,
@@ -134,7 +122,8 @@ async fn update(
         client_data: update.client_data,
         ..before.value.clone()
     };
-    let record = context.store_update::<Rules>(before, record, txn).await?;
+    let record = context.store_update::<Rules>(before, record, Txn::new()).await?;
+    drop(turn);
     drop(guard);
     if enforced {
         context.enforce_groups().await;
@@ -148,7 +137,8 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         &self,
         request: Request<v1::CreateSecurityGroupRuleRequest>,
     ) -> Result<Response<v1::SecurityGroupRule>, Status> {
-        let record = create(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -186,7 +176,8 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         &self,
         request: Request<v1::UpdateSecurityGroupRuleRequest>,
     ) -> Result<Response<v1::SecurityGroupRule>, Status> {
-        let record = update(&self.context, request.into_inner()).await.map_err(refuse)?;
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
         Ok(Response::new(show(record)))
     }
 
@@ -194,9 +185,11 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let id = parse_id(&request.into_inner().id)?;
+        let id: RuleId = parse_id(&request.into_inner().id)?;
+        let turn = self.context.turns().object(id.as_str()).await;
         let stored = self.context.repo.get::<Rules>(&id).await.map_err(refuse)?;
         self.context.remove::<Rules>(&stored, Txn::new()).await.map_err(refuse)?;
+        drop(turn);
         self.context.enforce_groups().await;
         Ok(Response::new(v1::DeleteResponse {}))
     }

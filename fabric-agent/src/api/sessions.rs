@@ -4,9 +4,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use v1::session_event::Event;
 use v1::session_request::Request as Message;
+use weft_model::Problem;
 use weft_proto::v1;
 
-use super::{Answers, Api};
+use super::{Answers, Api, parse_id, refuse};
 
 #[tonic::async_trait]
 impl v1::sessions_server::Sessions for Api {
@@ -17,7 +18,20 @@ impl v1::sessions_server::Sessions for Api {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         let mut messages = request.into_inner();
-        let session = self.context.sessions.open();
+        let hello = match messages.message().await? {
+            Some(v1::SessionRequest { request: Some(Message::Hello(hello)) }) => hello,
+            _ => {
+                let problem = Problem::invalid("hello", "a session begins with hello");
+                return Err(refuse(problem));
+            }
+        };
+        let v1::SessionHello { client, session_id } = hello;
+        let again = match session_id.as_str() {
+            "" => None,
+            text => Some(parse_id(text)?),
+        };
+        let session = self.context.sessions.open(again);
+        tracing::info!(session.id = %session.id(), client, "session opened");
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let opened = v1::SessionOpened {
             session_id: session.id().to_string(),
@@ -29,16 +43,11 @@ impl v1::sessions_server::Sessions for Api {
         }
         let context = self.context.clone();
         tokio::spawn(async move {
-            let mut client = String::from("unknown");
             // The session dies with this task, unless it is ended gracefully first.
             let graceful = loop {
                 match messages.message().await {
-                    Ok(Some(v1::SessionRequest { request: Some(Message::Hello(hello)) })) => {
-                        client = hello.client;
-                        tracing::info!(session.id = %session.id(), client, "session opened");
-                    }
                     Ok(Some(v1::SessionRequest { request: Some(Message::End(_)) })) => break true,
-                    Ok(Some(v1::SessionRequest { request: None })) => {}
+                    Ok(Some(_)) => {}
                     // A half-closed stream is no End: the client may have been killed.
                     Ok(None) | Err(_) => break false,
                 }

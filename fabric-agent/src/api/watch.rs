@@ -11,7 +11,11 @@ use crate::repo::{OBJECTS, STATUSES, store_problem};
 
 fn judge(error: StoreError) -> Status {
     match error {
-        StoreError::Compacted { .. } => Status::out_of_range("that revision is gone: list again"),
+        StoreError::Compacted { .. } => refuse(
+            Problem::new(Reason::OutOfRange, "the changes since that revision are gone")
+                .at("from_revision")
+                .remedy("list what there is, then watch from now on"),
+        ),
         StoreError::FutureRevision { .. } => {
             refuse(Problem::new(Reason::InvalidArgument, error.to_string()).at("from_revision"))
         }

@@ -21,6 +21,8 @@ fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
     move |error| {
         let reason = match &error {
             BlobError::OutOfSpace { .. } => Reason::ResourceExhausted,
+            // Another client sends the same blob, or the agent was restarted: begin again.
+            BlobError::WrongOffset { .. } | BlobError::NoUpload { .. } => Reason::Unavailable,
             error if error.is_retryable() => Reason::Internal,
             _ => Reason::InvalidArgument,
         };

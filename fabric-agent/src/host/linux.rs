@@ -114,7 +114,9 @@ impl Host for LinuxHost {
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
 
-            Action::MakeNamespace { vpc_id } => networks.make_namespace(vpc_id).await,
+            Action::MakeNamespace { vpc_id } => {
+                networks.make_namespace(vpc_id, &guests.netns_paths()).await
+            }
             Action::SetBase { network } => networks.set_base(network).await,
             Action::SetUplink { network } => networks.set_uplink(network).await,
             Action::RemoveUplink { vpc_id } => networks.remove_uplink(vpc_id).await,

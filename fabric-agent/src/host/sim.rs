@@ -205,6 +205,7 @@ impl Host for SimHost {
             root_disk: guest.root_disk,
             seed: guest.seed,
             guest: state,
+            trouble: None,
             first_console_byte,
         })
     }

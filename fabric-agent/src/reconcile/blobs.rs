@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Digest, ImageContent};
@@ -23,12 +24,26 @@ const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 const RESYNC: Duration = Duration::from_secs(60);
 
 /// Blobs that were just uploaded and that no image names yet.
+///
+/// Whoever tells a client that a blob is there, or makes an image of it, does so under
+/// [`Pins::promise`]; whoever removes blobs stops the promising first.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     until: Mutex<HashMap<Digest, Instant>>,
+    promises: RwLock<()>,
 }
 
 impl Pins {
+    /// Held while blobs are looked for, pinned and told of.
+    pub(crate) async fn promise(&self) -> RwLockReadGuard<'_, ()> {
+        self.promises.read().await
+    }
+
+    /// Held while it is decided that a blob goes, and while it goes.
+    async fn stop_promising(&self) -> RwLockWriteGuard<'_, ()> {
+        self.promises.write().await
+    }
+
     /// Keeps the blob for a while, whoever uses it.
     pub(crate) fn pin(&self, digest: Digest) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,11 +67,13 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     let mut changes = reconciler.cache.changes();
     // A client that was uploading when the agent was restarted names its blobs soon.
     let born = Instant::now();
+    let mut resync = tokio::time::interval(RESYNC);
+    resync.tick().await;
     loop {
         // Every arm is cancel safe.
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(RESYNC) => {}
+            _ = resync.tick() => {}
             change = changes.recv() => match change {
                 Ok(change) if change.deleted
                     && (change.kind == Images::NAME || change.kind == Instances::NAME) => {}
@@ -97,11 +114,13 @@ async fn sweep(reconciler: &Reconciler) {
             return;
         }
     };
-    // Pins are read before the world: an image that was made in between is seen in one of them.
-    let pinned = reconciler.pins.pinned();
-    let used = used(&reconciler.cache.read());
-    for digest in present.keys().filter(|digest| !used.contains(digest) && !pinned.contains(digest))
-    {
+    for digest in present.keys() {
+        // One at a time, and looked at anew for each: none is promised to a client in between.
+        let _promises = reconciler.pins.stop_promising().await;
+        let pinned = reconciler.pins.pinned();
+        if pinned.contains(digest) || used(&reconciler.cache.read()).contains(digest) {
+            continue;
+        }
         tracing::info!(blob.sha256 = %digest, "removing a blob that nothing uses");
         if let Err(error) = reconciler.host.apply(&Action::RemoveBlob { digest: *digest }).await {
             tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing a blob failed");

@@ -1,11 +1,11 @@
 //! One pass over one instance: observe, plan, apply, report.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weft_model::{
-    InstanceId, InstanceSpec, InstanceStatus, Phase, Problem, Record, SubnetSpec, Timestamp,
+    InstanceId, InstanceSpec, InstanceStatus, Phase, PowerState, Problem, Record, SubnetSpec,
+    Timestamp,
 };
 use weft_planner::{
     Action, GuestState, InstanceStep, Observation, SeenInstance, Wanted, derive_status,
@@ -17,7 +17,7 @@ use super::queue::Next;
 use super::{Reconciler, probe};
 use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
-use crate::repo::{Instances, encode, object_key, status_key};
+use crate::repo::{Instances, address_key, encode, object_key, status_key, uid_key};
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
 
@@ -47,11 +47,16 @@ struct Pass<'a> {
     record: &'a InstanceRecord,
     status: InstanceStatus,
     phases: Vec<(Phase, Timestamp)>,
+    /// Whether this pass started the guest.
+    started: bool,
+    /// What ailed the guest when it was last looked at.
+    trouble: Option<String>,
 }
 
 async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Next {
     let status = reconciler.status(&record.id);
-    let mut pass = Pass { reconciler, record, status, phases: Vec::new() };
+    let mut pass =
+        Pass { reconciler, record, status, phases: Vec::new(), started: false, trouble: None };
     let outcome = pass.steps().await;
     let mut observation = Observation::default();
     let next = match outcome {
@@ -65,6 +70,8 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
             Err(failure)
         }
     };
+    observation.started = pass.started;
+    observation.trouble = pass.trouble.take();
     let next = match next {
         Ok(Some(next)) => next,
         // Nothing is left of it, not even the record.
@@ -115,6 +122,7 @@ impl Pass<'_> {
         let mut network = NetworkView::default();
         for _ in 0..MAX_STEPS {
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
+            self.trouble = seen_guest.trouble.clone();
             let seen = network.complete(&seen_guest);
             let grace_over = self.grace_over(&seen.guest);
             match plan_instance(self.record, subnet.as_ref(), wanted, &seen, grace_over) {
@@ -197,7 +205,10 @@ impl Pass<'_> {
                 self.phase(Phase::DiskReady);
                 self.phase(Phase::NetworkReady);
             }
-            Action::StartGuest(_) => self.phase(Phase::HypervisorStarted),
+            Action::StartGuest(_) => {
+                self.started = true;
+                self.phase(Phase::HypervisorStarted);
+            }
             _ => {}
         }
     }
@@ -208,10 +219,53 @@ impl Pass<'_> {
         }
     }
 
-    /// A guest that runs is probed for SSH until it answers.
+    /// A guest that runs is probed for SSH until it answers; one that does not is left alone.
     fn after_rest(&self, guest: &GuestState) {
-        if let GuestState::Running { epoch } = guest {
-            probe::start(self.reconciler, self.record, *epoch, &self.status);
+        let id = &self.record.id;
+        let GuestState::Running { epoch } = guest else {
+            if let Some(transient) = self.reconciler.transients().get_mut(id) {
+                transient.probing = None;
+                transient.known = false;
+            }
+            return;
+        };
+        let newcomer = {
+            let mut transients = self.reconciler.transients();
+            let transient = transients.entry(id.clone()).or_default();
+            !std::mem::replace(&mut transient.known, true)
+        };
+        if newcomer && !self.started {
+            tracing::info!(instance.id = %id, "adopted a running guest");
+        }
+        let answered = self.status.epoch == *epoch
+            && !self.started
+            && self.status.reached(Phase::SshBanner).is_some();
+        if !answered {
+            probe::start(self.reconciler, self.record, *epoch);
+        }
+    }
+
+    /// What the instance takes of the host, now that its guest is as it is.
+    async fn settle_ledger(&self, guest: &GuestState) {
+        let (id, spec) = (&self.record.id, &self.record.spec);
+        let Reconciler { ledger, host, turns, cache, .. } = self.reconciler.as_ref();
+        let (memory_mib, vcpus) = match guest {
+            GuestState::Absent | GuestState::Exited { .. } if spec.power == PowerState::Stopped => {
+                (0, 0)
+            }
+            GuestState::Running { epoch } if *epoch >= spec.run_epoch => {
+                (host.memory_cost_mib(spec.memory_mib), spec.vcpus)
+            }
+            _ => return,
+        };
+        if ledger.has_settled(id, memory_mib, vcpus) {
+            return;
+        }
+        // Somebody may be changing what is wanted: then the pass that this brings about settles.
+        let _turn = turns.object(id.as_str()).await;
+        let newest = cache.read().instances.get(id).map(|record| record.generation);
+        if newest == Some(self.record.generation) {
+            ledger.settle(id, memory_mib, vcpus);
         }
     }
 
@@ -223,15 +277,18 @@ impl Pass<'_> {
 
     /// Stores the status if it has changed. Returns whether what is wanted has changed with it.
     async fn report(&self, observation: &Observation) -> Result<bool, Problem> {
+        self.settle_ledger(&observation.guest).await;
         let now = self.reconciler.clock.now();
         let mut status = derive_status(self.record, &self.status, observation, now);
         let launch_changed = status.epoch != self.status.epoch;
-        for (phase, at) in &self.phases {
-            record_phase(&mut status, *phase, *at);
-        }
         // The prober may have been faster than this pass.
-        if let Some(at) = probe::ready_at(self.reconciler, &self.record.id, status.epoch) {
-            record_phase(&mut status, Phase::SshBanner, at);
+        let ready = probe::ready_at(self.reconciler, &self.record.id, status.epoch);
+        let ready = ready.map(|at| (Phase::SshBanner, at));
+        for (phase, at) in self.phases.iter().copied().chain(ready) {
+            // The guest's first byte may come before its start has been reported done: the
+            // timeline never goes backwards.
+            let last = status.phases.last().map_or(at, |last| last.at);
+            record_phase(&mut status, phase, at.max(last));
         }
         if status == self.status {
             return Ok(false);
@@ -251,11 +308,14 @@ impl Pass<'_> {
     async fn forget(&self) -> Result<(), Problem> {
         let id = &self.record.id;
         // Who hears that it is gone may ask for its address at once: see `wait`.
-        let _turn = self.reconciler.turns.take(id.as_str()).await;
+        let _turn = self.reconciler.turns.object(id.as_str()).await;
         let interface = &self.record.spec.interface;
-        let address = crate::admission::address_key(&interface.subnet_id, interface.private_ip);
-        let txn =
-            Txn::new().delete(object_key::<Instances>(id)).delete(status_key(id)).delete(address);
+        let address = address_key(&interface.subnet_id, interface.private_ip);
+        let txn = Txn::new()
+            .delete(object_key::<Instances>(id))
+            .delete(status_key(id))
+            .delete(address)
+            .delete(uid_key(self.record.spec.uid));
         let revision = self.reconciler.repo.commit(txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);
@@ -309,8 +369,8 @@ impl NetworkView {
     }
 }
 
-/// Removes what the host has of an instance that the store does not know: first its guest, at
-/// once, as nobody can ask for it any more.
+/// Removes what the host has of an instance that the store does not know, once it has been seen for
+/// as long as the sweep waits: its guest without asking, as nobody can ask for it any more.
 async fn sweep(reconciler: &Arc<Reconciler>, id: &InstanceId) -> Next {
     let seen = match reconciler.host.observe_guest(id).await {
         Ok(seen) => seen,
@@ -338,21 +398,16 @@ async fn sweep(reconciler: &Arc<Reconciler>, id: &InstanceId) -> Next {
             return Next::Retry;
         }
     }
+    reconciler.transients().remove(id);
     Next::Done
 }
 
 impl Reconciler {
     /// Whether something unwanted has been seen for as long as the sweep waits.
     fn grace_over_for(&self, id: &InstanceId) -> bool {
-        let mut transients: std::sync::MutexGuard<'_, HashMap<InstanceId, super::Transient>> =
-            self.transients();
+        let mut transients = self.transients();
         let transient = transients.entry(id.clone()).or_default();
-        let now = tokio::time::Instant::now();
-        let (_, since) = *transient.shutdown.get_or_insert((0, now));
-        let over = since.elapsed() >= self.config.sweep_grace;
-        if over {
-            transients.remove(id);
-        }
-        over
+        let since = *transient.unwanted_since.get_or_insert_with(tokio::time::Instant::now);
+        since.elapsed() >= self.config.sweep_grace
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
-use weft_model::{InstanceId, LinkName, Problem, Reason, VpcId, VpcNetwork};
+use weft_model::{InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork};
 use weft_planner::{Action, HostRoute, SeenNetwork, plan_network, simulate_network};
 
 use super::{Reconciler, desired};
@@ -98,13 +98,18 @@ impl Networks {
         let (sender, receiver) = oneshot::channel();
         {
             let mut requests = self.requests();
-            if !requests.closed {
-                requests.waiting.push(sender);
+            if requests.closed {
+                return Err(ending());
             }
+            requests.waiting.push(sender);
         }
         self.look();
-        receiver.await.map_err(|_| Problem::new(Reason::Unavailable, "the agent is ending"))
+        receiver.await.map_err(|_| ending())
     }
+}
+
+fn ending() -> Problem {
+    Problem::new(Reason::Unavailable, "the agent is ending")
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -195,7 +200,7 @@ async fn pass(
             }
         }
     }
-    remove_unwanted(host, &desired, memory).await;
+    remove_unwanted(host, &desired, memory, &mut report).await;
     report
 }
 
@@ -257,6 +262,7 @@ async fn remove_unwanted(
     host: &dyn Host,
     desired: &BTreeMap<VpcId, VpcNetwork>,
     memory: &mut Memory,
+    report: &mut NetworkReport,
 ) {
     let present = match host.observe_vpcs().await {
         Ok(present) => present,
@@ -268,13 +274,13 @@ async fn remove_unwanted(
     for vpc_id in present.iter().filter(|id| !desired.contains_key(*id)) {
         tracing::info!(vpc.id = %vpc_id, "removing a network that is not wanted");
         memory.seen.remove(vpc_id);
-        let steps = [
-            Action::RemoveUplink { vpc_id: vpc_id.clone() },
-            Action::RemoveNamespace { vpc_id: vpc_id.clone() },
-        ];
-        for action in steps {
+        let seen = SeenNetwork { network: Some(ObservedNetwork::default()), firewall: None };
+        for action in plan_network(vpc_id, None, &seen) {
             if let Err(error) = host.apply(&action).await {
-                tracing::warn!(vpc.id = %vpc_id, error = %Chain(&error), "removing a network failed");
+                let error = Chain(&error).to_string();
+                tracing::warn!(vpc.id = %vpc_id, error, "removing a network failed");
+                report.failed_vpcs.insert(vpc_id.clone(), error);
+                break;
             }
         }
     }

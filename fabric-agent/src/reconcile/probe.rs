@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::{InstanceId, InstanceSpec, InstanceStatus, Phase, Record, Timestamp};
+use weft_model::{InstanceId, InstanceSpec, Record, Timestamp};
 
 use super::Reconciler;
 use crate::host::SshProbe;
@@ -12,21 +12,18 @@ use crate::host::SshProbe;
 /// Between two attempts: short while guests usually come up, longer later.
 const POLL_MIN: Duration = Duration::from_millis(50);
 const POLL_MAX: Duration = Duration::from_secs(2);
-/// A guest that has not answered by then is not expected to.
-const GIVE_UP: Duration = Duration::from_secs(30 * 60);
+/// The pause once a guest has not answered for so long that nobody is in a hurry any more.
+const POLL_LATE: Duration = Duration::from_secs(30);
+const LATE: Duration = Duration::from_secs(30 * 60);
 /// How much longer the pause gets with each attempt, in per mille.
 const GROWTH_PER_MILLE: u32 = 1050;
 
-/// Starts a prober for this launch unless one runs or it was seen ready.
+/// Starts a prober for this launch unless one runs or has seen it ready.
 pub(super) fn start(
     reconciler: &Arc<Reconciler>,
     record: &Record<InstanceId, InstanceSpec>,
     epoch: u64,
-    status: &InstanceStatus,
 ) {
-    if status.epoch == epoch && status.reached(Phase::SshBanner).is_some() {
-        return;
-    }
     {
         let mut transients = reconciler.transients();
         let transient = transients.entry(record.id.clone()).or_default();
@@ -41,14 +38,15 @@ pub(super) fn start(
     tokio::spawn(async move {
         let began = tokio::time::Instant::now();
         let mut pause = POLL_MIN;
-        while began.elapsed() < GIVE_UP {
+        loop {
             let Some(reconciler) = reconciler.upgrade() else { return };
             if !attempt(&reconciler, &record, epoch).await {
                 return;
             }
             drop(reconciler);
             tokio::time::sleep(pause).await;
-            pause = (pause * GROWTH_PER_MILLE / 1000).min(POLL_MAX);
+            let longest = if began.elapsed() < LATE { POLL_MAX } else { POLL_LATE };
+            pause = (pause * GROWTH_PER_MILLE / 1000).min(longest);
         }
     });
 }

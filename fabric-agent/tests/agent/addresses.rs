@@ -35,18 +35,11 @@ async fn a_wanted_address_is_given_or_refused_with_a_reason() {
     }
     refused(api.create(at("web")).await, Reason::InvalidArgument, "private_ip");
     // The address is free the moment that its instance is gone.
-    let id = made.metadata.unwrap().id;
-    for _ in 0..10 {
+    let mut id = made.metadata.unwrap().id;
+    for _ in 0..20 {
         api.remove(&id).await;
-        let again = ok(api.create(at("172.31.0.50")).await);
-        api.remove(&again.metadata.unwrap().id).await;
-        let again = ok(api.create(at("172.31.0.50")).await);
-        api.remove(&again.metadata.unwrap().id).await;
-        if api.list().await.is_empty() {
-            break;
-        }
+        id = ok(api.create(at("172.31.0.50")).await).metadata.unwrap().id;
     }
-    assert!(api.list().await.is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +88,9 @@ async fn memory_that_is_not_there_is_refused_with_how_much_is_free() {
     let get = |id: &str| v1::GetRequest { id: id.to_owned(), claim: false };
     let answer = api.instances.clone().start(get(&second)).await;
     refused(answer, Reason::ResourceExhausted, "memory_mib");
+    // What it had is free when its guest has ended, not when that was asked for.
     ok(api.instances.clone().stop(get(&first)).await);
+    api.wait(&first, Until::Stopped(true)).await.unwrap();
     assert_eq!(api.free_memory_mib().await, 1000);
     ok(api.instances.clone().start(get(&second)).await);
     let answer = api.instances.clone().start(get(&first)).await;

@@ -7,7 +7,7 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, context, instance_spec, ok, refused, token};
+use crate::support::{Agent, context, instance_spec, ok, refused, token};
 
 #[tokio::test]
 async fn create_answers_with_every_value_that_the_server_chooses() {
@@ -69,8 +69,7 @@ async fn an_instance_goes_through_its_phases_in_order_until_ssh_answers() {
     assert!(status.launched_at_unix_ms.is_some());
 }
 
-async fn create_as(api: &Api, token: &str, spec: v1::InstanceSpec) -> v1::CreateInstanceRequest {
-    let _ = api;
+fn create_as(token: &str, spec: v1::InstanceSpec) -> v1::CreateInstanceRequest {
     let context =
         v1::CreateContext { client_token: token.to_owned(), ..v1::CreateContext::default() };
     v1::CreateInstanceRequest { context: Some(context), spec: Some(spec) }
@@ -81,7 +80,7 @@ async fn a_token_makes_one_object_also_across_a_restart_and_never_another() {
     let mut agent = Agent::start().await;
     let api = agent.api().await;
     let image = api.image_id().await;
-    let request = create_as(&api, "once", instance_spec("web", &image)).await;
+    let request = create_as("once", instance_spec("web", &image));
     let first = ok(api.instances.clone().create(request.clone()).await).metadata.unwrap();
     let again = ok(api.instances.clone().create(request.clone()).await).metadata.unwrap();
     assert_eq!(first.id, again.id);
@@ -115,7 +114,7 @@ async fn twenty_creates_at_once_with_one_token_make_one_object() {
     let image = api.image_id().await;
     let mut spec = instance_spec("web", &image);
     spec.private_ip = Some("172.31.0.77".to_owned());
-    let request = create_as(&api, "once", spec).await;
+    let request = create_as("once", spec);
     let creates = (0..20).map(|_| {
         let (mut client, request) = (api.instances.clone(), request.clone());
         async move { ok(client.create(request).await).metadata.unwrap().id }
@@ -144,19 +143,20 @@ async fn a_create_without_a_token_or_with_an_unknown_reference_is_refused_at_its
     let agent = Agent::start().await;
     let api = agent.api().await;
     let image = api.image_id().await;
-    let request = create_as(&api, "", instance_spec("web", &image)).await;
+    let request = create_as("", instance_spec("web", &image));
     refused(
         api.instances.clone().create(request).await,
         Reason::InvalidArgument,
         "context.client_token",
     );
-    let nowhere = |change: fn(&mut v1::InstanceSpec)| {
+    type Change = fn(&mut v1::InstanceSpec);
+    let nowhere = |change: Change| {
         let mut spec = instance_spec("web", &image);
         change(&mut spec);
         spec
     };
     #[rustfmt::skip]
-    let cases: [(fn(&mut v1::InstanceSpec), Reason, &str); 7] = [
+    let cases: [(Change, Reason, &str); 7] = [
         (|s| s.image_id = "img-00000000000000000".to_owned(), Reason::NotFound, "image_id"),
         (|s| s.image_id = "i-00000000000000000".to_owned(), Reason::InvalidArgument, "image_id"),
         (|s| s.instance_type = Some("t3.micro".to_owned()), Reason::InvalidArgument, "instance_type"),

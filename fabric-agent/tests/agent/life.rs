@@ -56,19 +56,10 @@ async fn a_second_agent_in_the_same_place_is_refused_and_the_first_one_goes_on()
     assert!(words.contains("only one agent may open it"), "{words}");
 
     // The same socket with another store: the first agent's must not be taken away.
-    let elsewhere = Agent::not_started(&[]);
-    let mut command = elsewhere.command("serve");
-    command.args(["--host", "sim", "--runtime-dir"]).arg(agent.runtime_dir());
-    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    // The last of two equal flags would be refused: build it by hand.
-    let mut command = std::process::Command::new(command.get_program());
-    let runtime = args.iter().position(|arg| arg == "--runtime-dir").unwrap();
-    command.args(
-        args.iter()
-            .enumerate()
-            .filter(|(n, _)| ![runtime, runtime + 1].contains(n))
-            .map(|(_, arg)| arg),
-    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fabric-agent"));
+    command.args(["serve", "--host", "sim", "--state-dir"]).arg(elsewhere.path());
+    command.arg("--runtime-dir").arg(agent.runtime_dir());
     let third = command.output().unwrap();
     assert!(!third.status.success());
     let words = String::from_utf8_lossy(&third.stderr);
@@ -97,7 +88,7 @@ async fn purge_removes_everything_but_not_under_a_running_agent() {
     assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
     let left: Vec<_> =
         std::fs::read_dir(agent.state_dir()).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(left, [kept.clone()]);
+    assert_eq!(left, std::slice::from_ref(&kept));
     assert!(!agent.runtime_dir().exists());
     std::fs::remove_file(kept).unwrap();
     // Twice is fine, and so is nothing at all.

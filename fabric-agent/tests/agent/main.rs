@@ -1,6 +1,10 @@
 //! The agent as clients see it: the real program with a simulated host, over its socket.
 
-#![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's helper fails with the test, and says what it saw"
+)]
 
 mod support;
 

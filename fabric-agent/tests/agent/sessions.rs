@@ -20,7 +20,8 @@ impl Session {
     async fn open(agent: &Agent) -> Self {
         let api = agent.api().await;
         let (requests, receiver) = mpsc::channel(4);
-        let hello = Request::Hello(v1::SessionHello { client: "test".to_owned() });
+        let hello =
+            Request::Hello(v1::SessionHello { client: "test".to_owned(), ..Default::default() });
         requests.send(v1::SessionRequest { request: Some(hello) }).await.unwrap();
         let mut events = ok(api.sessions.clone().open(ReceiverStream::new(receiver)).await);
         let event = events.message().await.unwrap().unwrap().event.unwrap();

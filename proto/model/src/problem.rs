@@ -22,6 +22,8 @@ pub enum Reason {
     FailedPrecondition,
     /// No room: memory, addresses or disk.
     ResourceExhausted,
+    /// The past that is asked for is not kept any more.
+    OutOfRange,
     /// What was waited for did not happen in time.
     DeadlineExceeded,
     /// The agent, or what it stands on, is not reachable now.

@@ -40,6 +40,8 @@ pub enum Claim {
         session: SessionId,
         /// Of the content of the Create.
         content: ContentHash,
+        /// The store's key of the Create's token: forgotten when somebody else adopts the object.
+        token_key: String,
     },
     /// Some client has it.
     Claimed,

@@ -12,6 +12,7 @@ use weft_proto::v1;
 
 use super::Connection;
 use crate::kind::Kind;
+use crate::kind::wire::Wire;
 
 /// How long the first read waits for company.
 const WINDOW: Duration = Duration::from_millis(20);
@@ -63,7 +64,7 @@ pub(crate) async fn read<K: Kind>(
     claim: Claim,
 ) -> Answer<K::Wire> {
     let (sender, answer) = oneshot::channel();
-    let is_first = K::queue(&connection.reads).with(|waiting| {
+    let is_first = K::Wire::queue(&connection.reads).with(|waiting| {
         let is_first = waiting.is_empty();
         let by_id = waiting.entry(claim).or_default();
         by_id.entry(id.to_owned()).or_default().push(sender);
@@ -78,19 +79,17 @@ pub(crate) async fn read<K: Kind>(
 
 async fn answer_all<K: Kind>(connection: Arc<Connection>) {
     tokio::time::sleep(WINDOW).await;
-    for (claim, mut waiting) in K::queue(&connection.reads).with(std::mem::take) {
+    for (claim, mut waiting) in K::Wire::queue(&connection.reads).with(std::mem::take) {
         while !waiting.is_empty() {
             let rest = waiting.keys().nth(BATCH).cloned().map(|key| waiting.split_off(&key));
             let ids: Vec<String> = waiting.keys().cloned().collect();
             let request = v1::BatchGetRequest { ids, claim: claim == Claim::Yes };
-            let found = connection
-                .call(|channel| K::batch_get(channel, request.clone()))
-                .await
-                .map(K::items);
+            let found =
+                connection.call(|channel| K::Wire::batch_get(channel, request.clone())).await;
             match found {
                 Ok(items) => {
                     for item in items {
-                        let id = K::metadata(&item).map(|metadata| metadata.id.clone());
+                        let id = item.metadata().map(|metadata| metadata.id.clone());
                         let readers = id.and_then(|id| waiting.remove(&id)).unwrap_or_default();
                         answer(readers, &Ok(Some(item)));
                     }

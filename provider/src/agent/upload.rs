@@ -2,6 +2,7 @@
 
 use std::io::SeekFrom;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tfplugin::CancellationToken;
@@ -13,12 +14,17 @@ use weft_model::{Digest, Problem, Reason};
 use weft_proto::v1::images_client::ImagesClient;
 use weft_proto::{UPLOAD_CHUNK_BYTES, problem_from_status, v1};
 
-use super::{Connection, is_broken};
+use super::verdict::Verdict;
+use super::{Connection, PAUSE_MIN};
 
-/// Streams in a row that may break without having brought the upload further.
+/// Streams in a row that may end early without the upload having come further.
 const MAX_STALLS: u32 = 5;
+/// How long the agent may take to say what it has: after a restart it reads its part again.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Brings the file at `path`, `size` bytes with the digest `digest`, to the agent.
+///
+/// Another run may be sending the same file: then each goes on where both have come to together.
 pub(crate) async fn upload(
     connection: &Connection,
     cancel: &CancellationToken,
@@ -26,41 +32,59 @@ pub(crate) async fn upload(
     digest: Digest,
     size: u64,
 ) -> Result<(), Problem> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(cancelled(path)),
+        result = upload_all(connection, path, digest, size) => result,
+    }
+}
+
+async fn upload_all(
+    connection: &Connection,
+    path: &Path,
+    digest: Digest,
+    size: u64,
+) -> Result<(), Problem> {
     let _one_at_a_time = connection.uploads.lock().await;
     let (mut reached, mut stalls) = (None, 0);
     loop {
-        let begin = v1::BeginUploadRequest { sha256: digest.to_string(), size_bytes: size };
-        let have = connection
-            .call(|channel| {
-                let begin = begin.clone();
-                async move { ImagesClient::new(channel).begin_upload(begin).await }
-            })
-            .await?;
+        let have = begin(connection, digest, size).await?;
         if have.complete {
             return Ok(());
         }
         stalls = if reached < Some(have.offset_bytes) { 0 } else { stalls + 1 };
         reached = Some(have.offset_bytes);
         let part = Part { path, digest, size, offset: have.offset_bytes };
-        let result = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(cancelled(path)),
-            result = part.send(connection) => result,
-        };
-        match result {
+        match part.send(connection).await {
             Ok(()) => return Ok(()),
-            Err(Failure::Broken(status)) if stalls < MAX_STALLS => {
-                tracing::warn!(%status, path = %path.display(), "upload broke, going on");
+            Err(Failure::Interrupted(status)) if stalls < MAX_STALLS => {
+                tracing::warn!(%status, path = %path.display(), "upload interrupted, going on");
+                tokio::time::sleep(PAUSE_MIN * (1 << stalls)).await;
             }
-            Err(Failure::Broken(status)) => return Err(connection.explain(&status).await),
+            Err(Failure::Interrupted(status)) => return Err(connection.explain(&status).await),
             Err(Failure::Refused(problem)) => return Err(problem),
         }
     }
 }
 
+/// How much of the file the agent has.
+async fn begin(
+    connection: &Connection,
+    digest: Digest,
+    size: u64,
+) -> Result<v1::BeginUploadResponse, Problem> {
+    let begin = v1::BeginUploadRequest { sha256: digest.to_string(), size_bytes: size };
+    let limit = BEGIN_TIMEOUT.max(connection.settings.request_timeout);
+    let request = |channel| {
+        let begin = begin.clone();
+        async move { ImagesClient::new(channel).begin_upload(begin).await }
+    };
+    connection.call_within(limit, request).await
+}
+
 enum Failure {
-    /// The connection: the rest can be sent later.
-    Broken(tonic::Status),
+    /// The connection broke, or the agent has got further meanwhile: the rest can be sent later.
+    Interrupted(tonic::Status),
     Refused(Problem),
 }
 
@@ -86,8 +110,10 @@ impl Part<'_> {
             // The reader's error explains why the agent got too little.
             _ if read.is_err() => read.map_err(unreadable),
             Ok(_) => Ok(()),
-            Err(status) if is_broken(&status) => Err(Failure::Broken(status)),
-            Err(status) => Err(Failure::Refused(problem_from_status(&status))),
+            Err(status) => Err(match Verdict::of(&status) {
+                Verdict::Away | Verdict::NotNow => Failure::Interrupted(status),
+                Verdict::Refused => Failure::Refused(problem_from_status(&status)),
+            }),
         }
     }
 

@@ -13,8 +13,8 @@ use weft_proto::v1;
 
 use crate::agent::Agent;
 use crate::checks;
-use crate::image::client;
 use crate::kind::Kind;
+use crate::kind::wire::Wire as _;
 
 #[derive(Debug)]
 pub(crate) struct Image(pub(crate) Arc<Agent>);
@@ -99,7 +99,7 @@ impl DataSource for Image {
         let list = connection
             .call(|channel| {
                 let request = request.clone();
-                async move { client(channel).list(request).await }
+                async move { v1::Image::client(channel).list(request).await }
             })
             .await
             .map_err(failed)?;

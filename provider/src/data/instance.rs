@@ -12,7 +12,8 @@ use weft_proto::v1;
 
 use crate::agent::{Agent, Connection};
 use crate::checks;
-use crate::instance::{client, order, schema};
+use crate::instance::{order, schema};
+use crate::kind::wire::Wire as _;
 
 #[derive(Debug)]
 pub(crate) struct Instance(pub(crate) Arc<Agent>);
@@ -65,7 +66,7 @@ impl DataSource for Instance {
             Some(id) => connection
                 .call(|channel| {
                     let request = v1::GetRequest { id: id.clone(), claim: false };
-                    async move { client(channel).get(request).await }
+                    async move { v1::Instance::client(channel).get(request).await }
                 })
                 .await
                 .map_err(failed)?,
@@ -84,7 +85,7 @@ async fn by_name(connection: &Connection, name: String) -> Result<v1::Instance, 
     let list = connection
         .call(|channel| {
             let request = v1::ListRequest { name: name.clone(), ..Default::default() };
-            async move { client(channel).list(request).await }
+            async move { v1::Instance::client(channel).list(request).await }
         })
         .await
         .map_err(|problem| super::fail(NOUN, &problem))?;

@@ -11,7 +11,7 @@ use weft_proto::v1;
 
 use crate::agent::Agent;
 use crate::checks;
-use crate::instance::client;
+use crate::kind::wire::Wire as _;
 
 #[derive(Debug)]
 pub(crate) struct InstanceTimeline(pub(crate) Arc<Agent>);
@@ -59,7 +59,7 @@ impl DataSource for InstanceTimeline {
         let wire = connection
             .call(|channel| {
                 let request = v1::GetRequest { id: id.clone(), claim: false };
-                async move { client(channel).get(request).await }
+                async move { v1::Instance::client(channel).get(request).await }
             })
             .await
             .map_err(failed)?;

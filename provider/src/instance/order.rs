@@ -9,14 +9,13 @@ use tfplugin::{ConvertError, Diagnostics, Known, Value};
 use weft_model::{InstanceState, InstanceView, PowerState, Problem, Size, UserData, WaitFor};
 use weft_proto::v1;
 
-use super::Instance;
 use crate::tags::TagMap;
-use crate::{kept, kind, tags};
+use crate::{kept, tags};
 
 /// What only the provider knows of an instance.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     pub(super) tags: Option<TagMap>,
     pub(super) wait_for: Option<String>,
     pub(super) timeouts: Option<BTreeMap<String, Option<String>>>,
@@ -41,11 +40,6 @@ impl Kept {
             key_names_empty: plan.get("key_names").as_list().is_some_and(<[Value]>::is_empty),
         })
     }
-}
-
-pub(super) fn client_data(plan: &Value) -> Result<String, Diagnostics> {
-    kept::encode(&Kept::of(plan)?)
-        .map_err(|problem| kind::fail::<Instance>("describe", &problem, plan))
 }
 
 /// The bytes of whichever form of user data is set and known.

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tfplugin::CancellationToken;
 use tokio::time::Instant;
+use tonic::transport::Channel;
 use weft_model::{Problem, Reason};
 use weft_proto::problem_from_status;
 use weft_proto::v1::{self, wait_request::Until};
 
-use super::client;
-use crate::agent::{Connection, is_broken};
+use crate::agent::Connection;
+use crate::agent::verdict::{MAX_NOT_NOW, Verdict};
+use crate::kind::wire::Wire as _;
 
 /// How much later than the agent the provider gives up: the agent's error has the evidence.
 const GRACE: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub(super) struct Wait<'a> {
     pub(super) cancel: &'a CancellationToken,
     pub(super) id: &'a str,
     pub(super) deadline: Instant,
+    /// What a user who cancels has to know.
+    pub(super) if_cancelled: &'static str,
 }
 
 impl Wait<'_> {
@@ -41,7 +45,7 @@ impl Wait<'_> {
                 Reason::FailedPrecondition,
                 format!("waiting for {} was cancelled", self.id),
             )
-            .remedy("the instance is in the state, as tainted: the next apply replaces it")),
+            .remedy(self.if_cancelled)),
             () = patience => Err(Problem::new(
                 Reason::DeadlineExceeded,
                 format!("the agent did not say in time what became of {}", self.id),
@@ -52,36 +56,38 @@ impl Wait<'_> {
 
     async fn follow(&self, until: Until) -> Result<(), Problem> {
         let mut heard_of = Instant::now();
+        let mut not_now = 0;
         loop {
+            let channel = self.connection.channel().await?;
+            let Err(status) = self.one_stream(channel, until.clone(), &mut heard_of).await else {
+                return Ok(());
+            };
             let patience = self.deadline.min(heard_of + OUT_OF_REACH);
-            match self.one_stream(until.clone(), &mut heard_of).await {
-                Ok(()) => return Ok(()),
-                Err(status) if is_broken(&status) && Instant::now() < patience => {
-                    tracing::warn!(%status, instance = self.id, "the wait broke, asking again");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(status) if is_broken(&status) => {
-                    return Err(self.connection.explain(&status).await);
-                }
-                Err(status) => return Err(problem_from_status(&status)),
+            match Verdict::of(&status) {
+                Verdict::Away if Instant::now() < patience => not_now = 0,
+                Verdict::Away => return Err(self.connection.explain(&status).await),
+                Verdict::NotNow if not_now < MAX_NOT_NOW => not_now += 1,
+                Verdict::NotNow | Verdict::Refused => return Err(problem_from_status(&status)),
             }
+            tracing::warn!(%status, instance = self.id, "the wait broke, asking again");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// `heard_of` is set to the moment when the agent was last heard of.
-    async fn one_stream(&self, until: Until, heard_of: &mut Instant) -> Result<(), tonic::Status> {
+    async fn one_stream(
+        &self,
+        channel: Channel,
+        until: Until,
+        heard_of: &mut Instant,
+    ) -> Result<(), tonic::Status> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let request = v1::WaitRequest {
             id: self.id.to_owned(),
             until: Some(until),
             timeout_seconds: u32::try_from(left.as_secs().max(1)).unwrap_or(u32::MAX),
         };
-        let channel = self
-            .connection
-            .channel()
-            .await
-            .map_err(|problem| weft_proto::status_from_problem(&problem))?;
-        let mut events = client(channel).wait(request).await?.into_inner();
+        let mut events = v1::Instance::client(channel).wait(request).await?.into_inner();
         *heard_of = Instant::now();
         while let Some(event) =
             events.message().await.inspect_err(|_| *heard_of = Instant::now())?

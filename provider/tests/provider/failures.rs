@@ -1,17 +1,11 @@
 //! What happens when something goes wrong on the way: nothing is lost, and the user is told.
 
-use std::time::Duration;
-
+use tfplugin::Value;
 use tfplugin::testing::{Action, Terraform};
-use tfplugin::{Diagnostics, Value};
 use weft_model::{Problem, Reason};
 
 use crate::samples::{full, least};
-use crate::support::{attributes, connected, connected_with, provider, with};
-
-fn said(diagnostics: &Diagnostics) -> String {
-    diagnostics.iter().map(|d| format!("{}\n{}\n", d.summary, d.detail)).collect()
-}
+use crate::support::{attributes, connected, said, with};
 
 #[tokio::test]
 async fn an_instance_that_is_not_ready_stays_in_the_state_with_the_evidence() {
@@ -43,47 +37,32 @@ async fn ctrl_c_in_a_create_leaves_the_instance_tainted_in_the_state() {
     let plan = terraform.plan("weft_instance", config, None).await.unwrap();
     let applying = terraform.apply(plan);
     let interrupting = async {
-        while !fake.world().calls.contains(&"Instances.Wait") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        fake.has_been_asked("Instances.Wait").await;
         terraform.interrupt().await;
     };
     let (applied, ()) = tokio::join!(applying, interrupting);
-    assert!(said(&applied.diagnostics).contains("was cancelled"), "{}", applied.diagnostics);
+    let text = said(&applied.diagnostics);
+    let told = "The instance is in the state, as tainted: the next apply replaces it";
+    assert!(text.contains("was cancelled") && text.contains(told), "{text}");
     let state = applied.state.unwrap();
     assert!(state.tainted && state.get("id").is_set());
 }
 
 #[tokio::test]
-async fn every_create_comes_in_the_session_that_ends_with_terraform() {
+async fn ctrl_c_in_a_delete_says_that_the_agent_goes_on() {
     let (terraform, fake) = connected().await;
-    assert!(fake.world().sessions.is_empty(), "nothing was created yet");
-    for type_name in ["weft_key_pair", "weft_instance"] {
-        let config = least(type_name, &terraform, &fake).await;
-        terraform.create(type_name, config).await.unwrap();
-    }
-    {
-        let world = fake.world();
-        assert_eq!(world.sessions, ["open"]);
-        let session = &world.created_in[0];
-        assert!(session.starts_with("session-"));
-        assert!(world.created_in.iter().all(|created_in| created_in == session));
-    }
-    terraform.shutdown().await;
-    assert_eq!(fake.world().sessions, ["open", "end"]);
-}
-
-#[tokio::test]
-async fn an_agent_that_comes_back_is_used_again_with_a_new_session() {
-    let (terraform, fake) = connected().await;
-    let config = least("weft_key_pair", &terraform, &fake).await;
-    let state = terraform.create("weft_key_pair", config.clone()).await.unwrap();
-    fake.restart();
-    assert!(terraform.refresh(&state).await.unwrap().is_some());
-    terraform.create("weft_key_pair", config).await.unwrap();
-    let world = fake.world();
-    assert_eq!(world.sessions.iter().filter(|said| **said == "open").count(), 2);
-    assert_ne!(world.created_in[0], world.created_in[1]);
+    let config = full("weft_instance", &terraform, &fake).await;
+    let state = terraform.create("weft_instance", config).await.unwrap();
+    fake.world().wait_hangs = true;
+    fake.world().calls.clear();
+    let interrupting = async {
+        fake.has_been_asked("Instances.Wait").await;
+        terraform.interrupt().await;
+    };
+    let (gone, ()) = tokio::join!(terraform.destroy(&state), interrupting);
+    let text = said(&gone.unwrap_err());
+    assert!(text.contains("The agent goes on removing it"), "{text}");
+    assert!(!text.contains("tainted"), "{text}");
 }
 
 #[tokio::test]
@@ -141,24 +120,6 @@ async fn an_update_whose_answer_was_lost_is_not_an_error() {
 }
 
 #[tokio::test]
-async fn a_broken_upload_goes_on_where_it_was() {
-    let (terraform, fake) = connected().await;
-    let disk: Vec<u8> = (0..5_000_000u32).map(|n| (n % 251) as u8).collect();
-    let path = fake.file("large.raw", &disk);
-    let config = attributes([
-        ("name", "large".into()),
-        ("source_path", path.into()),
-        ("default_user", "weft".into()),
-    ]);
-    fake.world().upload_breaks_after = Some(2_000_000);
-    let state = terraform.create("weft_image", config).await.unwrap();
-    let world = fake.world();
-    assert_eq!(world.blobs[state.get("digest").as_str().unwrap()], disk);
-    let begins = world.calls.iter().filter(|call| **call == "Images.BeginUpload").count();
-    assert_eq!(begins, 2, "{:?}", world.calls);
-}
-
-#[tokio::test]
 async fn a_group_in_use_names_its_users() {
     let (terraform, fake) = connected().await;
     let group = least("weft_security_group", &terraform, &fake).await;
@@ -186,12 +147,46 @@ async fn settings_that_are_not_known_yet_skip_connecting() {
 }
 
 #[tokio::test]
-async fn a_second_configuration_ends_the_first_session() {
-    let (terraform, fake) = connected_with(Value::Null).await;
+async fn an_agent_that_cannot_just_now_is_asked_again_and_then_quoted() {
+    let (terraform, fake) = connected().await;
     let config = least("weft_key_pair", &terraform, &fake).await;
-    terraform.create("weft_key_pair", config).await.unwrap();
-    let settings = attributes([("endpoint", fake.endpoint().into())]);
-    terraform.configure(settings).await.unwrap();
-    assert_eq!(fake.world().sessions, ["open", "end"]);
-    drop(provider(&fake, Value::Null).await);
+    fake.world().not_now = 2;
+    terraform.create("weft_key_pair", config.clone()).await.unwrap();
+    fake.world().not_now = u32::MAX;
+    fake.world().calls.clear();
+    let text = said(&terraform.create("weft_key_pair", config).await.unwrap_err());
+    assert!(text.contains("The agent's store failed"), "{text}");
+    assert_eq!(fake.world().calls, ["KeyPairs.Create"; 4]);
+}
+
+#[tokio::test]
+async fn a_wait_that_the_agent_cannot_keep_is_asked_for_again_and_then_quoted() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_instance", &terraform, &fake).await;
+    for (not_now, waits, fails) in [(2, 3, false), (u32::MAX, 4, true)] {
+        let state = terraform.create("weft_instance", config.clone()).await.unwrap();
+        fake.world().not_now = not_now;
+        fake.world().calls.clear();
+        let gone = terraform.destroy(&state).await;
+        fake.world().not_now = 0;
+        assert_eq!(fake.world().calls, vec!["Instances.Wait"; waits]);
+        match gone {
+            Ok(_) => assert!(!fails),
+            Err(error) => assert!(fails && said(&error).contains("store failed"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_loses_races_is_repeated_a_few_times() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_key_pair", &terraform, &fake).await;
+    for (lost, deletes, fails) in [(3, 4, false), (u32::MAX, 4, true)] {
+        let state = terraform.create("weft_key_pair", config.clone()).await.unwrap();
+        fake.world().stale_deletes = lost;
+        fake.world().calls.clear();
+        let gone = terraform.destroy(&state).await;
+        assert_eq!(gone.is_err(), fails, "{lost}");
+        assert_eq!(fake.world().calls, vec!["KeyPairs.Delete"; deletes]);
+    }
 }

@@ -9,4 +9,6 @@ mod documents;
 mod failures;
 mod lifecycle;
 mod samples;
+mod sessions;
 mod support;
+mod uploads;

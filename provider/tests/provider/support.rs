@@ -9,10 +9,11 @@ mod networks;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use terraform_provider_weft::Weft;
-use tfplugin::Value;
 use tfplugin::testing::Terraform;
+use tfplugin::{Diagnostics, Value};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -57,6 +58,7 @@ impl Fake {
     /// The agent dies and comes back with what it had stored; connections break.
     pub(crate) fn restart(&self) {
         self.kill();
+        self.world().alive.clear();
         std::fs::remove_file(self.directory.path().join("agent.sock")).unwrap();
         *self.runtime.lock().unwrap() = Some(serve(self.directory.path(), self.world.clone()));
     }
@@ -64,6 +66,13 @@ impl Fake {
     fn kill(&self) {
         if let Some(runtime) = self.runtime.lock().unwrap().take() {
             runtime.shutdown_background();
+        }
+    }
+
+    /// Returns when `call` has come in.
+    pub(crate) async fn has_been_asked(&self, call: &str) {
+        while !self.world().calls.contains(&call) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -125,6 +134,11 @@ pub(crate) async fn provider(fake: &Fake, mut settings: Value) -> Terraform {
 /// Attributes by name: `attributes([("name", "a".into())])`.
 pub(crate) fn attributes<const N: usize>(list: [(&str, Value); N]) -> Value {
     Value::object(list)
+}
+
+/// All that the diagnostics say.
+pub(crate) fn said(diagnostics: &Diagnostics) -> String {
+    diagnostics.iter().map(|d| format!("{}\n{}\n", d.summary, d.detail)).collect()
 }
 
 /// `base` with one attribute different.

@@ -1,6 +1,6 @@
 //! Starting a guest: the agent's half, up to the moment when QEMU says that it runs.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
@@ -12,6 +12,7 @@ use weft_model::InstanceId;
 
 use super::{GuestError, GuestObservation, Guests, HolderCommand};
 use crate::layout::{self, GuestDir};
+use crate::lock;
 use crate::qemu::GuestSpec;
 use crate::sys;
 
@@ -32,14 +33,8 @@ impl Guests {
         let prepare = |step| move |source| GuestError::Prepare { id: id.clone(), step, source };
         dir.create().map_err(prepare("make the directory"))?;
         let lock = dir.open_lock().map_err(prepare("open the lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(GuestError::AlreadyRunning { id: id.clone() });
-            }
-            Err(TryLockError::Error(source)) => return Err(prepare("take the lock")(source)),
-        }
-        if self.live_guest(id)?.is_some() {
+        let taken = lock::take(&lock).map_err(prepare("take the lock"))?;
+        if !taken || self.live_guest(id)?.is_some() {
             return Err(GuestError::AlreadyRunning { id: id.clone() });
         }
         self.kill_unrecorded(id).await?;

@@ -102,7 +102,7 @@ async fn a_guest_lives_on_without_its_holder() {
     let guest = bench.running(id).await;
     kill(guest.holder.pid);
     wait_for("the end of the holder", async || (!guest.holder.is_alive()).then_some(())).await;
-    bench.guests.reset(id).await.unwrap();
+    bench.guests.power_button(id).await.unwrap();
     assert_eq!(bench.running(id).await, guest);
     let again = bench.guests.launch(&spec, &holder()).await.unwrap_err();
     assert!(matches!(again, GuestError::AlreadyRunning { .. }), "{again}");

@@ -8,7 +8,7 @@ use weft_hypervisor::{
     Accel, Boot, ExitCause, GuestError, GuestObservation, Guests, HolderCommand, KvmProbe, NicSpec,
 };
 
-use crate::bench::{Bench, boot_sector, holder, tiny_kernel};
+use crate::bench::{Bench, boot_sector, holder, kill, tiny_kernel, wait_for};
 
 #[tokio::test]
 async fn qemu_runs_as_the_guests_own_user_in_its_sandbox() {
@@ -141,11 +141,15 @@ async fn a_tap_of_another_namespace_is_the_guests_interface() {
     assert!(carrier.contains("t0"), "{carrier}");
     // The holder keeps the namespace reachable although its name is gone.
     let guest = bench.running(&spec.instance_id).await;
-    let fd = guest.netns_fds[0].unwrap();
-    let through = format!("--net=/proc/{}/fd/{fd}", guest.holder.pid);
+    let paths = bench.other_agent().netns_paths();
+    let through = format!("--net={}", paths[0].display());
     let links = Command::new("nsenter").args([&through, "ip", "link"]).output().unwrap();
     let links = String::from_utf8(links.stdout).unwrap();
     assert!(links.contains("t0:") && !links.contains("t9:"), "{links}");
+    assert_eq!(paths.len(), 1);
+    kill(guest.holder.pid);
+    wait_for("the end of the holder", async || (!guest.holder.is_alive()).then_some(())).await;
+    assert!(bench.guests.netns_paths().is_empty(), "its number may be another's by now");
     bench.finish().await;
 }
 

@@ -272,3 +272,19 @@ async fn headers_that_qemu_img_writes_are_understood() {
         store.remove(blob).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_digest_that_nobody_works_on_has_no_lock() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let under_way = digest_of(b"under way");
+    store.begin(under_way, 1000).await.unwrap();
+    for number in 0..100_u8 {
+        store.abandon(digest_of(&[number])).await.unwrap();
+        put(&store, &Bytes::from(vec![number; 10])).await;
+    }
+    // The last one asked for is dropped with the next.
+    assert!(store.inner.locks.lock().unwrap().len() <= 2);
+    let bytes = Bytes::from_static(b"1234");
+    assert_eq!(store.append(under_way, 0, bytes).await.unwrap(), 4, "it is still known");
+}

@@ -138,27 +138,6 @@ async fn making_it_again_changes_nothing_and_another_disk_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn an_overlay_grows_and_never_shrinks() {
-    let Some(bench) = bench() else { return };
-    let spec = bench.spec(bench.raw_image(MIB), DiskFormat::Raw, 4 * MIB);
-    let error = bench.disks.grow_overlay(&spec).await.unwrap_err();
-    assert!(matches!(error, DiskError::Gone { .. }), "{error}");
-    bench.disks.create_overlay(&spec).await.unwrap();
-    // Far enough for a larger table of clusters.
-    let larger = OverlaySpec { size_bytes: 20 << 40, ..spec.clone() };
-    for (asked, got) in [(&spec, 4 * MIB), (&larger, 20 << 40), (&spec, 20 << 40)] {
-        let info = bench.disks.grow_overlay(asked).await.unwrap();
-        assert_eq!(info.virtual_size_bytes, got);
-    }
-    qemu_img(&["check", "-q"], &spec.path);
-    let other = bench.dir.path().join("other.raw");
-    fs::write(&other, [1; 512]).unwrap();
-    let rebased = OverlaySpec { backing: other, size_bytes: 30 << 40, ..spec };
-    let error = bench.disks.grow_overlay(&rebased).await.unwrap_err();
-    assert!(matches!(error, DiskError::Differs { .. }), "{error}");
-}
-
-#[tokio::test]
 async fn impossible_wishes_are_refused_before_anything_is_made() {
     let Some(bench) = bench() else { return };
     let image = bench.raw_image(10 * MIB);

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
 use weft_model::{LinkName, TapInterface};
-use weft_network::{Namespace, open_tap};
+use weft_network::Namespace;
 
 use super::ip;
 
@@ -101,6 +102,28 @@ impl Guest {
         send_icmp(&raw_icmp(&self.namespace), kind, code, to.address);
         sees_icmp(&receiver, kind, code)
     }
+}
+
+/// Opens an existing tap as a hypervisor does; frames carry a `virtio_net_hdr`.
+#[expect(unsafe_code, reason = "TUNSETIFF is an ioctl without a wrapper")]
+fn open_tap(namespace: &Namespace, link: &LinkName) -> std::io::Result<OwnedFd> {
+    let open = || {
+        let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let mut options = std::fs::OpenOptions::new();
+        let tun = options.read(true).write(true).custom_flags(flags).open("/dev/net/tun")?;
+        let mut ifr_name = [0; libc::IFNAMSIZ];
+        for (to, from) in ifr_name.iter_mut().zip(link.as_str().bytes()) {
+            *to = from.cast_signed();
+        }
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        let ifru_flags = libc::c_short::try_from(flags).unwrap();
+        let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_flags };
+        let request = libc::ifreq { ifr_name, ifr_ifru };
+        // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.
+        let done = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw const request) };
+        if done == 0 { Ok(tun.into()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    namespace.enter(open).unwrap()
 }
 
 fn raw_icmp(namespace: &Namespace) -> OwnedFd {

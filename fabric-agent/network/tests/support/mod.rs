@@ -114,10 +114,25 @@ impl Machine {
         internet
     }
 
+    /// A network of the owner's behind the link `name`: its one machine is `.9`, the host `host`.
+    pub(crate) fn lan(&self, name: &str, host: Ipv4Addr) -> Namespace {
+        let lan = guest::new_namespace();
+        ip(&self.agent, &format!("link add {name} type veth peer name lan"));
+        guest::move_link(&self.agent, "lan", &lan);
+        let [a, b, c, _] = host.octets();
+        ip(&self.agent, &format!("addr add {host}/24 dev {name}"));
+        ip(&self.agent, &format!("link set {name} up"));
+        ip(&lan, &format!("addr add {a}.{b}.{c}.9/24 dev lan"));
+        ip(&lan, "link set lan up");
+        ip(&lan, &format!("route add default via {host}"));
+        lan
+    }
+
     pub(crate) async fn nat(&self, vpcs: &[&Vpc]) {
+        let links = vpcs.iter().map(|vpc| vpc.uplink().link.clone()).collect();
         let uplinks = vpcs.iter().map(|vpc| (vpc.uplink(), vpc.network.cidr));
         let sources = uplinks.map(|(uplink, cidr)| uplink.visible_sources(cidr)).collect();
-        let wanted = HostNat { link_prefix: "weft".into(), sources };
+        let wanted = HostNat { links, sources };
         Nft::new("weft", None).apply(&host_nat("weft", &wanted)).await.unwrap();
     }
 }

@@ -194,3 +194,35 @@ fn stop_and_start_give_a_new_launch_with_its_own_phases() {
     assert_eq!(again.launched_at, Some(at(40)));
     assert_eq!(again.epoch, 2);
 }
+
+#[test]
+fn a_launch_that_is_repeated_after_a_restart_of_the_machine_has_phases_of_its_own() {
+    let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+    let asked = record(PowerState::Running, 1);
+    let seen = |started| Observation { guest: running(1), started, ..Observation::default() };
+    let accepted = InstanceStatus::accepted(at(0));
+    let mut up = derive_status(&asked, &accepted, &seen(true), at(10));
+    crate::record_phase(&mut up, weft_model::Phase::SshBanner, at(20));
+    let adopted = derive_status(&asked, &up, &seen(false), at(30));
+    assert_eq!(adopted, up, "a guest that was adopted is the one that was launched");
+    let again = derive_status(&asked, &up, &seen(true), at(40));
+    assert_eq!(again.launched_at, Some(at(40)));
+    assert_eq!(again.reached(weft_model::Phase::SshBanner), None);
+}
+
+#[test]
+fn what_ails_a_guest_is_told_and_forgotten_with_it() {
+    let mut asked = record(PowerState::Running, 1);
+    let accepted = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+    let ill = Observation {
+        guest: running(1),
+        trouble: Some("it was halted: io-error".to_owned()),
+        ..Observation::default()
+    };
+    let up = derive_status(&asked, &accepted, &ill, Timestamp::UNIX_EPOCH);
+    assert_eq!((up.state, up.reason.is_some()), (InstanceState::Running, true));
+    asked.spec.power = PowerState::Stopped;
+    let gone = Observation { guest: exited(1), ..Observation::default() };
+    let off = derive_status(&asked, &up, &gone, Timestamp::UNIX_EPOCH);
+    assert_eq!((off.state, off.reason), (InstanceState::Stopped, None));
+}

@@ -198,7 +198,9 @@ impl LinuxGuests {
             .first_console_byte_at_unix_ms
             .and_then(|ms| i64::try_from(ms).ok())
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let trouble = trouble(&observed);
         Ok(SeenGuest {
+            trouble,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
             guest: judge(observed),
@@ -219,6 +221,11 @@ impl LinuxGuests {
         Ok(ids)
     }
 
+    /// Files of namespaces that guests are in.
+    pub(super) fn netns_paths(&self) -> Vec<PathBuf> {
+        self.guests.netns_paths()
+    }
+
     pub(super) fn hints(&self) -> broadcast::Receiver<InstanceId> {
         self.guests.hints()
     }
@@ -235,6 +242,24 @@ impl LinuxGuests {
     pub(super) async fn attach_console(&self, id: &InstanceId) -> Result<UnixStream, HostError> {
         let attached = self.guests.console_attach(id).await;
         attached.map_err(failed(format!("attach to the console of {id}")))
+    }
+}
+
+/// What people are told of a guest that has its processes and does not run as it should.
+fn trouble(observed: &GuestObservation) -> Option<String> {
+    match observed {
+        GuestObservation::Halted { status, .. } if status == "io-error" => Some(
+            "the guest is paused by an I/O error; a full disk is the usual cause: make room, then \
+             reboot it"
+                .to_owned(),
+        ),
+        GuestObservation::Halted { status, .. } => {
+            Some(format!("the guest does not run: its hypervisor says \"{status}\""))
+        }
+        GuestObservation::Unresponsive { reason, .. } => {
+            Some(format!("its hypervisor does not answer: {reason}"))
+        }
+        _ => None,
     }
 }
 

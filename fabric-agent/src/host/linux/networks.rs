@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
-use weft_firewall::{FirewallError, HostNat, Nft, host_nat};
+use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart};
 use weft_model::{Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostRoute, SeenNetwork};
@@ -89,6 +89,10 @@ impl LinuxNetworks {
         Nft::new(&self.prefix, Some(namespace.path()))
     }
 
+    fn host_nft(&self) -> Nft {
+        Nft::new(&self.prefix, None)
+    }
+
     /// A path to the namespace that other processes can open.
     pub(super) fn path_for_others(&self, vpc_id: &VpcId) -> Result<PathBuf, HostError> {
         let namespace = self.get(vpc_id)?;
@@ -98,7 +102,13 @@ impl LinuxNetworks {
         Ok(format!("/proc/{}/ns/net", holder.pid).into())
     }
 
-    pub(super) async fn make_namespace(&self, vpc_id: &VpcId) -> Result<(), HostError> {
+    /// If the namespace's holder was killed, the namespace is found again among those that
+    /// `guests` are in.
+    pub(super) async fn make_namespace(
+        &self,
+        vpc_id: &VpcId,
+        guests: &[PathBuf],
+    ) -> Result<(), HostError> {
         let record = self.record(vpc_id);
         let args: Vec<OsString> = vec![
             "hold-netns".into(),
@@ -108,7 +118,7 @@ impl LinuxNetworks {
             record.clone().into(),
         ];
         let command = HolderCommand { program: self.holder.clone(), args };
-        let made = Namespace::ensure(&record, &command).await;
+        let made = Namespace::ensure_adopting(&record, &command, guests).await;
         let made = made.map_err(network(format!("make the namespace of {vpc_id}")))?;
         self.known().namespaces.insert(vpc_id.clone(), made);
         Ok(())
@@ -123,8 +133,18 @@ impl LinuxNetworks {
     pub(super) async fn set_uplink(&self, desired: &VpcNetwork) -> Result<(), HostError> {
         let Some(uplink) = &desired.uplink else { return Ok(()) };
         let namespace = self.get(&desired.vpc_id)?;
+        self.keep_apart(&uplink.link).await?;
         let done = weft_network::ensure_uplink(&self.agent, &namespace, desired.cidr, uplink).await;
         done.map_err(network(format!("connect {} to the host", desired.vpc_id)))
+    }
+
+    /// Before the link is there: at no moment is it a way into another VPC.
+    async fn keep_apart(&self, link: &LinkName) -> Result<(), HostError> {
+        let nft = self.host_nft();
+        let what = || format!("keep {link} apart from the other VPCs");
+        let seen = nft.observe().await.map_err(firewall(what()))?;
+        let commands = keep_apart(nft.table(), seen.as_ref(), link);
+        nft.apply(&commands).await.map_err(firewall(what()))
     }
 
     /// The pair of a VPC that is going: both ends vanish with the end inside.
@@ -219,8 +239,8 @@ impl LinuxNetworks {
         }
         let sources =
             routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
-        let wanted = HostNat { link_prefix: self.prefix.clone(), sources };
-        let nft = Nft::new(&self.prefix, None);
+        let wanted = HostNat { links: routes.keys().cloned().collect(), sources };
+        let nft = self.host_nft();
         let what = || "set the address translation of the agent's namespace".to_owned();
         let seen = nft.observe().await.map_err(firewall(what()))?;
         if seen.is_some_and(|seen| seen.is_host_nat(&wanted)) {

@@ -1,7 +1,7 @@
 //! Images and key pairs of the fake agent.
 
 use tonic::{Request, Response, Status, Streaming};
-use weft_model::Problem;
+use weft_model::{Problem, Reason};
 use weft_proto::convert::{
     image_order_from_wire, key_pair_from_wire, key_pair_spec_from_wire, key_pair_to_wire,
 };
@@ -17,8 +17,13 @@ impl v1::images_server::Images for Shared {
         request: Request<v1::BeginUploadRequest>,
     ) -> Result<Response<v1::BeginUploadResponse>, Status> {
         let v1::BeginUploadRequest { sha256, size_bytes } = request.into_inner();
-        let mut world = self.lock();
-        world.calls.push("Images.BeginUpload");
+        let takes = {
+            let mut world = self.lock();
+            world.calls.push("Images.BeginUpload");
+            world.begin_takes
+        };
+        tokio::time::sleep(takes).await;
+        let world = self.lock();
         let have = world.blobs.get(&sha256).map_or(0, |blob| blob.len() as u64);
         let complete = have == size_bytes;
         Ok(Response::new(v1::BeginUploadResponse { offset_bytes: have, complete }))
@@ -31,14 +36,23 @@ impl v1::images_server::Images for Shared {
         use sha2::Digest as _;
         let mut chunks = request.into_inner();
         let mut first: Option<v1::UploadRequest> = None;
+        let mut offset = 0;
         while let Some(chunk) = chunks.message().await? {
+            if first.is_none() {
+                offset = chunk.offset_bytes;
+            }
             let head = first.get_or_insert_with(|| chunk.clone());
             let mut world = self.lock();
-            let breaks = world.upload_breaks_after;
+            let (breaks, elsewhere) = (world.upload_breaks_after, world.uploads_go_on_elsewhere);
+            let other = world.other_run_sends.take();
             let blob = world.blobs.entry(head.sha256.clone()).or_default();
-            if chunk.sha256 == head.sha256 && blob.len() as u64 != head.offset_bytes {
-                return Err(Status::invalid_argument("the first chunk starts elsewhere"));
+            blob.extend(other.unwrap_or_default());
+            let reached = blob.len() as u64;
+            if elsewhere || reached != offset {
+                let message = format!("the blob has {reached} bytes, not {offset}: go on there");
+                return Err(refused(Problem::new(Reason::Unavailable, message)));
             }
+            offset += chunk.data.len() as u64;
             blob.extend(chunk.data);
             if breaks.is_some_and(|limit| blob.len() >= limit) {
                 world.upload_breaks_after = None;
@@ -202,7 +216,9 @@ impl v1::key_pairs_server::KeyPairs for Shared {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id = request.into_inner().id;
-        self.lock().key_pairs.remove(&id).ok_or_else(|| missing(&id))?;
+        let mut world = self.lock();
+        world.begin_delete("KeyPairs.Delete")?;
+        world.key_pairs.remove(&id).ok_or_else(|| missing(&id))?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

@@ -222,6 +222,7 @@ impl v1::instances_server::Instances for Shared {
         let v1::WaitRequest { id, until, .. } = request.into_inner();
         let mut world = self.lock();
         world.calls.push("Instances.Wait");
+        world.has_time()?;
         if world.wait_hangs {
             return Ok(Response::new(Box::pin(tokio_stream::pending())));
         }

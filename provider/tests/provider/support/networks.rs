@@ -235,23 +235,20 @@ impl v1::sessions_server::Sessions for Shared {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         let mut said = request.into_inner();
-        let Some(Said::Hello(_)) = said.message().await?.and_then(|said| said.request) else {
+        let Some(Said::Hello(hello)) = said.message().await?.and_then(|said| said.request) else {
             return Err(Status::invalid_argument("hello comes first"));
         };
         let (events, outgoing) = tokio::sync::mpsc::channel(2);
-        let session_id = {
-            let mut world = self.lock();
-            world.sessions.push("open");
-            world.new_id("session-")
-        };
-        let opened = v1::SessionOpened { session_id, agent_version: "0.1.0".to_owned() };
+        let (session_id, stream) = self.lock().open_session(hello.session_id);
+        let opened =
+            v1::SessionOpened { session_id: session_id.clone(), agent_version: "0.1.0".to_owned() };
         let event = |event| Ok(v1::SessionEvent { event: Some(event) });
         events.send(event(Event::Opened(opened))).await.unwrap();
         let world = self.clone();
         tokio::spawn(async move {
             let end = said.message().await.ok().flatten().and_then(|said| said.request);
             let ended = matches!(end, Some(Said::End(_)));
-            world.lock().sessions.push(if ended { "end" } else { "broken" });
+            world.lock().close_session(&session_id, stream, ended);
             let _ = events.send(event(Event::Ended(v1::SessionEnded {}))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))

@@ -1,6 +1,7 @@
 //! What the fake agent has.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use tonic::Status;
 use weft_model::{Problem, Reason};
@@ -21,8 +22,13 @@ pub(crate) struct World {
     tokens: HashMap<String, String>,
     /// "Instances.Create", in order.
     pub(crate) calls: Vec<&'static str>,
-    /// What the sessions did: "open", "end", "broken".
+    /// What the sessions did: "open", "again" (another stream of the same one), "end", "broken".
     pub(crate) sessions: Vec<&'static str>,
+    /// The sessions that are alive, each with the number of its newest stream. An agent that is
+    /// restarted knows none.
+    pub(crate) alive: BTreeMap<String, u64>,
+    /// A session is opened and forgotten.
+    pub(crate) sessions_die_at_once: bool,
     /// The session ids that Creates came with.
     pub(crate) created_in: Vec<String>,
     /// The answer of the next waits.
@@ -31,8 +37,18 @@ pub(crate) struct World {
     pub(crate) wait_hangs: bool,
     /// The next upload breaks after so many bytes.
     pub(crate) upload_breaks_after: Option<usize>,
+    /// What another run sends of the same file when the next upload begins.
+    pub(crate) other_run_sends: Option<Vec<u8>>,
+    /// Every upload is told to go on elsewhere.
+    pub(crate) uploads_go_on_elsewhere: bool,
+    /// BeginUpload takes so long.
+    pub(crate) begin_takes: Duration,
     /// The next update is made, and its answer is lost.
     pub(crate) lose_next_answer: bool,
+    /// So many answers in a row say that it cannot be done just now.
+    pub(crate) not_now: u32,
+    /// So many deletes in a row lose a race.
+    pub(crate) stale_deletes: u32,
 }
 
 impl World {
@@ -49,8 +65,15 @@ impl World {
         context: Option<v1::CreateContext>,
     ) -> Result<Result<v1::Metadata, String>, Status> {
         self.calls.push(call);
+        self.has_time()?;
         let context = weft_proto::convert::creation_from_wire(context).map_err(refused)?;
-        self.created_in.push(context.session.map(|id| id.to_string()).unwrap_or_default());
+        let session = context.session.map(|id| id.to_string()).unwrap_or_default();
+        if !session.is_empty() && !self.alive.contains_key(&session) {
+            let message = format!("{session} is not alive");
+            let problem = Problem::new(Reason::FailedPrecondition, message);
+            return Err(refused(problem.at("context.session_id")));
+        }
+        self.created_in.push(session);
         if let Some(id) = self.tokens.get(&context.client_token) {
             return Ok(Err(id.clone()));
         }
@@ -65,6 +88,49 @@ impl World {
             deleting_since_unix_ms: None,
             claimed: false,
         }))
+    }
+
+    /// Opens a session, or takes it over; its id, and the number of the stream.
+    pub(crate) fn open_session(&mut self, wanted: String) -> (String, u64) {
+        self.sessions.push(if wanted.is_empty() { "open" } else { "again" });
+        let id = if wanted.is_empty() { self.new_id("session-") } else { wanted };
+        let stream = self.sessions.len() as u64;
+        if !self.sessions_die_at_once {
+            self.alive.insert(id.clone(), stream);
+        }
+        (id, stream)
+    }
+
+    /// The stream has ended; the session with it, unless another stream has taken over.
+    pub(crate) fn close_session(&mut self, id: &str, stream: u64, ended: bool) {
+        if self.alive.get(id) == Some(&stream) {
+            self.alive.remove(id);
+            self.sessions.push(if ended { "end" } else { "broken" });
+        }
+    }
+
+    /// What the agent says as long as it cannot do what is asked.
+    pub(crate) fn has_time(&mut self) -> Result<(), Status> {
+        match self.not_now.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                self.not_now = left;
+                Err(refused(Problem::new(Reason::Unavailable, "the agent's store failed")))
+            }
+        }
+    }
+
+    /// What becomes of a delete before the object is looked for.
+    pub(crate) fn begin_delete(&mut self, call: &'static str) -> Result<(), Status> {
+        self.calls.push(call);
+        match self.stale_deletes.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                self.stale_deletes = left;
+                let message = "it was changed at the same moment";
+                Err(refused(Problem::new(Reason::StaleGeneration, message)))
+            }
+        }
     }
 
     /// Whether the answer of this update gets lost.

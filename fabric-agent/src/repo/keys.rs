@@ -1,0 +1,55 @@
+//! Every key of the store.
+//!
+//! ```text
+//! objects/KIND/ID           what should be (Record)
+//! status/instances/ID       what is
+//! addresses/SUBNET/ADDRESS  the instance that has it
+//! uids/UID                  the instance whose hypervisor runs under it
+//! key-names/HASH            the key pair that has the name with this SHA-256
+//! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
+//! host                      this host's identity
+//! ```
+
+use std::net::Ipv4Addr;
+
+use sha2::{Digest as _, Sha256};
+use weft_model::{InstanceId, Name, SubnetId};
+
+use super::Kind;
+
+/// The prefix of everything that clients ask for.
+pub(crate) const OBJECTS: &str = "objects/";
+/// The prefix of the instances' statuses.
+pub(crate) const STATUSES: &str = "status/instances/";
+/// The prefix of clients' tokens.
+pub(crate) const TOKENS: &str = "tokens/";
+/// This host's identity.
+pub(crate) const HOST: &str = "host";
+
+pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
+    format!("{OBJECTS}{}/{id}", K::NAME)
+}
+
+pub(crate) fn status_key(id: &InstanceId) -> String {
+    format!("{STATUSES}{id}")
+}
+
+/// Makes an address somebody's.
+pub(crate) fn address_key(subnet: &SubnetId, address: Ipv4Addr) -> String {
+    format!("addresses/{subnet}/{address}")
+}
+
+/// Makes a hypervisor's uid somebody's.
+pub(crate) fn uid_key(uid: u32) -> String {
+    format!("uids/{uid}")
+}
+
+/// Makes a key pair's name somebody's. Hashed: a name may be any text, and longer than a key.
+pub(crate) fn name_key(name: &Name) -> String {
+    format!("key-names/{}", hex::encode(Sha256::digest(name.as_str())))
+}
+
+/// A client's token: any bytes, so in hexadecimal.
+pub(crate) fn token_key(token: &str) -> String {
+    format!("{TOKENS}{}", hex::encode(token))
+}

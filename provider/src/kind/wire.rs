@@ -1,0 +1,123 @@
+//! The agent's objects, each with its service.
+//!
+//! Five gRPC services have the same form, but the generated code has no trait for it: here is one.
+
+use std::future::Future;
+use std::str::FromStr;
+
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weft_model::{GroupId, ImageId, InstanceId, InvalidId, KeyPairId, RuleId};
+use weft_proto::v1;
+
+use crate::agent::reads::{Queue, Reads};
+
+/// What a service answers.
+pub(crate) type Answer<T> = Result<Response<T>, Status>;
+
+/// An object as the API shows it, and the requests about it.
+pub(crate) trait Wire: Clone + Send + Sync + 'static {
+    type Id: FromStr<Err = InvalidId>;
+    type Spec: Clone + Send + Sync;
+    /// Of the service, for what only this kind can do.
+    type Client;
+
+    fn metadata(&self) -> Option<&v1::Metadata>;
+    /// The reads of this kind that are waiting.
+    fn queue(reads: &Reads) -> &Queue<Self>;
+    fn client(channel: Channel) -> Self::Client;
+
+    fn create(
+        channel: Channel,
+        context: v1::CreateContext,
+        spec: Self::Spec,
+    ) -> impl Future<Output = Answer<Self>> + Send;
+    fn update(
+        channel: Channel,
+        context: v1::UpdateContext,
+        spec: Self::Spec,
+    ) -> impl Future<Output = Answer<Self>> + Send;
+    fn delete(
+        channel: Channel,
+        request: v1::DeleteRequest,
+    ) -> impl Future<Output = Answer<v1::DeleteResponse>> + Send;
+    /// Ids that do not exist are missing from the answer.
+    fn batch_get(
+        channel: Channel,
+        request: v1::BatchGetRequest,
+    ) -> impl Future<Output = Answer<Vec<Self>>> + Send;
+}
+
+macro_rules! wire {
+    ($wire:ident: $id:ty, $spec:ident, $queue:ident, $client:path, $create:ident, $update:ident) => {
+        impl Wire for v1::$wire {
+            type Id = $id;
+            type Spec = v1::$spec;
+            type Client = $client;
+
+            fn metadata(&self) -> Option<&v1::Metadata> {
+                self.metadata.as_ref()
+            }
+            fn queue(reads: &Reads) -> &Queue<Self> {
+                &reads.$queue
+            }
+            fn client(channel: Channel) -> Self::Client {
+                Self::Client::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+            }
+
+            async fn create(
+                channel: Channel,
+                context: v1::CreateContext,
+                spec: Self::Spec,
+            ) -> Answer<Self> {
+                let request = v1::$create { context: Some(context), spec: Some(spec) };
+                Self::client(channel).create(request).await
+            }
+            async fn update(
+                channel: Channel,
+                context: v1::UpdateContext,
+                spec: Self::Spec,
+            ) -> Answer<Self> {
+                let request = v1::$update { context: Some(context), spec: Some(spec) };
+                Self::client(channel).update(request).await
+            }
+            async fn delete(
+                channel: Channel,
+                request: v1::DeleteRequest,
+            ) -> Answer<v1::DeleteResponse> {
+                Self::client(channel).delete(request).await
+            }
+            async fn batch_get(
+                channel: Channel,
+                request: v1::BatchGetRequest,
+            ) -> Answer<Vec<Self>> {
+                let list = Self::client(channel).batch_get(request).await?;
+                Ok(list.map(|list| list.items))
+            }
+        }
+    };
+}
+
+wire!(
+    Image: ImageId, ImageSpec, images, v1::images_client::ImagesClient<Channel>,
+    CreateImageRequest, UpdateImageRequest
+);
+wire!(
+    KeyPair: KeyPairId, KeyPairSpec, key_pairs, v1::key_pairs_client::KeyPairsClient<Channel>,
+    CreateKeyPairRequest, UpdateKeyPairRequest
+);
+wire!(
+    SecurityGroup: GroupId, SecurityGroupSpec, groups,
+    v1::security_groups_client::SecurityGroupsClient<Channel>,
+    CreateSecurityGroupRequest, UpdateSecurityGroupRequest
+);
+wire!(
+    SecurityGroupRule: RuleId, SecurityGroupRuleSpec, rules,
+    v1::security_group_rules_client::SecurityGroupRulesClient<Channel>,
+    CreateSecurityGroupRuleRequest, UpdateSecurityGroupRuleRequest
+);
+wire!(
+    Instance: InstanceId, InstanceSpec, instances,
+    v1::instances_client::InstancesClient<Channel>,
+    CreateInstanceRequest, UpdateInstanceRequest
+);
