@@ -97,7 +97,10 @@ async fn purge_networks(directories: &Directories) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    for record in records {
+    // Beside a record there is its holder's log.
+    let is_record =
+        |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "json");
+    for record in records.into_iter().filter(is_record) {
         Namespace::remove(&record.path()).await?;
         tracing::info!(record = %record.path().display(), "network namespace removed");
     }

@@ -6,7 +6,9 @@ use v1::session_event::Event;
 use v1::session_request::Request;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, token};
+use weft_model::Reason;
+
+use crate::support::{Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, refused, token};
 
 /// A client's run.
 struct Session {
@@ -18,10 +20,15 @@ struct Session {
 
 impl Session {
     async fn open(agent: &Agent) -> Self {
+        Self::open_again(agent, "").await
+    }
+
+    /// The session with this id, after its stream broke.
+    async fn open_again(agent: &Agent, session_id: &str) -> Self {
         let api = agent.api().await;
         let (requests, receiver) = mpsc::channel(4);
-        let hello =
-            Request::Hello(v1::SessionHello { client: "test".to_owned(), ..Default::default() });
+        let (client, session_id) = ("test".to_owned(), session_id.to_owned());
+        let hello = Request::Hello(v1::SessionHello { client, session_id });
         requests.send(v1::SessionRequest { request: Some(hello) }).await.unwrap();
         let mut events = ok(api.sessions.clone().open(ReceiverStream::new(receiver)).await);
         let event = events.message().await.unwrap().unwrap().event.unwrap();
@@ -171,4 +178,50 @@ async fn an_orphan_that_is_being_deleted_is_not_adopted() {
     api.delete(id(&left)).await;
     let second = Session::open(&agent).await;
     assert_ne!(id(&second.create(spec).await), id(&left));
+}
+
+#[tokio::test]
+async fn a_session_goes_on_after_a_restart_of_the_agent_and_takes_nothing_of_its_own_twice() {
+    let mut agent = Agent::start().await;
+    let image = agent.api().await.image_id().await;
+    let spec = instance_spec("web", &image);
+    let session = Session::open(&agent).await;
+    let first = session.create(spec.clone()).await;
+    let session_id = session.id.clone();
+    agent.kill();
+    agent.start_again().await;
+
+    let api = agent.api().await;
+    let context = v1::CreateContext {
+        client_token: token(),
+        session_id: session_id.clone(),
+        ..Default::default()
+    };
+    let request = v1::CreateInstanceRequest { context: Some(context), spec: Some(spec.clone()) };
+    let answer = api.instances.clone().create(request.clone()).await;
+    refused(answer, Reason::FailedPrecondition, "context.session_id");
+
+    let again = Session::open_again(&agent, &session_id).await;
+    assert_eq!(again.id, session_id);
+    let second = ok(api.instances.clone().create(request).await);
+    assert_ne!(id(&first), id(&second), "two resources, two instances");
+    assert_ne!(id(&again.create(spec).await), id(&first));
+}
+
+#[tokio::test]
+async fn a_late_retry_does_not_find_what_somebody_else_has_adopted() {
+    let agent = Agent::start().await;
+    let image = agent.api().await.image_id().await;
+    let spec = Some(instance_spec("web", &image));
+    let first = Session::open(&agent).await;
+    let late = v1::CreateInstanceRequest { context: first.context(), spec: spec.clone() };
+    let left = ok(first.api.instances.clone().create(late.clone()).await);
+    let first_id = first.id.clone();
+    first.die(&agent).await;
+    let heir = Session::open(&agent).await;
+    assert_eq!(id(&heir.create(spec.unwrap()).await), id(&left));
+
+    let again = Session::open_again(&agent, &first_id).await;
+    let retried = ok(again.api.instances.clone().create(late).await);
+    assert_ne!(id(&retried), id(&left));
 }
