@@ -17,7 +17,7 @@ pub struct SeedInput {
     /// cloud-init's idea of "the same machine": when it changes, everything runs as on a first
     /// boot. The instance's id unless that is wanted.
     pub instance_id: String,
-    /// See [`hostname`](crate::hostname).
+    /// See [`hostname`](crate::hostname()).
     pub hostname: String,
     /// OpenSSH lines of those who may log in as the image's default user.
     pub public_keys: Vec<String>,

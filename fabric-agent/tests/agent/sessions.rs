@@ -212,14 +212,14 @@ async fn a_session_goes_on_after_a_restart_of_the_agent_and_takes_nothing_of_its
 async fn a_late_retry_does_not_find_what_somebody_else_has_adopted() {
     let agent = Agent::start().await;
     let image = agent.api().await.image_id().await;
-    let spec = Some(instance_spec("web", &image));
+    let spec = instance_spec("web", &image);
     let first = Session::open(&agent).await;
-    let late = v1::CreateInstanceRequest { context: first.context(), spec: spec.clone() };
+    let late = v1::CreateInstanceRequest { context: first.context(), spec: Some(spec.clone()) };
     let left = ok(first.api.instances.clone().create(late.clone()).await);
     let first_id = first.id.clone();
     first.die(&agent).await;
     let heir = Session::open(&agent).await;
-    assert_eq!(id(&heir.create(spec.unwrap()).await), id(&left));
+    assert_eq!(id(&heir.create(spec).await), id(&left));
 
     let again = Session::open_again(&agent, &first_id).await;
     let retried = ok(again.api.instances.clone().create(late).await);
