@@ -1,6 +1,6 @@
 //! The packet filter of a VPC: security groups as nftables rules, in one table of its namespace.
 //!
-//! The decisions are pure: [`full`] and [`changes`] turn a [`Firewall`] into commands. [`Nft`]
+//! The decisions are pure: [`full`] and [`changes()`] turn a [`Firewall`] into commands. [`Nft`]
 //! hands commands to `nft` inside a namespace, each call one transaction. Nothing outside our own
 //! table is read or changed. Both directions are judged: a packet between two guests must be let
 //! out by the sender's groups and let in by the receiver's.

@@ -1,6 +1,6 @@
 //! QEMU as an engine: which binary there is, what a guest needs, the command line that gives it.
 //!
-//! [`command_line`] is pure. Opening files, namespaces and processes is the holder's work.
+//! [`command_line()`] is pure. Opening files, namespaces and processes is the holder's work.
 
 mod binary;
 mod command_line;
