@@ -133,7 +133,11 @@ impl Pass<'_> {
                 }
                 InstanceStep::Do(actions) => {
                     for action in &actions {
-                        host.apply(action).await.map_err(Failure::Step)?;
+                        if let Err(error) = host.apply(action).await {
+                            // The network may have changed behind our back: look before trying again.
+                            networks.forget_seen();
+                            return Err(Failure::Step(error));
+                        }
                         self.note(action);
                     }
                 }
