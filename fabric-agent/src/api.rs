@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Server;
 use weft_model::{Problem, Tags};
-use weft_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES, status_from_problem, v1};
+use weft_proto::{
+    FILE_DESCRIPTOR_SET, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, status_from_problem, v1,
+};
 
 use crate::context::Context;
 
@@ -97,7 +99,7 @@ pub(crate) async fn serve(
             $builder$(.add_service(
                 v1::$module::$server::new(api.clone())
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                    .max_encoding_message_size(MAX_MESSAGE_BYTES * 16),
+                    .max_encoding_message_size(MAX_ANSWER_BYTES),
             ))*
         };
     }

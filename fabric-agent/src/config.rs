@@ -10,10 +10,10 @@ use ipnetwork::Ipv4Network;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Directories {
     /// What survives a restart of the machine: the store, images, disks
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/weft")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/weft", value_parser = parse_dir)]
     pub(crate) state_dir: PathBuf,
     /// What does not: the socket, running guests' sockets and records
-    #[arg(long, value_name = "DIR", default_value = "/run/weft")]
+    #[arg(long, value_name = "DIR", default_value = "/run/weft", value_parser = parse_dir)]
     pub(crate) runtime_dir: PathBuf,
     /// What the names of everything in the kernel start with (1 to 4 letters or digits): lets
     /// several agents share a network namespace
@@ -121,6 +121,11 @@ impl Directories {
     pub(crate) fn vpcs(&self) -> PathBuf {
         self.runtime_dir.join("vpcs")
     }
+}
+
+/// Holders outlive the agent and its working directory: their paths are absolute.
+fn parse_dir(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 /// A tap is named by the prefix and 11 digits of its instance's id, and has 15 bytes.

@@ -18,6 +18,7 @@ mod reconcile;
 mod repo;
 mod serve;
 mod sessions;
+mod strays;
 #[cfg(test)]
 mod testing;
 mod turns;

@@ -31,6 +31,12 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         purge_guests(directories).await?;
         purge_networks(directories).await?;
+        for (dir, what) in [(directories.guests(), "guests"), (directories.vpcs(), "networks")] {
+            tolerate(std::fs::remove_dir_all(&dir), &dir)
+                .with_context(|| format!("removing {what}"))?;
+        }
+        // What has no record any more is known by its command line.
+        crate::strays::end(&directories.runtime_dir).context("cannot end what is left running")?;
     } else if directories.guests().exists() || directories.vpcs().exists() {
         anyhow::bail!("this agent ran guests on this machine: removing them needs root");
     }

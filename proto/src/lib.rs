@@ -22,5 +22,8 @@ pub const FILE_DESCRIPTOR_SET: &[u8] =
 /// The largest message, in bytes: an image chunk or an instance with its user data, and room.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// The largest answer: a list of a thousand instances with all that they may have.
+pub const MAX_ANSWER_BYTES: usize = 256 << 20;
+
 /// Bytes in one chunk of an image upload.
 pub const UPLOAD_CHUNK_BYTES: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use tonic::transport::Channel;
 use weft_model::Problem;
 use weft_proto::client::Endpoint;
-use weft_proto::{MAX_MESSAGE_BYTES, v1};
+use weft_proto::{MAX_ANSWER_BYTES, v1};
 
 /// A connected agent.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ macro_rules! clients {
     ($($name:ident: $module:ident::$client:ident,)*) => {$(
         pub(crate) fn $name(&self) -> v1::$module::$client<Channel> {
             v1::$module::$client::new(self.channel.clone())
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_decoding_message_size(MAX_ANSWER_BYTES)
         }
     )*};
 }

@@ -53,8 +53,8 @@ impl ProcessIdentity {
         }
     }
 
-    /// Sends SIGKILL to this process and no other.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    /// Sends SIGKILL to this process and no other; one that has ended already is no error.
+    pub fn kill(&self) -> io::Result<()> {
         let Some(fd) = self.pidfd()? else { return Ok(()) };
         match sys::pidfd_kill(fd.as_fd(), libc::SIGKILL) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),

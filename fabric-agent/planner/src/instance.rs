@@ -63,6 +63,8 @@ pub enum GuestState {
 pub struct SeenInstance {
     /// Whether the root disk exists.
     pub root_disk: bool,
+    /// Whether a guest of the instance has ever run: then there was a root disk.
+    pub has_run: bool,
     /// Whether the seed exists.
     pub seed: bool,
     /// The guest's process and what it left.
@@ -84,6 +86,8 @@ pub enum InstanceStep {
     AwaitNetwork,
     /// Nothing is left on the host: the record can go.
     Forget,
+    /// It cannot be started: its root disk, and all that was on it, is gone.
+    DiskLost,
     /// It is as wanted.
     Rest,
 }
@@ -140,6 +144,9 @@ fn start(
     seen: &SeenInstance,
 ) -> InstanceStep {
     let (id, spec) = (&record.id, &record.spec);
+    if !seen.root_disk && seen.has_run {
+        return InstanceStep::DiskLost;
+    }
     if !seen.root_disk {
         return InstanceStep::Do(vec![Action::MakeRootDisk {
             instance_id: id.clone(),

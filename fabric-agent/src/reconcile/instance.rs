@@ -123,7 +123,8 @@ impl Pass<'_> {
         for _ in 0..MAX_STEPS {
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
             self.trouble = seen_guest.trouble.clone();
-            let seen = network.complete(&seen_guest);
+            let has_run = self.status.launched_at.is_some();
+            let seen = SeenInstance { has_run, ..network.complete(&seen_guest) };
             let grace_over = self.grace_over(&seen.guest);
             match plan_instance(self.record, subnet.as_ref(), wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
@@ -157,6 +158,13 @@ impl Pass<'_> {
                     }
                     self.begin_shutdown(&seen.guest);
                     return Ok((seen.guest, Some(Next::After(SHUTDOWN_POLL)), true));
+                }
+                InstanceStep::DiskLost => {
+                    return Err(Failure::Step(HostError::new(
+                        "its root disk is missing, and all that was on it; put the file back and \
+                         start it, or replace the instance",
+                        false,
+                    )));
                 }
                 InstanceStep::Forget => {
                     self.forget().await.map_err(Failure::Store)?;
@@ -345,6 +353,7 @@ impl NetworkView {
         let (ready, tap) = self.asked.unwrap_or((false, true));
         SeenInstance {
             root_disk: seen.root_disk,
+            has_run: false,
             seed: seen.seed,
             guest: seen.guest.clone(),
             network_ready: ready,

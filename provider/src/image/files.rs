@@ -106,13 +106,15 @@ impl Digests {
     /// attribute of `role`.
     pub(crate) fn inspect(&self, path: &Path, role: Role) -> Result<Inspected, Problem> {
         let io = |error: std::io::Error| cannot_read(path, role, &error);
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
+        // Looked at before it is opened: opening a FIFO waits for its writer.
+        let metadata = std::fs::metadata(path).map_err(io)?;
         if !metadata.is_file() {
             let message = format!("{} is not a file", path.display());
             return Err(Problem::invalid(role.attribute(), message)
                 .remedy(format!("name the file of the {} itself", role.noun())));
         }
+        let mut file = std::fs::File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
         let size = metadata.len();
         let mut head = Vec::new();
         (&mut file).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(io)?;

@@ -62,7 +62,7 @@ macro_rules! wire {
                 &reads.$queue
             }
             fn client(channel: Channel) -> Self::Client {
-                Self::Client::new(channel).max_decoding_message_size(weft_proto::MAX_MESSAGE_BYTES)
+                Self::Client::new(channel).max_decoding_message_size(weft_proto::MAX_ANSWER_BYTES)
             }
 
             async fn create(

@@ -122,6 +122,7 @@ fn each_situation_has_one_next_step() {
     for (wanted, guest, disk, network, grace_over, want) in cases {
         let seen = SeenInstance {
             root_disk: disk,
+            has_run: false,
             seed: disk,
             guest,
             network_ready: network,
@@ -225,4 +226,12 @@ fn what_ails_a_guest_is_told_and_forgotten_with_it() {
     let gone = Observation { guest: exited(1), ..Observation::default() };
     let off = derive_status(&asked, &up, &gone, Timestamp::UNIX_EPOCH);
     assert_eq!((off.state, off.reason), (InstanceState::Stopped, None));
+}
+
+#[test]
+fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
+    let seen = SeenInstance { has_run: true, network_ready: true, ..SeenInstance::default() };
+    let record = record(PowerState::Running, 2);
+    let step = plan_instance(&record, Some(&subnet()), Wanted::Run { epoch: 2 }, &seen, false);
+    assert_eq!(step, InstanceStep::DiskLost);
 }

@@ -47,6 +47,9 @@ impl LinuxGuests {
         let instances = directories.instances();
         make_dir(&instances)?;
         forget_other_boots(directories)?;
+        crate::strays::end(&directories.runtime_dir).map_err(|error| {
+            HostError::new("end guests whose records are lost", true).caused_by(error)
+        })?;
         Ok(Self {
             guests: Guests::new(directories.guests()),
             qemu,
