@@ -1,7 +1,10 @@
 # One small virtual machine, and how to log in to it.
 #
+# Needs a running agent (WEFT_ENDPOINT says where, if not /run/weft/agent.sock), the provider
+# installed as the README says, the image (scripts/build-weft-tiny.sh) and an SSH key.
+#
 #   terraform init && terraform apply
-#   terraform output -raw known_hosts_line >> ~/.ssh/known_hosts
+#   echo "$(terraform output -raw known_hosts_line)" >> ~/.ssh/known_hosts
 #   $(terraform output -raw ssh_command)
 
 terraform {
