@@ -31,37 +31,34 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         purge_guests(directories).await?;
         purge_networks(directories).await?;
-        for (dir, what) in [(directories.guests(), "guests"), (directories.vpcs(), "networks")] {
-            tolerate(std::fs::remove_dir_all(&dir), &dir)
-                .with_context(|| format!("removing {what}"))?;
-        }
-        // What has no record any more is known by its command line.
-        crate::strays::end(&directories.runtime_dir).context("cannot end what is left running")?;
     } else if directories.guests().exists() || directories.vpcs().exists() {
         anyhow::bail!("this agent ran guests on this machine: removing them needs root");
     }
-    for (dir, files, dirs) in [
-        (&directories.runtime_dir, RUNTIME_FILES, RUNTIME_DIRS),
-        (&directories.state_dir, STATE_FILES, STATE_DIRS),
-    ] {
-        for file in files {
-            tolerate(std::fs::remove_file(dir.join(file)), &dir.join(file))?;
-        }
-        for name in dirs {
-            tolerate(std::fs::remove_dir_all(dir.join(name)), &dir.join(name))?;
-        }
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            // What an agent left that was killed while it made its socket.
-            if entry.file_name().to_string_lossy().starts_with(crate::serve::SOCKET_NURSERY) {
-                tolerate(std::fs::remove_dir_all(entry.path()), &entry.path())?;
-            }
-        }
-        // Only if nothing that is not ours is in it.
-        if std::fs::remove_dir(dir).is_ok() {
-            tracing::info!(dir = %dir.display(), "removed");
+    remove_ours(&directories.runtime_dir, RUNTIME_FILES, RUNTIME_DIRS)?;
+    // What has no record any more is known by its command line; its disks go after it.
+    crate::strays::end(&directories.runtime_dir).context("cannot end what is left running")?;
+    remove_ours(&directories.state_dir, STATE_FILES, STATE_DIRS)?;
+    tracing::info!("everything that the agent made is gone");
+    Ok(())
+}
+
+/// Removes our files and folders from `dir`, and `dir` itself if nothing else is in it.
+fn remove_ours(dir: &Path, files: &[&str], dirs: &[&str]) -> anyhow::Result<()> {
+    for file in files {
+        tolerate(std::fs::remove_file(dir.join(file)), &dir.join(file))?;
+    }
+    for name in dirs {
+        tolerate(std::fs::remove_dir_all(dir.join(name)), &dir.join(name))?;
+    }
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        // What an agent left that was killed while it made its socket.
+        if entry.file_name().to_string_lossy().starts_with(crate::serve::SOCKET_NURSERY) {
+            tolerate(std::fs::remove_dir_all(entry.path()), &entry.path())?;
         }
     }
-    tracing::info!("everything that the agent made is gone");
+    if std::fs::remove_dir(dir).is_ok() {
+        tracing::info!(dir = %dir.display(), "removed");
+    }
     Ok(())
 }
 
