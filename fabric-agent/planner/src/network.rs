@@ -79,6 +79,7 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
         vpc_id: network.vpc_id.clone(),
         cidr: network.cidr,
         gateways: network.gateways.clone(),
+        bridge: network.bridge.clone(),
         uplink: network.uplink.clone(),
         interfaces: Default::default(),
         firewall: Firewall { uplink: network.firewall.uplink.clone(), ..Firewall::default() },

@@ -76,7 +76,7 @@ pub(crate) fn vpc_network(
         }),
     };
     let (vpc_id, cidr) = (vpc_id.clone(), vpc.cidr_block);
-    Some(VpcNetwork { vpc_id, cidr, gateways, uplink, interfaces, firewall })
+    Some(VpcNetwork { vpc_id, cidr, gateways, bridge: None, uplink, interfaces, firewall })
 }
 
 /// What the agent's own namespace does for the VPCs, by the name of their uplink.

@@ -27,6 +27,8 @@ pub struct VpcNetwork {
     pub cidr: Ipv4Network,
     /// The router's address in each subnet.
     pub gateways: BTreeSet<Ipv4Addr>,
+    /// How its guests are connected: `None` is routed, no guest shares a link with another one.
+    pub bridge: Option<Bridge>,
     /// The way out of the VPC; `None` is an isolated VPC.
     pub uplink: Option<Uplink>,
     /// The interfaces of its instances on this host, by the name of their tap.
@@ -63,6 +65,29 @@ impl Uplink {
     pub fn visible_sources(&self, cidr: Ipv4Network) -> Ipv4Network {
         if self.routed { cidr } else { Ipv4Network::from(self.guest_addr) }
     }
+}
+
+/// A bridge of our own in the VPC's namespace, whose ports are the taps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// The bridge. It carries [`VpcNetwork::gateways`], with the prefix length of the VPC's range:
+    /// that is where the agent's services and probes are.
+    pub link: LinkName,
+    /// The connection to a bridge of the operator; `None` joins the guests with each other only.
+    pub joined: Option<BridgeJoin>,
+}
+
+/// A pair of virtual Ethernet links from our bridge to one that the operator made.
+///
+/// The far end's being enslaved is all that changes about the operator's bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeJoin {
+    /// The operator's bridge, in the agent's namespace.
+    pub host_bridge: LinkName,
+    /// The pair's end in the agent's namespace, a port of `host_bridge`.
+    pub host_link: LinkName,
+    /// The pair's end in the VPC's namespace, a port of our bridge.
+    pub guest_link: LinkName,
 }
 
 /// A guest's interface: a tap, and the one address behind it.

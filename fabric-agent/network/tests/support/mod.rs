@@ -88,6 +88,7 @@ impl Machine {
             vpc_id: VpcId::from_random([n; 9]),
             cidr,
             gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
+            bridge: None,
             uplink: Some(uplink),
             interfaces: BTreeMap::new(),
             firewall: Firewall { uplink: Some(firewall), ..Firewall::default() },

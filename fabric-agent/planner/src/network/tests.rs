@@ -38,6 +38,7 @@ fn desired(taps: &[(&str, u8)], uplink: bool) -> VpcNetwork {
         vpc_id: vpc(),
         cidr: "10.0.0.0/16".parse().unwrap(),
         gateways: BTreeSet::from([gateway]),
+        bridge: None,
         uplink,
         interfaces,
         firewall,
