@@ -1,10 +1,13 @@
 //! Data sources: what changes by itself lives here and not in resources.
 
+mod filter;
 pub(crate) mod host;
 pub(crate) mod image;
+pub(crate) mod images;
 pub(crate) mod instance;
 pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
+pub(crate) mod instances;
 
 use std::sync::Arc;
 
@@ -50,4 +53,13 @@ fn answer(mut values: Value, config: &Value, schema: &Schema) -> Value {
         }
     }
     values
+}
+
+/// What a data source answers that finds several: what was asked, `ids`, and the objects as `name`.
+fn plural(name: &str, objects: Vec<Value>, config: &Value) -> Value {
+    let ids: Vec<Value> = objects.iter().map(|object| object.get("id").clone()).collect();
+    let mut answer = config.clone();
+    answer.set("ids", ids);
+    answer.set(name, objects);
+    answer
 }

@@ -130,7 +130,9 @@ impl Provider for Weft {
         let agent = || self.agent.clone();
         vec![
             Box::new(data::image::Image(agent())),
+            Box::new(data::images::Images(agent())),
             Box::new(data::instance::Instance(agent())),
+            Box::new(data::instances::Instances(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
             Box::new(data::host::Host(agent())),

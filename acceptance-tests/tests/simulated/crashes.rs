@@ -76,10 +76,23 @@ fn terraform_killed_in_an_apply_doubles_nothing() -> Result<()> {
         let left = orphans.filter(|p| p.command.contains("terraform-provider-weft")).count();
         Ok((left == 0).then_some(()))
     })?;
+    // What it made is nobody's; an operator may look for it and remove some of it by hand.
+    let unclaimed = lab.weft_json(&["ls", "--unclaimed"])?;
+    let of_kind = |kind: &str| {
+        let all = unclaimed.as_array().into_iter().flatten();
+        all.filter(|orphan| orphan["kind"] == kind).cloned().collect::<Vec<_>>()
+    };
+    ensure!(of_kind("image").len() == 1, "the image is not unclaimed: {unclaimed}");
+    let instances = of_kind("instance");
+    ensure!(instances.len() >= 3, "not all instances are unclaimed: {unclaimed}");
+    let id = instances[0]["id"].as_str().unwrap_or_default();
+    lab.weft(&["rm", id])?.success()?;
 
     terraform.apply()?;
     ensure!(lab.count("instances")? == MANY, "{} instances", lab.count("instances")?);
     ensure!(lab.count("images")? == 1, "{} images", lab.count("images")?);
+    let unclaimed = lab.weft_json(&["ls", "--unclaimed"])?;
+    ensure!(unclaimed == serde_json::json!([]), "after the apply there is {unclaimed}");
     terraform.assert_plan_is_empty()?;
     terraform.destroy()?;
     ensure!(lab.count("instances")? == 0);

@@ -1,17 +1,16 @@
 //! `data.weft_image`: an image by id, name, pattern or tags.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::Regex;
 use tfplugin::{
-    Attribute, DataSource, DataSourceContext, Diagnostic, Diagnostics, Schema, Type,
-    ValidateContext, Validator, Value, async_trait,
+    Attribute, DataSource, DataSourceContext, Diagnostic, Diagnostics, Schema, ValidateContext,
+    Value, async_trait,
 };
 use weft_model::{ImageId, Problem};
 use weft_proto::v1;
 
-use crate::agent::Agent;
+use super::filter::Filter;
+use crate::agent::{Agent, Connection};
 use crate::checks;
 use crate::kind::Kind;
 use crate::kind::wire::Wire as _;
@@ -40,33 +39,10 @@ impl DataSource for Image {
                     "an image",
                 )),
             )
-            .attribute(
-                Attribute::string("name", "By its whole name.")
-                    .optional_computed()
-                    .validate(checks::name()),
-            )
-            .attribute(
-                Attribute::string(
-                    "name_regex",
-                    "By a regular expression that some part of its name matches.",
-                )
-                .validate(Validator::new(
-                    "must be a regular expression",
-                    |value| {
-                        let text = value.as_str().unwrap_or_default();
-                        Regex::new(text).map(drop).map_err(|error| error.to_string())
-                    },
-                )),
-            )
-            .attribute(
-                Attribute::map(
-                    "tags",
-                    Type::String,
-                    "By tags: it has all of these, from wherever they come.",
-                )
-                .optional_computed()
-                .validate(checks::tags()),
-            )
+            .attributes(Filter::attributes().map(|attribute| match attribute.name() {
+                "name_regex" => attribute,
+                _ => attribute.optional_computed(),
+            }))
             .attribute(Attribute::bool(
                 "most_recent",
                 "Whether the newest is taken where several fit; without it, that is an error.",
@@ -88,39 +64,13 @@ impl DataSource for Image {
         let connection = super::connection(&self.0, NOUN)?;
         let failed = |problem: Problem| super::fail(NOUN, &problem);
         let config = &ctx.config;
-        let request = v1::ListRequest {
-            name: config.read::<Option<String>>("name")?.unwrap_or_default(),
-            tags: config
-                .read::<Option<BTreeMap<String, String>>>("tags")?
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
-        };
-        let list = connection
-            .call(|channel| {
-                let request = request.clone();
-                async move { v1::Image::client(channel).list(request).await }
-            })
-            .await
-            .map_err(failed)?;
+        let filter = Filter::read(config)?;
         let id: Option<String> = config.read("id")?;
-        let pattern = config.get("name_regex").as_str().and_then(|text| Regex::new(text).ok());
-        let mut fitting: Vec<v1::Image> = list
-            .items
-            .into_iter()
-            .filter(|image| id.is_none() || id == image.metadata.as_ref().map(|m| m.id.clone()))
-            .filter(|image| {
-                let name = image.spec.as_ref().map_or("", |spec| spec.name.as_str());
-                pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            })
-            .collect();
-        // Newest first; of two of the same moment, always the same one.
-        let age = |image: &v1::Image| {
-            image.metadata.as_ref().map(|m| (m.created_at_unix_ms, m.id.clone()))
-        };
-        fitting.sort_by_key(|image| std::cmp::Reverse(age(image)));
+        let mut fitting = fitting(&connection, &filter).await.map_err(failed)?;
+        fitting.retain(|image| id.is_none() || id == image.metadata.as_ref().map(|m| m.id.clone()));
         if fitting.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
-            let ids: Vec<_> = fitting.iter().filter_map(age).map(|(_, id)| id).collect();
+            let id = |image: &v1::Image| image.metadata.as_ref().map(|m| m.id.clone());
+            let ids: Vec<_> = fitting.iter().filter_map(id).collect();
             let cause = format!("{} images fit: {}", ids.len(), ids.join(", "));
             return Err(super::not_one(
                 NOUN,
@@ -135,4 +85,26 @@ impl DataSource for Image {
         let values = crate::image::Image::state(wire).map_err(failed)?;
         Ok(super::answer(values, config, &DataSource::schema(self)))
     }
+}
+
+/// The images that `filter` lets through, the newest first.
+pub(super) async fn fitting(
+    connection: &Connection,
+    filter: &Filter,
+) -> Result<Vec<v1::Image>, Problem> {
+    let list = connection
+        .call(|channel| {
+            let request = filter.request();
+            async move { v1::Image::client(channel).list(request).await }
+        })
+        .await?;
+    let name = |image: &v1::Image| image.spec.as_ref().map_or("", |spec| &spec.name).to_owned();
+    let mut images: Vec<_> =
+        list.items.into_iter().filter(|image| filter.fits(&name(image))).collect();
+    // Of two of the same moment, always the same one first.
+    images.sort_by_key(|image| {
+        let age = image.metadata.as_ref().map(|m| (m.created_at_unix_ms, m.id.clone()));
+        std::cmp::Reverse(age)
+    });
+    Ok(images)
 }

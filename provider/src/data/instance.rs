@@ -36,16 +36,15 @@ impl DataSource for Instance {
                     .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
             )
             .attribute(
-                Attribute::string("name", "Which, by name; it has to be the only one of that name.")
-                    .optional_computed()
-                    .validate(checks::name()),
+                Attribute::string(
+                    "name",
+                    "Which, by name; it has to be the only one of that name.",
+                )
+                .optional_computed()
+                .validate(checks::name()),
             )
             .attributes(super::shown("weft_instance", &resource, &["id", "name"]))
-            .attribute(
-                Attribute::string("state", "`pending`, `starting`, `running`, `stopping`, `stopped`, `terminating` or `failed`.")
-                    .computed(),
-            )
-            .attribute(Attribute::string("state_reason", "Why, where the state has a reason.").computed())
+            .attributes(state_attributes())
     }
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
@@ -79,6 +78,19 @@ impl DataSource for Instance {
         values.set("state_reason", reason);
         Ok(super::answer(values, &ctx.config, &DataSource::schema(self)))
     }
+}
+
+/// What an instance is doing: attributes that the resource does not have, because they change by
+/// themselves.
+pub(super) fn state_attributes() -> [Attribute; 2] {
+    [
+        Attribute::string(
+            "state",
+            "`pending`, `starting`, `running`, `stopping`, `stopped`, `terminating` or `failed`.",
+        )
+        .computed(),
+        Attribute::string("state_reason", "Why, where the state has a reason.").computed(),
+    ]
 }
 
 async fn by_name(connection: &Connection, name: String) -> Result<v1::Instance, Diagnostics> {

@@ -58,6 +58,62 @@ async fn an_image_is_found_by_each_of_its_filters() {
 }
 
 #[tokio::test]
+async fn all_images_that_fit_are_listed_the_newest_first() {
+    let (terraform, fake) = connected().await;
+    let base = least("weft_image", &terraform, &fake).await;
+    let mut ids = Vec::new();
+    for name in ["debian-12", "debian-13", "ubuntu"] {
+        let state = terraform.create("weft_image", with(&base, "name", name)).await.unwrap();
+        ids.push(state.get("id").clone());
+    }
+    let [twelve, thirteen, ubuntu] = <[Value; 3]>::try_from(ids).unwrap();
+    #[rustfmt::skip]
+    let cases = [
+        (attributes([]),                               vec![ubuntu, thirteen.clone(), twelve.clone()]),
+        (attributes([("name_regex", "deb".into())]),   vec![thirteen, twelve.clone()]),
+        (attributes([("name", "debian-12".into())]),   vec![twelve]),
+        (attributes([("name", "nobody".into())]),      vec![]),
+    ];
+    for (config, want) in cases {
+        let data = terraform.data("weft_images", config.clone()).await.unwrap();
+        assert_eq!(data.get("ids").as_list().unwrap(), want, "{config}");
+        let shown = data.get("images").as_list().unwrap();
+        let shown: Vec<_> = shown.iter().map(|image| image.get("id").clone()).collect();
+        assert_eq!(shown, want, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn all_instances_that_fit_are_listed_with_their_states_and_without_user_data() {
+    let (terraform, fake) = connected().await;
+    let config = full("weft_instance", &terraform, &fake).await;
+    let first = terraform.create("weft_instance", config.clone()).await.unwrap();
+    let second = terraform.create("weft_instance", with(&config, "name", "db")).await.unwrap();
+    let [first, second] = [first, second].map(|state| state.get("id").clone());
+    fake.world().power_off(first.as_str().unwrap(), "the guest powered off");
+    let states = |word: &str| attributes([("states", Value::from(vec![Value::from(word)]))]);
+    #[rustfmt::skip]
+    let cases = [
+        (attributes([]),                            vec![first.clone(), second.clone()]),
+        (attributes([("name", "db".into())]),       vec![second.clone()]),
+        (attributes([("name_regex", "^w".into())]), vec![first.clone()]),
+        (states("stopped"),                         vec![first]),
+        (states("running"),                         vec![second]),
+        (states("failed"),                          vec![]),
+    ];
+    for (config, want) in cases {
+        let data = terraform.data("weft_instances", config.clone()).await.unwrap();
+        assert_eq!(data.get("ids").as_list().unwrap(), want, "{config}");
+        for instance in data.get("instances").as_list().unwrap() {
+            assert!(instance.get("state").is_set(), "{instance}");
+            assert!(!instance.as_map().unwrap().contains_key("user_data"), "{instance}");
+        }
+    }
+    let wrong = terraform.data("weft_instances", states("dead")).await;
+    assert!(wrong.unwrap_err().to_string().contains("states"));
+}
+
+#[tokio::test]
 async fn timeline_types_and_host() {
     let (terraform, fake) = connected().await;
     let config = least("weft_instance", &terraform, &fake).await;

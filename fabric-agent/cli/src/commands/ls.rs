@@ -1,5 +1,7 @@
 //! `weft ls`: the objects of one kind, as a table.
 
+mod unclaimed;
+
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -18,12 +20,17 @@ use crate::output::{Format, print, print_json, table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to list
-    #[arg(value_enum, default_value_t = Kind::Instances)]
-    kind: Kind,
+    /// What to list; instances unless said otherwise, with --unclaimed everything
+    #[arg(value_enum)]
+    kind: Option<Kind>,
+    /// Only what no client's state is known to hold: what an interrupted apply has left, or what
+    /// an apply is making right now. The same apply run again adopts what it left; weft rm removes
+    /// the rest
+    #[arg(long)]
+    unclaimed: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Instances,
     Images,
@@ -37,13 +44,16 @@ enum Kind {
 }
 
 pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<ExitCode, Failure> {
+    if args.unclaimed {
+        return unclaimed::run(agent, args.kind, format).await;
+    }
     let all = v1::ListRequest::default();
     macro_rules! items {
         ($client:ident) => {
             agent.$client().list(all).await?.into_inner().items
         };
     }
-    match args.kind {
+    match args.kind.unwrap_or(Kind::Instances) {
         Kind::Instances => show(items!(instances), instance_from_wire, format),
         Kind::Images => show(items!(images), image_from_wire, format),
         Kind::Keys => show(items!(key_pairs), key_pair_from_wire, format),

@@ -91,7 +91,7 @@ impl Service {
                 id: id.to_owned(),
                 generation: 1,
                 created_at_unix_ms: 1_700_000_000_000,
-                claimed: true,
+                claimed: id != STOPPED,
                 ..Default::default()
             }),
             spec: Some(v1::InstanceSpec {

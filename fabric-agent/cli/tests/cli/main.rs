@@ -302,3 +302,15 @@ fn doctor_looks_at_the_machine_where_no_agent_answers() {
     let names: Vec<_> = json.as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
     assert!(names.contains(&"kvm".into()) && names.contains(&"tun".into()), "{names:?}");
 }
+
+#[test]
+fn what_nobody_claims_is_listed_with_its_kind() {
+    let agent = agent();
+    let (code, stdout, stderr) = run(&agent, &["ls", "--unclaimed", "instances"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let mut lines = stdout.lines();
+    assert!(lines.next().unwrap().starts_with("KIND"), "{stdout}");
+    let only = lines.next().unwrap();
+    assert!(only.contains("instance") && only.contains(STOPPED) && only.contains("twin"), "{only}");
+    assert_eq!(lines.next(), None, "{stdout}");
+}
