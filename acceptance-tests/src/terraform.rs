@@ -55,6 +55,12 @@ impl Terraform {
         Ok(this)
     }
 
+    /// The same module, run by another Terraform.
+    #[must_use]
+    pub fn with_program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
+    }
+
     /// The module's directory.
     pub fn directory(&self) -> &Path {
         &self.directory

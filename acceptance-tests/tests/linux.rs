@@ -11,5 +11,7 @@ mod guest_killed;
 mod life;
 #[path = "linux/module.rs"]
 mod module;
+#[path = "linux/three_sessions.rs"]
+mod three_sessions;
 #[path = "linux/waits.rs"]
 mod waits;

@@ -13,3 +13,5 @@ mod crashes;
 mod each_resource;
 #[path = "simulated/module.rs"]
 mod module;
+#[path = "simulated/versions.rs"]
+mod versions;

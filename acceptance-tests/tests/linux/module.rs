@@ -1,15 +1,19 @@
 //! The root module that the stories with real guests share.
 
 use anyhow::Result;
-use weft_acceptance::{KeyFile, weft_tiny};
+use weft_acceptance::{Image, KeyFile, weft_tiny};
 
 /// weft-tiny as `weft_image.tiny`, with more of the kernel's command line.
 pub(crate) fn image(more_cmdline: &str) -> Result<String> {
-    let image = weft_tiny()?;
-    Ok(format!(
+    Ok(image_of("tiny", &weft_tiny()?, more_cmdline))
+}
+
+/// A guest image as `weft_image.NAME`, with more of the kernel's command line.
+pub(crate) fn image_of(name: &str, image: &Image, more_cmdline: &str) -> String {
+    format!(
         r#"
-resource "weft_image" "tiny" {{
-  name           = "weft-tiny"
+resource "weft_image" "{name}" {{
+  name           = "{name}"
   source_path    = "{}"
   kernel         = "{}"
   initrd         = "{}"
@@ -22,7 +26,7 @@ resource "weft_image" "tiny" {{
         image.initrd.display(),
         image.cmdline,
         image.user
-    ))
+    )
 }
 
 /// A key pair, and a group that lets ssh in: `weft_key_pair.me`, `weft_security_group.ssh`.
