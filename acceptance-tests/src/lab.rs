@@ -205,6 +205,8 @@ impl Lab {
             !path.file_name().is_some_and(|name| name.to_string_lossy().contains(id))
         });
         ensure!(files.is_empty(), "files of {id} are left: {files:?}");
+        let groups = leftovers::control_groups(id);
+        ensure!(groups.is_empty(), "control groups of {id} are left: {groups:?}");
         for pid in self.other_namespaces()? {
             let inside = |words: &[&str]| self.inside_of(pid, words);
             let links = inside(&["ip", "-o", "link", "show", "type", "tun"])?;

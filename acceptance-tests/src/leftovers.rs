@@ -61,6 +61,16 @@ pub(crate) fn mounts(directory: &Path) -> Vec<String> {
     table.lines().filter(|line| line.contains(directory.as_ref())).map(str::to_owned).collect()
 }
 
+/// Control groups below `weft.slice` whose name has `id` in it, in whatever hierarchy.
+pub(crate) fn control_groups(id: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let slices = hierarchies.chain([root.to_owned()]).map(|path| path.join("weft.slice"));
+    let groups = slices.flat_map(|slice| fs::read_dir(slice).into_iter().flatten().flatten());
+    let named = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().contains(id));
+    groups.map(|entry| entry.path()).filter(named).collect()
+}
+
 /// Every file below the directories, except those that `expected` names.
 pub(crate) fn files(roots: &[&Path], expected: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();

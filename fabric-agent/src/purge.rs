@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use weft_firewall::Nft;
-use weft_hypervisor::Guests;
+use weft_hypervisor::{Cgroups, Guests};
 use weft_network::Namespace;
 use weft_store::{SqliteOptions, SqliteStore};
 
@@ -37,6 +37,10 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     remove_ours(&directories.runtime_dir, RUNTIME_FILES, RUNTIME_DIRS)?;
     // What has no record any more is known by its command line; its disks go after it.
     crate::strays::end(&directories.runtime_dir).context("cannot end what is left running")?;
+    if nix::unistd::geteuid().is_root() {
+        let cgroups = Cgroups::find(&directories.prefix);
+        cgroups.sweep().and_then(|()| cgroups.remove_slice()).context("cannot remove cgroups")?;
+    }
     remove_ours(&directories.state_dir, STATE_FILES, STATE_DIRS)?;
     tracing::info!("everything that the agent made is gone");
     Ok(())
@@ -81,7 +85,7 @@ fn take_store(directories: &Directories) -> anyhow::Result<Option<SqliteStore>> 
 }
 
 async fn purge_guests(directories: &Directories) -> anyhow::Result<()> {
-    let guests = Guests::new(directories.guests());
+    let guests = Guests::in_cgroups(directories.guests(), Cgroups::find(&directories.prefix));
     for id in guests.list()? {
         guests.purge(&id).await.with_context(|| format!("cannot end the guest of {id}"))?;
         tracing::info!(instance.id = %id, "guest ended");

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_model::InstanceId;
 
+use crate::cgroup::Cgroups;
 use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
@@ -92,6 +93,7 @@ pub struct Guests {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    cgroups: Cgroups,
     slots: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<Slot>>>>,
     hints: broadcast::Sender<InstanceId>,
 }
@@ -100,9 +102,19 @@ impl Guests {
     /// Guests below `root`, which is made when the first one is launched. It belongs in a
     /// directory that does not survive a restart of the machine, such as `/run/weft/guests`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self::in_cgroups(root, Cgroups::none("nobody asked for limits"))
+    }
+
+    /// The same, each in a control group of its own.
+    pub fn in_cgroups(root: impl Into<PathBuf>, cgroups: Cgroups) -> Self {
         let (hints, _) = broadcast::channel(HINT_BACKLOG);
-        let inner = Inner { root: root.into(), slots: Mutex::default(), hints };
+        let inner = Inner { root: root.into(), cgroups, slots: Mutex::default(), hints };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// How guests are limited.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.inner.cgroups
     }
 
     /// The directory of one guest.

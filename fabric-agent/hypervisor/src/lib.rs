@@ -10,6 +10,7 @@
 //!    └──────────────── qmp.sock (one connection, see Guests) ──┘
 //! ```
 
+pub mod cgroup;
 pub mod guest;
 pub mod holder;
 pub mod kvm;
@@ -21,6 +22,7 @@ pub mod qmp;
 mod record;
 mod sys;
 
+pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{GuestError, GuestObservation, Guests, HolderCommand};
 pub use kvm::KvmProbe;
 pub use process::ProcessIdentity;

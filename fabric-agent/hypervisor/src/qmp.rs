@@ -244,8 +244,10 @@ async fn read_all(
                 }
             }
             Err(error) => {
-                if !matches!(error, QmpError::Closed) {
-                    tracing::warn!(%error, "closed a QMP connection");
+                match error {
+                    // QEMU has ended, in good order or not: its process tells how.
+                    QmpError::Closed | QmpError::Io { .. } => {}
+                    error => tracing::warn!(%error, "closed a QMP connection"),
                 }
                 break;
             }

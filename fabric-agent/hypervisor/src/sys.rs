@@ -70,6 +70,14 @@ pub(crate) fn inherit_standard_streams_only() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, c_uint::MAX, flags) };
 }
 
+/// Moves the calling process into the control group whose `cgroup.procs` is open (cgroups(7): 0
+/// means the writer). Async-signal-safe: for use between fork and exec.
+pub(crate) fn enter_cgroup(procs: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: writes one byte of a static string.
+    let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+    if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Lets the next exec inherit `fd`. Async-signal-safe: for use between fork and exec.
 pub(crate) fn clear_cloexec(fd: c_int) -> io::Result<()> {
     // SAFETY: F_SETFD takes an integer and touches no memory of ours.

@@ -4,6 +4,9 @@
 #[path = "qemu/bench.rs"]
 mod bench;
 #[cfg(test)]
+#[path = "qemu/cgroups.rs"]
+mod cgroups;
+#[cfg(test)]
 #[path = "qemu/console.rs"]
 mod console;
 #[cfg(test)]

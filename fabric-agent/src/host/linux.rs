@@ -29,8 +29,6 @@ use networks::LinuxNetworks;
 
 /// TCG's cache of translated code, in MiB: bounded, and counted.
 const TB_SIZE_MIB: u32 = 128;
-/// What a hypervisor needs besides its guest's memory and the code cache, in MiB.
-const OVERHEAD_MIB: u64 = 64;
 
 /// This machine.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ impl LinuxHost {
         let blobs = Blobs::open(&directories.blobs()).await?;
         let networks = LinuxNetworks::open(directories, holder.clone())?;
         let doctor = doctor::Doctor::new(directories, &facts, probe);
-        let guests = LinuxGuests::open(directories, qemu, accel, holder)?;
+        let guests = LinuxGuests::open(directories, qemu, accel, holder).await?;
         Ok(Self { facts, blobs, guests, networks, doctor })
     }
 }
@@ -88,11 +86,7 @@ impl Host for LinuxHost {
     }
 
     fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
-        let cache = match self.facts.accelerator {
-            Accelerator::Tcg => u64::from(TB_SIZE_MIB),
-            Accelerator::Kvm | Accelerator::Sim => 0,
-        };
-        u64::from(memory_mib) + cache + OVERHEAD_MIB
+        self.guests.memory_cost_mib(memory_mib)
     }
 
     async fn apply(&self, action: &Action) -> Result<(), HostError> {
@@ -215,6 +209,6 @@ impl Host for LinuxHost {
     }
 
     async fn doctor(&self) -> Vec<Check> {
-        self.doctor.checks().await
+        self.doctor.checks(self.guests.cgroups()).await
     }
 }

@@ -68,21 +68,27 @@ impl Guests {
             return;
         }
         *slot = Slot { process: Some(guest.qemu), ..Slot::default() };
-        let (id, hints, process) = (id.clone(), self.inner.hints.clone(), guest.qemu);
-        slot.watchers.spawn(async move {
-            match process.pidfd().and_then(|fd| fd.map(sys::async_fd).transpose()) {
-                // A pidfd is readable when its process has ended: pidfd_open(2).
-                Ok(Some(fd)) => drop(fd.readable().await),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(vm.id = %id, %error, "cannot wait for qemu, looking at it instead");
-                    while process.is_alive() {
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
+        for process in [guest.qemu, guest.holder] {
+            let (id, hints) = (id.clone(), self.inner.hints.clone());
+            slot.watchers.spawn(async move {
+                until_ended(process, &id).await;
+                hint(&hints, &id);
+            });
+        }
+    }
+}
+
+async fn until_ended(process: ProcessIdentity, id: &InstanceId) {
+    match process.pidfd().and_then(|fd| fd.map(sys::async_fd).transpose()) {
+        // A pidfd is readable when its process has ended: pidfd_open(2).
+        Ok(Some(fd)) => drop(fd.readable().await),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(vm.id = %id, %error, "cannot wait for a process, looking at it instead");
+            while process.is_alive() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            hint(&hints, &id);
-        });
+        }
     }
 }
 

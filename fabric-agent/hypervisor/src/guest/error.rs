@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use weft_model::InstanceId;
 
+use crate::cgroup::CgroupError;
 use crate::qmp::QmpError;
 use crate::record::ExitCause;
 
@@ -30,6 +31,23 @@ pub enum GuestError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The guest's control group could not be made or removed.
+    #[error("{step} for {id}")]
+    Cgroup {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was attempted.
+        step: &'static str,
+        /// What failed.
+        #[source]
+        source: CgroupError,
+    },
+    /// Nothing of the guest runs, and its control group cannot be removed.
+    #[error("the control group of {id} is still used by some process")]
+    CgroupInUse {
+        /// Whose guest.
+        id: InstanceId,
     },
     /// The holder's program could not be started.
     #[error("start {program} as the holder of {id}")]
@@ -144,6 +162,8 @@ impl GuestError {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
             }
             Self::List { .. }
+            | Self::Cgroup { .. }
+            | Self::CgroupInUse { .. }
             | Self::HolderEnded { .. }
             | Self::StartTimeout { .. }
             | Self::StillAlive { .. }

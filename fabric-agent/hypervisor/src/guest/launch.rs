@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use weft_model::InstanceId;
 
 use super::{GuestError, GuestObservation, Guests, HolderCommand};
+use crate::cgroup::Entrance;
 use crate::layout::{self, GuestDir};
 use crate::lock;
 use crate::qemu::GuestSpec;
@@ -40,7 +42,12 @@ impl Guests {
         self.kill_unrecorded(id).await?;
         dir.clear_start().map_err(prepare("remove what the last start left"))?;
         dir.write(layout::SPEC, spec).map_err(prepare("write the specification"))?;
-        let child = spawn(&dir, lock, holder).map_err(|source| GuestError::Holder {
+        let entrance = self.inner.cgroups.enter(spec).map_err(|source| GuestError::Cgroup {
+            id: id.clone(),
+            step: "make its control group",
+            source,
+        })?;
+        let child = spawn(&dir, lock, holder, entrance).map_err(|source| GuestError::Holder {
             id: id.clone(),
             program: holder.program.clone(),
             source,
@@ -63,6 +70,8 @@ impl Guests {
                 GuestObservation::PoweredOff { .. } => break,
                 GuestObservation::Exited { exit } if exit.at_unix_ms > 0 => {
                     reap(child);
+                    // Its last act: whoever hears of the failure may launch again.
+                    self.wait_unlocked(id).await?;
                     let (cause, stderr_tail) = (exit.cause, exit.stderr_tail);
                     return Err(GuestError::Start { id: id.clone(), cause, stderr_tail });
                 }
@@ -90,16 +99,29 @@ impl Guests {
     }
 }
 
-/// Starts the holder with the locked file as its standard input.
+/// Starts the holder in its control group, with the locked file as its standard input.
 #[expect(unsafe_code, reason = "work between fork and exec")]
-fn spawn(dir: &GuestDir, lock: File, holder: &HolderCommand) -> io::Result<Child> {
+fn spawn(
+    dir: &GuestDir,
+    lock: File,
+    holder: &HolderCommand,
+    entrance: Entrance,
+) -> io::Result<Child> {
     let log = OpenOptions::new()
         .create(true)
         .truncate(true)
         .write(true)
         .mode(0o600)
         .open(dir.file(layout::HOLDER_LOG))?;
-    let mut command = Command::new(&holder.program);
+    let (mut command, groups) = match entrance {
+        Entrance::Nowhere => (Command::new(&holder.program), Vec::new()),
+        Entrance::Files(groups) => (Command::new(&holder.program), groups),
+        Entrance::Scope { program, args } => {
+            let mut command = Command::new(program);
+            command.args(args).arg(&holder.program);
+            (command, Vec::new())
+        }
+    };
     command
         .args(&holder.args)
         .arg(dir.file(layout::SPEC))
@@ -108,11 +130,11 @@ fn spawn(dir: &GuestDir, lock: File, holder: &HolderCommand) -> io::Result<Child
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))
         .kill_on_drop(false);
-    // SAFETY: one system call that allocates nothing.
+    // SAFETY: system calls only, none of which allocates.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             sys::inherit_standard_streams_only();
-            Ok(())
+            groups.iter().try_for_each(|group| sys::enter_cgroup(group.as_fd()))
         });
     }
     command.spawn()

@@ -32,7 +32,11 @@ impl Guests {
                 self.kill(id, guest.qemu).await?;
             }
         }
-        self.wait_unlocked(id).await.map(|_| ())
+        if self.wait_unlocked(id).await? && !self.remove_cgroup(id).await? {
+            // Removing the guest tries again, and so does the next agent.
+            tracing::warn!(vm.id = %id, "the guest has ended and its control group is still used");
+        }
+        Ok(())
     }
 
     /// Removes a guest with everything that belongs to it: processes, then files. Does nothing
@@ -48,6 +52,9 @@ impl Guests {
         }
         self.kill_unrecorded(id).await?;
         self.forget(id);
+        if !self.remove_cgroup(id).await? {
+            return Err(GuestError::CgroupInUse { id: id.clone() });
+        }
         match std::fs::remove_dir_all(self.dir(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(GuestError::Remove { id: id.clone(), step: "remove the files", source: error })
@@ -98,8 +105,24 @@ impl Guests {
         Ok(timeout(deadline, fd.readable()).await.is_ok())
     }
 
+    /// Whether the group is gone; a process leaves it a moment after it has let go of its files.
+    async fn remove_cgroup(&self, id: &InstanceId) -> Result<bool, GuestError> {
+        let started = Instant::now();
+        loop {
+            let gone = self.inner.cgroups.remove(id).map_err(|source| GuestError::Cgroup {
+                id: id.clone(),
+                step: "remove the control group",
+                source,
+            })?;
+            if gone || started.elapsed() > HOLDER_DEADLINE {
+                return Ok(gone);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
     /// Whether the holder let go of the lock within its deadline.
-    async fn wait_unlocked(&self, id: &InstanceId) -> Result<bool, GuestError> {
+    pub(super) async fn wait_unlocked(&self, id: &InstanceId) -> Result<bool, GuestError> {
         let started = Instant::now();
         while self.is_locked(id)? {
             if started.elapsed() > HOLDER_DEADLINE {

@@ -54,6 +54,20 @@ pub enum Accel {
     },
 }
 
+/// What QEMU takes besides its guest's memory and the code cache, in MiB.
+const OVERHEAD_MIB: u64 = 64;
+
+impl Accel {
+    /// MiB of the host that a guest of `memory_mib` takes: its memory and what runs it.
+    pub fn memory_cost_mib(self, memory_mib: u32) -> u64 {
+        let cache = match self {
+            Self::Kvm => 0,
+            Self::Tcg { tb_size_mib } => u64::from(tb_size_mib),
+        };
+        u64::from(memory_mib) + cache + OVERHEAD_MIB
+    }
+}
+
 /// How the guest starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

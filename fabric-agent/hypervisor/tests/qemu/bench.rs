@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use weft_hypervisor::{
-    Accel, BackingImage, Boot, GuestIdentity, GuestObservation, GuestSpec, GuestUuid, Guests,
-    HolderCommand, QemuBinary, RootDisk,
+    Accel, BackingImage, Boot, Cgroups, GuestIdentity, GuestObservation, GuestSpec, GuestUuid,
+    Guests, HolderCommand, QemuBinary, RootDisk,
 };
 use weft_model::{DiskFormat, InstanceId};
 
@@ -113,6 +113,18 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let guests = Guests::new(dir.path().join("guests"));
         Some(Self { dir, guests })
+    }
+
+    /// The same, with guests in control groups; none, loudly, where there are none.
+    pub(crate) fn limited(prefix: &str) -> Option<Self> {
+        let mut bench = Self::new()?;
+        let cgroups = Cgroups::prepare(prefix);
+        if let Err(why) = cgroups.explain() {
+            println!("SKIPPED: {why}");
+            return None;
+        }
+        bench.guests = Guests::in_cgroups(bench.dir.path().join("guests"), cgroups);
+        Some(bench)
     }
 
     /// A guest that runs `code` from the boot sector of its image.

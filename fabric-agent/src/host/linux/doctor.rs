@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::sys::statvfs::statvfs;
 use tokio::process::Command;
-use weft_hypervisor::KvmProbe;
+use weft_hypervisor::{Cgroups, KvmProbe};
 use weft_model::HostFacts;
 
 use crate::config::Directories;
@@ -42,7 +42,7 @@ impl Doctor {
         }
     }
 
-    pub(super) async fn checks(&self) -> Vec<Check> {
+    pub(super) async fn checks(&self, cgroups: &Cgroups) -> Vec<Check> {
         vec![
             self.kvm(),
             ok("hypervisor", self.hypervisor.clone()),
@@ -50,6 +50,7 @@ impl Doctor {
             program("nft", &["--version"], "nftables", "security groups cannot be enforced").await,
             tun(),
             forwarding(),
+            limits(cgroups),
             self.disk(),
         ]
     }
@@ -126,6 +127,19 @@ fn tun() -> Check {
             CheckResult::Failed,
             format!("cannot open /dev/net/tun ({error}): instances get no network"),
             "modprobe tun; in a container, pass the device in",
+        ),
+    }
+}
+
+fn limits(cgroups: &Cgroups) -> Check {
+    match cgroups.explain() {
+        Ok(finding) => ok("cgroups", finding),
+        Err(finding) => bad(
+            "cgroups",
+            CheckResult::Warning,
+            format!("{finding}: one that goes wrong can take what others need"),
+            "run the agent on the host and as root, or give its container cgroup v2 and the right \
+             to mount; then restart the agent",
         ),
     }
 }

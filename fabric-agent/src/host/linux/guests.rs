@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_hypervisor::{
-    Accel, BackingImage, Boot, ExitCause, GuestError, GuestObservation, GuestSpec, GuestUuid,
-    Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
+    Accel, BackingImage, Boot, Cgroups, ExitCause, GuestError, GuestObservation, GuestSpec,
+    GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, Seed, SeedInput, hostname};
@@ -38,7 +38,7 @@ fn failed(what: String) -> impl FnOnce(GuestError) -> HostError {
 }
 
 impl LinuxGuests {
-    pub(super) fn open(
+    pub(super) async fn open(
         directories: &Directories,
         qemu: QemuBinary,
         accel: Accel,
@@ -51,7 +51,7 @@ impl LinuxGuests {
             HostError::new("end guests whose records are lost", true).caused_by(error)
         })?;
         Ok(Self {
-            guests: Guests::new(directories.guests()),
+            guests: Guests::in_cgroups(directories.guests(), cgroups(&directories.prefix).await?),
             qemu,
             accel,
             holder: HolderCommand {
@@ -61,6 +61,15 @@ impl LinuxGuests {
             disks: RootDisks::new("qemu-img", Limits::default()),
             instances,
         })
+    }
+
+    /// MiB of the host that a guest takes.
+    pub(super) fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
+        self.accel.memory_cost_mib(memory_mib)
+    }
+
+    pub(super) fn cgroups(&self) -> &Cgroups {
+        self.guests.cgroups()
     }
 
     fn dir(&self, id: &InstanceId) -> PathBuf {
@@ -163,10 +172,27 @@ impl LinuxGuests {
             seed: Some(self.seed(id)),
             nics: vec![NicSpec { link: launch.link.clone(), mac: launch.mac, netns: Some(netns) }],
         };
+        self.warn_of_too_many_vcpus(&spec);
         match self.guests.launch(&spec, &self.holder).await {
             // An earlier attempt got this far before the agent died.
             Err(GuestError::AlreadyRunning { .. }) => Ok(()),
             other => other.map_err(failed(format!("start the guest of {id}"))),
+        }
+    }
+
+    /// Seen with QEMU 7.2 to 10.0: such guests hang now and then while they boot, their virtual
+    /// processors waiting for one that does not get to run.
+    fn warn_of_too_many_vcpus(&self, spec: &GuestSpec) {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let vcpus = usize::try_from(spec.vcpus).unwrap_or(usize::MAX);
+        if matches!(spec.accel, Accel::Tcg { .. }) && vcpus > processors {
+            tracing::warn!(
+                instance.id = %spec.instance_id,
+                vcpus,
+                processors,
+                "more vCPUs than the host has processors: without KVM such guests are slow and \
+                 sometimes hang while they boot; choose a smaller instance type"
+            );
         }
     }
 
@@ -248,6 +274,24 @@ impl LinuxGuests {
     }
 }
 
+/// The groups that guests are limited by, without those that guests left behind.
+async fn cgroups(prefix: &str) -> Result<Cgroups, HostError> {
+    let prefix = prefix.to_owned();
+    let prepare = move || {
+        let cgroups = Cgroups::prepare(&prefix);
+        cgroups.sweep().map(|()| cgroups)
+    };
+    let cgroups = tokio::task::spawn_blocking(prepare)
+        .await
+        .map_err(|error| HostError::new("prepare control groups", true).caused_by(error))?
+        .map_err(|error| HostError::new("clear up control groups", true).caused_by(error))?;
+    match cgroups.explain() {
+        Ok(how) => tracing::info!("{how}"),
+        Err(why) => tracing::warn!("{why}"),
+    }
+    Ok(cgroups)
+}
+
 /// What people are told of a guest that has its processes and does not run as it should.
 fn trouble(observed: &GuestObservation) -> Option<String> {
     match observed {
@@ -262,6 +306,11 @@ fn trouble(observed: &GuestObservation) -> Option<String> {
         GuestObservation::Unresponsive { reason, .. } => {
             Some(format!("its hypervisor does not answer: {reason}"))
         }
+        GuestObservation::Running { guest } if !guest.holder.is_alive() => Some(
+            "the process that held its console was killed: the guest runs on without console and \
+             console log; stop and start it to have them again"
+                .to_owned(),
+        ),
         _ => None,
     }
 }
