@@ -5,6 +5,7 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "common",
+        "agents",
         "sessions",
         "images",
         "key_pairs",

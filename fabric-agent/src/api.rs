@@ -14,18 +14,25 @@ mod watch;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::UdsConnectInfo;
+use tracing::Instrument as _;
 use weft_model::{Problem, Tags};
+use weft_proto::version::Handshake;
 use weft_proto::{
     FILE_DESCRIPTOR_SET, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, status_from_problem, v1,
 };
 
 use crate::context::Context;
+use crate::tls::certificates::Certificates;
+use crate::tls::listen::{self, Peer};
 
 /// The handlers of one service; cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,8 +49,12 @@ impl Api {
         Fut: Future<Output = Result<T, Problem>> + Send + 'static,
         T: Send + 'static,
     {
-        match tokio::spawn(work(self.context.clone())).await {
-            Ok(outcome) => outcome.map_err(refuse),
+        let work = work(self.context.clone()).in_current_span();
+        match tokio::spawn(work).await {
+            Ok(outcome) => outcome.map_err(|problem| {
+                tracing::info!(reason = ?problem.reason, error = %problem, "refused");
+                refuse(problem)
+            }),
             Err(error) => {
                 tracing::error!(%error, "a request panicked");
                 Err(Status::internal("the agent failed to carry out the request; see its log"))
@@ -81,14 +92,79 @@ fn parse_id<T: std::str::FromStr<Err = weft_model::InvalidId>>(text: &str) -> Re
     text.parse().map_err(|error: T::Err| refuse(Problem::invalid("id", error.to_string())))
 }
 
+/// TCP, where it is served.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) listener: TcpListener,
+    pub(crate) certificates: Arc<Certificates>,
+}
+
+/// How often a network connection without traffic is tried, and how long an answer may take: a
+/// machine that went away must not keep its session alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long streams that never end by themselves (a session, a console) may hold up the end.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Serves until `shutdown`; then finishes what runs.
 pub(crate) async fn serve(
     context: Arc<Context>,
     listener: UnixListener,
     socket: &Path,
+    network: Option<Network>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let api = Api { context };
+    let routes = routes(Api { context }).await?;
+    let local = Server::builder()
+        .trace_fn(|request| {
+            let local = request.extensions().get::<UdsConnectInfo>();
+            let uid = local.and_then(|local| local.peer_cred).map(|peer| peer.uid());
+            tracing::info_span!("request", rpc = request.uri().path(), client.uid = uid)
+        })
+        .add_routes(routes.clone())
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            shutdown.clone().cancelled_owned(),
+        );
+    let remote = async {
+        let Some(Network { listener, certificates }) = network else { return Ok(()) };
+        let connections = listen::accept(listener, certificates, shutdown.clone());
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .trace_fn(|request| {
+                let peer = request.extensions().get::<Peer>();
+                let client = peer.map_or("", |peer| peer.client.as_str());
+                let address = peer.map(|peer| peer.address.to_string());
+                tracing::info_span!(
+                    "request",
+                    rpc = request.uri().path(),
+                    client.name = client,
+                    client.address = address
+                )
+            })
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                ReceiverStream::new(connections),
+                shutdown.clone().cancelled_owned(),
+            )
+            .await
+    };
+    let grace = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = async { tokio::try_join!(local, remote) } => { served?; }
+        () = grace => {}
+    }
+    // The next agent makes its own; a socket that nobody listens on would only mislead.
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::debug!(%error, "the socket was gone already");
+    }
+    Ok(())
+}
+
+/// Every service.
+async fn routes(api: Api) -> anyhow::Result<Routes> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -103,8 +179,9 @@ pub(crate) async fn serve(
             ))*
         };
     }
-    let router = services!(
-        Server::builder().add_service(health).add_service(reflection),
+    let handshake = Handshake::service(env!("CARGO_PKG_VERSION"));
+    Ok(services!(
+        Routes::new(handshake).add_service(health).add_service(reflection),
         sessions_server::SessionsServer,
         images_server::ImagesServer,
         key_pairs_server::KeyPairsServer,
@@ -116,22 +193,5 @@ pub(crate) async fn serve(
         hosts_server::HostsServer,
         instance_types_server::InstanceTypesServer,
         watch_server::WatchServer,
-    );
-    let incoming = UnixListenerStream::new(listener);
-    // A stream that never ends by itself (a session, a console) must not hold up the end.
-    let stop = shutdown.clone();
-    let serving = router.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-    let grace = async {
-        stop.cancelled().await;
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    };
-    tokio::select! {
-        served = serving => served?,
-        () = grace => {}
-    }
-    // The next agent makes its own; a socket that nobody listens on would only mislead.
-    if let Err(error) = std::fs::remove_file(socket) {
-        tracing::debug!(%error, "the socket was gone already");
-    }
-    Ok(())
+    ))
 }

@@ -1,16 +1,20 @@
 //! What an operator can set. Every setting has a default; there is no configuration file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipnetwork::Ipv4Network;
 
+/// Where an agent keeps what must survive, unless told otherwise.
+pub(crate) const STATE_DIR: &str = "/var/lib/weft";
+
 /// Where an agent keeps its things.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Directories {
     /// What survives a restart of the machine: the store, images, disks
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/weft", value_parser = parse_dir)]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR, value_parser = parse_dir)]
     pub(crate) state_dir: PathBuf,
     /// What does not: the socket, running guests' sockets and records
     #[arg(long, value_name = "DIR", default_value = "/run/weft", value_parser = parse_dir)]
@@ -26,6 +30,10 @@ pub(crate) struct Directories {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) directories: Directories,
+    /// Serve the API on TCP as well, to clients with a certificate (fabric-agent init makes them);
+    /// for example 0.0.0.0:7443
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
     /// What to run guests on
     #[arg(long, value_enum, default_value_t = HostKind::Linux)]
     pub(crate) host: HostKind,
@@ -123,8 +131,14 @@ impl Directories {
     }
 }
 
+/// What this machine is called.
+pub(crate) fn machine_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "localhost".to_owned())
+}
+
 /// Holders outlive the agent and its working directory: their paths are absolute.
-fn parse_dir(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn parse_dir(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| error.to_string())
 }
 

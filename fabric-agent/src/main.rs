@@ -21,6 +21,7 @@ mod sessions;
 mod strays;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod turns;
 mod wait;
 
@@ -43,6 +44,8 @@ struct Cli {
 enum Command {
     /// Serve the API and run guests, until SIGTERM or SIGINT. Guests go on running
     Serve(Box<ServeArgs>),
+    /// Make the certificates that TCP needs: a CA, the agent's, and those of clients
+    Init(tls::init::InitArgs),
     /// Remove everything that the agent ever made: guests, networks, disks, images, the store
     Purge(Directories),
     /// Hold one guest's hypervisor and console (started by the agent)
@@ -78,7 +81,19 @@ fn main() -> ExitCode {
             }
         }
         Command::Serve(args) => run(async move { serve::serve(*args).await }),
+        Command::Init(args) => init(&args),
         Command::Purge(directories) => run(async move { purge::purge(&directories).await }),
+    }
+}
+
+fn init(args: &tls::init::InitArgs) -> ExitCode {
+    use std::io::Write as _;
+    match tls::init::init(args, &config::machine_name(), std::time::SystemTime::now()) {
+        Ok(report) => match std::io::stdout().lock().write_all(report.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => logging::last_words(&format!("cannot write to standard output: {error}")),
+        },
+        Err(error) => logging::last_words(&format!("{error:#}")),
     }
 }
 

@@ -20,7 +20,7 @@ const STATE_FILES: &[&str] = &[
     "sim-host.db-wal",
     "sim-host.db-shm",
 ];
-const STATE_DIRS: &[&str] = &["images", "instances"];
+const STATE_DIRS: &[&str] = &["images", "instances", crate::tls::FOLDER];
 const RUNTIME_FILES: &[&str] = &["agent.sock", "boot-id"];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 

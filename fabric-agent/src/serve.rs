@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_model::{HostId, Problem};
 use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
 
-use crate::api;
+use crate::api::{self, Network};
 use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{HostKind, ServeArgs};
@@ -28,12 +28,16 @@ use crate::random;
 use crate::reconcile::Reconciler;
 use crate::repo::{HOST, Instances, Repo, encode};
 use crate::sessions::Sessions;
+use crate::tls;
+use crate::tls::certificates::Certificates;
 
 /// How long a step under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long a Create may be retried with its token, and how often the old ones are forgotten.
 const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const TOKEN_SWEEP: Duration = Duration::from_secs(3600);
+/// How often the end of the certificates is looked at.
+const CERTIFICATES_LOOK: Duration = Duration::from_secs(24 * 3600);
 /// The unix group that may use the agent besides root.
 const GROUP: &str = "weft";
 
@@ -50,6 +54,8 @@ struct HostRecord {
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let directories = &args.directories;
     make_dir(&directories.state_dir, 0o700)?;
+    // Before anything is touched: an agent that cannot be reached as asked does not start.
+    let network = open_network(&args).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
     let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
         .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
@@ -110,8 +116,38 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let janitor = Arc::clone(&context);
     tasks.spawn(async move { forget_tokens(&janitor, token).await });
     let token = shutdown.clone();
-    tasks.spawn(async move { api::serve(context, listener, &socket, token).await });
+    if let Some(network) = &network {
+        let (certificates, token) = (Arc::clone(&network.certificates), token.clone());
+        tasks.spawn(async move { watch_certificates(&certificates, token).await });
+    }
+    tasks.spawn(async move { api::serve(context, listener, &socket, network, token).await });
     until_end(tasks, shutdown).await
+}
+
+/// Listens on TCP, where that is asked for.
+async fn open_network(args: &ServeArgs) -> anyhow::Result<Option<Network>> {
+    let Some(address) = args.listen else { return Ok(None) };
+    let certificates = Certificates::open(tls::Files::of(&args.directories.state_dir))
+        .with_context(|| format!("cannot listen on TCP {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on TCP {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "listening on TCP, to clients with a certificate");
+    Ok(Some(Network { listener, certificates: Arc::new(certificates) }))
+}
+
+/// Says daily what is about to end.
+async fn watch_certificates(
+    certificates: &Certificates,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        certificates.warn();
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(CERTIFICATES_LOOK) => {}
+        }
+    }
 }
 
 /// Waits for a signal, or for a task that ends by itself, which none should; then ends them all.
@@ -144,10 +180,7 @@ async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
     let directories = &args.directories;
     let name = match &args.host_name {
         Some(name) => name.clone(),
-        None => nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_else(|| "localhost".to_owned()),
+        None => crate::config::machine_name(),
     };
     Ok(match args.host {
         HostKind::Sim => {

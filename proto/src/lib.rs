@@ -3,9 +3,11 @@
 //! Everything that arrives is parsed here once into `weft-model`'s types; a refusal is a
 //! [`weft_model::Problem`] that names the wire's field. Nothing here decides anything.
 
+pub mod certificate;
 pub mod client;
 pub mod convert;
 mod status;
+pub mod version;
 
 pub use status::{problem_from_status, status_from_problem};
 

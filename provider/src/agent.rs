@@ -112,8 +112,11 @@ impl Connection {
     /// A channel to the agent; the first one is made here. It connects again by itself.
     pub(crate) async fn channel(&self) -> Result<Channel, Problem> {
         let endpoint = self.settings.endpoint.as_ref().ok_or_else(|| {
-            Problem::new(Reason::FailedPrecondition, "the provider's endpoint is not known yet")
-                .remedy("use a value for endpoint that is known while planning")
+            Problem::new(
+                Reason::FailedPrecondition,
+                "the provider's endpoint or certificates are not known yet",
+            )
+            .remedy("use values for them that are known while planning")
         })?;
         self.channel.get_or_try_init(|| client::connect(endpoint)).await.cloned()
     }

@@ -9,7 +9,7 @@ use tfplugin::{
     Attribute, ConfigureContext, DataSource, Diagnostics, Provider, Resource, Schema, Type,
     Validator, Value, async_trait, timeouts,
 };
-use weft_proto::client::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint};
+use weft_proto::client::{Credentials, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint, Pem};
 
 use crate::agent::{Agent, PlanChecks, Settings};
 use crate::image::Image;
@@ -28,17 +28,21 @@ pub struct Weft {
     agent: Arc<Agent>,
     /// What the environment says about the endpoint.
     endpoint: Option<String>,
+    /// What it says about certificates.
+    credentials: Credentials,
 }
 
 impl Weft {
     /// With the environment's settings, which those of the configuration override.
     pub fn from_environment() -> Self {
-        Self::new(std::env::var(ENDPOINT_VARIABLE).ok())
+        let credentials = Credentials::from_environment();
+        Self { credentials, ..Self::new(std::env::var(ENDPOINT_VARIABLE).ok()) }
     }
 
     /// With `endpoint` where the configuration names none.
     pub fn new(endpoint: Option<String>) -> Self {
-        Self { agent: Arc::default(), endpoint: endpoint.filter(|text| !text.is_empty()) }
+        let endpoint = endpoint.filter(|text| !text.is_empty());
+        Self { agent: Arc::default(), endpoint, credentials: Credentials::default() }
     }
 
     fn settings(&self, config: &Value) -> Result<Settings, Diagnostics> {
@@ -46,6 +50,10 @@ impl Weft {
             Value::Unknown => None,
             Value::String(text) => Some(self.endpoint(text, config)?),
             _ => Some(self.endpoint(self.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT), config)?),
+        };
+        let endpoint = match (endpoint, self.credentials(config)) {
+            (Some(endpoint), Some(credentials)) => Some(endpoint.with(credentials)),
+            _ => None,
         };
         let tags = config.get("default_tags");
         let default_tags = match tags.is_wholly_known() {
@@ -65,6 +73,20 @@ impl Weft {
         Ok(Settings { endpoint, default_tags, plan_checks, request_timeout })
     }
 
+    /// `None`: not all are known yet.
+    fn credentials(&self, config: &Value) -> Option<Credentials> {
+        let choose = |name: &str, other: &Option<Pem>| match config.get(name) {
+            Value::Unknown => None,
+            Value::String(text) => Some(Some(Pem::new(text))),
+            _ => Some(other.clone()),
+        };
+        Some(Credentials {
+            ca_cert: choose("ca_cert", &self.credentials.ca_cert)?,
+            client_cert: choose("client_cert", &self.credentials.client_cert)?,
+            client_key: choose("client_key", &self.credentials.client_key)?,
+        })
+    }
+
     fn endpoint(&self, text: &str, config: &Value) -> Result<Endpoint, Diagnostics> {
         text.parse().map_err(|problem| {
             problem::diagnostic("Invalid endpoint", &problem, &self.schema(), config).into()
@@ -81,8 +103,23 @@ impl Provider for Weft {
         )
         .attribute(Attribute::string(
             "endpoint",
-            "Where the agent listens; unset, the environment variable `WEFT_ENDPOINT`, else `unix:///run/weft/agent.sock`.",
+            "Where the agent listens: `unix://` and a path, or `https://` and a name for an agent on another machine. Unset, the environment variable `WEFT_ENDPOINT`, else `unix:///run/weft/agent.sock`.",
         ))
+        .attribute(Attribute::string(
+            "ca_cert",
+            "The certificate of the CA that signed the agent's, for `https://`: a path, or PEM text. Unset, the environment variable `WEFT_CA_CERT`. `fabric-agent init` makes these files.",
+        ))
+        .attribute(Attribute::string(
+            "client_cert",
+            "This client's certificate, for `https://`: a path, or PEM text. Unset, `WEFT_CLIENT_CERT`.",
+        ))
+        .attribute(
+            Attribute::string(
+                "client_key",
+                "The private key of `client_cert`: a path, or PEM text. Unset, `WEFT_CLIENT_KEY`.",
+            )
+            .sensitive(),
+        )
         .attribute(
             Attribute::map("default_tags", Type::String, "Tags of everything that can have some.")
                 .validate(checks::tags()),

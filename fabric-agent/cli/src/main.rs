@@ -10,7 +10,10 @@ mod target;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use weft_proto::client::{DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint};
+use weft_proto::client::{
+    CA_CERT_VARIABLE, CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, Credentials, DEFAULT_ENDPOINT,
+    ENDPOINT_VARIABLE, Endpoint, Pem,
+};
 
 use crate::agent::Agent;
 use crate::commands::{console, doctor, get, logs, ls, power, proxy, remove, ssh, watch};
@@ -30,6 +33,15 @@ struct Cli {
         hide_env_values = true
     )]
     endpoint: String,
+    /// For https://: the certificate of the CA that signed the agent's (a path, or PEM text)
+    #[arg(long, global = true, value_name = "PEM", env = CA_CERT_VARIABLE, hide_env_values = true)]
+    ca_cert: Option<String>,
+    /// For https://: this client's certificate (a path, or PEM text)
+    #[arg(long, global = true, value_name = "PEM", env = CLIENT_CERT_VARIABLE, hide_env_values = true)]
+    client_cert: Option<String>,
+    /// For https://: the private key of the certificate (a path; in the environment also PEM text)
+    #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
+    client_key: Option<String>,
     /// Print JSON (ls, get, watch and doctor)
     #[arg(long, global = true)]
     json: bool,
@@ -87,6 +99,12 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let endpoint: Endpoint = cli.endpoint.parse().map_err(Failure::Usage)?;
+    let pem = |value: &Option<String>| value.as_deref().filter(|v| !v.is_empty()).map(Pem::new);
+    let endpoint = endpoint.with(Credentials {
+        ca_cert: pem(&cli.ca_cert),
+        client_cert: pem(&cli.client_cert),
+        client_key: pem(&cli.client_key),
+    });
     let format = if cli.json { Format::Json } else { Format::Text };
     // Made when it is awaited: the doctor looks at agents that cannot be connected to.
     let agent = Agent::connect(endpoint.clone());

@@ -2,6 +2,7 @@
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 use v1::session_event::Event;
 use v1::session_request::Request as Message;
 use weft_model::Problem;
@@ -42,7 +43,7 @@ impl v1::sessions_server::Sessions for Api {
             return Err(Status::cancelled("the client is gone"));
         }
         let context = self.context.clone();
-        tokio::spawn(async move {
+        let ending = async move {
             // The session dies with this task, unless it is ended gracefully first.
             let graceful = loop {
                 match messages.message().await {
@@ -59,7 +60,8 @@ impl v1::sessions_server::Sessions for Api {
                 let _ = sender.send(event(Event::Ended(v1::SessionEnded {}))).await;
             }
             tracing::info!(session.id = %session.id(), client, graceful, "session ended");
-        });
+        };
+        tokio::spawn(ending.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }

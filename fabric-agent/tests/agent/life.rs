@@ -31,6 +31,7 @@ async fn health_and_reflection_answer() {
     assert_eq!(
         ours,
         [
+            "weft.v1.Agents",
             "weft.v1.Hosts",
             "weft.v1.Images",
             "weft.v1.InstanceTypes",

@@ -7,6 +7,7 @@
 )]
 
 mod support;
+mod tcp;
 
 mod addresses;
 mod crashes;

@@ -97,6 +97,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
     let listener = UnixListener::bind(directory.join("agent.sock")).unwrap();
     let max = weft_proto::MAX_MESSAGE_BYTES;
     let serving = Server::builder()
+        .add_service(weft_proto::version::Handshake::service("0.1.0"))
         .add_service(
             v1::images_server::ImagesServer::new(world.clone()).max_decoding_message_size(max),
         )

@@ -68,6 +68,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args) -> Result<ExitCode, Failure>
     let child = Command::new("ssh")
         .args(call.arguments()?)
         .env(ENDPOINT_VARIABLE, agent.endpoint().to_string())
+        .envs(agent.endpoint().credentials().variables())
         .spawn()
         .map_err(|error| {
             Problem::new(Reason::FailedPrecondition, "cannot start ssh")

@@ -66,6 +66,7 @@ impl FakeAgent {
         };
         runtime.spawn(
             tonic::transport::Server::builder()
+                .add_service(weft_proto::version::Handshake::service("0.1.0"))
                 .add_service(v1::instances_server::InstancesServer::new(service.clone()))
                 .add_service(v1::hosts_server::HostsServer::new(service))
                 .serve_with_incoming(UnixListenerStream::new(listener)),

@@ -86,7 +86,7 @@ pub(crate) fn rule_spec(group_id: &str, port: i64) -> v1::SecurityGroupRuleSpec 
 }
 
 impl Api {
-    pub(super) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self {
             instances: v1::instances_client::InstancesClient::new(channel.clone()),
             images: v1::images_client::ImagesClient::new(channel.clone()),
