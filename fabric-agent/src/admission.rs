@@ -1,6 +1,7 @@
 //! What a client asks of an instance, judged and completed with everything that the agent chooses.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use weft_model::{
     BUILT_IN_TYPES, GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec,
@@ -41,6 +42,8 @@ struct References {
     image: ImageSpec,
     subnet_id: SubnetId,
     subnet: SubnetSpec,
+    /// Of every subnet of the VPC.
+    routers: BTreeSet<Ipv4Addr>,
     keys: Vec<KeyMaterial>,
 }
 
@@ -69,10 +72,12 @@ impl Context {
         let wish = Wish {
             subnet_id: references.subnet_id.clone(),
             range: references.subnet.cidr_block,
+            routers: references.routers,
             address: order.private_ip,
             link: format!("{prefix}{digits}").parse().map_err(
                 |e: weft_model::InvalidLinkName| Problem::new(Reason::Internal, e.to_string()),
             )?,
+            mac: MacAddr::from_random(random::bytes()),
             memory_mib: if on { self.host.memory_cost_mib(memory_mib) } else { 0 },
             vcpus: if on { vcpus } else { 0 },
         };
@@ -99,7 +104,7 @@ impl Context {
                 vpc_id,
                 subnet_id: holding.subnet_id,
                 private_ip: holding.address,
-                mac: MacAddr::from_random(random::bytes()),
+                mac: holding.mac,
                 link: holding.link,
                 security_group_ids: order.security_group_ids,
             },
@@ -121,12 +126,16 @@ impl Context {
                 .remedy("weft ls images shows those that do")
         })?;
         let (subnet_id, subnet) = self.subnet(order.subnet_id.as_ref()).await?;
+        let beside = self.repo.list::<Subnets>().await?;
+        let beside = beside.iter().filter(|other| other.spec.vpc_id == subnet.vpc_id);
+        let routers = beside.map(|other| other.spec.gateway).collect();
         let keys = self.keys(&order.key_names).await?;
         Ok(References {
             image_id: order.image_id.clone(),
             image: stored.value.spec,
             subnet_id,
             subnet,
+            routers,
             keys,
         })
     }

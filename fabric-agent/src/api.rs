@@ -5,10 +5,12 @@ mod hosts;
 mod images;
 mod instances;
 mod key_pairs;
-mod networks;
+mod reads;
 mod rules;
 mod sessions;
 mod streams;
+mod subnets;
+mod vpcs;
 mod watch;
 
 use std::path::Path;

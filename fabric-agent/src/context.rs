@@ -14,8 +14,8 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
-    Groups, Images, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored, TOKENS, decode,
-    encode, object_key, store_problem,
+    Groups, Images, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored, Subnets, TOKENS,
+    Vpcs, decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -146,6 +146,20 @@ impl Context {
         Ok(())
     }
 
+    /// Waits until the networks are as the store says, for a moment: one that is broken for other
+    /// reasons must not hold up the client. It is mended by itself; the log says `not_yet`.
+    pub(crate) async fn settle_networks(&self, not_yet: &str) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        match tokio::time::timeout(PATIENCE, self.reconciler.networks.settle()).await {
+            Ok(Ok(report)) => {
+                for (vpc_id, error) in &report.failed_vpcs {
+                    tracing::warn!(vpc.id = %vpc_id, error, "{not_yet}");
+                }
+            }
+            Ok(Err(_)) | Err(_) => tracing::warn!("{not_yet}"),
+        }
+    }
+
     /// A graceful end of a session: its client has everything that it made in its state.
     pub(crate) async fn claim_all_of(&self, session: &SessionId) -> Result<(), Problem> {
         let keys: Vec<String> = self
@@ -173,7 +187,7 @@ impl Context {
                 }
             };
         }
-        claim_as!(Instances, Images, KeyPairs, Groups, Rules)
+        claim_as!(Instances, Images, KeyPairs, Groups, Rules, Vpcs, Subnets)
     }
 
     async fn claim_record<K: Kind>(&self, key: &str) -> Result<(), Problem> {

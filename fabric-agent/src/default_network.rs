@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use weft_model::{
-    Claim, Direction, GroupSpec, IpProtocol, Problem, Record, RulePeer, RulePorts, RuleSpec,
-    SubnetSpec, Tags, Timestamp, VpcSpec,
+    Claim, Direction, GroupId, GroupSpec, IpProtocol, Problem, Record, RulePeer, RulePorts,
+    RuleSpec, SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec, check_no_special_range,
 };
 use weft_store::Txn;
 
@@ -55,6 +55,8 @@ pub(crate) async fn ensure(
     let vpc = VpcSpec {
         name: "default".to_owned(),
         cidr_block: cidr,
+        mode: VpcMode::Routed,
+        bridge_name: None,
         default_group_id: group_id.clone(),
         is_default: true,
         uplink_index: 0,
@@ -67,6 +69,18 @@ pub(crate) async fn ensure(
         dns_servers: Vec::new(),
         is_default: true,
     };
+    let subnet_id = Subnets::new_id(random::bytes());
+    let txn = put_default_group(Txn::new(), group_id, &vpc_id, now)
+        .put(object_key::<Vpcs>(&vpc_id), encode(&record::<Vpcs>(vpc_id.clone(), vpc, now)))
+        .put(object_key::<Subnets>(&subnet_id), encode(&record::<Subnets>(subnet_id, subnet, now)));
+    repo.commit(txn).await?;
+    tracing::info!(vpc.id = %vpc_id, cidr = %cidr, subnet = %subnet_cidr, "made the default VPC");
+    Ok(())
+}
+
+/// The group of a VPC's interfaces that name none, and its one rule. Nobody has them in a state:
+/// they come and go with the VPC.
+pub(crate) fn put_default_group(txn: Txn, id: GroupId, vpc_id: &VpcId, now: Timestamp) -> Txn {
     let group = GroupSpec {
         name: "default".to_owned(),
         description: "default group of the VPC: in from its own members, out to everywhere"
@@ -76,28 +90,21 @@ pub(crate) async fn ensure(
         is_default: true,
     };
     let rule = RuleSpec {
-        group_id: group_id.clone(),
+        group_id: id.clone(),
         direction: Direction::Ingress,
         protocol: IpProtocol::All,
         ports: RulePorts::Any,
-        peer: RulePeer::Group(group_id.clone()),
+        peer: RulePeer::Group(id.clone()),
         description: "everything from members of the group".to_owned(),
     };
-    let subnet_id = Subnets::new_id(random::bytes());
     let rule_id = Rules::new_id(random::bytes());
-    let txn = Txn::new()
-        .put(object_key::<Vpcs>(&vpc_id), encode(&record::<Vpcs>(vpc_id.clone(), vpc, now)))
-        .put(object_key::<Subnets>(&subnet_id), encode(&record::<Subnets>(subnet_id, subnet, now)))
-        .put(object_key::<Groups>(&group_id), encode(&record::<Groups>(group_id, group, now)))
-        .put(object_key::<Rules>(&rule_id), encode(&record::<Rules>(rule_id, rule, now)));
-    repo.commit(txn).await?;
-    tracing::info!(vpc.id = %vpc_id, cidr = %cidr, subnet = %subnet_cidr, "made the default VPC");
-    Ok(())
+    txn.put(object_key::<Groups>(&id), encode(&record::<Groups>(id, group, now)))
+        .put(object_key::<Rules>(&rule_id), encode(&record::<Rules>(rule_id, rule, now)))
 }
 
 async fn choose(host: &dyn Host, wanted: Option<Ipv4Network>) -> Result<Ipv4Network, Problem> {
     if let Some(cidr) = wanted {
-        refuse_special(cidr)?;
+        check_no_special_range("--default-vpc-cidr", cidr)?;
         let free = host.free_range(&[cidr]).await.map_err(|error| error.problem())?;
         return free.ok_or_else(|| {
             Problem::invalid("--default-vpc-cidr", format!("{cidr} overlaps a route of this host"))
@@ -117,29 +124,6 @@ async fn choose(host: &dyn Host, wanted: Option<Ipv4Network>) -> Result<Ipv4Netw
         )
         .remedy("name one with --default-vpc-cidr")
     })
-}
-
-/// Ranges that mean something else to every machine (RFC 6890), and the one of our uplinks.
-fn refuse_special(cidr: Ipv4Network) -> Result<(), Problem> {
-    const SPECIAL: [(Ipv4Addr, u8); 5] = [
-        (Ipv4Addr::new(0, 0, 0, 0), 8),
-        (Ipv4Addr::new(127, 0, 0, 0), 8),
-        (Ipv4Addr::new(169, 254, 0, 0), 16),
-        (Ipv4Addr::new(224, 0, 0, 0), 4),
-        (Ipv4Addr::new(240, 0, 0, 0), 4),
-    ];
-    let special = SPECIAL
-        .iter()
-        .filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok())
-        .find(|special| special.overlaps(cidr));
-    match special {
-        None => Ok(()),
-        Some(special) => {
-            let message = format!("{cidr} is in {special}, which no network may use");
-            Err(Problem::invalid("--default-vpc-cidr", message)
-                .remedy("use a private range such as 10.231.0.0/16"))
-        }
-    }
 }
 
 fn first_quarter(cidr: Ipv4Network) -> Result<Ipv4Network, Problem> {

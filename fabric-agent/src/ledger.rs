@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnetwork::Ipv4Network;
 use weft_model::{
-    AddressPool, InstanceId, InstanceSpec, LinkName, PowerState, Problem, Reason, Record, SubnetId,
+    AddressPool, InstanceId, InstanceSpec, LinkName, MacAddr, PowerState, Problem, Reason, Record,
+    SubnetId,
 };
 
 /// The first uid of guests' hypervisors.
@@ -22,6 +23,8 @@ pub(crate) struct Holding {
     pub(crate) address: Ipv4Addr,
     pub(crate) uid: u32,
     pub(crate) link: LinkName,
+    /// No two interfaces have the same one: those on bridges may meet on one LAN.
+    pub(crate) mac: MacAddr,
     /// What it takes of the host while it is on; zero while it is off.
     pub(crate) memory_mib: u64,
     /// Likewise.
@@ -33,8 +36,11 @@ pub(crate) struct Holding {
 pub(crate) struct Wish {
     pub(crate) subnet_id: SubnetId,
     pub(crate) range: Ipv4Network,
+    /// Addresses that no instance of the VPC may have, see [`AddressPool`].
+    pub(crate) routers: BTreeSet<Ipv4Addr>,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) link: LinkName,
+    pub(crate) mac: MacAddr,
     pub(crate) memory_mib: u64,
     pub(crate) vcpus: u32,
 }
@@ -78,6 +84,7 @@ impl Ledger {
                     address: spec.interface.private_ip,
                     uid: spec.uid,
                     link: spec.interface.link.clone(),
+                    mac: spec.interface.mac,
                     memory_mib: if on { cost_mib(spec.memory_mib) } else { 0 },
                     vcpus: if on { spec.vcpus } else { 0 },
                 };
@@ -117,15 +124,18 @@ impl Ledger {
             .filter(|holding| holding.subnet_id == wish.subnet_id)
             .map(|holding| holding.address)
             .collect();
-        let pool = AddressPool { range: wish.range, taken: &taken };
+        let pool = AddressPool { range: wish.range, routers: &wish.routers, taken: &taken };
         let address = match wish.address {
             Some(address) => pool.check(address).map(|()| address),
             None => pool.lowest_free(),
         }?;
         let uids: BTreeSet<u32> = holdings.values().map(|holding| holding.uid).collect();
         let uid = (FIRST_UID..).find(|uid| !uids.contains(uid)).unwrap_or(FIRST_UID);
-        if holdings.values().any(|holding| holding.link == wish.link) {
-            let message = format!("the interface name {} is taken", wish.link);
+        // Both are made from randomness: the next try has others.
+        let clash = |holding: &&Holding| holding.link == wish.link || holding.mac == wish.mac;
+        if let Some(other) = holdings.values().find(clash) {
+            let what = format!("{} ({})", other.link, other.mac);
+            let message = format!("the interface {what} has the same name or MAC address");
             return Err(Problem::new(Reason::Unavailable, message).remedy("try again"));
         }
         let holding = Holding {
@@ -133,6 +143,7 @@ impl Ledger {
             address,
             uid,
             link: wish.link,
+            mac: wish.mac,
             memory_mib: wish.memory_mib,
             vcpus: wish.vcpus,
         };
@@ -250,8 +261,10 @@ mod tests {
         Wish {
             subnet_id: SubnetId::from_random([1; 9]),
             range: "10.0.0.0/29".parse().unwrap(),
+            routers: BTreeSet::new(),
             address: address.map(|text| text.parse().unwrap()),
             link: format!("weft{n}").parse().unwrap(),
+            mac: MacAddr::from_random([n; 5]),
             memory_mib,
             vcpus: 1,
         }
@@ -272,6 +285,19 @@ mod tests {
         assert_eq!(ledger.free_memory_mib(), 400);
         let taken = ledger.reserve(&id(3), wish(3, Some("10.0.0.4"), 1)).unwrap_err();
         assert_eq!(taken.field.as_deref(), Some("private_ip"));
+    }
+
+    #[test]
+    fn no_two_interfaces_have_one_mac_address_wherever_they_are() {
+        let ledger = Ledger::new(1000, [], u64::from);
+        ledger.reserve(&id(1), wish(1, None, 1)).unwrap().0.keep();
+        let elsewhere = Wish {
+            subnet_id: SubnetId::from_random([2; 9]),
+            mac: MacAddr::from_random([1; 5]),
+            ..wish(2, None, 1)
+        };
+        let refused = ledger.reserve(&id(2), elsewhere).unwrap_err();
+        assert_eq!(refused.reason, Reason::Unavailable, "{refused}");
     }
 
     #[test]

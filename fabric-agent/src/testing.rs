@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use weft_model::{
     BootMode, Claim, Digest, DiskFormat, GroupId, GroupSpec, ImageContent, ImageId, InstanceId,
     InstanceSpec, Interface, InterfaceId, MacAddr, PowerState, Record, SshHostKey, SubnetId,
-    SubnetSpec, Tags, Timestamp, VpcId, VpcSpec,
+    SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec,
 };
 
 pub(crate) fn record<I, S>(id: I, spec: S) -> Record<I, S> {
@@ -34,6 +34,8 @@ pub(crate) fn vpc(n: u8) -> Record<VpcId, VpcSpec> {
     let spec = VpcSpec {
         name: format!("vpc {n}"),
         cidr_block: format!("10.{n}.0.0/16").parse().unwrap(),
+        mode: VpcMode::Routed,
+        bridge_name: None,
         default_group_id: group_id(n),
         is_default: n == 0,
         uplink_index: n.into(),

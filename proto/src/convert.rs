@@ -27,7 +27,10 @@ pub use key_pair::{
 pub use object::{
     Creation, Revision, creation_from_wire, creation_to_wire, revision_from_wire, revision_to_wire,
 };
-pub use vpc::{subnet_from_wire, subnet_to_wire, vpc_from_wire, vpc_to_wire};
+pub use vpc::{
+    subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,
+    vpc_order_from_wire, vpc_order_to_wire, vpc_to_wire,
+};
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -302,33 +302,53 @@ fn rules() {
 
 #[test]
 fn vpcs_and_subnets() {
+    let spec = v1::VpcSpec {
+        name: "lab".to_owned(),
+        cidr_block: "10.0.0.0/16".to_owned(),
+        ..Default::default()
+    };
+    #[rustfmt::skip]
+    let cases: &[(Spoil<v1::VpcSpec>, &str, &str)] = &[
+        (|s| s.name.clear(),                       "name",        "name"),
+        (|s| s.cidr_block.clear(),                 "cidr_block",  "no prefix length"),
+        (|s| s.cidr_block = "10.0.0.1/16".into(),  "cidr_block",  "bits set behind"),
+        (|s| s.mode = "switched".into(),           "mode",        "not one of its words"),
+        (|s| s.bridge_name = Some("a b".into()),   "bridge_name", "not an interface name"),
+    ];
+    refused(&spec, |spec| c::vpc_order_from_wire(Some(spec)), cases);
     let vpc = v1::Vpc {
         metadata: metadata("vpc"),
-        cidr_block: "10.0.0.0/16".to_owned(),
+        spec: Some(spec),
         default_security_group_id: id("sg"),
         ..Default::default()
     };
     #[rustfmt::skip]
     let cases: &[(Spoil<v1::Vpc>, &str, &str)] = &[
-        (|w| w.cidr_block.clear(),                 "cidr_block",                "no prefix length"),
-        (|w| w.cidr_block = "10.0.0.1/16".into(),  "cidr_block",                "bits set behind"),
+        (|w| w.spec = None,                        "spec",                      "missing"),
         (|w| w.default_security_group_id.clear(),  "default_security_group_id", "17 hexadecimal"),
         (|w| w.metadata = metadata("subnet"),      "metadata.id",               "a subnet"),
     ];
     refused(&vpc, c::vpc_from_wire, cases);
-    let subnet = v1::Subnet {
-        metadata: metadata("subnet"),
+    let spec = v1::SubnetSpec {
+        name: "lab".to_owned(),
         vpc_id: id("vpc"),
         cidr_block: "10.0.0.0/24".to_owned(),
-        gateway_ip: "10.0.0.1".to_owned(),
+        gateway_ip: Some("10.0.0.1".to_owned()),
         ..Default::default()
     };
     #[rustfmt::skip]
+    let cases: &[(Spoil<v1::SubnetSpec>, &str, &str)] = &[
+        (|s| s.vpc_id.clear(),                     "vpc_id",      "17 hexadecimal"),
+        (|s| s.cidr_block = "10.0.0.0".into(),     "cidr_block",  "no prefix length"),
+        (|s| s.gateway_ip = Some("here".into()),   "gateway_ip",  "IPv4"),
+        (|s| s.dns_servers = vec!["::1".into()],   "dns_servers", "IPv4"),
+    ];
+    refused(&spec, |spec| c::subnet_order_from_wire(Some(spec)), cases);
+    let subnet = v1::Subnet { metadata: metadata("subnet"), spec: Some(spec), is_default: false };
+    #[rustfmt::skip]
     let cases: &[(Spoil<v1::Subnet>, &str, &str)] = &[
-        (|w| w.vpc_id.clear(),                     "vpc_id",      "17 hexadecimal"),
-        (|w| w.cidr_block = "10.0.0.0".into(),     "cidr_block",  "no prefix length"),
-        (|w| w.gateway_ip = "here".into(),         "gateway_ip",  "IPv4"),
-        (|w| w.dns_servers = vec!["::1".into()],   "dns_servers", "IPv4"),
+        (|w| w.spec.as_mut().unwrap().gateway_ip = None, "gateway_ip",  "missing"),
+        (|w| w.metadata = metadata("vpc"),               "metadata.id", "a VPC"),
     ];
     refused(&subnet, c::subnet_from_wire, cases);
 }

@@ -64,6 +64,18 @@ proptest! {
     }
 
     #[test]
+    fn vpc_orders(order in any::vpc_order()) {
+        let wire = over_the_wire(&c::vpc_order_to_wire(order.clone()));
+        prop_assert_eq!(c::vpc_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn subnet_orders(order in any::subnet_order()) {
+        let wire = over_the_wire(&c::subnet_order_to_wire(order.clone()));
+        prop_assert_eq!(c::subnet_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
     fn subnets(object in any::object(any::subnet_id(), any::subnet_spec())) {
         let wire = over_the_wire(&c::subnet_to_wire(object.clone()));
         prop_assert_eq!(c::subnet_from_wire(wire), Ok(object));

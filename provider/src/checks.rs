@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
-    InvalidId, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name, Problem, PublicKey,
-    Tags, parse_cidr,
+    InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name, Problem,
+    PublicKey, Tags, check_network_range, parse_cidr,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -93,9 +93,41 @@ pub(crate) fn cidr() -> Validator {
     })
 }
 
+/// The range of a VPC or a subnet.
+pub(crate) fn network_cidr() -> Validator {
+    text("must be an IPv4 range from /16 to /28 such as \"10.0.0.0/16\"", |text| {
+        if !text.contains('/') {
+            return Err(format!("{text:?} has no prefix length"));
+        }
+        let range = parse_cidr("", text).map_err(|problem| said(&problem))?;
+        if range.to_string() != text {
+            return Err(format!("{text:?} is written in an unusual way: write \"{range}\""));
+        }
+        check_network_range("", range).map_err(|problem| said(&problem))
+    })
+}
+
+/// A name of a network interface of the host.
+pub(crate) fn link_name() -> Validator {
+    text("must be the name of a bridge of the host, such as \"br0\"", |text| {
+        text.parse::<LinkName>().map(drop).map_err(|error| error.to_string())
+    })
+}
+
 pub(crate) fn ipv4() -> Validator {
     text("must be an IPv4 address such as \"172.31.0.10\"", |text| {
         text.parse::<Ipv4Addr>().map(drop).map_err(|_| format!("{text:?} is no IPv4 address"))
+    })
+}
+
+/// Addresses in a list.
+pub(crate) fn ipv4s() -> Validator {
+    Validator::new("must have IPv4 addresses only, such as \"172.31.0.10\"", |value| {
+        let mut addresses = value.as_list().unwrap_or_default().iter().filter_map(Value::as_str);
+        match addresses.find(|text| text.parse::<Ipv4Addr>().is_err()) {
+            None => Ok(()),
+            Some(text) => Err(format!("{text:?} is no IPv4 address")),
+        }
     })
 }
 

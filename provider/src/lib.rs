@@ -23,7 +23,9 @@ mod rule;
 mod security_group;
 mod security_group_egress_rule;
 mod security_group_ingress_rule;
+mod subnet;
 mod tags;
+mod vpc;
 
 pub use provider::Weft;
 

@@ -17,6 +17,8 @@ use crate::instance::Instance;
 use crate::key_pair::KeyPair;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
+use crate::subnet::Subnet;
+use crate::vpc::Vpc;
 use crate::{checks, data, problem};
 
 /// For one unary request, unless `request_timeout` says otherwise.
@@ -98,7 +100,7 @@ impl Weft {
 impl Provider for Weft {
     fn schema(&self) -> Schema {
         Schema::new(
-            "Virtual machines, images, keys and security groups on your own Linux hosts, served by \
+            "Virtual machines, images, keys, networks and security groups on your own Linux hosts, served by \
              a `fabric-agent`. The words are EC2's.",
         )
         .attribute(Attribute::string(
@@ -156,6 +158,8 @@ impl Provider for Weft {
         vec![
             Box::new(Image::new(agent())),
             Box::new(KeyPair(agent())),
+            Box::new(Vpc(agent())),
+            Box::new(Subnet(agent())),
             Box::new(SecurityGroup(agent())),
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),

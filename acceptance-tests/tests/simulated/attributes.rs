@@ -48,6 +48,13 @@ impl<'a> Module<'a> {
                 "it": { "name": "it" },
                 "other": { "name": "other", "allow_all_egress": false },
             },
+            "weft_vpc": {
+                "it": { "name": "it", "cidr_block": "10.50.0.0/16" },
+                "other": { "name": "other", "cidr_block": "10.50.0.0/16" },
+            },
+            "weft_subnet": { "it": {
+                "name": "it", "vpc_id": "${weft_vpc.other.id}", "cidr_block": "10.50.1.0/24",
+            }},
             "weft_security_group_ingress_rule": { "it": rule() },
             "weft_security_group_egress_rule": { "it": egress_rule() },
             "weft_instance": { "it": {
@@ -198,6 +205,36 @@ fn of_a_security_group() -> Result<()> {
             (json!({ "allow_all_egress": false }), Live),
             (json!({ "allow_all_egress": null }), Live),
             (json!({ "vpc_id": "vpc-0123456789abcdef0" }), ReplaceInPlan),
+        ])
+    })
+}
+
+#[test]
+fn of_a_vpc() -> Result<()> {
+    run("weft_vpc", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "cidr_block": "10.60.0.0/16" }), Replace),
+            (json!({ "mode": "bridge" }), Replace),
+            (json!({ "bridge_name": "br0" }), Replace),
+            (json!({ "mode": null, "bridge_name": null }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_subnet() -> Result<()> {
+    run("weft_subnet", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "dns_servers": ["10.50.1.53"] }), Live),
+            (json!({ "dns_servers": [] }), Live),
+            (json!({ "dns_servers": null }), Live),
+            (json!({ "cidr_block": "10.50.2.0/24" }), Replace),
+            (json!({ "gateway_ip": "10.50.2.3" }), Replace),
+            (json!({ "vpc_id": "${weft_vpc.it.id}" }), Replace),
         ])
     })
 }

@@ -9,7 +9,7 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 5] = ["instances", "images", "keys", "groups", "rules"];
+const KINDS: [&str; 7] = ["instances", "images", "keys", "groups", "rules", "vpcs", "subnets"];
 
 #[test]
 fn after_an_apply_the_plan_is_empty() -> Result<()> {
@@ -65,7 +65,7 @@ fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
     // Without a refresh Terraform does not notice, and asks for each to be deleted.
     let args = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
     let said = terraform.run(&args)?.success()?.stdout;
-    ensure!(said.contains("6 destroyed"), "not all six were asked for:\n{said}");
+    ensure!(said.contains("8 destroyed"), "not all eight were asked for:\n{said}");
     ensure!(terraform.state()?.addresses().is_empty());
     lab.close()
 }

@@ -42,8 +42,22 @@ resource "weft_key_pair" "it" {{
   public_key = "{PUBLIC_KEY}"
 }}
 
+resource "weft_vpc" "it" {{
+  name       = "it"
+  cidr_block = "10.77.0.0/16"
+  tags       = {{ layer = "network" }}
+}}
+
+resource "weft_subnet" "it" {{
+  name        = "it"
+  vpc_id      = weft_vpc.it.id
+  cidr_block  = cidrsubnet(weft_vpc.it.cidr_block, 8, 1)
+  dns_servers = ["10.77.1.53"]
+}}
+
 resource "weft_security_group" "it" {{
   name             = "it"
+  vpc_id           = weft_vpc.it.id
   description      = "of the story"
   allow_all_egress = false
   tags             = {{ layer = "front" }}
@@ -67,6 +81,7 @@ resource "weft_instance" "it" {{
   name               = "it"
   image_id           = weft_image.it.id
   instance_type      = "w1.nano"
+  subnet_id          = weft_subnet.it.id
   key_names          = [weft_key_pair.it.key_name]
   security_group_ids = [weft_security_group.it.id]
   user_data          = "#!/bin/sh\necho hello\n"
@@ -77,9 +92,11 @@ resource "weft_instance" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 6] = [
+pub(crate) const ONE_OF_EACH: [&str; 8] = [
     "weft_image.it",
     "weft_key_pair.it",
+    "weft_vpc.it",
+    "weft_subnet.it",
     "weft_security_group.it",
     "weft_security_group_ingress_rule.it",
     "weft_security_group_egress_rule.it",

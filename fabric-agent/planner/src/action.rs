@@ -181,7 +181,7 @@ pub struct SeedContent {
     pub mac: MacAddr,
     /// Its address.
     pub address: Ipv4Addr,
-    /// Bits of its subnet's prefix.
+    /// Bits of the network that it reaches without a router.
     pub prefix_len: u8,
     /// Its router.
     pub gateway: Ipv4Addr,

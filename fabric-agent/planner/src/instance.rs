@@ -1,6 +1,6 @@
 //! One instance: from what the host has of it to what is wanted.
 
-use weft_model::{InstanceId, InstanceSpec, InstanceStatus, PowerState, Record, SubnetSpec};
+use weft_model::{GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, PowerState, Record};
 
 use crate::{Action, GuestLaunch, SeedContent};
 
@@ -96,7 +96,7 @@ pub enum InstanceStep {
 /// to shut down has had its time.
 pub fn plan_instance(
     record: &Record<InstanceId, InstanceSpec>,
-    subnet: Option<&SubnetSpec>,
+    network: Option<&GuestNetwork>,
     wanted: Wanted,
     seen: &SeenInstance,
     grace_over: bool,
@@ -121,7 +121,7 @@ pub fn plan_instance(
         (_, GuestState::PoweredOff { .. }) => end(),
 
         (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
-            start(record, subnet, epoch, seen)
+            start(record, network, epoch, seen)
         }
         // The record of how the last guest ended and its console stay for inspection.
         (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => InstanceStep::Rest,
@@ -139,7 +139,7 @@ pub fn plan_instance(
 
 fn start(
     record: &Record<InstanceId, InstanceSpec>,
-    subnet: Option<&SubnetSpec>,
+    network: Option<&GuestNetwork>,
     epoch: u64,
     seen: &SeenInstance,
 ) -> InstanceStep {
@@ -156,11 +156,11 @@ fn start(
             uid: spec.uid,
         }]);
     }
-    let Some(subnet) = subnet.filter(|_| seen.network_ready) else {
+    let Some(network) = network.filter(|_| seen.network_ready) else {
         return InstanceStep::AwaitNetwork;
     };
     let seed =
-        Action::WriteSeed { instance_id: id.clone(), seed: seed(id, spec, subnet), uid: spec.uid };
+        Action::WriteSeed { instance_id: id.clone(), seed: seed(id, spec, network), uid: spec.uid };
     let launch = GuestLaunch {
         instance_id: id.clone(),
         epoch,
@@ -177,7 +177,7 @@ fn start(
     InstanceStep::Do(vec![seed, Action::StartGuest(launch)])
 }
 
-fn seed(id: &InstanceId, spec: &InstanceSpec, subnet: &SubnetSpec) -> SeedContent {
+fn seed(id: &InstanceId, spec: &InstanceSpec, network: &GuestNetwork) -> SeedContent {
     SeedContent {
         instance_id: id.clone(),
         name: spec.name.as_ref().map(ToString::to_string),
@@ -185,9 +185,9 @@ fn seed(id: &InstanceId, spec: &InstanceSpec, subnet: &SubnetSpec) -> SeedConten
         host_key: spec.host_key.clone(),
         mac: spec.interface.mac,
         address: spec.interface.private_ip,
-        prefix_len: subnet.cidr_block.prefix(),
-        gateway: subnet.gateway,
-        dns_servers: subnet.dns_servers.clone(),
+        prefix_len: network.prefix_len,
+        gateway: network.gateway,
+        dns_servers: network.dns_servers.clone(),
         user_data: spec.user_data.clone(),
     }
 }

@@ -9,11 +9,14 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, listed, parse_id, refuse};
+use super::{Api, parse_id};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::repo::{Groups, Instances, Kind as _, Rules, Stored, Vpcs, object_key};
+
+/// What the log says when a change takes longer than a client waits.
+pub(super) const NOT_YET: &str = "a change of security groups is not enforced yet";
 
 type GroupRecord = Record<GroupId, GroupSpec>;
 
@@ -85,7 +88,7 @@ async fn update(
     let enforced = record.spec.allow_all_egress != before.value.spec.allow_all_egress;
     let record = context.store_update::<Groups>(before, record, Txn::new()).await?;
     if enforced {
-        context.enforce_groups().await;
+        context.settle_networks(NOT_YET).await;
     }
     Ok(record)
 }
@@ -144,24 +147,6 @@ async fn delete(context: &Context, id: &GroupId) -> Result<(), Problem> {
     context.remove::<Groups>(&stored, txn).await
 }
 
-impl Context {
-    /// Waits until what the store says of groups and rules is enforced, for a moment: a network
-    /// that is broken for other reasons must not hold up the client. It is mended by itself.
-    pub(super) async fn enforce_groups(&self) {
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-        match tokio::time::timeout(PATIENCE, self.reconciler.networks.settle()).await {
-            Ok(Ok(report)) => {
-                for (vpc_id, error) in &report.failed_vpcs {
-                    tracing::warn!(vpc.id = %vpc_id, error, "a change of security groups is not enforced yet");
-                }
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!("a change of security groups is not enforced yet");
-            }
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl v1::security_groups_server::SecurityGroups for Api {
     async fn create(
@@ -177,18 +162,14 @@ impl v1::security_groups_server::SecurityGroups for Api {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::SecurityGroup>, Status> {
-        let v1::GetRequest { id, claim } = request.into_inner();
-        let record = self.context.fetch::<Groups>(&parse_id(&id)?, claim).await;
-        Ok(Response::new(show(record.map_err(refuse)?)))
+        self.get_one::<Groups, _>(request, show).await
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::SecurityGroupList>, Status> {
-        let v1::BatchGetRequest { ids, claim } = request.into_inner();
-        let records = self.context.fetch_all::<Groups>(&ids, claim).await.map_err(refuse)?;
-        let items = records.into_iter().map(show).collect();
+        let items = self.get_many::<Groups, _>(request, show).await?;
         Ok(Response::new(v1::SecurityGroupList { items }))
     }
 
@@ -196,13 +177,7 @@ impl v1::security_groups_server::SecurityGroups for Api {
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::SecurityGroupList>, Status> {
-        let request = request.into_inner();
-        let mut items = Vec::new();
-        for record in self.context.repo.list::<Groups>().await.map_err(refuse)? {
-            if listed(&request, Some(&record.spec.name), &record.tags).map_err(refuse)? {
-                items.push(show(record));
-            }
-        }
+        let items = self.get_listed::<Groups, _>(request, |spec| &spec.name, show).await?;
         Ok(Response::new(v1::SecurityGroupList { items }))
     }
 

@@ -12,7 +12,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, listed, parse_id, refuse};
+use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::host::{HostError, UploadState};
@@ -207,31 +207,22 @@ impl v1::images_server::Images for Api {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Image>, Status> {
-        let v1::GetRequest { id, claim } = request.into_inner();
-        let record = self.context.fetch::<Images>(&parse_id(&id)?, claim).await.map_err(refuse)?;
-        Ok(Response::new(show(record)))
+        self.get_one::<Images, _>(request, show).await
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::ImageList>, Status> {
-        let v1::BatchGetRequest { ids, claim } = request.into_inner();
-        let records = self.context.fetch_all::<Images>(&ids, claim).await.map_err(refuse)?;
-        Ok(Response::new(v1::ImageList { items: records.into_iter().map(show).collect() }))
+        let items = self.get_many::<Images, _>(request, show).await?;
+        Ok(Response::new(v1::ImageList { items }))
     }
 
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ImageList>, Status> {
-        let request = request.into_inner();
-        let mut items = Vec::new();
-        for record in self.context.repo.list::<Images>().await.map_err(refuse)? {
-            if listed(&request, Some(&record.spec.name), &record.tags).map_err(refuse)? {
-                items.push(show(record));
-            }
-        }
+        let items = self.get_listed::<Images, _>(request, |spec| &spec.name, show).await?;
         Ok(Response::new(v1::ImageList { items }))
     }
 

@@ -91,7 +91,7 @@ async fn update(
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
     if groups_changed {
-        context.enforce_groups().await;
+        context.settle_networks(super::groups::NOT_YET).await;
     }
     Ok(record)
 }

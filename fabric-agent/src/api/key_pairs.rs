@@ -9,7 +9,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, listed, parse_id, refuse};
+use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
@@ -95,32 +95,23 @@ impl v1::key_pairs_server::KeyPairs for Api {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::KeyPair>, Status> {
-        let v1::GetRequest { id, claim } = request.into_inner();
-        let record = self.context.fetch::<KeyPairs>(&parse_id(&id)?, claim).await;
-        Ok(Response::new(show(record.map_err(refuse)?)))
+        self.get_one::<KeyPairs, _>(request, show).await
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::KeyPairList>, Status> {
-        let v1::BatchGetRequest { ids, claim } = request.into_inner();
-        let records = self.context.fetch_all::<KeyPairs>(&ids, claim).await.map_err(refuse)?;
-        Ok(Response::new(v1::KeyPairList { items: records.into_iter().map(show).collect() }))
+        let items = self.get_many::<KeyPairs, _>(request, show).await?;
+        Ok(Response::new(v1::KeyPairList { items }))
     }
 
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::KeyPairList>, Status> {
-        let request = request.into_inner();
-        let mut items = Vec::new();
-        for record in self.context.repo.list::<KeyPairs>().await.map_err(refuse)? {
-            let name = Some(record.spec.key_name.as_str());
-            if listed(&request, name, &record.tags).map_err(refuse)? {
-                items.push(show(record));
-            }
-        }
+        let items =
+            self.get_listed::<KeyPairs, _>(request, |spec| spec.key_name.as_str(), show).await?;
         Ok(Response::new(v1::KeyPairList { items }))
     }
 

@@ -12,6 +12,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
+use super::groups::NOT_YET;
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
@@ -91,7 +92,7 @@ async fn create(
     context.store_new::<Rules>(&record, &creation, &content, Txn::new()).await?;
     drop(turn);
     drop(guard);
-    context.enforce_groups().await;
+    context.settle_networks(NOT_YET).await;
     Ok(record)
 }
 
@@ -126,7 +127,7 @@ async fn update(
     drop(turn);
     drop(guard);
     if enforced {
-        context.enforce_groups().await;
+        context.settle_networks(NOT_YET).await;
     }
     Ok(record)
 }
@@ -146,18 +147,14 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::SecurityGroupRule>, Status> {
-        let v1::GetRequest { id, claim } = request.into_inner();
-        let record = self.context.fetch::<Rules>(&parse_id(&id)?, claim).await;
-        Ok(Response::new(show(record.map_err(refuse)?)))
+        self.get_one::<Rules, _>(request, show).await
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
-        let v1::BatchGetRequest { ids, claim } = request.into_inner();
-        let records = self.context.fetch_all::<Rules>(&ids, claim).await.map_err(refuse)?;
-        let items = records.into_iter().map(show).collect();
+        let items = self.get_many::<Rules, _>(request, show).await?;
         Ok(Response::new(v1::SecurityGroupRuleList { items }))
     }
 
@@ -190,7 +187,7 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         let stored = self.context.repo.get::<Rules>(&id).await.map_err(refuse)?;
         self.context.remove::<Rules>(&stored, Txn::new()).await.map_err(refuse)?;
         drop(turn);
-        self.context.enforce_groups().await;
+        self.context.settle_networks(NOT_YET).await;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

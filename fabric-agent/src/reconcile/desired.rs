@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId, InstanceId, LinkName,
-    TapInterface, Uplink, VpcId, VpcNetwork, VpcSpec,
+    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId,
+    InstanceId, LinkName, TapInterface, Uplink, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::HostRoute;
 
@@ -15,6 +15,10 @@ use crate::cache::World;
 const UPLINKS: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 0);
 /// The far end's name in each VPC's namespace.
 const GUEST_LINK: &str = "uplink";
+/// The bridge's name in the namespace of a VPC that is one, and that of the end of the pair that
+/// joins it to the host's.
+const BRIDGE: &str = "bridge";
+const BRIDGE_PORT: &str = "lan";
 
 /// The network of `vpc_id`, or `None` where the VPC is not wanted. Instances in `released` have
 /// given back their interface.
@@ -26,8 +30,13 @@ pub(crate) fn vpc_network(
 ) -> Option<VpcNetwork> {
     let vpc = &world.vpcs.get(vpc_id)?.spec;
     let subnets = world.subnets.values().filter(|subnet| subnet.spec.vpc_id == *vpc_id);
-    let gateways: BTreeSet<Ipv4Addr> = subnets.map(|subnet| subnet.spec.gateway).collect();
+    let gateways: BTreeSet<Ipv4Addr> =
+        subnets.map(|subnet| subnet.spec.service_address(vpc.mode)).collect();
     let uplink = uplink(vpc, prefix);
+    let bridge = match vpc.mode {
+        VpcMode::Routed => None,
+        VpcMode::Bridge => Some(bridge(vpc, prefix)?),
+    };
     let mut groups: BTreeMap<GroupId, FirewallGroup> = world
         .groups
         .values()
@@ -60,7 +69,7 @@ pub(crate) fn vpc_network(
         }
         let (mac, address) = (interface.mac, interface.private_ip);
         let owner_uid = Some(instance.spec.uid);
-        let gateway = subnet.spec.gateway;
+        let gateway = subnet.spec.service_address(vpc.mode);
         interfaces
             .insert(interface.link.clone(), TapInterface { mac, address, gateway, owner_uid });
         filtered
@@ -76,7 +85,7 @@ pub(crate) fn vpc_network(
         }),
     };
     let (vpc_id, cidr) = (vpc_id.clone(), vpc.cidr_block);
-    Some(VpcNetwork { vpc_id, cidr, gateways, bridge: None, uplink, interfaces, firewall })
+    Some(VpcNetwork { vpc_id, cidr, gateways, bridge, uplink, interfaces, firewall })
 }
 
 /// What the agent's own namespace does for the VPCs, by the name of their uplink.
@@ -92,7 +101,24 @@ pub(crate) fn host_routes(world: &World, prefix: &str) -> BTreeMap<LinkName, Hos
         .collect()
 }
 
+/// Ours in the VPC's namespace, joined to the operator's where one is named.
+fn bridge(vpc: &VpcSpec, prefix: &str) -> Option<Bridge> {
+    let joined = match &vpc.bridge_name {
+        None => None,
+        Some(host_bridge) => Some(BridgeJoin {
+            host_bridge: host_bridge.clone(),
+            host_link: format!("{prefix}b{}", vpc.uplink_index).parse().ok()?,
+            guest_link: BRIDGE_PORT.parse().ok()?,
+        }),
+    };
+    Some(Bridge { link: BRIDGE.parse().ok()?, joined })
+}
+
+/// A bridge has none: the way out is the LAN's own router.
 fn uplink(vpc: &VpcSpec, prefix: &str) -> Option<Uplink> {
+    if vpc.mode == VpcMode::Bridge {
+        return None;
+    }
     let network = u32::from(UPLINKS) + u32::from(vpc.uplink_index) * 4;
     Some(Uplink {
         link: format!("{prefix}u{}", vpc.uplink_index).parse().ok()?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_model::{
-    InstanceId, InstanceSpec, InstanceStatus, Phase, PowerState, Problem, Record, SubnetSpec,
+    GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, PowerState, Problem, Record,
     Timestamp,
 };
 use weft_planner::{
@@ -118,7 +118,7 @@ impl Pass<'_> {
         let Reconciler { host, networks, .. } = self.reconciler.as_ref();
         let id = &self.record.id;
         let wanted = wanted(self.record, &self.status);
-        let subnet = self.subnet();
+        let guest_network = self.guest_network();
         let mut network = NetworkView::default();
         for _ in 0..MAX_STEPS {
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
@@ -126,7 +126,7 @@ impl Pass<'_> {
             let has_run = self.status.launched_at.is_some();
             let seen = SeenInstance { has_run, ..network.complete(&seen_guest) };
             let grace_over = self.grace_over(&seen.guest);
-            match plan_instance(self.record, subnet.as_ref(), wanted, &seen, grace_over) {
+            match plan_instance(self.record, guest_network.as_ref(), wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
                     self.note_console(&seen_guest);
                     self.after_rest(&seen.guest);
@@ -175,9 +175,12 @@ impl Pass<'_> {
         Err(Failure::Step(HostError::new("the instance does not settle; this is a defect", true)))
     }
 
-    fn subnet(&self) -> Option<SubnetSpec> {
+    fn guest_network(&self) -> Option<GuestNetwork> {
+        let interface = &self.record.spec.interface;
         let world = self.reconciler.cache.read();
-        world.subnets.get(&self.record.spec.interface.subnet_id).map(|subnet| subnet.spec.clone())
+        let vpc = world.vpcs.get(&interface.vpc_id)?;
+        let subnet = world.subnets.get(&interface.subnet_id)?;
+        Some(GuestNetwork::new(&vpc.spec, &subnet.spec))
     }
 
     /// Whether a guest that was asked to shut down has had its time.

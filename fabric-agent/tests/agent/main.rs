@@ -17,6 +17,7 @@ mod groups;
 mod images;
 mod key_pairs;
 mod life;
+mod networks;
 mod power;
 mod restart;
 mod sessions;

@@ -50,7 +50,10 @@ pub use text::{InvalidName, Name};
 pub use view::{
     Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
 };
-pub use vpc::{AddressPool, AddressProblem, SubnetSpec, VpcSpec, parse_cidr};
+pub use vpc::{
+    AddressPool, AddressProblem, GuestNetwork, SubnetOrder, SubnetSpec, VpcMode, VpcOrder, VpcSpec,
+    check_network_range, check_no_special_range, parse_cidr,
+};
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.
 pub type Timestamp = jiff::Timestamp;

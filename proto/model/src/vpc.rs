@@ -1,26 +1,73 @@
-//! Address spaces, ranges in them, and which address is free.
+//! Address spaces and ranges in them.
 
-use std::collections::BTreeSet;
+mod addresses;
+mod ranges;
+
 use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, Problem, Reason, VpcId};
+use crate::{GroupId, LinkName, VpcId};
+
+pub use addresses::{AddressPool, AddressProblem};
+pub use ranges::{check_network_range, check_no_special_range, parse_cidr};
+
+crate::image::words! {
+    /// How the guests of a VPC are connected.
+    VpcMode {
+        /// Each guest has a link of its own to the VPC's router, as in EC2.
+        Routed = "routed",
+        /// The guests are ports of one bridge, which can be joined to one of the host's.
+        Bridge = "bridge",
+    }
+}
+
+impl Default for VpcMode {
+    /// What a VPC was before there were modes.
+    fn default() -> Self {
+        Self::Routed
+    }
+}
 
 /// An isolated address space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcSpec {
     /// Shown to people.
     pub name: String,
-    /// The whole space.
+    /// The whole space; with a bridge, the range of the LAN that the guests are on.
     pub cidr_block: Ipv4Network,
+    /// How its guests are connected.
+    #[serde(default)]
+    pub mode: VpcMode,
+    /// The host's bridge that ours is joined to; `None` joins the guests with each other only.
+    #[serde(default)]
+    pub bridge_name: Option<LinkName>,
     /// The group of interfaces that name none.
     pub default_group_id: GroupId,
     /// Whether this is the one made at the agent's first start.
     pub is_default: bool,
-    /// Which /30 of 169.254.128.0/17 connects it to the agent's namespace: 0 to 8191.
+    /// Which /30 of 169.254.128.0/17 connects it to the agent's namespace: 0 to 8191. The names of
+    /// its links on the host have it too, so every VPC has one.
     pub uplink_index: u16,
+}
+
+impl VpcSpec {
+    /// Values of [`VpcSpec::uplink_index`].
+    pub const UPLINKS: u16 = 8192;
+}
+
+/// A VPC as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpcOrder {
+    /// Shown to people.
+    pub name: String,
+    /// The whole space.
+    pub cidr_block: Ipv4Network,
+    /// How its guests are connected.
+    pub mode: VpcMode,
+    /// Only with [`VpcMode::Bridge`].
+    pub bridge_name: Option<LinkName>,
 }
 
 /// A range of a VPC's addresses.
@@ -30,9 +77,9 @@ pub struct SubnetSpec {
     pub name: String,
     /// Where it is.
     pub vpc_id: VpcId,
-    /// The range.
+    /// The range; with a bridge, the part of the LAN that Weft gives out.
     pub cidr_block: Ipv4Network,
-    /// The guests' router.
+    /// The guests' router: ours, or the LAN's own where the VPC is a bridge.
     pub gateway: Ipv4Addr,
     /// What guests ask for names; empty where there is nobody to ask.
     pub dns_servers: Vec<Ipv4Addr>,
@@ -40,161 +87,69 @@ pub struct SubnetSpec {
     pub is_default: bool,
 }
 
-/// Parses an IPv4 range whose host bits are zero, as EC2 demands it.
-///
-/// # Errors
-/// A [`Problem`] at `field` with the range that was probably meant.
-pub fn parse_cidr(field: &str, text: &str) -> Result<Ipv4Network, Problem> {
-    let invalid =
-        |message: String, remedy: String| Err(Problem::invalid(field, message).remedy(remedy));
-    if !text.contains('/') {
-        return invalid(
-            format!("\"{text}\" has no prefix length"),
-            format!("write \"{text}/32\" for one address"),
-        );
+impl SubnetSpec {
+    /// The agent's own address in the subnet: what its services have, and what the host calls the
+    /// guests from. In a routed VPC that is the router itself; on a bridge, the first of the three
+    /// addresses behind the network's own that is not the LAN's router.
+    pub fn service_address(&self, mode: VpcMode) -> Ipv4Addr {
+        match mode {
+            VpcMode::Routed => self.gateway,
+            VpcMode::Bridge => {
+                let first = reserved(self.cidr_block)[0];
+                if first == self.gateway { reserved(self.cidr_block)[1] } else { first }
+            }
+        }
     }
-    let Ok(range) = text.parse::<Ipv4Network>() else {
-        return invalid(
-            format!("\"{text}\" is not an IPv4 range"),
-            "write an address and a prefix length, such as \"10.0.0.0/8\"".to_owned(),
-        );
-    };
-    if range.ip() != range.network() {
-        let meant = format!("{}/{}", range.network(), range.prefix());
-        return invalid(
-            format!("\"{text}\" has bits set behind its prefix"),
-            format!("write \"{meant}\""),
-        );
-    }
-    Ok(range)
 }
 
-/// Why an address cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressProblem {
-    /// Not in the range.
-    #[error("{address} is not in the subnet's range {range}")]
-    Outside {
-        /// What was asked for.
-        address: Ipv4Addr,
-        /// The subnet's range.
-        range: Ipv4Network,
-    },
-    /// The first four and the last of a subnet are kept, as in EC2.
-    #[error("{address} is reserved: the first four and the last address of {range} are kept")]
-    Reserved {
-        /// What was asked for.
-        address: Ipv4Addr,
-        /// The subnet's range.
-        range: Ipv4Network,
-    },
-    /// Somebody has it.
-    #[error("{address} is taken")]
-    Taken {
-        /// What was asked for.
-        address: Ipv4Addr,
-    },
-    /// No address is left.
-    #[error("all addresses of {range} are taken")]
-    Exhausted {
-        /// The subnet's range.
-        range: Ipv4Network,
-    },
+/// The addresses of a subnet that a router or the agent may have: reserved, as in EC2.
+pub(crate) fn reserved(range: Ipv4Network) -> [Ipv4Addr; 3] {
+    let network = u32::from(range.network());
+    [1, 2, 3].map(|n| Ipv4Addr::from(network.saturating_add(n)))
 }
 
-impl From<AddressProblem> for Problem {
-    fn from(problem: AddressProblem) -> Self {
-        let (reason, remedy) = match &problem {
-            AddressProblem::Outside { .. } | AddressProblem::Reserved { .. } => {
-                (Reason::InvalidArgument, "choose another address, or leave private_ip out")
-            }
-            AddressProblem::Taken { .. } => {
-                (Reason::AlreadyExists, "choose another address, or leave private_ip out")
-            }
-            AddressProblem::Exhausted { .. } => {
-                (Reason::ResourceExhausted, "remove instances or use another subnet")
-            }
+/// A subnet as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetOrder {
+    /// Shown to people.
+    pub name: String,
+    /// Where it is.
+    pub vpc_id: VpcId,
+    /// The range.
+    pub cidr_block: Ipv4Network,
+    /// The guests' router; `None` is the first address of the subnet, or, with a bridge, of the
+    /// LAN.
+    pub gateway: Option<Ipv4Addr>,
+    /// What guests ask for names.
+    pub dns_servers: Vec<Ipv4Addr>,
+}
+
+/// What a guest is told of the network that it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestNetwork {
+    /// Bits of the network that the guest reaches without a router: its subnet, or, with a bridge,
+    /// the whole LAN.
+    pub prefix_len: u8,
+    /// Its router.
+    pub gateway: Ipv4Addr,
+    /// What it asks for names.
+    pub dns_servers: Vec<Ipv4Addr>,
+}
+
+impl GuestNetwork {
+    /// Of a guest in `subnet`, which is in `vpc`.
+    pub fn new(vpc: &VpcSpec, subnet: &SubnetSpec) -> Self {
+        let on_link = match vpc.mode {
+            VpcMode::Routed => subnet.cidr_block,
+            VpcMode::Bridge => vpc.cidr_block,
         };
-        Problem::new(reason, problem.to_string()).at("private_ip").remedy(remedy)
-    }
-}
-
-/// The addresses of one subnet that may be given to interfaces.
-#[derive(Debug)]
-pub struct AddressPool<'a> {
-    /// The subnet's range.
-    pub range: Ipv4Network,
-    /// What interfaces have now.
-    pub taken: &'a BTreeSet<Ipv4Addr>,
-}
-
-/// Addresses at the start of a subnet that are not given out, as in EC2.
-const RESERVED_AT_START: u32 = 4;
-
-impl AddressPool<'_> {
-    /// Whether `address` may be given out.
-    ///
-    /// # Errors
-    /// [`AddressProblem`] says why not.
-    pub fn check(&self, address: Ipv4Addr) -> Result<(), AddressProblem> {
-        let range = self.range;
-        if !range.contains(address) {
-            return Err(AddressProblem::Outside { address, range });
+        Self {
+            prefix_len: on_link.prefix(),
+            gateway: subnet.gateway,
+            dns_servers: subnet.dns_servers.clone(),
         }
-        if !self.usable().contains(&u32::from(address)) {
-            return Err(AddressProblem::Reserved { address, range });
-        }
-        if self.taken.contains(&address) {
-            return Err(AddressProblem::Taken { address });
-        }
-        Ok(())
-    }
-
-    /// The lowest free address.
-    ///
-    /// # Errors
-    /// [`AddressProblem::Exhausted`].
-    pub fn lowest_free(&self) -> Result<Ipv4Addr, AddressProblem> {
-        self.usable()
-            .map(Ipv4Addr::from)
-            .find(|address| !self.taken.contains(address))
-            .ok_or(AddressProblem::Exhausted { range: self.range })
-    }
-
-    fn usable(&self) -> std::ops::Range<u32> {
-        let first = u32::from(self.range.network());
-        let last = u32::from(self.range.broadcast());
-        first.saturating_add(RESERVED_AT_START)..last
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_given_from_the_fifth_on_and_refused_with_a_reason() {
-        let taken = BTreeSet::from(["10.0.0.4".parse().unwrap(), "10.0.0.5".parse().unwrap()]);
-        let pool = AddressPool { range: "10.0.0.0/29".parse().unwrap(), taken: &taken };
-        assert_eq!(pool.lowest_free().unwrap(), Ipv4Addr::new(10, 0, 0, 6));
-        #[rustfmt::skip]
-        let cases = [
-            ("10.0.0.6", "ok"),      ("10.0.0.5", "taken"),   ("10.0.0.7", "reserved"),
-            ("10.0.0.0", "reserved"), ("10.0.0.3", "reserved"), ("10.0.1.6", "not in"),
-        ];
-        for (address, want) in cases {
-            let got = match pool.check(address.parse().unwrap()) {
-                Ok(()) => "ok".to_owned(),
-                Err(problem) => problem.to_string(),
-            };
-            assert!(got.contains(want), "{address}: {got}");
-        }
-    }
-
-    #[test]
-    fn a_full_subnet_says_so() {
-        let taken = (4..7).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
-        let pool = AddressPool { range: "10.0.0.0/29".parse().unwrap(), taken: &taken };
-        assert!(matches!(pool.lowest_free(), Err(AddressProblem::Exhausted { .. })));
-    }
-}
+mod tests;

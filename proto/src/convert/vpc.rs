@@ -1,20 +1,52 @@
 //! VPCs and subnets.
 
-use weft_model::{Object, Problem, SubnetId, SubnetSpec, VpcId, VpcSpec, parse_cidr};
+use weft_model::{
+    Name, Object, Problem, SubnetId, SubnetOrder, SubnetSpec, VpcId, VpcMode, VpcOrder, VpcSpec,
+    parse_cidr,
+};
 
 use super::object::{object_from_wire, object_to_wire};
-use super::parse;
+use super::{parse, parse_word, required};
 use crate::v1;
 
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
+pub fn vpc_order_from_wire(spec: Option<v1::VpcSpec>) -> Result<VpcOrder, Problem> {
+    let v1::VpcSpec { name, cidr_block, mode, bridge_name } = required("spec", spec)?;
+    Ok(VpcOrder {
+        name: parse::<Name>("name", &name)?.to_string(),
+        cidr_block: parse_cidr("cidr_block", &cidr_block)?,
+        mode: match mode.as_str() {
+            "" => VpcMode::default(),
+            word => parse_word("mode", word)?,
+        },
+        bridge_name: bridge_name.map(|text| parse("bridge_name", &text)).transpose()?,
+    })
+}
+
+/// The wire's form of `order`.
+pub fn vpc_order_to_wire(order: VpcOrder) -> v1::VpcSpec {
+    let VpcOrder { name, cidr_block, mode, bridge_name } = order;
+    v1::VpcSpec {
+        name,
+        cidr_block: cidr_block.to_string(),
+        mode: mode.to_string(),
+        bridge_name: bridge_name.map(|link| link.to_string()),
+    }
+}
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
 pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
-    let v1::Vpc { metadata, name, cidr_block, default_security_group_id, is_default } = wire;
+    let v1::Vpc { metadata, spec, default_security_group_id, is_default } = wire;
+    let VpcOrder { name, cidr_block, mode, bridge_name } = vpc_order_from_wire(spec)?;
     object_from_wire(
         metadata,
         VpcSpec {
             name,
-            cidr_block: parse_cidr("cidr_block", &cidr_block)?,
+            cidr_block,
+            mode,
+            bridge_name,
             default_group_id: parse("default_security_group_id", &default_security_group_id)?,
             is_default,
             // How the agent wires it up is not a client's business.
@@ -26,11 +58,18 @@ pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
 /// The wire's form of `object`.
 pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
     let (metadata, spec) = object_to_wire(object);
-    let VpcSpec { name, cidr_block, default_group_id, is_default, uplink_index: _ } = spec;
+    let VpcSpec {
+        name,
+        cidr_block,
+        mode,
+        bridge_name,
+        default_group_id,
+        is_default,
+        uplink_index: _,
+    } = spec;
     v1::Vpc {
         metadata: Some(metadata),
-        name,
-        cidr_block: cidr_block.to_string(),
+        spec: Some(vpc_order_to_wire(VpcOrder { name, cidr_block, mode, bridge_name })),
         default_security_group_id: default_group_id.to_string(),
         is_default,
     }
@@ -38,20 +77,41 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
 
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
-pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>, Problem> {
-    let v1::Subnet { metadata, name, vpc_id, cidr_block, gateway_ip, dns_servers, is_default } =
-        wire;
+pub fn subnet_order_from_wire(spec: Option<v1::SubnetSpec>) -> Result<SubnetOrder, Problem> {
+    let v1::SubnetSpec { name, vpc_id, cidr_block, gateway_ip, dns_servers } =
+        required("spec", spec)?;
     let dns_servers = dns_servers.iter().map(|text| parse("dns_servers", text));
+    Ok(SubnetOrder {
+        name: parse::<Name>("name", &name)?.to_string(),
+        vpc_id: parse("vpc_id", &vpc_id)?,
+        cidr_block: parse_cidr("cidr_block", &cidr_block)?,
+        gateway: gateway_ip.map(|text| parse("gateway_ip", &text)).transpose()?,
+        dns_servers: dns_servers.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The wire's form of `order`.
+pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
+    let SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers } = order;
+    v1::SubnetSpec {
+        name,
+        vpc_id: vpc_id.to_string(),
+        cidr_block: cidr_block.to_string(),
+        gateway_ip: gateway.map(|address| address.to_string()),
+        dns_servers: dns_servers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>, Problem> {
+    let v1::Subnet { metadata, spec, is_default } = wire;
+    let SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers } =
+        subnet_order_from_wire(spec)?;
+    let gateway = required("gateway_ip", gateway)?;
     object_from_wire(
         metadata,
-        SubnetSpec {
-            name,
-            vpc_id: parse("vpc_id", &vpc_id)?,
-            cidr_block: parse_cidr("cidr_block", &cidr_block)?,
-            gateway: parse("gateway_ip", &gateway_ip)?,
-            dns_servers: dns_servers.collect::<Result<_, _>>()?,
-            is_default,
-        },
+        SubnetSpec { name, vpc_id, cidr_block, gateway, dns_servers, is_default },
     )
 }
 
@@ -59,13 +119,7 @@ pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>
 pub fn subnet_to_wire(object: Object<SubnetId, SubnetSpec>) -> v1::Subnet {
     let (metadata, spec) = object_to_wire(object);
     let SubnetSpec { name, vpc_id, cidr_block, gateway, dns_servers, is_default } = spec;
-    v1::Subnet {
-        metadata: Some(metadata),
-        name,
-        vpc_id: vpc_id.to_string(),
-        cidr_block: cidr_block.to_string(),
-        gateway_ip: gateway.to_string(),
-        dns_servers: dns_servers.iter().map(ToString::to_string).collect(),
-        is_default,
-    }
+    let gateway = Some(gateway);
+    let order = SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers };
+    v1::Subnet { metadata: Some(metadata), spec: Some(subnet_order_to_wire(order)), is_default }
 }

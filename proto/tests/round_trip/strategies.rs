@@ -11,9 +11,9 @@ use weft_model::{
     Accelerator, Architecture, Assigned, BootMode, Digest, Direction, DiskFormat, GroupId,
     GroupOrder, GroupSpec, HostFacts, HostId, HostView, ImageContent, ImageId, ImageOrder,
     ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceView, InterfaceId,
-    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, MacAddr, Name, Object, Phase, PhaseRecord,
-    PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Size, SubnetId, SubnetSpec, Tags,
-    Timestamp, UserData, VpcId, VpcSpec,
+    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name, Object, Phase,
+    PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Size, SubnetId,
+    SubnetOrder, SubnetSpec, Tags, Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -221,30 +221,57 @@ pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
     )
 }
 
-pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
-    (text(), range(), group_id(), any::<bool>()).prop_map(
-        |(name, cidr_block, default_group_id, is_default)| VpcSpec {
-            name,
+fn link() -> impl Strategy<Value = LinkName> {
+    "[a-z][a-z0-9.-]{0,14}".prop_map(|text| text.parse().unwrap())
+}
+
+pub(crate) fn vpc_order() -> impl Strategy<Value = VpcOrder> {
+    (name(), range(), word(VpcMode::WORDS), option::of(link())).prop_map(
+        |(name, cidr_block, mode, bridge_name)| VpcOrder {
+            name: name.to_string(),
             cidr_block,
+            mode,
+            bridge_name,
+        },
+    )
+}
+
+pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
+    (vpc_order(), group_id(), any::<bool>()).prop_map(|(order, default_group_id, is_default)| {
+        VpcSpec {
+            name: order.name,
+            cidr_block: order.cidr_block,
+            mode: order.mode,
+            bridge_name: order.bridge_name,
             default_group_id,
             is_default,
             // Not a client's business: it is not on the wire.
             uplink_index: 0,
+        }
+    })
+}
+
+pub(crate) fn subnet_order() -> impl Strategy<Value = SubnetOrder> {
+    (name(), vpc_id(), range(), option::of(address()), vec(address(), 0..3)).prop_map(
+        |(name, vpc_id, cidr_block, gateway, dns_servers)| SubnetOrder {
+            name: name.to_string(),
+            vpc_id,
+            cidr_block,
+            gateway,
+            dns_servers,
         },
     )
 }
 
 pub(crate) fn subnet_spec() -> impl Strategy<Value = SubnetSpec> {
-    (text(), vpc_id(), range(), address(), vec(address(), 0..3), any::<bool>()).prop_map(
-        |(name, vpc_id, cidr_block, gateway, dns_servers, is_default)| SubnetSpec {
-            name,
-            vpc_id,
-            cidr_block,
-            gateway,
-            dns_servers,
-            is_default,
-        },
-    )
+    (subnet_order(), address(), any::<bool>()).prop_map(|(order, gateway, is_default)| SubnetSpec {
+        name: order.name,
+        vpc_id: order.vpc_id,
+        cidr_block: order.cidr_block,
+        gateway,
+        dns_servers: order.dns_servers,
+        is_default,
+    })
 }
 
 fn size() -> impl Strategy<Value = Size> {

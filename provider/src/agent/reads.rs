@@ -26,6 +26,8 @@ pub(crate) struct Reads {
     pub(crate) key_pairs: Queue<v1::KeyPair>,
     pub(crate) groups: Queue<v1::SecurityGroup>,
     pub(crate) rules: Queue<v1::SecurityGroupRule>,
+    pub(crate) vpcs: Queue<v1::Vpc>,
+    pub(crate) subnets: Queue<v1::Subnet>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

@@ -1,13 +1,13 @@
 //! The agent's objects, each with its service.
 //!
-//! Five gRPC services have the same form, but the generated code has no trait for it: here is one.
+//! The gRPC services have the same form, but the generated code has no trait for it: here is one.
 
 use std::future::Future;
 use std::str::FromStr;
 
 use tonic::transport::Channel;
 use tonic::{Response, Status};
-use weft_model::{GroupId, ImageId, InstanceId, InvalidId, KeyPairId, RuleId};
+use weft_model::{GroupId, ImageId, InstanceId, InvalidId, KeyPairId, RuleId, SubnetId, VpcId};
 use weft_proto::v1;
 
 use crate::agent::reads::{Queue, Reads};
@@ -115,6 +115,14 @@ wire!(
     SecurityGroupRule: RuleId, SecurityGroupRuleSpec, rules,
     v1::security_group_rules_client::SecurityGroupRulesClient<Channel>,
     CreateSecurityGroupRuleRequest, UpdateSecurityGroupRuleRequest
+);
+wire!(
+    Vpc: VpcId, VpcSpec, vpcs, v1::vpcs_client::VpcsClient<Channel>,
+    CreateVpcRequest, UpdateVpcRequest
+);
+wire!(
+    Subnet: SubnetId, SubnetSpec, subnets, v1::subnets_client::SubnetsClient<Channel>,
+    CreateSubnetRequest, UpdateSubnetRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

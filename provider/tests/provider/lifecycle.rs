@@ -51,6 +51,9 @@ async fn forms_that_mean_the_same_come_back_as_they_were_written() {
         ("weft_instance", &[("power_state", "stopped".into())]),
         ("weft_instance", &[("power_state", "unmanaged".into())]),
         ("weft_image", &[("kernel_cmdline", "".into())]),
+        ("weft_subnet", &[("dns_servers", Value::List(vec![]))]),
+        ("weft_subnet", &[("dns_servers", Value::Null)]),
+        ("weft_vpc", &[("mode", Value::Null), ("bridge_name", Value::Null)]),
     ];
     let (terraform, fake) = connected().await;
     for (type_name, changes) in cases {
@@ -72,6 +75,8 @@ fn forget(fake: &Fake) {
     world.key_pairs.clear();
     world.groups.clear();
     world.rules.clear();
+    world.vpcs.clear();
+    world.subnets.clear();
     world.instances.clear();
 }
 
@@ -109,7 +114,7 @@ async fn destroying_removes_what_was_made() {
     }
     let world = fake.world();
     assert!(world.images.is_empty() && world.key_pairs.is_empty());
-    assert!(world.rules.is_empty() && world.instances.is_empty());
+    assert!(world.rules.is_empty() && world.instances.is_empty() && world.subnets.is_empty());
 }
 
 #[tokio::test]

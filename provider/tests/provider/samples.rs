@@ -5,12 +5,14 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 6] = [
+pub(crate) const RESOURCES: [&str; 8] = [
     "weft_image",
     "weft_key_pair",
     "weft_security_group",
     "weft_security_group_ingress_rule",
     "weft_security_group_egress_rule",
+    "weft_vpc",
+    "weft_subnet",
     "weft_instance",
 ];
 
@@ -64,6 +66,21 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("description", "office".into()),
             ("tags", tags),
         ]),
+        "weft_vpc" => attributes([
+            ("name", "office".into()),
+            ("cidr_block", "192.168.1.0/24".into()),
+            ("mode", "bridge".into()),
+            ("bridge_name", "br0".into()),
+            ("tags", tags),
+        ]),
+        "weft_subnet" => attributes([
+            ("name", "desks".into()),
+            ("vpc_id", vpc(terraform).await),
+            ("cidr_block", "10.0.1.0/24".into()),
+            ("gateway_ip", "10.0.1.2".into()),
+            ("dns_servers", strings(&["10.0.1.53", "9.9.9.9"])),
+            ("tags", tags),
+        ]),
         "weft_instance" => attributes([
             ("name", "web-1".into()),
             ("image_id", "img-0000000000000000a".into()),
@@ -96,6 +113,12 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
         "weft_key_pair" => {
             attributes([("key_name", "least".into()), ("public_key", PUBLIC_KEY.into())])
         }
+        "weft_vpc" => attributes([("name", "least".into()), ("cidr_block", "10.0.0.0/16".into())]),
+        "weft_subnet" => attributes([
+            ("name", "least".into()),
+            ("vpc_id", vpc(terraform).await),
+            ("cidr_block", "10.0.2.0/24".into()),
+        ]),
         "weft_instance" => attributes([
             ("image_id", "img-0000000000000000a".into()),
             ("vcpus", 1.into()),
@@ -112,4 +135,9 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
 pub(crate) async fn group(terraform: &Terraform, name: &str) -> Value {
     let config = attributes([("name", name.into()), ("allow_all_egress", false.into())]);
     terraform.create("weft_security_group", config).await.unwrap().get("id").clone()
+}
+
+async fn vpc(terraform: &Terraform) -> Value {
+    let config = attributes([("name", "of a subnet".into()), ("cidr_block", "10.0.0.0/16".into())]);
+    terraform.create("weft_vpc", config).await.unwrap().get("id").clone()
 }

@@ -6,6 +6,7 @@
 mod images;
 mod instances;
 mod networks;
+mod vpcs;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,6 +105,8 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::key_pairs_server::KeyPairsServer::new(world.clone()))
         .add_service(v1::security_groups_server::SecurityGroupsServer::new(world.clone()))
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
+        .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))
+        .add_service(v1::subnets_server::SubnetsServer::new(world.clone()))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))

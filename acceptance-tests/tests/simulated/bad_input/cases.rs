@@ -53,6 +53,7 @@ pub(crate) fn all(lab: &Lab) -> Result<Vec<Case>> {
     let mut cases = instances(lab)?;
     cases.extend(keys());
     cases.extend(references_and_rules());
+    cases.extend(networks());
     cases.extend(images(lab.directory())?);
     cases.extend(agents());
     Ok(cases)
@@ -179,6 +180,43 @@ fn references_and_rules() -> Vec<Case> {
                 "ip_protocol = \"-1\"\n{open}\n\
                  referenced_security_group_id = \"sg-11111111111111111\""
             ),
+        ),
+    ]
+}
+
+fn networks() -> Vec<Case> {
+    let block = |kind: &str, name: &str, body: &str| {
+        let body = body.trim().replace('\n', "\n  ");
+        format!("resource \"{kind}\" \"{name}\" {{\n  {body}\n}}\n")
+    };
+    let vpc = |name, body: &str| Case::new(name, Fails::InPlan, block("weft_vpc", "bad", body));
+    let lab = block("weft_vpc", "it", "name       = \"it\"\ncidr_block = \"10.0.0.0/16\"");
+    let first = block(
+        "weft_subnet",
+        "first",
+        "name       = \"first\"\nvpc_id     = weft_vpc.it.id\ncidr_block = \"10.0.1.0/24\"",
+    );
+    let subnet = |name, body: &str| {
+        let body = format!("name       = \"bad\"\nvpc_id     = weft_vpc.it.id\n{body}");
+        Case::new(name, Fails::InApply, block("weft_subnet", "bad", &body))
+            .after(format!("{lab}{first}"))
+    };
+    vec![
+        vpc("a VPC that is too large", "name       = \"bad\"\ncidr_block = \"10.0.0.0/8\""),
+        vpc("a link-local VPC", "name       = \"bad\"\ncidr_block = \"169.254.0.0/16\""),
+        vpc(
+            "an unknown mode",
+            "name       = \"bad\"\ncidr_block = \"10.0.0.0/16\"\nmode       = \"nat\"",
+        ),
+        vpc(
+            "a routed VPC on a bridge",
+            "name        = \"bad\"\ncidr_block  = \"10.0.0.0/16\"\nbridge_name = \"br0\"",
+        ),
+        subnet("a subnet outside of its VPC", "cidr_block = \"10.1.0.0/24\""),
+        subnet("a subnet over another one", "cidr_block = \"10.0.1.128/25\""),
+        subnet(
+            "a gateway that guests would get",
+            "cidr_block = \"10.0.2.0/24\"\ngateway_ip = \"10.0.2.200\"",
         ),
     ]
 }

@@ -63,10 +63,12 @@ async fn ask(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
         AnyId::KeyPair(id) => delete!(key_pairs, id),
         AnyId::Group(id) => delete!(groups, id),
         AnyId::Rule(id) => delete!(rules, id),
-        AnyId::Vpc(_) | AnyId::Subnet(_) | AnyId::Host(_) => {
+        AnyId::Vpc(id) => delete!(vpcs, id),
+        AnyId::Subnet(id) => delete!(subnets, id),
+        AnyId::Host(_) => {
             let message = format!("{text} cannot be removed");
             return Err(Problem::new(Reason::FailedPrecondition, message)
-                .remedy("VPCs, subnets and hosts belong to the agent; see fabric-agent purge")
+                .remedy("the host belongs to its agent; see fabric-agent purge")
                 .into());
         }
     }
@@ -99,6 +101,8 @@ async fn until_gone(agent: &Agent, id: &AnyId, timeout_seconds: u32) -> Result<(
         AnyId::KeyPair(id) => poll!(key_pairs, id),
         AnyId::Group(id) => poll!(groups, id),
         AnyId::Rule(id) => poll!(rules, id),
-        AnyId::Vpc(_) | AnyId::Subnet(_) | AnyId::Host(_) => Ok(()),
+        AnyId::Vpc(id) => poll!(vpcs, id),
+        AnyId::Subnet(id) => poll!(subnets, id),
+        AnyId::Host(_) => Ok(()),
     }
 }

@@ -3,18 +3,20 @@
 use serde_json::{Value, json};
 use weft_model::{Object, SubnetId, SubnetSpec, Timestamp, VpcId, VpcSpec};
 
-use super::{Noun, common_details, common_json, lines};
+use super::{Noun, common_details, common_json, lines, text};
 use crate::output::{age, yes};
 
 impl Noun for Object<VpcId, VpcSpec> {
     const HEADER: &'static [&'static str] =
-        &["ID", "NAME", "CIDR", "DEFAULT-GROUP", "DEFAULT", "AGE"];
+        &["ID", "NAME", "CIDR", "MODE", "BRIDGE", "DEFAULT-GROUP", "DEFAULT", "AGE"];
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         vec![
             self.id.to_string(),
             self.spec.name.clone(),
             self.spec.cidr_block.to_string(),
+            self.spec.mode.to_string(),
+            text(self.spec.bridge_name.as_ref()),
             self.spec.default_group_id.to_string(),
             yes(self.spec.is_default),
             age(now, self.created_at),
@@ -26,6 +28,8 @@ impl Noun for Object<VpcId, VpcSpec> {
             ("id", self.id.to_string()),
             ("name", self.spec.name.clone()),
             ("cidr block", self.spec.cidr_block.to_string()),
+            ("mode", self.spec.mode.to_string()),
+            ("bridge", text(self.spec.bridge_name.as_ref())),
             ("default group", self.spec.default_group_id.to_string()),
             ("default", yes(self.spec.is_default)),
         ];
@@ -37,6 +41,8 @@ impl Noun for Object<VpcId, VpcSpec> {
         let specific = json!({
             "name": self.spec.name,
             "cidr_block": self.spec.cidr_block,
+            "mode": self.spec.mode,
+            "bridge_name": self.spec.bridge_name,
             "default_security_group_id": self.spec.default_group_id,
             "is_default": self.spec.is_default,
         });

@@ -55,15 +55,9 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
     }
 }
 
-fn subnet() -> SubnetSpec {
-    SubnetSpec {
-        name: "default".to_owned(),
-        vpc_id: VpcId::from_random([1; 9]),
-        cidr_block: "10.0.0.0/24".parse().unwrap(),
-        gateway: Ipv4Addr::new(10, 0, 0, 1),
-        dns_servers: Vec::new(),
-        is_default: true,
-    }
+fn guest_network() -> GuestNetwork {
+    let gateway = Ipv4Addr::new(10, 0, 0, 1);
+    GuestNetwork { prefix_len: 24, gateway, dns_servers: Vec::new() }
 }
 
 fn show(step: &InstanceStep) -> String {
@@ -128,7 +122,7 @@ fn each_situation_has_one_next_step() {
             network_ready: network,
             tap: network,
         };
-        let step = plan_instance(&record, Some(&subnet()), wanted, &seen, grace_over);
+        let step = plan_instance(&record, Some(&guest_network()), wanted, &seen, grace_over);
         assert_eq!(show(&step), want, "{wanted:?} {seen:?} grace over: {grace_over}");
     }
 }
@@ -232,6 +226,7 @@ fn what_ails_a_guest_is_told_and_forgotten_with_it() {
 fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
     let seen = SeenInstance { has_run: true, network_ready: true, ..SeenInstance::default() };
     let record = record(PowerState::Running, 2);
-    let step = plan_instance(&record, Some(&subnet()), Wanted::Run { epoch: 2 }, &seen, false);
+    let step =
+        plan_instance(&record, Some(&guest_network()), Wanted::Run { epoch: 2 }, &seen, false);
     assert_eq!(step, InstanceStep::DiskLost);
 }

@@ -68,3 +68,25 @@ fn each_vpc_has_a_way_out_of_its_own_and_the_default_one_is_routed() {
 fn a_vpc_that_is_not_wanted_has_no_network() {
     assert_eq!(vpc_network(&world(), &vpc_id(9), &BTreeSet::new(), "weft"), None);
 }
+
+#[test]
+fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
+    let mut world = world();
+    let mut lan = vpc(1);
+    lan.spec.mode = VpcMode::Bridge;
+    lan.spec.bridge_name = Some("br0".parse().unwrap());
+    world.vpcs.insert(vpc_id(1), Arc::new(lan.clone()));
+    let network = vpc_network(&world, &vpc_id(1), &BTreeSet::new(), "weft").unwrap();
+    let agent = Ipv4Addr::new(10, 1, 0, 2);
+    assert_eq!(network.gateways, BTreeSet::from([agent]), "10.1.0.1 is the LAN's router");
+    assert_eq!(network.interfaces.values().map(|tap| tap.gateway).collect::<Vec<_>>(), [agent]);
+    assert_eq!((network.uplink, network.firewall.uplink), (None, None));
+    let joined = network.bridge.unwrap().joined.unwrap();
+    assert_eq!((joined.host_bridge.as_str(), joined.host_link.as_str()), ("br0", "weftb1"));
+    assert_eq!(host_routes(&world, "weft").len(), 1, "only the routed one");
+
+    lan.spec.bridge_name = None;
+    world.vpcs.insert(vpc_id(1), Arc::new(lan));
+    let network = vpc_network(&world, &vpc_id(1), &BTreeSet::new(), "weft").unwrap();
+    assert_eq!(network.bridge.unwrap().joined, None);
+}

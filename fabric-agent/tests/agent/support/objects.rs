@@ -85,6 +85,18 @@ pub(crate) fn rule_spec(group_id: &str, port: i64) -> v1::SecurityGroupRuleSpec 
     }
 }
 
+/// A routed VPC.
+pub(crate) fn vpc_spec(name: &str, cidr: &str) -> v1::VpcSpec {
+    let (name, cidr_block) = (name.to_owned(), cidr.to_owned());
+    v1::VpcSpec { name, cidr_block, ..v1::VpcSpec::default() }
+}
+
+/// A subnet with the router that it has unless another one is named.
+pub(crate) fn subnet_spec(name: &str, vpc_id: &str, cidr: &str) -> v1::SubnetSpec {
+    let (name, vpc_id, cidr_block) = (name.to_owned(), vpc_id.to_owned(), cidr.to_owned());
+    v1::SubnetSpec { name, vpc_id, cidr_block, ..v1::SubnetSpec::default() }
+}
+
 impl Api {
     pub(crate) fn new(channel: Channel) -> Self {
         Self {
@@ -201,6 +213,22 @@ impl Api {
     ) -> Result<tonic::Response<v1::SecurityGroupRule>, tonic::Status> {
         let request = v1::CreateSecurityGroupRuleRequest { context: context(), spec: Some(spec) };
         self.rules.clone().create(request).await
+    }
+
+    pub(crate) async fn vpc(
+        &self,
+        spec: v1::VpcSpec,
+    ) -> Result<tonic::Response<v1::Vpc>, tonic::Status> {
+        let request = v1::CreateVpcRequest { context: context(), spec: Some(spec) };
+        self.vpcs.clone().create(request).await
+    }
+
+    pub(crate) async fn subnet(
+        &self,
+        spec: v1::SubnetSpec,
+    ) -> Result<tonic::Response<v1::Subnet>, tonic::Status> {
+        let request = v1::CreateSubnetRequest { context: context(), spec: Some(spec) };
+        self.subnets.clone().create(request).await
     }
 
     pub(crate) async fn key_pair(

@@ -17,6 +17,8 @@ pub(crate) struct World {
     pub(crate) key_pairs: Objects<v1::KeyPair>,
     pub(crate) groups: Objects<v1::SecurityGroup>,
     pub(crate) rules: Objects<v1::SecurityGroupRule>,
+    pub(crate) vpcs: Objects<v1::Vpc>,
+    pub(crate) subnets: Objects<v1::Subnet>,
     pub(crate) instances: Objects<v1::Instance>,
     /// Id by client token.
     tokens: HashMap<String, String>,

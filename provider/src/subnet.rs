@@ -1,0 +1,158 @@
+//! `weft_subnet`: a range of a VPC's addresses.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
+    ReadContext, Resource, Schema, Type, Value, async_trait,
+};
+use weft_model::{Problem, VpcId};
+use weft_proto::convert::subnet_from_wire;
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+#[derive(Debug)]
+pub(crate) struct Subnet(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+    /// `dns_servers = []` was written; the agent cannot tell it from nothing.
+    has_empty_dns_servers: bool,
+}
+
+impl Kind for Subnet {
+    type Wire = v1::Subnet;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_subnet";
+    const NOUN: &'static str = "subnet";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "A range of a VPC's addresses, from which instances get theirs. The first four and the \
+             last are kept, as in EC2.",
+        )
+        .subcategory("Network")
+        .attribute(
+            Attribute::string("name", "For people; need not be unique.")
+                .required()
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::string("vpc_id", "The VPC that it is a part of.")
+                .required()
+                .replace_on_change()
+                .validate(checks::id::<VpcId>(VpcId::PREFIX, "a VPC")),
+        )
+        .attribute(
+            Attribute::string(
+                "cidr_block",
+                "A part of the VPC's range that no other subnet has: from /16 to /28. In a bridge VPC, the part of the LAN that Weft may give out.",
+            )
+            .required()
+            .replace_on_change()
+            .validate(checks::network_cidr()),
+        )
+        .attribute(
+            Attribute::string(
+                "gateway_ip",
+                "The guests' router. In a routed VPC one of the first three addresses, unset the first. In a bridge VPC the LAN's router, anywhere in the VPC's range, unset its first address; the agent itself then has the first of the subnet's first three addresses that is free.",
+            )
+            .optional_computed()
+            .replace_on_change()
+            .validate(checks::ipv4()),
+        )
+        .attribute(
+            Attribute::list(
+                "dns_servers",
+                Type::String,
+                "What guests ask for names, the first one first. Changes live (a guest sees it at its next start).",
+            )
+            .validate(checks::ipv4s()),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`subnet-` and 17 hexadecimal digits.").computed())
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        let has_empty_dns_servers = plan.get("dns_servers").as_list().is_some_and(<[_]>::is_empty);
+        Ok(Kept { tags: tags::own(plan)?, has_empty_dns_servers })
+    }
+
+    fn state(wire: v1::Subnet) -> Result<Value, Problem> {
+        let object = subnet_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let spec = object.spec;
+        let servers: Vec<String> = spec.dns_servers.iter().map(ToString::to_string).collect();
+        let servers = Some(servers).filter(|list| !list.is_empty() || kept.has_empty_dns_servers);
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", spec.name.into()),
+            ("vpc_id", spec.vpc_id.to_string().into()),
+            ("cidr_block", spec.cidr_block.to_string().into()),
+            ("gateway_ip", spec.gateway.to_string().into()),
+            ("dns_servers", servers.into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
+    Ok(v1::SubnetSpec {
+        name: plan.read("name")?,
+        vpc_id: plan.read("vpc_id")?,
+        cidr_block: plan.read("cidr_block")?,
+        gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
+        dns_servers: plan.read::<Option<Vec<String>>>("dns_servers")?.unwrap_or_default(),
+    })
+}
+
+#[async_trait]
+impl Resource for Subnet {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
+        ctx.set_state(kind::state::<Self>(made)?);
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "update")?;
+        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
+        ctx.set_state(kind::state::<Self>(now)?);
+        Ok(())
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}

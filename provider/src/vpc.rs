@@ -1,0 +1,168 @@
+//! `weft_vpc`: an isolated address space.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
+    ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
+};
+use weft_model::{Problem, VpcMode};
+use weft_proto::convert::vpc_from_wire;
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+#[derive(Debug)]
+pub(crate) struct Vpc(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+}
+
+impl Kind for Vpc {
+    type Wire = v1::Vpc;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_vpc";
+    const NOUN: &'static str = "VPC";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "An isolated address space. VPCs do not reach each other, and their ranges may overlap. \
+             A VPC comes with a default security group, which goes with it.",
+        )
+        .subcategory("Network")
+        .attribute(
+            Attribute::string("name", "For people; need not be unique.")
+                .required()
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::string(
+                "cidr_block",
+                "Its addresses, such as `10.0.0.0/16`: from /16 to /28. With `mode = \"bridge\"`, the range of the LAN.",
+            )
+            .required()
+            .replace_on_change()
+            .validate(checks::network_cidr()),
+        )
+        .attribute(
+            Attribute::string(
+                "mode",
+                "`routed`: as in EC2, each guest talks to the VPC's router only, and goes out behind the host's address. `bridge`: the guests are on one LAN, which is the office's where `bridge_name` says so. Security groups hold in both.",
+            )
+            .default(VpcMode::default().as_str())
+            .replace_on_change()
+            .validate(Validator::one_of(VpcMode::WORDS.iter().copied())),
+        )
+        .attribute(
+            Attribute::string(
+                "bridge_name",
+                "A bridge of the host, such as `br0`, whose LAN the guests join; only with `mode = \"bridge\"`. Unset, they are on a LAN of their own, without a way out.",
+            )
+            .replace_on_change()
+            .validate(checks::link_name()),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`vpc-` and 17 hexadecimal digits.").computed())
+        .attribute(
+            Attribute::string(
+                "default_security_group_id",
+                "The group of instances that name none: in from its own members, out to everywhere.",
+            )
+            .computed(),
+        )
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)? })
+    }
+
+    fn state(wire: v1::Vpc) -> Result<Value, Problem> {
+        let object = vpc_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let spec = object.spec;
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", spec.name.into()),
+            ("cidr_block", spec.cidr_block.to_string().into()),
+            ("mode", spec.mode.as_str().into()),
+            ("bridge_name", spec.bridge_name.map(|link| link.to_string()).into()),
+            ("default_security_group_id", spec.default_group_id.to_string().into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
+    Ok(v1::VpcSpec {
+        name: plan.read("name")?,
+        cidr_block: plan.read("cidr_block")?,
+        mode: plan.read("mode")?,
+        bridge_name: plan.read("bridge_name")?,
+    })
+}
+
+#[async_trait]
+impl Resource for Vpc {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        let (mode, bridge) = (ctx.config.get("mode"), ctx.config.get("bridge_name"));
+        let is_routed = mode.is_null() || mode.as_str() == Some(VpcMode::Routed.as_str());
+        let mut found = Diagnostics::new();
+        if bridge.is_set() && is_routed {
+            found.push(
+                Diagnostic::error("A routed VPC is not joined to a bridge")
+                    .cause(format!("bridge_name is {bridge}, and mode is \"routed\""))
+                    .remedy("Set mode = \"bridge\", or leave bridge_name out")
+                    .at("bridge_name"),
+            );
+        }
+        found
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
+        ctx.set_state(kind::state::<Self>(made)?);
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "update")?;
+        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
+        ctx.set_state(kind::state::<Self>(now)?);
+        Ok(())
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}
