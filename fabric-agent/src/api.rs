@@ -1,5 +1,6 @@
 //! The gRPC API: translate in, one call, translate out. One file per noun.
 
+mod fetches;
 mod groups;
 mod hosts;
 mod images;

@@ -53,6 +53,12 @@ pub(crate) struct ServeArgs {
     /// Seconds that something of ours which nothing wants is left alone before it is removed
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) sweep_grace: u64,
+    /// CA certificates (PEM) that are trusted besides the system's when images are fetched
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fetch_ca: Option<PathBuf>,
+    /// The largest file that is fetched for an image, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub(crate) max_image_gib: u64,
     /// vCPUs of the simulated host
     #[arg(long, value_name = "COUNT", default_value_t = 4096)]
     pub(crate) sim_vcpus: u32,
@@ -96,6 +102,10 @@ impl ServeArgs {
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             sweep_grace: Duration::from_secs(self.sweep_grace),
         }
+    }
+
+    pub(crate) fn max_image_bytes(&self) -> u64 {
+        self.max_image_gib << 30
     }
 }
 

@@ -10,6 +10,7 @@ use weft_store::Txn;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::creation::TokenRecord;
+use crate::fetches::Fetches;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) ledger: Ledger,
     pub(crate) sessions: Sessions,
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) fetches: Arc<Fetches>,
     /// Held for reading while references are made, for writing while what may be referred to is
     /// deleted: nobody ends up referring to something that is gone.
     pub(crate) references: RwLock<()>,

@@ -109,6 +109,11 @@ impl HostError {
         self.retryable
     }
 
+    /// The cause, where it is a `T`.
+    pub(crate) fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
     /// The error as a client sees it, with its causes.
     pub(crate) fn problem(&self) -> Problem {
         Problem::new(self.reason, crate::chain::Chain(self).to_string())

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod creation;
 mod default_network;
+mod fetches;
 mod host;
 mod ledger;
 mod logging;

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use weft_fetch::{FetchOptions, Fetcher};
 use weft_model::{HostId, Problem};
 use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
 
@@ -20,6 +21,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{HostKind, ServeArgs};
 use crate::context::Context;
 use crate::default_network;
+use crate::fetches::Fetches;
 use crate::host::Host;
 use crate::host::linux::LinuxHost;
 use crate::host::sim::SimHost;
@@ -57,6 +59,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // Before anything is touched: an agent that cannot be reached as asked does not start.
     let network = open_network(&args).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
+    let ca_file = args.fetch_ca.clone();
+    let fetcher = Fetcher::new(FetchOptions { ca_file, ..FetchOptions::default() })?;
     let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
         .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -95,6 +99,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         clock,
         ledger,
         sessions: Sessions::default(),
+        fetches: Fetches::new(fetcher, Arc::clone(&reconciler), args.max_image_bytes()),
         reconciler: Arc::clone(&reconciler),
         references: tokio::sync::RwLock::default(),
     });

@@ -4,6 +4,7 @@
 //! request needs it, retries what the agent could not take just now, and hands back a
 //! [`Problem`] that says which stage failed.
 
+pub(crate) mod fetch;
 pub(crate) mod reads;
 mod session;
 pub(crate) mod upload;

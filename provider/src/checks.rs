@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
-    InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name, Problem,
-    PublicKey, Tags, check_network_range, parse_cidr,
+    Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
+    Problem, PublicKey, Tags, check_network_range, parse_cidr,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -181,6 +181,13 @@ fn fits(bytes: usize) -> Result<(), String> {
     Err(format!(
         "user data has {bytes} bytes, {MAX_USER_DATA_BYTES} fit: let it fetch the rest, or put it into the image"
     ))
+}
+
+/// A SHA-256.
+pub(crate) fn digest() -> Validator {
+    text("must be a SHA-256 of 64 hexadecimal digits", |text| {
+        text.parse::<Digest>().map(drop).map_err(|error| error.to_string())
+    })
 }
 
 /// A Linux user name as `useradd` accepts it (`man 8 useradd`, CAVEATS).

@@ -3,24 +3,34 @@
 mod files;
 mod plan;
 mod schema;
+mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
     ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
     Resource, Schema, ValidateContext, Value, async_trait,
 };
-use weft_model::{BootMode, Problem};
+use tokio::time::Instant;
+use weft_model::{
+    BlobRole, BootMode, Digest, ImageUrl, InvalidDigest, InvalidImageUrl, Problem, Reason,
+};
 use weft_proto::convert::image_from_wire;
 use weft_proto::v1::{self};
 
+use crate::agent::fetch::Fetch;
 use crate::agent::upload::upload;
 use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
 use crate::{kept, tags};
 use files::{Digests, Role};
+
+/// Unless `timeouts` says otherwise: a few GiB over a slow line.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -38,9 +48,14 @@ impl Image {
 #[serde(default)]
 pub(crate) struct Kept {
     tags: Option<TagMap>,
-    source_path: String,
+    source_path: Option<String>,
+    source_url: Option<String>,
+    sha256: Option<String>,
     kernel: Option<String>,
+    kernel_sha256: Option<String>,
     initrd: Option<String>,
+    initrd_sha256: Option<String>,
+    timeouts: Option<BTreeMap<String, Option<String>>>,
     /// The API does not tell an empty command line from none.
     kernel_cmdline: Option<String>,
 }
@@ -59,8 +74,13 @@ impl Kind for Image {
         Ok(Kept {
             tags: tags::own(plan)?,
             source_path: plan.read("source_path")?,
+            source_url: plan.read("source_url")?,
+            sha256: plan.read("sha256")?,
             kernel: plan.read("kernel")?,
+            kernel_sha256: plan.read("kernel_sha256")?,
             initrd: plan.read("initrd")?,
+            initrd_sha256: plan.read("initrd_sha256")?,
+            timeouts: plan.read("timeouts")?,
             kernel_cmdline: plan.read("kernel_cmdline")?,
         })
     }
@@ -76,8 +96,13 @@ impl Kind for Image {
             ("id", Value::from(object.id.to_string())),
             ("name", image.name.into()),
             ("source_path", kept.source_path.into()),
+            ("source_url", kept.source_url.into()),
+            ("sha256", kept.sha256.into()),
             ("kernel", kept.kernel.into()),
+            ("kernel_sha256", kept.kernel_sha256.into()),
             ("initrd", kept.initrd.into()),
+            ("initrd_sha256", kept.initrd_sha256.into()),
+            ("timeouts", kept.timeouts.into()),
             ("kernel_cmdline", cmdline.into()),
             ("boot_mode", image.content.boot_mode.as_str().into()),
             ("architecture", image.architecture.as_str().into()),
@@ -117,11 +142,48 @@ fn spec(plan: &Value) -> Result<v1::ImageSpec, Diagnostics> {
 }
 
 impl Image {
+    /// Has the agent fetch all files; returns the plan with every digest known.
+    async fn fetch_files(
+        &self,
+        connection: &Connection,
+        ctx: &ApplyContext,
+        deadline: Instant,
+    ) -> Result<Value, Diagnostics> {
+        let mut plan = ctx.plan.clone();
+        for (role, shown) in plan::FILES {
+            let Some(text) = ctx.plan.read::<Option<String>>(role.url())? else {
+                plan.set(shown, Value::Null);
+                continue;
+            };
+            // The agent's words for the two, in ours.
+            let failed = |problem: Problem| {
+                let field = match problem.field.as_deref() {
+                    Some("sha256") => role.sha256(),
+                    _ => role.url(),
+                };
+                kind::fail::<Self>("create", &problem.at(field), &ctx.config)
+            };
+            let invalid = |text: String| failed(Problem::new(Reason::InvalidArgument, text));
+            let url: ImageUrl =
+                text.parse().map_err(|e: InvalidImageUrl| invalid(e.to_string()))?;
+            let sha256: String = ctx.plan.read(role.sha256())?;
+            let digest: Digest =
+                sha256.parse().map_err(|e: InvalidDigest| invalid(e.to_string()))?;
+            let cancel = &ctx.cancel;
+            let role = blob_role(role);
+            let fetch = Fetch { connection, cancel, deadline, url: &url, digest, role };
+            fetch.run().await.map_err(failed)?;
+            plan.set(shown, digest.to_string());
+        }
+        Ok(with_boot_mode(plan))
+    }
+
     /// Brings all files to the agent; returns the plan with every digest known.
     async fn upload_files(
         &self,
         connection: &Connection,
         ctx: &ApplyContext,
+        deadline: Instant,
     ) -> Result<Value, Diagnostics> {
         let failed = |problem: Problem| kind::fail::<Self>("create", &problem, &ctx.config);
         let mut plan = ctx.plan.clone();
@@ -140,23 +202,36 @@ impl Image {
                     .at(role.attribute())
                     .into());
             }
-            upload(connection, &ctx.cancel, &file.path, file.digest, file.size).await.map_err(
-                |problem| match problem.field.is_some() {
+            upload(connection, &ctx.cancel, deadline, &file.path, file.digest, file.size)
+                .await
+                .map_err(|problem| match problem.field.is_some() {
                     true => failed(problem),
                     false => failed(problem.at(role.attribute())),
-                },
-            )?;
+                })?;
             plan.set(shown, digest);
             if role == Role::Disk {
                 plan.set("virtual_size_bytes", file.virtual_size_bytes);
             }
         }
-        if plan.get("boot_mode").is_unknown() {
-            let direct = plan.get("kernel").is_set();
-            let mode = if direct { BootMode::DirectKernel } else { BootMode::Bios };
-            plan.set("boot_mode", mode.as_str());
-        }
-        Ok(plan)
+        Ok(with_boot_mode(plan))
+    }
+}
+
+/// The boot mode follows from the kernel, which is known by now.
+fn with_boot_mode(mut plan: Value) -> Value {
+    if plan.get("boot_mode").is_unknown() {
+        let direct = plan.get("kernel").is_set();
+        let mode = if direct { BootMode::DirectKernel } else { BootMode::Bios };
+        plan.set("boot_mode", mode.as_str());
+    }
+    plan
+}
+
+fn blob_role(role: Role) -> BlobRole {
+    match role {
+        Role::Disk => BlobRole::Disk,
+        Role::Kernel => BlobRole::Kernel,
+        Role::Initrd => BlobRole::Initrd,
     }
 }
 
@@ -172,7 +247,7 @@ impl Resource for Image {
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let config = &ctx.config;
-        let mut found = Diagnostics::new();
+        let mut found = source::validate(config);
         let kernel = config.get("kernel");
         match config.get("boot_mode").as_str() {
             Some("direct_kernel") if kernel.is_null() => found.push(
@@ -210,7 +285,11 @@ impl Resource for Image {
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.agent, "create")?;
-        let plan = self.upload_files(&connection, ctx).await?;
+        let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
+        let plan = match source::is_by_url(&ctx.plan) {
+            true => self.fetch_files(&connection, ctx, deadline).await?,
+            false => self.upload_files(&connection, ctx, deadline).await?,
+        };
         let made = kind::create::<Self>(&connection, ctx, &plan, spec(&plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         Ok(())

@@ -203,8 +203,9 @@ fn differences<K: Kind>(expected: &Value, found: &Value) -> Vec<(String, Value, 
 
 fn changed_meanwhile<K: Kind>(id: &str, differences: &[(String, Value, Value)]) -> Diagnostic {
     let one = |(name, planned, found): &(String, Value, Value)| {
-        // User data may be secret.
-        if name.starts_with("user_data") {
+        // User data may be secret, and so may a part of a URL.
+        let is_url = |value: &Value| value.as_str().is_some_and(|text| text.contains("://"));
+        if name.starts_with("user_data") || is_url(planned) || is_url(found) {
             return format!("{name} has changed");
         }
         format!("{name} was {planned} and is {found}")

@@ -6,7 +6,8 @@ use weft_model::Problem;
 /// The API's fields that have other names in HCL. Where several attributes can mean the field, the
 /// one that is set is shown, else the first.
 const ATTRIBUTES: &[(&str, &[&str])] = &[
-    ("disk_sha256", &["source_path"]),
+    ("disk_sha256", &["source_path", "source_url"]),
+    ("source_path", &["source_path", "source_url"]),
     ("kernel.kernel_sha256", &["kernel"]),
     ("kernel.initrd_sha256", &["initrd"]),
     ("kernel.cmdline", &["kernel_cmdline"]),

@@ -119,11 +119,17 @@ impl BlobStore {
         self.inner.blob_path(digest)
     }
 
-    /// Begins or takes up the upload of a blob of `size_bytes` bytes.
+    /// Begins or takes up the upload of a blob of `size_bytes` bytes; `None` where the sender does
+    /// not know: then whatever has come by [`Self::finish`] is all of it.
     ///
     /// # Errors
     /// [`BlobError::OutOfSpace`] where the rest does not fit.
-    pub async fn begin(&self, digest: Digest, size_bytes: u64) -> Result<Begin, BlobError> {
+    pub async fn begin(
+        &self,
+        digest: Digest,
+        size_bytes: impl Into<Option<u64>>,
+    ) -> Result<Begin, BlobError> {
+        let size_bytes = size_bytes.into();
         self.locked(digest, move |inner, slot| {
             if let Some(info) = inner.info(&digest)? {
                 return Ok(Begin::Complete(info));
@@ -134,7 +140,7 @@ impl BlobStore {
                 None => Upload::open(&part)?,
             };
             upload.expect(size_bytes)?;
-            inner.check_space(size_bytes - upload.len())?;
+            inner.check_space(size_bytes.map_or(0, |size| size - upload.len()))?;
             let offset = upload.len();
             *slot = Some(upload);
             Ok(Begin::Resume { offset })

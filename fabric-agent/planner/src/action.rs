@@ -126,8 +126,8 @@ pub enum Action {
     BeginUpload {
         /// The blob.
         digest: Digest,
-        /// Its size.
-        size_bytes: u64,
+        /// Its size; unset where its sender does not know.
+        size_bytes: Option<u64>,
     },
     /// Appends to a blob that is coming.
     AppendUpload {

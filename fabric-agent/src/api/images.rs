@@ -12,7 +12,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id, refuse};
+use super::{Answers, Api, fetches, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::host::{HostError, UploadState};
@@ -25,7 +25,7 @@ fn show(record: ImageRecord) -> v1::Image {
     image_to_wire(Object::from(record))
 }
 
-fn digest(text: &str) -> Result<Digest, Problem> {
+pub(super) fn digest(text: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|e: weft_model::InvalidDigest| Problem::invalid("sha256", e.to_string()))
 }
 
@@ -45,7 +45,7 @@ async fn begin(
     }
     let _promise = context.reconciler.pins.promise().await;
     context.reconciler.pins.pin(digest);
-    let action = Action::BeginUpload { digest, size_bytes };
+    let action = Action::BeginUpload { digest, size_bytes: Some(size_bytes) };
     context.host.apply(&action).await.map_err(host_problem)?;
     Ok(match context.host.upload_state(&digest).await.map_err(host_problem)? {
         UploadState::Complete => {
@@ -187,6 +187,15 @@ impl v1::images_server::Images for Api {
     ) -> Result<Response<v1::BeginUploadResponse>, Status> {
         let answer = begin(&self.context, request.into_inner()).await.map_err(refuse)?;
         Ok(Response::new(answer))
+    }
+
+    type FetchStream = Answers<v1::FetchEvent>;
+
+    async fn fetch(
+        &self,
+        request: Request<v1::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        fetches::fetch(&self.context, request.into_inner()).map_err(refuse)
     }
 
     async fn upload(

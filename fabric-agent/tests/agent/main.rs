@@ -12,6 +12,7 @@ mod tcp;
 mod addresses;
 mod crashes;
 mod creation;
+mod fetches;
 mod garbage;
 mod groups;
 mod images;

@@ -70,6 +70,7 @@ impl Agent {
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fabric-agent"));
         command.arg(subcommand).env_remove("RUST_LOG").stdin(Stdio::null());
+        command.env("NO_PROXY", "*");
         command.arg("--state-dir").arg(self.state_dir());
         command.arg("--runtime-dir").arg(self.runtime_dir());
         // A purge by root looks for kernel objects with the prefix: none but ours may have it.

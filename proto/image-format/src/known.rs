@@ -42,6 +42,14 @@ const OTHER_FORMATS: &[(usize, &[u8], &str)] = &[
 /// What a page begins with that a server sends in place of an image.
 const PAGES: &[&[u8]] = &[b"<!doctype html", b"<html", b"<head", b"<?xml"];
 
+/// Whether `head` is the beginning of a web page (HTML or XML), which no file of an image is.
+pub fn is_page(head: &[u8]) -> bool {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let is_start =
+        |page: &&[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
+    PAGES.iter().any(is_start)
+}
+
 pub(crate) fn refuse_known(head: &[u8]) -> Result<(), InvalidImage> {
     for &(at, magic, what, remedy) in NOT_DISKS {
         let boot_flag = at != 0x202 || has(head, 0x1fe, b"\x55\xaa");
@@ -54,10 +62,7 @@ pub(crate) fn refuse_known(head: &[u8]) -> Result<(), InvalidImage> {
             return Err(InvalidImage::OtherFormat { name });
         }
     }
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let is_page =
-        |page: &&[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
-    if PAGES.iter().any(is_page) {
+    if is_page(head) {
         return Err(InvalidImage::NotADisk {
             what: "a web page (HTML or XML)",
             remedy: "check the URL, the server sent a page (an error or a login?) and no image",

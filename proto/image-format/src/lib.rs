@@ -8,6 +8,7 @@ mod known;
 mod qcow2;
 
 pub use kernel::{InvalidKernel, KernelHeader, detect_kernel};
+pub use known::is_page;
 pub use qcow2::InvalidQcow2;
 
 /// How much of the start of a file [`detect`] and [`detect_kernel`] want to see: all of a shorter

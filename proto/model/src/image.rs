@@ -112,6 +112,18 @@ words! {
     }
 }
 
+words! {
+    /// What a file of an image is for.
+    BlobRole {
+        /// What a guest starts from.
+        Disk = "disk",
+        /// A Linux bzImage.
+        Kernel = "kernel",
+        /// The initial RAM filesystem.
+        Initrd = "initrd",
+    }
+}
+
 /// What instances are made of: enough to go on when the image is deregistered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageContent {

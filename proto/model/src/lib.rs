@@ -7,6 +7,7 @@ mod group;
 mod host;
 mod id;
 mod image;
+mod image_url;
 mod instance;
 mod instance_type;
 mod key_pair;
@@ -29,9 +30,10 @@ pub use id::{
     SessionId, SubnetId, VpcId,
 };
 pub use image::{
-    Architecture, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
+    Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
     KernelContent,
 };
+pub use image_url::{ImageUrl, InvalidImageUrl};
 pub use instance::{
     InstanceSpec, InstanceState, InstanceStatus, Interface, KeyMaterial, MAX_USER_DATA_BYTES,
     Phase, PhaseRecord, PowerState, SshHostKey, UserData, WaitFor,

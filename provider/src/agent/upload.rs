@@ -9,6 +9,7 @@ use tfplugin::CancellationToken;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_model::{Digest, Problem, Reason};
 use weft_proto::v1::images_client::ImagesClient;
@@ -28,12 +29,18 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) async fn upload(
     connection: &Connection,
     cancel: &CancellationToken,
+    deadline: Instant,
     path: &Path,
     digest: Digest,
     size: u64,
 ) -> Result<(), Problem> {
     tokio::select! {
         biased;
+        () = tokio::time::sleep_until(deadline) => Err(Problem::new(
+            Reason::DeadlineExceeded,
+            format!("{} was not uploaded in time", path.display()),
+        )
+        .remedy("apply again: what the agent has already is not sent twice; or raise timeouts.create")),
         () = cancel.cancelled() => Err(cancelled(path)),
         result = upload_all(connection, path, digest, size) => result,
     }

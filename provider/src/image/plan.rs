@@ -1,4 +1,4 @@
-//! Planning an image: its digests come from the files, where those are here.
+//! Planning an image: its digests come from the files, where those are here, or are given.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use tfplugin::{Diagnostics, PlanContext, Value};
 use weft_model::{BootMode, Problem, Reason};
 
 use super::files::{Digests, Inspected, Role};
+use super::source;
 use crate::problem;
 
 /// The key of the digests in private state.
@@ -20,8 +21,10 @@ pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Resul
     plan_boot_mode(ctx);
     digests.recall(ctx.private.get_str(DIGESTS));
     let mut inspected = Vec::new();
+    let by_url = source::is_by_url(&ctx.plan);
     for (role, shown) in FILES {
         match ctx.plan.get(role.attribute()).clone() {
+            _ if by_url => source::plan(ctx, role, shown),
             Value::Unknown => {
                 ctx.mark_unknown(shown);
                 if role == Role::Disk {

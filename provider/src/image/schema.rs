@@ -1,5 +1,6 @@
 //! The attributes of `weft_image`.
 
+use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Validator};
 use weft_model::{Architecture, BootMode};
 
@@ -7,9 +8,9 @@ use crate::{checks, tags};
 
 pub(crate) fn schema() -> Schema {
     Schema::new(
-        "An immutable disk and how to boot it, uploaded from this machine. It is addressed by its \
-         content: a new digest replaces the image, a new path alone does not. Deleting it \
-         deregisters it: instances keep what they were made from.",
+        "An immutable disk and how to boot it, uploaded from this machine or fetched by the agent. \
+         It is addressed by its content: a new digest replaces the image, a new path or URL alone \
+         does not. Deleting it deregisters it: instances keep what they were made from.",
     )
     .subcategory("Compute")
     .attribute(
@@ -18,18 +19,34 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "source_path",
-            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there.",
-        )
-        .required(),
+            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. Either this, or `source_url` and `sha256`.",
+        ),
+    )
+    .attribute(Attribute::string(
+        "source_url",
+        "The disk, raw or qcow2, as an http or https URL that the agent fetches: it is the agent's machine that has to reach it. A download that breaks goes on where it was. A password in it is in the state; it is not logged.",
+    ))
+    .attribute(
+        Attribute::string("sha256", "The SHA-256 of what is at `source_url`; needed with it. A new one replaces the image.")
+            .validate(checks::digest()),
     )
     .attribute(Attribute::string(
         "kernel",
-        "A Linux kernel (bzImage, a distribution's vmlinuz) that the hypervisor loads itself, on the machine that runs Terraform. A new digest replaces the image.",
+        "A Linux kernel (bzImage, a distribution's vmlinuz) that the hypervisor loads itself: on the machine that runs Terraform, or, with `source_url`, a URL. A new digest replaces the image.",
     ))
+    .attribute(
+        Attribute::string("kernel_sha256", "The SHA-256 of `kernel`, where that is a URL.")
+            .validate(checks::digest()),
+    )
     .attribute(Attribute::string(
         "initrd",
-        "The initial RAM filesystem that goes with `kernel`. A new digest replaces the image.",
+        "The initial RAM filesystem that goes with `kernel`, a path or URL as that. A new digest replaces the image.",
     ))
+    .attribute(
+        Attribute::string("initrd_sha256", "The SHA-256 of `initrd`, where that is a URL.")
+            .validate(checks::digest()),
+    )
+    .attribute(timeouts::attribute([Operation::Create]))
     .attribute(
         Attribute::string("kernel_cmdline", "The command line that goes with `kernel`.")
             .replace_on_change(),

@@ -75,6 +75,15 @@ fn cases(fake: &Fake) -> Vec<Case> {
     let file = |name: &str, content: &[u8]| Value::from(fake.file(name, content));
     let backed = qcow2_with_backing_file();
     let rule = "weft_security_group_ingress_rule";
+    let sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let by_url = |more: &[(&'static str, Value)]| {
+        let mut changes = vec![
+            ("source_path", Value::Null), ("kernel", Value::Null), ("initrd", Value::Null), ("kernel_cmdline", Value::Null),
+            ("source_url", "https://me:s3cret@mirror.example/disk.raw".into()), ("sha256", sha256.into()),
+        ];
+        changes.extend_from_slice(more);
+        changes
+    };
     vec![
         ("unknown instance type",            "weft_instance", vec![("instance_type", "w9.huge".into())]),
         ("type and numbers",                 "weft_instance", vec![("vcpus", 2.into()), ("memory_mib", 256.into())]),
@@ -133,6 +142,18 @@ fn cases(fake: &Fake) -> Vec<Case> {
         ("direct_kernel without kernel",     "weft_image",    vec![("boot_mode", "direct_kernel".into()), ("kernel", Value::Null), ("initrd", Value::Null), ("kernel_cmdline", Value::Null)]),
         ("initrd without kernel",            "weft_image",    vec![("kernel", Value::Null), ("kernel_cmdline", Value::Null)]),
         ("user that is none",                "weft_image",    vec![("default_user", "Root User".into())]),
+        ("image without a source",           "weft_image",    vec![("source_path", Value::Null)]),
+        ("image with two sources",           "weft_image",    by_url(&[("source_path", file("disk.raw", b"x"))])),
+        ("digest of a path",                 "weft_image",    vec![("sha256", sha256.into())]),
+        ("URL without a digest",             "weft_image",    by_url(&[("sha256", Value::Null)])),
+        ("digest that is none",              "weft_image",    by_url(&[("sha256", "sha1:abc".into())])),
+        ("URL of a file",                    "weft_image",    by_url(&[("source_url", "file:///srv/disk.raw".into())])),
+        ("URL by ftp",                       "weft_image",    by_url(&[("source_url", "ftp://mirror.example/disk.raw".into())])),
+        ("URL without a scheme",             "weft_image",    by_url(&[("source_url", "mirror.example/disk.raw".into())])),
+        ("path of a kernel beside a URL",    "weft_image",    by_url(&[("kernel", "./vmlinuz".into()), ("kernel_sha256", sha256.into())])),
+        ("kernel by URL without a digest",   "weft_image",    by_url(&[("kernel", "https://mirror.example/vmlinuz".into())])),
+        ("digest without a kernel",          "weft_image",    by_url(&[("kernel_sha256", sha256.into())])),
+        ("URL that the agent refuses",       "weft_image",    by_url(&[])),
     ]
 }
 

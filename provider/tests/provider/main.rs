@@ -7,6 +7,7 @@ mod bad_input;
 mod data_sources;
 mod documents;
 mod failures;
+mod fetches;
 mod lifecycle;
 mod samples;
 mod sessions;

@@ -22,12 +22,13 @@ pub(super) struct Upload {
     file: File,
     hash: Sha256,
     len: u64,
-    size_bytes: u64,
+    /// `None`: not announced.
+    size_bytes: Option<u64>,
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upload({} of {} bytes)", self.len, self.size_bytes)
+        write!(f, "Upload({} of {:?} bytes)", self.len, self.size_bytes)
     }
 }
 
@@ -43,7 +44,7 @@ impl Upload {
             .open(path)
             .map_err(FileError::new("open", path))?;
         let mut upload =
-            Self { path: path.to_owned(), file, hash: Sha256::new(), len: 0, size_bytes: 0 };
+            Self { path: path.to_owned(), file, hash: Sha256::new(), len: 0, size_bytes: None };
         upload.recover().map_err(FileError::new("read", path))?;
         Ok(upload)
     }
@@ -64,8 +65,8 @@ impl Upload {
     }
 
     /// Announces the whole size. What is there and longer cannot be its start.
-    pub(super) fn expect(&mut self, size_bytes: u64) -> Result<(), FileError> {
-        if self.len > size_bytes {
+    pub(super) fn expect(&mut self, size_bytes: Option<u64>) -> Result<(), FileError> {
+        if size_bytes.is_some_and(|size| self.len > size) {
             self.file.set_len(0).map_err(FileError::new("empty", &self.path))?;
             (self.hash, self.len) = (Sha256::new(), 0);
         }
@@ -81,8 +82,10 @@ impl Upload {
         if offset != self.len {
             return Err(BlobError::WrongOffset { offset, expected: self.len });
         }
-        if bytes.len() as u64 > self.size_bytes - self.len {
-            return Err(BlobError::TooLong { size_bytes: self.size_bytes });
+        if let Some(size_bytes) = self.size_bytes
+            && bytes.len() as u64 > size_bytes - self.len
+        {
+            return Err(BlobError::TooLong { size_bytes });
         }
         if let Err(source) = self.file.write_all_at(bytes, offset) {
             // A part may be there: the file must not be longer than what was hashed.
@@ -95,7 +98,7 @@ impl Upload {
     }
 
     pub(super) fn check_complete(&self, digest: Digest) -> Result<(), BlobError> {
-        let (received_bytes, size_bytes) = (self.len, self.size_bytes);
+        let (received_bytes, size_bytes) = (self.len, self.size_bytes.unwrap_or(self.len));
         if received_bytes != size_bytes {
             return Err(BlobError::Incomplete { digest, received_bytes, size_bytes });
         }

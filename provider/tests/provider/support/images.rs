@@ -29,6 +29,44 @@ impl v1::images_server::Images for Shared {
         Ok(Response::new(v1::BeginUploadResponse { offset_bytes: have, complete }))
     }
 
+    type FetchStream = futures::stream::BoxStream<'static, Result<v1::FetchEvent, Status>>;
+
+    async fn fetch(
+        &self,
+        request: Request<v1::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        use futures::StreamExt as _;
+        use sha2::Digest as _;
+        let v1::FetchRequest { url, sha256, role: _ } = request.into_inner();
+        let mut world = self.lock();
+        world.calls.push("Images.Fetch");
+        let event = |received_bytes, done| v1::FetchEvent {
+            received_bytes,
+            total_bytes: Some(100),
+            done,
+            ..v1::FetchEvent::default()
+        };
+        let first = futures::stream::once(async move { Ok(event(50, false)) });
+        if world.fetch_hangs {
+            return Ok(Response::new(first.chain(futures::stream::pending()).boxed()));
+        }
+        if let Some(left) = world.fetches_break.checked_sub(1) {
+            world.fetches_break = left;
+            let broken = futures::stream::iter([Err(Status::unavailable("it broke"))]);
+            return Ok(Response::new(first.chain(broken).boxed()));
+        }
+        let Some(bytes) = world.remote.get(&url).cloned() else {
+            let problem = Problem::new(Reason::FailedPrecondition, "it answers 404 Not Found");
+            return Err(refused(problem.at("url")));
+        };
+        if hex::encode(sha2::Sha256::digest(&bytes)) != sha256 {
+            return Err(refused(Problem::invalid("sha256", "the digest is another one")));
+        }
+        world.blobs.insert(sha256, bytes);
+        let last = futures::stream::iter([Ok(event(100, true))]);
+        Ok(Response::new(first.chain(last).boxed()))
+    }
+
     async fn upload(
         &self,
         request: Request<Streaming<v1::UploadRequest>>,

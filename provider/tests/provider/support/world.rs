@@ -43,6 +43,12 @@ pub(crate) struct World {
     pub(crate) other_run_sends: Option<Vec<u8>>,
     /// Every upload is told to go on elsewhere.
     pub(crate) uploads_go_on_elsewhere: bool,
+    /// What the agent finds at URLs.
+    pub(crate) remote: BTreeMap<String, Vec<u8>>,
+    /// The next fetches break off in the middle.
+    pub(crate) fetches_break: u32,
+    /// Fetches never end.
+    pub(crate) fetch_hangs: bool,
     /// BeginUpload takes so long.
     pub(crate) begin_takes: Duration,
     /// The next update is made, and its answer is lost.

@@ -1,0 +1,86 @@
+//! `Images.Fetch`: following a download.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status};
+use weft_model::{BlobRole, InvalidImageUrl, Problem};
+use weft_proto::v1;
+
+use super::images::digest;
+use super::{Answers, refuse};
+use crate::context::Context;
+use crate::fetches::{Fetches, Progress, Wanted};
+
+/// Between two events: people do not read faster.
+const EVENT_EVERY: Duration = Duration::from_millis(250);
+
+fn parse(request: v1::FetchRequest) -> Result<Wanted, Problem> {
+    let v1::FetchRequest { url, sha256, role } = request;
+    let url =
+        url.parse().map_err(|error: InvalidImageUrl| Problem::invalid("url", error.to_string()))?;
+    let role = role.parse::<BlobRole>().map_err(|problem| problem.at("role"))?;
+    Ok(Wanted { url, digest: digest(&sha256)?, role })
+}
+
+/// Follows the download until it has ended; it does not end because this client goes away.
+pub(super) fn fetch(
+    context: &Context,
+    request: v1::FetchRequest,
+) -> Result<Response<Answers<v1::FetchEvent>>, Problem> {
+    let wanted = parse(request)?;
+    let fetches = Arc::clone(&context.fetches);
+    let (events, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = events.closed() => {}
+            ended = follow(&fetches, &wanted, &events) => {
+                let last = ended.map(|progress| event(&progress, true)).map_err(refuse);
+                // A client that has gone hears nothing.
+                let _ = events.send(last).await;
+            }
+        }
+    });
+    Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+}
+
+async fn follow(
+    fetches: &Arc<Fetches>,
+    wanted: &Wanted,
+    events: &mpsc::Sender<Result<v1::FetchEvent, Status>>,
+) -> Result<Progress, Problem> {
+    loop {
+        let mut asker = fetches.ask(wanted);
+        loop {
+            let progress = asker.progress.borrow_and_update().clone();
+            match progress.outcome.clone() {
+                Some(Ok(())) => return Ok(progress),
+                // Somebody else's URL was at fault; ours may be better.
+                Some(Err(_)) if asker.url != wanted.url => break,
+                Some(Err(problem)) => return Err(problem),
+                None => {
+                    let _ = events.send(Ok(event(&progress, false))).await;
+                }
+            }
+            if asker.progress.changed().await.is_err() {
+                break;
+            }
+            // The last word is not held back.
+            let ended = async {
+                let _ = asker.progress.wait_for(|progress| progress.outcome.is_some()).await;
+            };
+            let _ = tokio::time::timeout(EVENT_EVERY, ended).await;
+        }
+    }
+}
+
+fn event(progress: &Progress, done: bool) -> v1::FetchEvent {
+    v1::FetchEvent {
+        received_bytes: progress.received_bytes,
+        total_bytes: progress.total_bytes,
+        trouble: progress.trouble.clone().unwrap_or_default(),
+        done,
+    }
+}

@@ -1,0 +1,269 @@
+//! One download: requests, one after the other, until the blob is whole.
+//!
+//! A request that breaks is followed by one for the rest. The digest at the end decides: where it is
+//! wrong and the file was put together from several answers, it is fetched once more in one piece,
+//! so that a file that was changed meanwhile is not taken for a wrong one.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use weft_fetch::{Answer, FetchError, Resume};
+use weft_image_format::HEAD_BYTES;
+use weft_images::BlobError;
+use weft_model::{Problem, Reason};
+use weft_planner::Action;
+
+use super::{Fetches, Progress, Wanted, refusals};
+use crate::host::{Host, HostError, UploadState};
+
+/// Appended at once, in bytes.
+const CHUNK: usize = 1 << 20;
+/// The longest that bytes wait for more of them: what has been appended survives the agent.
+const LINGER: Duration = Duration::from_secs(1);
+/// Requests in a row that bring less than [`WORTH`].
+const MAX_STALLS: u32 = 5;
+/// What has to come for a request not to be in vain, in bytes.
+const WORTH: u64 = 1 << 20;
+/// The pause after the first failure; it doubles.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Between two lines of the log where the length is not known, in bytes.
+const LINE_EVERY: u64 = 64 << 20;
+
+pub(super) struct Download<'a> {
+    fetches: &'a Fetches,
+    wanted: Wanted,
+    progress: &'a watch::Sender<Progress>,
+    /// What the server called the file's state in the last answer.
+    validator: Option<String>,
+    /// The part comes from more than one answer.
+    spliced: bool,
+    /// The next request is for the whole file.
+    afresh: bool,
+    logged: u64,
+}
+
+enum Failure {
+    /// It may go better next time; after this long at least.
+    Again(Problem, Duration),
+    Refused(Problem),
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        match error.cause() {
+            // Somebody uploads the same blob: go on where both have come to together.
+            Some(BlobError::WrongOffset { .. } | BlobError::NoUpload { .. }) => {
+                Self::Again(error.problem(), Duration::ZERO)
+            }
+            _ => Self::Refused(error.problem()),
+        }
+    }
+}
+
+impl<'a> Download<'a> {
+    pub(super) fn new(
+        fetches: &'a Fetches,
+        wanted: Wanted,
+        progress: &'a watch::Sender<Progress>,
+    ) -> Self {
+        let (validator, spliced, afresh, logged) = (None, false, false, 0);
+        Self { fetches, wanted, progress, validator, spliced, afresh, logged }
+    }
+
+    /// Returns when the blob is there.
+    pub(super) async fn run(mut self) -> Result<(), Problem> {
+        let (mut stalls, mut reached) = (0, 0);
+        loop {
+            let (problem, at_least) = match self.attempt().await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Refused(problem)) => return Err(problem),
+                Err(Failure::Again(problem, at_least)) => (problem, at_least),
+            };
+            let received = self.progress.borrow().received_bytes;
+            stalls = if received >= reached + WORTH { 1 } else { stalls + 1 };
+            reached = reached.max(received);
+            if stalls > MAX_STALLS {
+                return Err(gave_up(problem));
+            }
+            let trouble = match &problem.evidence {
+                Some(evidence) => format!("{}: {evidence}", problem.message),
+                None => problem.message,
+            };
+            tracing::warn!(blob.sha256 = %self.wanted.digest, bytes = received, trouble, "the download broke, going on");
+            self.progress.send_modify(|progress| progress.trouble = Some(trouble));
+            tokio::time::sleep((PAUSE * (1 << (stalls - 1))).max(at_least)).await;
+        }
+    }
+
+    fn host(&self) -> &dyn Host {
+        self.fetches.reconciler.host.as_ref()
+    }
+
+    async fn attempt(&mut self) -> Result<(), Failure> {
+        let digest = self.wanted.digest;
+        let UploadState::Partial { offset_bytes: have } = self.state().await? else {
+            return Ok(());
+        };
+        let offset = if self.afresh { 0 } else { have };
+        let resume = Resume { offset, validator: self.validator.take() };
+        let url = &self.wanted.url;
+        let opened = self.fetches.fetcher.open(url, Some(&resume)).await;
+        let mut answer = match opened {
+            Ok(answer) => answer,
+            Err(error) => {
+                // A server that cannot send this part is asked for the whole file.
+                self.afresh |= matches!(error, FetchError::WrongPart { .. });
+                return Err(sort(&error));
+            }
+        };
+        let max_bytes = self.fetches.max_bytes;
+        if answer.total.is_some_and(|total| total > max_bytes) {
+            return Err(Failure::Refused(refusals::too_large(url, answer.total, max_bytes)));
+        }
+        let buffer = if answer.offset > 0 {
+            self.spliced = true;
+            Vec::new()
+        } else {
+            let head = self.head(&mut answer).await?;
+            refusals::judge(&head, answer.total, &self.wanted).map_err(Failure::Refused)?;
+            if have > 0 {
+                self.host().apply(&Action::AbandonUpload { digest }).await?;
+            }
+            (self.spliced, self.afresh) = (false, false);
+            head
+        };
+        self.validator.clone_from(&answer.validator);
+        let action = Action::BeginUpload { digest, size_bytes: answer.total };
+        self.host().apply(&action).await?;
+        match self.state().await? {
+            UploadState::Complete => return Ok(()),
+            UploadState::Partial { offset_bytes } if offset_bytes != answer.offset => {
+                let message = format!("somebody else is at byte {offset_bytes} of the same file");
+                let problem = Problem::new(Reason::Unavailable, message);
+                return Err(Failure::Again(problem, Duration::ZERO));
+            }
+            UploadState::Partial { .. } => {}
+        }
+        tracing::info!(blob.sha256 = %digest, url = %self.wanted.url, from = answer.offset, bytes = answer.total, "fetching");
+        let size = self.copy(&mut answer, buffer).await?;
+        self.finish(size).await
+    }
+
+    async fn state(&self) -> Result<UploadState, HostError> {
+        self.host().upload_state(&self.wanted.digest).await
+    }
+
+    /// The first bytes of the file, enough to judge it by.
+    async fn head(&self, answer: &mut Answer) -> Result<Vec<u8>, Failure> {
+        let mut head = Vec::new();
+        while head.len() < HEAD_BYTES {
+            match answer.chunk().await.map_err(|error| sort(&error))? {
+                Some(bytes) => head.extend_from_slice(&bytes),
+                None => break,
+            }
+        }
+        Ok(head)
+    }
+
+    /// Appends everything that comes; returns the file's size.
+    async fn copy(&mut self, answer: &mut Answer, mut buffer: Vec<u8>) -> Result<u64, Failure> {
+        let (mut at, total) = (answer.offset, answer.total);
+        let mut last = Instant::now();
+        self.report(at, total);
+        loop {
+            let chunk = answer.chunk().await;
+            if let Ok(Some(bytes)) = &chunk {
+                buffer.extend_from_slice(bytes);
+            }
+            let goes_on = matches!(chunk, Ok(Some(_)));
+            if !goes_on || buffer.len() >= CHUNK || last.elapsed() >= LINGER {
+                at = self.append(at, std::mem::take(&mut buffer)).await?;
+                last = Instant::now();
+                self.report(at, total);
+            }
+            match chunk {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(at),
+                Err(error) => return Err(sort(&error)),
+            }
+        }
+    }
+
+    async fn append(&self, offset_bytes: u64, data: Vec<u8>) -> Result<u64, Failure> {
+        let (digest, len) = (self.wanted.digest, data.len() as u64);
+        if len == 0 {
+            return Ok(offset_bytes);
+        }
+        let max_bytes = self.fetches.max_bytes;
+        if offset_bytes + len > max_bytes {
+            self.host().apply(&Action::AbandonUpload { digest }).await?;
+            return Err(Failure::Refused(refusals::too_large(&self.wanted.url, None, max_bytes)));
+        }
+        let action = Action::AppendUpload { digest, offset_bytes, data };
+        if let Err(error) = self.host().apply(&action).await {
+            // The room is worth more to running guests than what has come.
+            if let Some(BlobError::OutOfSpace { .. }) = error.cause() {
+                self.host().apply(&Action::AbandonUpload { digest }).await?;
+            }
+            return Err(error.into());
+        }
+        Ok(offset_bytes + len)
+    }
+
+    async fn finish(&mut self, size_bytes: u64) -> Result<(), Failure> {
+        let digest = self.wanted.digest;
+        let _promise = self.fetches.reconciler.pins.promise().await;
+        self.fetches.reconciler.pins.pin(digest);
+        let action = Action::FinishUpload { digest, size_bytes };
+        let Err(error) = self.host().apply(&action).await else { return Ok(()) };
+        match error.cause() {
+            Some(BlobError::DigestMismatch { actual, .. }) => {
+                let url = &self.wanted.url;
+                let problem = refusals::mismatch(url, digest, *actual, size_bytes);
+                // What came before may have been another version of the file, or an upload's.
+                match std::mem::take(&mut self.spliced) {
+                    true => Err(Failure::Again(problem, Duration::ZERO)),
+                    false => Err(Failure::Refused(problem)),
+                }
+            }
+            // The server has ended the file in good order, and before its announced end.
+            Some(BlobError::Incomplete { .. }) => {
+                Err(Failure::Again(error.problem(), Duration::ZERO))
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Tells those who ask, and the log at each tenth.
+    fn report(&mut self, received_bytes: u64, total_bytes: Option<u64>) {
+        self.progress.send_modify(|progress| {
+            if received_bytes > progress.received_bytes {
+                progress.trouble = None;
+            }
+            (progress.received_bytes, progress.total_bytes) = (received_bytes, total_bytes);
+        });
+        let line = match total_bytes {
+            Some(total) => received_bytes.saturating_mul(10) / total.max(1),
+            None => received_bytes / LINE_EVERY,
+        };
+        if line > self.logged {
+            self.logged = line;
+            tracing::info!(blob.sha256 = %self.wanted.digest, bytes = received_bytes, of = total_bytes, "fetching");
+        }
+    }
+}
+
+fn sort(error: &FetchError) -> Failure {
+    let problem = refusals::failed(error);
+    if error.is_retryable() {
+        Failure::Again(problem, error.retry_after().unwrap_or_default())
+    } else {
+        Failure::Refused(problem)
+    }
+}
+
+fn gave_up(mut problem: Problem) -> Problem {
+    problem.message.push_str(&format!(" (tried {} times)", MAX_STALLS + 1));
+    problem.reason = Reason::FailedPrecondition;
+    problem
+}

@@ -1,0 +1,106 @@
+//! What people are told when a blob cannot be fetched: what came, and what to do.
+
+use weft_fetch::FetchError;
+use weft_image_format::{detect, detect_kernel, is_page};
+use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
+
+use super::Wanted;
+use crate::chain::Chain;
+
+/// How much of a page is shown, in characters.
+const SHOWN: usize = 200;
+
+/// `error` as a refusal.
+pub(super) fn failed(error: &FetchError) -> Problem {
+    let remedy = match error {
+        FetchError::Status { status, .. } => match status.as_u16() {
+            401 | 403 | 407 => {
+                "check the URL; a file that is not public needs a presigned URL, or one with user and password"
+            }
+            404 | 410 => "check the URL: there is no such file any more, or it never was",
+            408 | 425 | 429 | 500.. => "try again later, or use another mirror",
+            _ => "check the URL",
+        },
+        FetchError::Connect { .. } => {
+            "check the URL's host and port, and that the agent's machine reaches it (it is the agent that fetches; HTTPS_PROXY and NO_PROXY of its environment are honoured)"
+        }
+        FetchError::Certificate { .. } => {
+            "for a private mirror start the agent with --fetch-ca FILE, else check the host name and the clock"
+        }
+        FetchError::Redirect { .. } => "use the URL that it leads to in the end",
+        FetchError::Client { .. } | FetchError::Certificates { .. } => {
+            "install CA certificates on the agent's machine"
+        }
+        FetchError::Timeout { .. } | FetchError::WrongPart { .. } | FetchError::BrokeOff { .. } => {
+            "apply again: what has come is kept and gone on with; or use another mirror"
+        }
+    };
+    let problem = Problem::new(Reason::FailedPrecondition, error.to_string());
+    let problem = problem.at("url").remedy(remedy);
+    // The message has the error itself; its causes are the evidence.
+    match std::error::Error::source(error) {
+        Some(source) => problem.evidence(Chain(source).to_string()),
+        None => problem,
+    }
+}
+
+/// Whether a file that begins with `head` can be what it is wanted for.
+pub(super) fn judge(head: &[u8], total: Option<u64>, wanted: &Wanted) -> Result<(), Problem> {
+    let url = &wanted.url;
+    let invalid = |message: String| Problem::invalid("url", message);
+    if head.is_empty() {
+        return Err(invalid(format!("{url} is empty"))
+            .remedy("check the URL, and that the file was uploaded there completely"));
+    }
+    if is_page(head) {
+        let text: String = String::from_utf8_lossy(&head[..head.len().min(4 * SHOWN)])
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(SHOWN)
+            .collect();
+        return Err(invalid(format!("{url} answers with a web page (HTML or XML), not a file"))
+            .evidence(format!("it begins: {text}"))
+            .remedy(
+                "use the link of the download itself; a page may also be an error or a login",
+            ));
+    }
+    // Where the length is not known, what the header says is judged when all of it is there.
+    let len = total.unwrap_or(weft_image_format::MAX_VIRTUAL_SIZE);
+    let found = match wanted.role {
+        BlobRole::Disk => detect(head, len).map(drop).map_err(|error| error.to_string()),
+        BlobRole::Kernel => detect_kernel(head).map(drop).map_err(|error| error.to_string()),
+        BlobRole::Initrd => Ok(()),
+    };
+    found.map_err(|what| {
+        let problem = invalid(format!("{url}: {what}"));
+        match what.contains("compressed with") {
+            true => problem.remedy(
+                "the agent does not unpack: publish the unpacked file, or unpack it here and use source_path",
+            ),
+            false => problem.remedy("use the URL of a raw or qcow2 disk, or of a kernel for kernel"),
+        }
+    })
+}
+
+/// More than may come.
+pub(super) fn too_large(url: &ImageUrl, total: Option<u64>, max_bytes: u64) -> Problem {
+    let what = match total {
+        Some(total) => format!("has {total} bytes"),
+        None => "does not end".to_owned(),
+    };
+    Problem::invalid("url", format!("{url} {what}: the agent fetches at most {max_bytes} bytes"))
+        .remedy("check the URL, or start the agent with a larger --max-image-gib")
+}
+
+/// Other bytes than were announced.
+pub(super) fn mismatch(url: &ImageUrl, wanted: Digest, actual: Digest, bytes: u64) -> Problem {
+    let message = format!(
+        "{url} has the digest {actual}, {wanted} was given: the {bytes} bytes that came were thrown away"
+    );
+    Problem::invalid("sha256", message).remedy(
+        "if the file was updated there, check where the digest comes from and write the new one; else use another mirror",
+    )
+}

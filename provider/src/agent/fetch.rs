@@ -1,0 +1,113 @@
+//! Having the agent fetch a file: asking, showing how far it is, asking again where the stream
+//! breaks.
+
+use std::time::Duration;
+
+use tfplugin::CancellationToken;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
+use weft_proto::v1::images_client::ImagesClient;
+use weft_proto::{problem_from_status, v1};
+
+use super::Connection;
+use super::verdict::{MAX_NOT_NOW, Verdict};
+
+/// How long the agent may be out of reach: it is restarted in a few seconds, or not at all.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
+/// Between two streams.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A file that the agent is to have.
+#[derive(Debug)]
+pub(crate) struct Fetch<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) deadline: Instant,
+    pub(crate) url: &'a ImageUrl,
+    pub(crate) digest: Digest,
+    pub(crate) role: BlobRole,
+}
+
+impl Fetch<'_> {
+    /// Returns when the agent has the file, verified.
+    ///
+    /// # Errors
+    /// The agent's, at `url` or `sha256`; [`Reason::DeadlineExceeded`].
+    pub(crate) async fn run(&self) -> Result<(), Problem> {
+        let kept = "apply again: what has come is kept and gone on with";
+        tokio::select! {
+            biased;
+            result = self.follow() => result,
+            () = self.cancel.cancelled() => Err(Problem::new(
+                Reason::FailedPrecondition,
+                format!("waiting for {} was cancelled", self.url),
+            )
+            .remedy(format!("{kept}; the agent stops fetching soon when nobody waits"))),
+            () = tokio::time::sleep_until(self.deadline) => Err(Problem::new(
+                Reason::DeadlineExceeded,
+                format!("the agent has not fetched {} in time", self.url),
+            )
+            .remedy(format!("{kept}; or raise timeouts.create"))),
+        }
+    }
+
+    async fn follow(&self) -> Result<(), Problem> {
+        let (mut heard_of, mut not_now, mut logged) = (Instant::now(), 0, 0);
+        loop {
+            let channel = self.connection.channel().await?;
+            let Err(status) = self.one_stream(channel, &mut heard_of, &mut logged).await else {
+                return Ok(());
+            };
+            match Verdict::of(&status) {
+                Verdict::Away if Instant::now() < heard_of + OUT_OF_REACH => not_now = 0,
+                Verdict::Away => return Err(self.connection.explain(&status).await),
+                Verdict::NotNow if not_now < MAX_NOT_NOW => not_now += 1,
+                Verdict::NotNow | Verdict::Refused => return Err(problem_from_status(&status)),
+            }
+            tracing::warn!(%status, url = %self.url, "the agent's answer broke off, asking again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// `heard_of` is set to the moment when the agent was last heard of.
+    async fn one_stream(
+        &self,
+        channel: Channel,
+        heard_of: &mut Instant,
+        logged: &mut u64,
+    ) -> Result<(), tonic::Status> {
+        let request = v1::FetchRequest {
+            url: self.url.expose().to_owned(),
+            sha256: self.digest.to_string(),
+            role: self.role.to_string(),
+        };
+        let mut events = ImagesClient::new(channel).fetch(request).await?.into_inner();
+        *heard_of = Instant::now();
+        while let Some(event) =
+            events.message().await.inspect_err(|_| *heard_of = Instant::now())?
+        {
+            self.report(&event, logged);
+            if event.done {
+                return Ok(());
+            }
+        }
+        Err(tonic::Status::unavailable("the agent ended its answer without a result"))
+    }
+
+    /// One line for each tenth of the file, or for each 64 MiB where its length is not known.
+    fn report(&self, event: &v1::FetchEvent, logged: &mut u64) {
+        let v1::FetchEvent { received_bytes: bytes, total_bytes, trouble, done: _ } = event;
+        if !trouble.is_empty() {
+            tracing::warn!(url = %self.url, trouble, "the agent's download broke, it goes on");
+        }
+        let line = match total_bytes {
+            Some(total) => bytes.saturating_mul(10) / (*total).max(1),
+            None => bytes >> 26,
+        };
+        if line > *logged {
+            *logged = line;
+            tracing::info!(url = %self.url, bytes, of = total_bytes, "the agent is fetching");
+        }
+    }
+}

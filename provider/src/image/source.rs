@@ -1,0 +1,130 @@
+//! Where the files of an image come from: paths of this machine, or URLs that the agent fetches.
+
+use tfplugin::{Diagnostic, Diagnostics, PlanContext, Value};
+use weft_model::{Digest, ImageUrl, InvalidImageUrl};
+
+use super::files::Role;
+
+impl Role {
+    /// The attribute that names the URL.
+    pub(crate) fn url(self) -> &'static str {
+        match self {
+            Self::Disk => "source_url",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+        }
+    }
+
+    /// The attribute that says what has to come from there.
+    pub(crate) fn sha256(self) -> &'static str {
+        match self {
+            Self::Disk => "sha256",
+            Self::Kernel => "kernel_sha256",
+            Self::Initrd => "initrd_sha256",
+        }
+    }
+}
+
+const ROLES: [Role; 3] = [Role::Disk, Role::Kernel, Role::Initrd];
+
+/// Whether the agent fetches the files itself.
+pub(super) fn is_by_url(values: &Value) -> bool {
+    !values.get("source_url").is_null()
+}
+
+/// What configuration alone shows to be wrong.
+pub(super) fn validate(config: &Value) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    let (path, url) = (config.get("source_path"), config.get("source_url"));
+    if path.is_null() && url.is_null() {
+        found.push(
+            Diagnostic::error("The image has no source")
+                .cause("neither source_path nor source_url is set")
+                .remedy("Set source_path to a file of this machine, or source_url and sha256 to what the agent is to fetch"),
+        );
+    }
+    if path.is_set() && url.is_set() {
+        found.push(
+            Diagnostic::error("The image has two sources")
+                .cause("both source_path and source_url are set")
+                .remedy("Keep one of them")
+                .at("source_url"),
+        );
+    }
+    if url.is_set() {
+        ROLES.iter().for_each(|role| validate_url(config, *role, &mut found));
+    } else if url.is_null() {
+        for name in ROLES.map(Role::sha256) {
+            if config.get(name).is_set() {
+                found.push(
+                    Diagnostic::error(format!("{name} without a URL"))
+                        .cause("the digests of files of this machine are computed, not given")
+                        .remedy(format!("Remove {name}, or use source_url"))
+                        .at(name),
+                );
+            }
+        }
+    }
+    found
+}
+
+fn validate_url(config: &Value, role: Role, found: &mut Diagnostics) {
+    let (name, sha256) = (role.url(), role.sha256());
+    let url = config.get(name);
+    if let Some(text) = url.as_str()
+        && let Err(error) = text.parse::<ImageUrl>()
+    {
+        let beside = matches!(error, InvalidImageUrl::NotAUrl(_)) && role != Role::Disk;
+        let said = error.to_string();
+        let (cause, remedy) =
+            said.split_once(": ").unwrap_or((&said, "write an http or https URL"));
+        let remedy =
+            if beside { "with source_url, kernel and initrd are URLs too" } else { remedy };
+        found.push(
+            Diagnostic::error(format!("{name} cannot be fetched"))
+                .cause(cause)
+                .remedy(capital(remedy))
+                .at(name),
+        );
+    }
+    if url.is_set() && config.get(sha256).is_null() {
+        found.push(
+            Diagnostic::error(format!("{sha256} is missing"))
+                .cause(format!("without it nobody could see whether the file at {name} is the right one, or has changed"))
+                .remedy(format!("Set {sha256}; publishers list it as SHA256SUMS, and sha256sum FILE computes it"))
+                .at(name),
+        );
+    }
+    if url.is_null() && config.get(sha256).is_set() {
+        found.push(
+            Diagnostic::error(format!("{sha256} without {name}"))
+                .cause(format!("it is the digest of {name}, which is not set"))
+                .remedy(format!("Set {name}, or remove {sha256}"))
+                .at(sha256),
+        );
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// The digest of `role`, as it is given.
+pub(super) fn plan(ctx: &mut PlanContext, role: Role, shown: &str) {
+    let given = match ctx.plan.get(role.url()) {
+        Value::Null => Value::Null,
+        _ => ctx.plan.get(role.sha256()).clone(),
+    };
+    // What does not parse was refused by the attribute's validator.
+    let digest = match given {
+        Value::String(text) => {
+            text.parse::<Digest>().map_or(Value::Null, |digest| digest.to_string().into())
+        }
+        other => other,
+    };
+    ctx.set(shown, digest);
+    if role == Role::Disk && (ctx.is_create() || ctx.changes(shown)) {
+        ctx.mark_unknown("virtual_size_bytes");
+    }
+}

@@ -1,0 +1,146 @@
+//! Images that the agent fetches.
+
+use sha2::{Digest as _, Sha256};
+use tfplugin::Value;
+use tfplugin::testing::Action;
+
+use crate::samples::bz_image;
+use crate::support::{Fake, attributes, connected, said, with};
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn put(fake: &Fake, url: &str, bytes: &[u8]) -> (Value, Value) {
+    fake.world().remote.insert(url.to_owned(), bytes.to_vec());
+    (url.into(), sha256(bytes).into())
+}
+
+/// An image with all three files at URLs.
+fn image(fake: &Fake) -> Value {
+    let (url, sha256) = put(fake, "https://mirror.example/disk.raw", &[7; 3000]);
+    let (kernel, kernel_sha256) = put(fake, "https://mirror.example/vmlinuz", &bz_image(0));
+    let (initrd, initrd_sha256) = put(fake, "http://mirror.example/initrd.img", &[9; 300]);
+    attributes([
+        ("name", "remote".into()),
+        ("source_url", url),
+        ("sha256", sha256),
+        ("kernel", kernel),
+        ("kernel_sha256", kernel_sha256),
+        ("initrd", initrd),
+        ("initrd_sha256", initrd_sha256),
+        ("default_user", "weft".into()),
+        ("timeouts", Value::object([("create", "5m")])),
+    ])
+}
+
+#[tokio::test]
+async fn an_image_by_url_is_fetched_and_comes_back_by_import() {
+    let (terraform, fake) = connected().await;
+    let config = image(&fake);
+    let plan = terraform.plan("weft_image", config.clone(), None).await.unwrap();
+    assert_eq!(plan.planned.get("digest").as_str(), Some(sha256(&[7; 3000]).as_str()));
+    assert!(plan.planned.get("virtual_size_bytes").is_unknown());
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    assert_eq!(state.get("virtual_size_bytes").as_i64(), Some(3072));
+    assert_eq!(state.get("boot_mode").as_str(), Some("direct_kernel"));
+    let id = state.get("id").as_str().unwrap();
+    let imported = terraform.import("weft_image", id).await.unwrap().unwrap();
+    assert_eq!(imported.value, state.value);
+    let plan = terraform.plan("weft_image", config, Some(&imported)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+}
+
+#[tokio::test]
+async fn the_content_replaces_and_the_place_does_not() {
+    let (terraform, fake) = connected().await;
+    let base = image(&fake);
+    let same = "https://other.example/disk.raw";
+    let (same, _) = put(&fake, same, &[7; 3000]);
+    let path = fake.file("disk.raw", &[7; 3000]);
+    let upper = sha256(&[7; 3000]).to_uppercase();
+    #[rustfmt::skip]
+    let cases = [
+        (vec![("source_url", same)],                                Action::Update),
+        (vec![("sha256", upper.into())],                            Action::Update),
+        (vec![("timeouts", Value::Null)],                           Action::Update),
+        (vec![("sha256", sha256(b"other").into())],                 Action::Replace),
+        (vec![("kernel_sha256", sha256(b"other").into())],          Action::Replace),
+        (vec![("initrd", Value::Null), ("initrd_sha256", Value::Null)], Action::Replace),
+    ];
+    for (changes, want) in cases {
+        let mut config = base.clone();
+        for (name, value) in &changes {
+            config = with(&config, name, value.clone());
+        }
+        let state = terraform.create("weft_image", base.clone()).await.unwrap();
+        let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
+        assert_eq!(plan.action, want, "{changes:?}");
+        if want == Action::Update {
+            let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+            let plan = terraform.plan("weft_image", config, Some(&state)).await.unwrap();
+            assert!(plan.is_empty(), "{changes:?}: {plan:?}");
+        }
+    }
+    // The same disk from this machine, without the kernel.
+    let plain = attributes([
+        ("name", "remote".into()),
+        ("source_path", path.into()),
+        ("default_user", "weft".into()),
+    ]);
+    let state = terraform.create("weft_image", plain.clone()).await.unwrap();
+    let by_url = attributes([
+        ("name", "remote".into()),
+        ("source_url", base.get("source_url").clone()),
+        ("sha256", base.get("sha256").clone()),
+        ("default_user", "weft".into()),
+    ]);
+    let plan = terraform.plan("weft_image", by_url, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_asked_for_again() {
+    let (terraform, fake) = connected().await;
+    fake.world().fetches_break = 2;
+    terraform.create("weft_image", image(&fake)).await.unwrap();
+    let asked = fake.world().calls.iter().filter(|call| **call == "Images.Fetch").count();
+    assert_eq!(asked, 5, "two that broke, and one for each file");
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_download() {
+    let (terraform, fake) = connected().await;
+    fake.world().fetch_hangs = true;
+    let plan = terraform.plan("weft_image", image(&fake), None).await.unwrap();
+    let interrupting = async {
+        fake.has_been_asked("Images.Fetch").await;
+        terraform.interrupt().await;
+    };
+    let (applied, ()) = tokio::join!(terraform.apply(plan), interrupting);
+    let text = said(&applied.diagnostics);
+    assert!(text.contains("was cancelled") && text.contains("is kept"), "{text}");
+    assert!(applied.state.is_none());
+}
+
+#[tokio::test]
+async fn a_download_that_takes_too_long_ends_with_what_to_do() {
+    let (terraform, fake) = connected().await;
+    fake.world().fetch_hangs = true;
+    let config = with(&image(&fake), "timeouts", Value::object([("create", "1s")]));
+    let text = said(&terraform.create("weft_image", config).await.unwrap_err());
+    assert!(text.contains("in time") && text.contains("timeouts.create"), "{text}");
+}
+
+#[tokio::test]
+async fn a_password_in_a_url_is_not_shown() {
+    let (terraform, fake) = connected().await;
+    let secret = "https://me:s3cret@mirror.example/none.raw?signature=s3cret";
+    let config = with(&image(&fake), "source_url", secret);
+    let text = said(&terraform.create("weft_image", config.clone()).await.unwrap_err());
+    assert!(!text.contains("s3cret"), "{text}");
+    fake.world().fetch_hangs = true;
+    let config = with(&config, "timeouts", Value::object([("create", "1s")]));
+    let text = said(&terraform.create("weft_image", config).await.unwrap_err());
+    assert!(text.contains("mirror.example") && !text.contains("s3cret"), "{text}");
+}
