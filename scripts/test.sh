@@ -183,6 +183,8 @@ if $STORIES_ONLY; then
     step "building the guest images debian and debian-ec2"
     CARGO_TARGET_DIR=$TARGET "$WEFT_ROOT/scripts/build-debian.sh"
 fi
+step "building the agent with crash points"
+"$WEFT_ROOT/scripts/build-crash-points.sh"
 step "building everything"
 cargo_build --workspace --all-targets
 cd "$WEFT_ROOT"

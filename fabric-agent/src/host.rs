@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
+use weft_crash_points as crash_points;
 use weft_model::{
     Digest, DiskFormat, HostFacts, InstanceId, Problem, Reason, Timestamp, VpcId, VpcNetwork,
 };
@@ -140,8 +141,17 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// MiB that a guest of `memory_mib` takes from the host: its memory and what runs it.
     fn memory_cost_mib(&self, memory_mib: u32) -> u64;
 
-    /// Carries out one step. Idempotent: after a crash the same step may run again.
-    async fn apply(&self, action: &Action) -> Result<(), HostError>;
+    /// Carries out one step, between two crash points. Idempotent: after a crash the same step may
+    /// run again.
+    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+        crash_points::point_with(|| format!("host.{}.before", action.name()));
+        let carried_out = self.carry_out(action).await;
+        crash_points::point_with(|| format!("host.{}.after", action.name()));
+        carried_out
+    }
+
+    /// What [`Host::apply`] does on this kind of host; called by nobody else.
+    async fn carry_out(&self, action: &Action) -> Result<(), HostError>;
 
     /// What the host has of one instance.
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError>;

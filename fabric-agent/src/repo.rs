@@ -1,5 +1,6 @@
 //! Typed access to the store: which key holds what, and as which type.
 
+mod crash;
 mod keys;
 mod kind;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use weft_crash_points as crash_points;
 use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
@@ -126,7 +128,11 @@ impl Repo {
 
     /// Carries out `txn`, or says which key's condition did not hold.
     pub(crate) async fn try_commit(&self, txn: Txn) -> Result<Result<Revision, String>, Problem> {
-        match self.store.txn(txn).await.map_err(store_problem)? {
+        let name = crash::write_name(&txn);
+        crash_points::point_with(|| format!("store.{name}.before"));
+        let outcome = self.store.txn(txn).await;
+        crash_points::point_with(|| format!("store.{name}.after"));
+        match outcome.map_err(store_problem)? {
             TxnOutcome::Committed { revision } => Ok(Ok(revision)),
             TxnOutcome::Conflict { key, .. } => Ok(Err(key)),
         }

@@ -350,7 +350,9 @@ impl Inner {
     fn publish(&self, digest: &Digest, upload: &Upload) -> Result<(), FileError> {
         let (part, blob) = (self.part_path(digest), self.blob_path(digest));
         upload.seal().map_err(FileError::new("seal", &part))?;
+        weft_crash_points::point("blob.publish.before_rename");
         fs::rename(&part, &blob).map_err(FileError::new("rename to", &blob))?;
+        weft_crash_points::point("blob.publish.after_rename");
         sync_dir(&self.blobs)?;
         sync_dir(&self.uploads)
     }

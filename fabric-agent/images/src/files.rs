@@ -74,7 +74,9 @@ pub(crate) fn publish(from: &Path, to: &Path, uid: u32) -> Result<(), FileError>
     file.set_permissions(permissions).map_err(FileError::new("set the mode of", from))?;
     fchown(&file, Some(uid), Some(uid)).map_err(FileError::new("set the owner of", from))?;
     file.sync_all().map_err(FileError::new("sync", from))?;
+    weft_crash_points::point("file.publish.before_rename");
     fs::rename(from, to).map_err(FileError::new("rename to", to))?;
+    weft_crash_points::point("file.publish.after_rename");
     match to.parent() {
         Some(dir) => sync_dir(dir),
         None => Ok(()),

@@ -121,6 +121,7 @@ impl Namespace {
 
     async fn start(record: &Path, command: &HolderCommand) -> Result<Self, NetworkError> {
         let started = process::spawn_detached(command, record)?;
+        weft_crash_points::point("netns.make.holder_started");
         let deadline = tokio::time::Instant::now() + process::HOLDER_DEADLINE;
         loop {
             // Asked first: what lived to write its record has written it when it ends.
@@ -150,6 +151,7 @@ impl Namespace {
         if let Some(holder) = HolderRecord::read(record)? {
             process::end(&holder).await?;
         }
+        weft_crash_points::point("netns.remove.holder_ended");
         HolderRecord::forget(&process::log_of(record))?;
         HolderRecord::forget(record)
     }

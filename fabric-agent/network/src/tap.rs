@@ -31,6 +31,7 @@ pub async fn add_tap(
             netlink.delete(link).await?;
         }
         vpc.enter(|| make(link, tap.owner_uid))?.map_err(failed)?;
+        weft_crash_points::point("tap.add.made");
     }
     sysctl::set(vpc, &sysctl::for_tap(link))?;
     let made = netlink.get(link).await?;
@@ -58,6 +59,7 @@ pub async fn tap_up(
     let netlink = Netlink::of(vpc)?;
     let found = netlink.get(link).await?;
     netlink.change(&found, "up", |l| l.up()).await?;
+    weft_crash_points::point("tap.open.up");
     let address = IpAddr::V4(tap.address);
     let mac = tap.mac.octets();
     let neighbour = netlink.handle.neighbours().add(found.index, address);

@@ -26,6 +26,7 @@ pub async fn ensure_uplink(
 ) -> Result<(), NetworkError> {
     let (outside, inside) = (Netlink::of(agent)?, Netlink::of(vpc)?);
     let (host, guest) = ensure_pair(&outside, &inside, vpc, uplink).await?;
+    weft_crash_points::point("uplink.set.pair_made");
     sysctl::set(agent, &sysctl::for_uplink(&uplink.link))?;
     sysctl::set(vpc, &sysctl::for_uplink(&uplink.guest_link))?;
 

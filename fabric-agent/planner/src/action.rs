@@ -18,6 +18,8 @@ pub enum Action {
     MakeRootDisk {
         /// Whose.
         instance_id: InstanceId,
+        /// What its owner calls the instance.
+        name: Option<String>,
         /// The image's blob.
         disk: Digest,
         /// How the blob is laid out.

@@ -150,6 +150,7 @@ fn start(
     if !seen.root_disk {
         return InstanceStep::Do(vec![Action::MakeRootDisk {
             instance_id: id.clone(),
+            name: spec.name.as_ref().map(ToString::to_string),
             disk: spec.image.disk,
             format: spec.image.format,
             size_bytes: spec.root_size_bytes(),

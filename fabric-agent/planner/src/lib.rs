@@ -4,6 +4,7 @@
 //! actions out through its one `Host::apply`, and reports. Whatever changes a host is one
 //! [`Action`]; an action is idempotent and tolerates that an earlier attempt got half way.
 
+mod about;
 mod action;
 mod instance;
 mod network;

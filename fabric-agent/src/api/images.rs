@@ -134,7 +134,12 @@ async fn create(
     let bytes = wire.as_ref().map(v1::ImageSpec::encode_to_vec).unwrap_or_default();
     let order = image_order_from_wire(wire)?;
     let hash = match context.known::<Images>(&bytes, &creation).await? {
-        Outcome::Known(record) => return Ok(record),
+        Outcome::Known(record) => {
+            // Its client may have asked for them before it asked for the image, once more.
+            let blobs = crate::reconcile::digests(&record.spec.content);
+            blobs.iter().for_each(|digest| context.reconciler.pins.unpin(digest));
+            return Ok(record);
+        }
         Outcome::New(content) => content,
     };
     let _promise = context.reconciler.pins.promise().await;

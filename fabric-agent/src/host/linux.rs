@@ -89,10 +89,10 @@ impl Host for LinuxHost {
         self.guests.memory_cost_mib(memory_mib)
     }
 
-    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+    async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
         let (guests, networks) = (&self.guests, &self.networks);
         match action {
-            Action::MakeRootDisk { instance_id, disk, format, size_bytes, uid } => {
+            Action::MakeRootDisk { instance_id, disk, format, size_bytes, uid, .. } => {
                 let blob = self.blobs.path(disk);
                 guests.make_root_disk(instance_id, &blob, *format, *size_bytes, *uid).await
             }

@@ -4,9 +4,10 @@
 //! `kill -9` of the agent as a real host does. Images are real files: they are verified and their
 //! headers are read as on any host.
 //!
-//! A tag-free way to make a guest behave differently, for tests: the words of [`Behaviour`] in the
-//! instance's name.
+//! Two ways to play failures, for tests: the words of [`Behaviour`] in the instance's name, and
+//! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
+mod orders;
 mod reality;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, SeenGuest, SshProbe,
     UploadState,
 };
+use orders::Orders;
 use reality::{Guest, Reality};
 
 /// The simulated host.
@@ -34,6 +36,7 @@ pub(crate) struct SimHost {
     facts: HostFacts,
     blobs: Blobs,
     reality: Reality,
+    orders: Orders,
     hints: broadcast::Sender<InstanceId>,
 }
 
@@ -82,7 +85,16 @@ impl SimHost {
         };
         let (hints, _) = broadcast::channel(1024);
         let blobs = Blobs::open(blobs).await?;
-        Ok(Self { facts, blobs, reality: Reality::open(&dir.join("sim-host.db"))?, hints })
+        let (reality, orders) = (Reality::open(&dir.join("sim-host.db"))?, Orders::of(dir));
+        Ok(Self { facts, blobs, reality, orders, hints })
+    }
+
+    /// Does to a step what a test has ordered for it.
+    async fn obey_orders(&self, action: &Action) -> Result<(), HostError> {
+        let mut subjects = action.subjects();
+        let known = action.instance_id().and_then(|id| self.reality.guest(id));
+        subjects.extend(known.and_then(|guest| guest.name));
+        self.orders.obey(action.name(), &subjects, &self.reality).await
     }
 
     fn hint(&self, id: &InstanceId) {
@@ -106,10 +118,15 @@ impl Host for SimHost {
         u64::from(memory_mib)
     }
 
-    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+    async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
+        self.obey_orders(action).await?;
         match action {
-            Action::MakeRootDisk { instance_id, .. } => {
-                self.reality.change_guest(instance_id, |guest| guest.root_disk = true).await
+            Action::MakeRootDisk { instance_id, name, .. } => {
+                let change = |guest: &mut Guest| {
+                    guest.root_disk = true;
+                    guest.name.clone_from(name);
+                };
+                self.reality.change_guest(instance_id, change).await
             }
             Action::WriteSeed { instance_id, .. } => {
                 self.reality.change_guest(instance_id, |guest| guest.seed = true).await
@@ -128,6 +145,7 @@ impl Host for SimHost {
                 let change = |guest: &mut Guest| {
                     guest.state = state;
                     guest.behaviour = behaviour;
+                    guest.name = Some(launch.name.clone());
                 };
                 self.reality.change_guest(id, change).await?;
                 self.hint(id);
@@ -292,11 +310,12 @@ impl Host for SimHost {
     }
 
     async fn doctor(&self) -> Vec<Check> {
-        vec![Check {
+        let host = Check {
             name: "host",
             result: CheckResult::Ok,
             finding: "simulated: nothing of this machine is used but a file".to_owned(),
             remedy: String::new(),
-        }]
+        };
+        std::iter::once(host).chain(self.orders.check()).collect()
     }
 }

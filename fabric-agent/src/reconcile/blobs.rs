@@ -23,6 +23,9 @@ const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks when nothing is deleted.
 const RESYNC: Duration = Duration::from_secs(60);
 
+/// The first look comes no sooner after the start: a client that waited is given time to go on.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// Blobs that were just uploaded and that no image names yet.
 ///
 /// Whoever tells a client that a blob is there, or makes an image of it, does so under
@@ -67,8 +70,9 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     let mut changes = reconciler.cache.changes();
     // A client that was uploading when the agent was restarted names its blobs soon.
     let born = Instant::now();
-    let mut resync = tokio::time::interval(RESYNC);
-    resync.tick().await;
+    // What an agent that was killed had left to remove does not wait for the next deletion.
+    let first = born + reconciler.config.sweep_grace.max(FIRST_LOOK);
+    let mut resync = tokio::time::interval_at(first, RESYNC);
     loop {
         // Every arm is cancel safe.
         tokio::select! {

@@ -10,6 +10,7 @@ mod support;
 mod tcp;
 
 mod addresses;
+mod crash_points;
 mod crashes;
 mod creation;
 mod fetches;
@@ -19,6 +20,7 @@ mod images;
 mod key_pairs;
 mod life;
 mod networks;
+mod orders;
 mod power;
 mod restart;
 mod sessions;

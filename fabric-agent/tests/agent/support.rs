@@ -31,6 +31,9 @@ pub(crate) const PUBLIC_KEY: &str =
 pub(crate) struct Agent {
     directory: TempDir,
     flags: Vec<String>,
+    prefix: String,
+    program: PathBuf,
+    environment: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -51,7 +54,44 @@ impl Agent {
     pub(crate) fn not_started(flags: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("weft-agent-").tempdir().unwrap();
         let flags = flags.iter().map(ToString::to_string).collect();
-        Self { directory, flags, child: None }
+        let program = env!("CARGO_BIN_EXE_fabric-agent").into();
+        // A purge by root looks for kernel objects with the prefix: none but ours may have it.
+        let prefix = prefix(directory.path());
+        Self { directory, flags, prefix, program, environment: Vec::new(), child: None }
+    }
+
+    /// From now on this program is started.
+    pub(crate) fn use_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// What the next starts find in their environment.
+    pub(crate) fn set_environment(&mut self, environment: &[(&'static str, &str)]) {
+        let owned = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        self.environment = owned.collect();
+    }
+
+    /// Another agent, not started, with all that this one, which does not run, had to keep.
+    pub(crate) fn copy(&self) -> Self {
+        assert!(self.child.is_none(), "the agent runs");
+        let mut copy = Self::not_started(&[]);
+        copy.flags.clone_from(&self.flags);
+        copy.program.clone_from(&self.program);
+        copy.prefix.clone_from(&self.prefix);
+        copy_dir(&self.state_dir(), &copy.state_dir());
+        copy
+    }
+
+    /// Its directory: gone with the agent.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
@@ -68,13 +108,13 @@ impl Agent {
 
     /// `fabric-agent SUBCOMMAND` with these directories.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fabric-agent"));
+        let mut command = Command::new(&self.program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg(subcommand).env_remove("RUST_LOG").stdin(Stdio::null());
         command.env("NO_PROXY", "*");
         command.arg("--state-dir").arg(self.state_dir());
         command.arg("--runtime-dir").arg(self.runtime_dir());
-        // A purge by root looks for kernel objects with the prefix: none but ours may have it.
-        command.arg("--prefix").arg(prefix(self.directory.path()));
+        command.arg("--prefix").arg(&self.prefix);
         command
     }
 
@@ -187,6 +227,18 @@ impl Drop for Agent {
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(60)..];
             println!("the agent's last words:\n{}", tail.join("\n"));
+        }
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_dir(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
 }

@@ -42,16 +42,19 @@ impl Guests {
         self.kill_unrecorded(id).await?;
         dir.clear_start().map_err(prepare("remove what the last start left"))?;
         dir.write(layout::SPEC, spec).map_err(prepare("write the specification"))?;
+        weft_crash_points::point("guest.launch.specified");
         let entrance = self.inner.cgroups.enter(spec).map_err(|source| GuestError::Cgroup {
             id: id.clone(),
             step: "make its control group",
             source,
         })?;
+        weft_crash_points::point("guest.launch.grouped");
         let child = spawn(&dir, lock, holder, entrance).map_err(|source| GuestError::Holder {
             id: id.clone(),
             program: holder.program.clone(),
             source,
         })?;
+        weft_crash_points::point("guest.launch.holder_started");
         self.wait_until_running(id, &dir, child).await
     }
 

@@ -43,6 +43,7 @@ impl Guests {
     /// when there is none.
     pub async fn purge(&self, id: &InstanceId) -> Result<(), GuestError> {
         self.quit(id).await?;
+        weft_crash_points::point("guest.purge.ended");
         if !self.wait_unlocked(id).await?
             && let Some(holder) = self.read::<ProcessIdentity>(id, layout::HOLDER)?
         {
@@ -55,6 +56,7 @@ impl Guests {
         if !self.remove_cgroup(id).await? {
             return Err(GuestError::CgroupInUse { id: id.clone() });
         }
+        weft_crash_points::point("guest.purge.before_files");
         match std::fs::remove_dir_all(self.dir(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(GuestError::Remove { id: id.clone(), step: "remove the files", source: error })

@@ -19,6 +19,9 @@ pub(super) struct Guest {
     pub(super) seed: bool,
     pub(super) state: State,
     pub(super) behaviour: Behaviour,
+    /// What its owner called it at the last step that said so.
+    #[serde(default)]
+    pub(super) name: Option<String>,
 }
 
 /// A simulated hypervisor.
@@ -80,6 +83,9 @@ impl Reality {
              CREATE TABLE IF NOT EXISTS things (
                  kind TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL,
                  PRIMARY KEY (kind, id)
+             ) STRICT, WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS orders (
+                 content TEXT PRIMARY KEY, matched INTEGER NOT NULL
              ) STRICT, WITHOUT ROWID;",
         )
         .map_err(failed("open"))?;
@@ -139,6 +145,20 @@ impl Reality {
         .await
     }
 
+    /// Counts one more step that an order matches, and returns how many there were, this included.
+    /// The count is of the order's text, so a changed order begins anew.
+    pub(super) async fn count_match(&self, order: String) -> Result<u64, HostError> {
+        let this = self.clone();
+        self.blocking(move || {
+            let sql = "INSERT INTO orders VALUES (?1, 1)
+                       ON CONFLICT DO UPDATE SET matched = matched + 1 RETURNING matched";
+            let inner = this.inner();
+            let counted = inner.file.query_row(sql, [order], |row| row.get::<_, i64>(0));
+            counted.map(i64::unsigned_abs).map_err(failed("write"))
+        })
+        .await
+    }
+
     pub(super) async fn change_network(
         &self,
         id: &VpcId,
@@ -158,10 +178,10 @@ impl Reality {
     }
 
     /// Steps about one thing come one after the other, so nothing changes between read and write.
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<(), HostError> + Send + 'static,
-    ) -> Result<(), HostError> {
+        work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, HostError> {
         tokio::task::spawn_blocking(work).await.map_err(|error| {
             HostError::new("write the simulated host's file", true).caused_by(error)
         })?

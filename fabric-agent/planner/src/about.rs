@@ -1,0 +1,102 @@
+//! What an action is called, and what it is about: for tests that order failures or crashes.
+
+use crate::Action;
+
+impl Action {
+    /// Its name, as in its serialised form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MakeRootDisk { .. } => "make_root_disk",
+            Self::WriteSeed { .. } => "write_seed",
+            Self::StartGuest(_) => "start_guest",
+            Self::PressPowerButton { .. } => "press_power_button",
+            Self::EndGuest { .. } => "end_guest",
+            Self::ForgetGuest { .. } => "forget_guest",
+            Self::RemoveDisks { .. } => "remove_disks",
+            Self::MakeNamespace { .. } => "make_namespace",
+            Self::SetBase { .. } => "set_base",
+            Self::SetUplink { .. } => "set_uplink",
+            Self::RemoveUplink { .. } => "remove_uplink",
+            Self::AddTap { .. } => "add_tap",
+            Self::OpenTap { .. } => "open_tap",
+            Self::RemoveTap { .. } => "remove_tap",
+            Self::SetFirewall { .. } => "set_firewall",
+            Self::RemoveNamespace { .. } => "remove_namespace",
+            Self::SetHostRouting { .. } => "set_host_routing",
+            Self::BeginUpload { .. } => "begin_upload",
+            Self::AppendUpload { .. } => "append_upload",
+            Self::FinishUpload { .. } => "finish_upload",
+            Self::AbandonUpload { .. } => "abandon_upload",
+            Self::RemoveBlob { .. } => "remove_blob",
+        }
+    }
+
+    /// The ids and names that it is about.
+    pub fn subjects(&self) -> Vec<String> {
+        match self {
+            Self::MakeRootDisk { instance_id, name, .. } => {
+                std::iter::once(instance_id.to_string()).chain(name.clone()).collect()
+            }
+            Self::WriteSeed { instance_id, seed, .. } => {
+                std::iter::once(instance_id.to_string()).chain(seed.name.clone()).collect()
+            }
+            Self::StartGuest(launch) => vec![launch.instance_id.to_string(), launch.name.clone()],
+            Self::PressPowerButton { instance_id }
+            | Self::EndGuest { instance_id }
+            | Self::ForgetGuest { instance_id }
+            | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
+            Self::MakeNamespace { vpc_id }
+            | Self::RemoveUplink { vpc_id }
+            | Self::SetFirewall { vpc_id, .. }
+            | Self::RemoveNamespace { vpc_id } => vec![vpc_id.to_string()],
+            Self::SetBase { network } | Self::SetUplink { network } => {
+                vec![network.vpc_id.to_string()]
+            }
+            Self::AddTap { vpc_id, link, .. }
+            | Self::OpenTap { vpc_id, link, .. }
+            | Self::RemoveTap { vpc_id, link } => vec![vpc_id.to_string(), link.to_string()],
+            Self::SetHostRouting { .. } => Vec::new(),
+            Self::BeginUpload { digest, .. }
+            | Self::AppendUpload { digest, .. }
+            | Self::FinishUpload { digest, .. }
+            | Self::AbandonUpload { digest }
+            | Self::RemoveBlob { digest } => vec![digest.to_string()],
+        }
+    }
+
+    /// The instance that it is about, if it is about one.
+    pub fn instance_id(&self) -> Option<&weft_model::InstanceId> {
+        match self {
+            Self::MakeRootDisk { instance_id, .. }
+            | Self::WriteSeed { instance_id, .. }
+            | Self::PressPowerButton { instance_id }
+            | Self::EndGuest { instance_id }
+            | Self::ForgetGuest { instance_id }
+            | Self::RemoveDisks { instance_id } => Some(instance_id),
+            Self::StartGuest(launch) => Some(&launch.instance_id),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_that_of_the_serialised_form() {
+        let instance_id = weft_model::InstanceId::from_random([1; 9]);
+        let vpc_id = weft_model::VpcId::from_random([1; 9]);
+        let digest = weft_model::Digest::from_bytes([1; 32]);
+        let actions = [
+            Action::PressPowerButton { instance_id },
+            Action::RemoveNamespace { vpc_id },
+            Action::SetHostRouting { routes: std::collections::BTreeMap::new() },
+            Action::RemoveBlob { digest },
+        ];
+        for action in actions {
+            let json = serde_json::to_value(&action).unwrap();
+            assert_eq!(json["action"], action.name());
+        }
+    }
+}

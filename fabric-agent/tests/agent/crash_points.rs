@@ -1,0 +1,259 @@
+//! The agent aborted at every crash point that an operation passes: it converges each time, with a
+//! client that waits for it and with one that gave up and begins again.
+//!
+//! A first run of the operation writes down the points; then there is one run for each of them and
+//! each kind of client. Needs an agent with the feature `crash-points`, which `scripts/test.sh`
+//! builds beside the usual one.
+
+mod checks;
+mod client;
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::pin::pin;
+
+use futures::{StreamExt as _, stream};
+
+use crate::support::{Agent, eventually};
+use client::{Away, Client, Patience, Stage};
+
+/// Runs at a time: an agent mostly waits.
+const AT_A_TIME: usize = 3;
+/// Of one point's passes in an operation, so many are tried: the first ones.
+const PASSES: usize = 3;
+
+/// From one stage to another.
+#[derive(Clone, Copy)]
+struct Operation {
+    from: Stage,
+    to: Stage,
+}
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} to {:?}", self.from, self.to)
+    }
+}
+
+/// The agent that has crash points.
+fn program() -> Option<PathBuf> {
+    let usual = PathBuf::from(env!("CARGO_BIN_EXE_fabric-agent"));
+    let program = usual.parent()?.join("crash-points/fabric-agent");
+    if !program.is_file() {
+        eprintln!("SKIPPED: {} is not built: scripts/build-crash-points.sh", program.display());
+        return None;
+    }
+    Some(program)
+}
+
+/// The same point may be passed more than once: its name, and which pass.
+type Point = (String, usize);
+
+/// One run of the operation without a crash: the points that it passes.
+async fn points(operation: Operation, base: &Agent, known: &Client) -> Vec<Point> {
+    let mut agent = base.copy();
+    let log = agent.directory().join("points");
+    agent.set_environment(&[("WEFT_CRASH_LOG", log.to_str().unwrap())]);
+    agent.start_again().await;
+    let mut client = known.again(&agent, Patience::Waits);
+    client.reach(operation.to).await.unwrap();
+    checks::converged(&agent, &mut client, operation.to).await.unwrap();
+    agent.kill();
+    let log = std::fs::read_to_string(&log).unwrap();
+    let mut passes: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in log.lines() {
+        *passes.entry(name).or_default() += 1;
+    }
+    let nths = |(name, count): (&str, usize)| {
+        let name = name.to_owned();
+        (1..=count.min(PASSES)).map(move |nth| (name.clone(), nth))
+    };
+    passes.into_iter().flat_map(nths).collect()
+}
+
+/// One run in which the agent dies at the point. Returns whether it came there.
+async fn crash(
+    operation: Operation,
+    base: &Agent,
+    known: &Client,
+    point: &Point,
+    patience: Patience,
+) -> bool {
+    let mut agent = base.copy();
+    let target = format!("{}:{}", point.0, point.1);
+    agent.set_environment(&[("WEFT_CRASH_AT", &target)]);
+    agent.spawn();
+    let mut client = known.again(&agent, patience);
+    let mut died = false;
+    loop {
+        let gave_up = {
+            let mut work = pin!(client.reach(operation.to));
+            tokio::select! {
+                done = &mut work => done.is_err(),
+                () = dies(&mut agent), if !died => {
+                    died = true;
+                    start_again(&mut agent).await;
+                    work.await.is_err()
+                }
+            }
+        };
+        if !gave_up {
+            break;
+        }
+        assert_eq!(patience, Patience::GivesUp, "{operation:?} at {target}");
+        if !died {
+            dies(&mut agent).await;
+            died = true;
+            start_again(&mut agent).await;
+        }
+        // Somebody runs terraform again; the agent is there this time.
+        client = client.again(&agent, Patience::Waits);
+    }
+    // What an operation sets going may come to the point after its answer.
+    let mut settled = converged_or_dead(&mut agent, &mut client, operation.to, &mut died).await;
+    if settled.is_none() {
+        settled = converged_or_dead(&mut agent, &mut client, operation.to, &mut died).await;
+    }
+    settled.unwrap_or_else(|| panic!("{operation:?} at {target}: it died twice"));
+    agent.set_environment(&[]);
+    client.reach(Stage::Absent).await.unwrap();
+    checks::converged(&agent, &mut client, Stage::Absent).await.unwrap();
+    agent.end().await;
+    checks::nothing_left(&agent, &target);
+    died
+}
+
+async fn converged_or_dead(
+    agent: &mut Agent,
+    client: &mut Client,
+    stage: Stage,
+    died: &mut bool,
+) -> Option<()> {
+    let checked = checks::converged(agent, client, stage).await;
+    match checked {
+        Ok(()) => Some(()),
+        Err(Away) => {
+            assert!(!*died, "the agent is away, and had its crash before");
+            dies(agent).await;
+            *died = true;
+            start_again(agent).await;
+            None
+        }
+    }
+}
+
+/// Returns when the process has aborted; fails if it ended otherwise.
+async fn dies(agent: &mut Agent) {
+    let status = loop {
+        match agent.ended() {
+            Some(status) => break status,
+            None => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+        }
+    };
+    let aborted = nix::sys::signal::Signal::SIGABRT as i32;
+    assert_eq!(status.signal(), Some(aborted), "{}", agent.log());
+}
+
+async fn start_again(agent: &mut Agent) {
+    agent.set_environment(&[]);
+    agent.start_again().await;
+}
+
+/// An agent, not running, and what its client knows, at a stage.
+async fn at(stage: Stage, program: &std::path::Path) -> (Agent, Client) {
+    let mut agent = Agent::not_started(&[]);
+    agent.use_program(program);
+    let mut client = Client::new(&agent);
+    if stage != Stage::NotStarted {
+        agent.start_again().await;
+        client.reach(stage).await.unwrap();
+        checks::converged(&agent, &mut client, stage).await.unwrap();
+        agent.end().await;
+    }
+    (agent, client)
+}
+
+async fn at_each_point(from: Stage, to: Stage) {
+    let Some(program) = program() else { return };
+    let operation = Operation { from, to };
+    let (base, known) = at(from, &program).await;
+    let points = points(operation, &base, &known).await;
+    assert!(!points.is_empty(), "{} has no crash points", program.display());
+    let cases = points.iter().flat_map(|point| {
+        [Patience::Waits, Patience::GivesUp].map(|patience| (point.clone(), patience))
+    });
+    let (base, known) = (&base, &known);
+    let runs: Vec<(Point, bool)> = stream::iter(cases)
+        .map(|(point, patience)| async move {
+            let died = crash(operation, base, known, &point, patience).await;
+            (point, died)
+        })
+        .buffer_unordered(AT_A_TIME)
+        .collect()
+        .await;
+    let died = runs.iter().filter(|(_, died)| *died).count();
+    println!("{operation:?}: {} points, {} runs, {died} crashes", points.len(), runs.len());
+    // How often a point is passed depends on who is faster; that it is passed does not.
+    for (point, _) in runs.iter().filter(|((_, nth), _)| *nth == 1) {
+        let died = runs.iter().any(|(other, died)| other == point && *died);
+        assert!(died, "{operation:?} never came to {}", point.0);
+    }
+}
+
+#[tokio::test]
+async fn at_each_point_of_the_first_start() {
+    at_each_point(Stage::NotStarted, Stage::Absent).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_creating_a_module() {
+    at_each_point(Stage::Absent, Stage::Made).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_an_update_without_a_restart() {
+    at_each_point(Stage::Made, Stage::Renamed).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_an_update_with_a_restart() {
+    at_each_point(Stage::Made, Stage::Resized).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_stopping() {
+    at_each_point(Stage::Made, Stage::Stopped).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_starting() {
+    at_each_point(Stage::Stopped, Stage::Made).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_destroying_a_module() {
+    at_each_point(Stage::Made, Stage::Absent).await;
+}
+
+#[tokio::test]
+async fn an_agent_with_nothing_to_do_starts_at_each_point() {
+    let Some(program) = program() else { return };
+    let (base, known) = at(Stage::Made, &program).await;
+    let mut agent = base.copy();
+    let log = agent.directory().join("points");
+    agent.set_environment(&[("WEFT_CRASH_LOG", log.to_str().unwrap())]);
+    agent.start_again().await;
+    let mut client = known.again(&agent, Patience::Waits);
+    checks::converged(&agent, &mut client, Stage::Made).await.unwrap();
+    // A restart changes nothing of a host that is as it should be, but its own forwarding.
+    let passed = eventually("the loops have looked", async || {
+        let passed = std::fs::read_to_string(&log).unwrap_or_default();
+        (!passed.is_empty()).then_some(passed)
+    })
+    .await;
+    let own = |name: &str| name.starts_with("host.set_host_routing.") || name.starts_with("store.");
+    let changes: Vec<&str> = passed.lines().filter(|name| !own(name)).collect();
+    assert!(changes.is_empty(), "{changes:?}");
+    agent.end().await;
+}

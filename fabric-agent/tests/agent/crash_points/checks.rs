@@ -1,0 +1,105 @@
+//! Whether a host and a store are as a client wants them, no more and no less.
+
+use std::time::Duration;
+
+use weft_proto::v1;
+
+use super::client::{Away, Client, Stage};
+use crate::support::Agent;
+
+/// How long it may take; nothing is measured with it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the store, its instances' statuses and the host are as they should be at `stage`.
+pub(super) async fn converged(
+    agent: &Agent,
+    client: &mut Client,
+    stage: Stage,
+) -> Result<(), Away> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let Err(why) = look(agent, client, stage).await? else { return Ok(()) };
+        assert!(tokio::time::Instant::now() < deadline, "at {stage:?}: {why}\n{}", agent.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn look(
+    agent: &Agent,
+    client: &mut Client,
+    stage: Stage,
+) -> Result<Result<(), String>, Away> {
+    let all = v1::ListRequest::default;
+    let images = client.ask(async |api| api.images.clone().list(all()).await).await?.items.len();
+    let keys = client.ask(async |api| api.key_pairs.clone().list(all()).await).await?.items.len();
+    let groups = client.ask(async |api| api.groups.clone().list(all()).await).await?.items;
+    // The default group has a rule from the start.
+    let is_default = |id: &str| {
+        groups.iter().any(|group| group.is_default && group.metadata.as_ref().unwrap().id == id)
+    };
+    let every = v1::ListSecurityGroupRulesRequest::default();
+    let rules = client.ask(async |api| api.rules.clone().list(every.clone()).await).await?.items;
+    let of_ours =
+        |rule: &&v1::SecurityGroupRule| !is_default(&rule.spec.as_ref().unwrap().security_group_id);
+    let rules = rules.iter().filter(of_ours).count();
+    let groups = groups.iter().filter(|group| !group.is_default).count();
+    let instances = client.ask(async |api| api.instances.clone().list(all()).await).await?.items;
+    let counts = [images, keys, groups, rules, instances.len()];
+    let wanted = usize::from(stage != Stage::Absent);
+    if counts != [wanted; 5] {
+        return Ok(Err(format!("images, keys, groups, rules, instances: {counts:?}")));
+    }
+    let (guests, taps) = (agent.things("guest"), agent.things("tap"));
+    let Some(instance) = instances.first() else {
+        let left = blobs(agent);
+        let nothing = guests.is_empty() && taps.is_empty() && left.is_empty();
+        return Ok(nothing.then_some(()).ok_or_else(|| format!("{guests:?} {taps:?} {left:?}")));
+    };
+    let (id, status) = (&instance.metadata.as_ref().unwrap().id, instance.status.as_ref().unwrap());
+    assert_eq!(client.instance(), Some(id.as_str()), "another instance than the client knows");
+    let (state, runs) = match stage {
+        Stage::Stopped => ("stopped", false),
+        _ => ("running", true),
+    };
+    let epoch = instance.assigned.as_ref().unwrap().run_epoch;
+    let as_wanted = status.state == state
+        && (!runs || status.epoch == epoch)
+        && guests.len() == 1
+        && guests[0].0 == *id
+        && (guests[0].1["state"]["state"] == "running") == runs
+        && (!runs || guests[0].1["state"]["epoch"] == epoch)
+        && taps.len() == 1;
+    Ok(as_wanted.then_some(()).ok_or_else(|| format!("{status:?} {guests:?} {taps:?}")))
+}
+
+/// Files of blobs and of uploads.
+fn blobs(agent: &Agent) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending = vec![agent.state_dir().join("images")];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => pending.push(entry.path()),
+                false => found.push(entry.path().display().to_string()),
+            }
+        }
+    }
+    found
+}
+
+/// Fails if the store of an agent that has ended holds more than a new one does: the host's
+/// identity, the default network, and the tokens of Creates, which are kept for a day.
+pub(super) fn nothing_left(agent: &Agent, case: &str) {
+    let file = rusqlite::Connection::open(agent.state_dir().join("weft.db")).unwrap();
+    let mut statement = file.prepare("SELECT key FROM item ORDER BY key").unwrap();
+    let keys = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let keys: Vec<String> = keys.map(Result::unwrap).collect();
+    let kinds: Vec<&str> = keys
+        .iter()
+        .filter(|key| !key.starts_with("tokens/"))
+        .map(|key| key.strip_prefix("objects/").unwrap_or(key).split('/').next().unwrap())
+        .collect();
+    let of_a_new_one = ["host", "security-group-rules", "security-groups", "subnets", "vpcs"];
+    assert_eq!(kinds, of_a_new_one, "{case}: {keys:?}");
+}
