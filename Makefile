@@ -1,12 +1,13 @@
 # Every target works as root, through sudo (sudo make TARGET), and with any CARGO_TARGET_DIR.
 
-.PHONY: help demo demo-down test check accept
+.PHONY: help demo demo-down test check accept lab-kvm
 
 help:
 	@echo "make demo       build everything and boot a virtual machine with Terraform"
 	@echo "make demo-down  remove all that the demonstration made"
 	@echo "make test       run all tests; the last line counts them"
 	@echo "make accept     run the acceptance stories only, the slow ones too"
+	@echo "make lab-kvm    the agent on real KVM, in a machine under software emulation (no KVM needed)"
 	@echo "make check      formatting, lints, documentation"
 
 demo:
@@ -20,6 +21,9 @@ test:
 
 accept:
 	@scripts/test.sh --stories
+
+lab-kvm:
+	@scripts/lab-kvm.sh
 
 check:
 	@scripts/check.sh

@@ -6,9 +6,11 @@
 mod trial;
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::qemu::QemuBinary;
 use trial::Trial;
 
 /// Below this, software emulation is the better choice. Hardware runs the loop at more than
@@ -20,6 +22,8 @@ const ITERATIONS: u32 = 400_000;
 
 /// A first run may be slow for many reasons; a later one shows what the processor can do.
 const RUNS: u32 = 3;
+
+const DEVICE: &str = "/dev/kvm";
 
 /// What was found out about `/dev/kvm`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +51,31 @@ impl KvmProbe {
     /// Runs a short 64-bit loop in a virtual machine. Returns within the deadline, whatever the
     /// virtual machine does.
     pub fn run(deadline: Duration) -> Self {
-        if !Path::new("/dev/kvm").exists() {
+        if !Path::new(DEVICE).exists() {
             return Self::Absent;
         }
         match trial::run(ITERATIONS, RUNS, deadline) {
             Ok(trial) => Self::judge(&trial),
             Err(error) => Self::Unusable { reason: explain(&error) },
+        }
+    }
+
+    /// The same, and whether `qemu` could use what was found.
+    pub fn run_for(qemu: &QemuBinary, deadline: Duration) -> Self {
+        let found = Self::run(deadline);
+        if !found.is_usable() || qemu.kvm_device_option {
+            return found;
+        }
+        match groups_for(Path::new(DEVICE)) {
+            Ok(Some(_)) => found,
+            Ok(None) => Self::Unusable {
+                reason: format!(
+                    "qemu {} opens it as a user of its own, and its group may not: run chmod 0660 \
+                     {DEVICE}, or install a newer qemu, and restart the agent",
+                    qemu.version
+                ),
+            },
+            Err(error) => Self::Unusable { reason: format!("its mode cannot be read: {error}") },
         }
     }
 
@@ -109,6 +132,17 @@ impl KvmProbe {
     }
 }
 
+/// The groups that a user needs to open `device` for reading and writing: none if everybody may,
+/// `None` if no group but root's would do, which no guest gets.
+pub(crate) fn groups_for(device: &Path) -> io::Result<Option<Vec<u32>>> {
+    let metadata = std::fs::metadata(device)?;
+    Ok(match (metadata.mode(), metadata.gid()) {
+        (mode, _) if mode & 0o006 == 0o006 => Some(Vec::new()),
+        (mode, group) if mode & 0o060 == 0o060 && group != 0 => Some(vec![group]),
+        _ => None,
+    })
+}
+
 fn rate(instructions: u64, took: Duration) -> u64 {
     let nanoseconds = took.as_nanos().max(1);
     u64::try_from(u128::from(instructions) * 1_000_000_000 / nanoseconds).unwrap_or(u64::MAX)
@@ -140,6 +174,26 @@ mod tests {
         assert!(slow.explain().contains("2.0 million instructions per second"));
         let hung = KvmProbe::judge(&Trial::Hung { after: Duration::from_secs(1) });
         assert!(hung.explain().contains("could not be interrupted"));
+    }
+
+    #[test]
+    fn a_device_is_opened_through_its_group_but_never_through_roots() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: files of other groups need root");
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        #[rustfmt::skip]
+        let cases = [
+            (0o600, 7, None), (0o640, 7, None), (0o660, 7, Some(vec![7])),
+            (0o660, 0, None), (0o666, 0, Some(vec![])),
+        ];
+        for (mode, group, want) in cases {
+            std::os::unix::fs::chown(file.path(), None, Some(group)).unwrap();
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(file.path(), permissions).unwrap();
+            assert_eq!(groups_for(file.path()).unwrap(), want, "{mode:o} {group}");
+        }
     }
 
     #[test]

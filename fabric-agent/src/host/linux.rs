@@ -57,8 +57,8 @@ impl LinuxHost {
                 false,
             ));
         }
-        let (accelerator, probe) = facts::accelerator(choice).await?;
         let qemu = facts::qemu()?;
+        let (accelerator, probe) = facts::accelerator(choice, &qemu).await?;
         let note = probe.explain();
         if accelerator == Accelerator::Tcg {
             tracing::warn!(

@@ -20,8 +20,8 @@ pub(super) struct GuestFiles {
     /// What `fds` has the numbers of.
     owned: Vec<OwnedFd>,
     namespaces: Vec<Option<File>>,
-    /// The group of `/dev/kvm`, where QEMU must open it by name.
-    kvm_group: Option<u32>,
+    /// The groups that QEMU needs where it must open `/dev/kvm` by name.
+    kvm_groups: Vec<u32>,
 }
 
 impl GuestFiles {
@@ -45,13 +45,13 @@ impl GuestFiles {
                 initrd = Some(keep(open_for_everyone("the initial ram disk", path)?));
             }
         }
-        let (mut kvm, mut kvm_group) = (None, None);
+        let (mut kvm, mut kvm_groups) = (None, Vec::new());
         if spec.accel == Accel::Kvm {
             let path = Path::new("/dev/kvm");
             if spec.qemu.kvm_device_option {
                 kvm = Some(keep(open("the device", path, true)?));
             } else {
-                kvm_group = Some(group_of_kvm(spec, path)?);
+                kvm_groups = groups_of_kvm(spec, path)?;
             }
         }
         let mut taps = Vec::new();
@@ -64,7 +64,7 @@ impl GuestFiles {
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
         let fds = GuestFds { root, backing, seed, kernel, initrd, kvm, taps, qmp };
-        Ok(Self { fds, owned, namespaces, kvm_group })
+        Ok(Self { fds, owned, namespaces, kvm_groups })
     }
 
     pub(super) fn fds(&self) -> &GuestFds {
@@ -77,7 +77,7 @@ impl GuestFiles {
     }
 
     pub(super) fn groups(&self) -> Vec<u32> {
-        self.kvm_group.into_iter().collect()
+        self.kvm_groups.clone()
     }
 
     pub(super) fn namespace_fds(&self) -> Vec<Option<RawFd>> {
@@ -108,18 +108,10 @@ fn open_for_everyone(what: &'static str, path: &Path) -> Result<OwnedFd, HolderE
     Ok(file.into())
 }
 
-fn group_of_kvm(spec: &GuestSpec, path: &Path) -> Result<u32, HolderError> {
-    let metadata = std::fs::metadata(path).map_err(|source| HolderError::Open {
-        what: "the device",
-        path: path.to_owned(),
-        source,
-    })?;
-    let open_to_group = metadata.mode() & 0o060 == 0o060 && metadata.gid() != 0;
-    let open_to_all = metadata.mode() & 0o006 == 0o006;
-    if !open_to_group && !open_to_all {
-        return Err(HolderError::KvmGroup { version: spec.qemu.version });
-    }
-    Ok(metadata.gid())
+fn groups_of_kvm(spec: &GuestSpec, path: &Path) -> Result<Vec<u32>, HolderError> {
+    let failed = |source| HolderError::Open { what: "the device", path: path.to_owned(), source };
+    let groups = crate::kvm::groups_for(path).map_err(failed)?;
+    groups.ok_or(HolderError::KvmGroup { version: spec.qemu.version })
 }
 
 /// Opens a tap inside its namespace. A thread that entered another namespace is good for nothing

@@ -18,8 +18,12 @@ const RESERVED_MIB: u64 = 512;
 ///
 /// # Errors
 /// KVM was demanded and is not usable.
-pub(super) async fn accelerator(choice: AccelChoice) -> Result<(Accelerator, KvmProbe), HostError> {
-    let probe = tokio::task::spawn_blocking(|| KvmProbe::run(PROBE_DEADLINE))
+pub(super) async fn accelerator(
+    choice: AccelChoice,
+    qemu: &QemuBinary,
+) -> Result<(Accelerator, KvmProbe), HostError> {
+    let qemu = qemu.clone();
+    let probe = tokio::task::spawn_blocking(move || KvmProbe::run_for(&qemu, PROBE_DEADLINE))
         .await
         .map_err(|error| HostError::new("probe KVM", true).caused_by(error))?;
     let accelerator = match choice {
