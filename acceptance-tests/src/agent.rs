@@ -56,6 +56,28 @@ impl Agent {
         format!("unix://{}", self.runtime_dir().join("agent.sock").display())
     }
 
+    /// Where it listens on TCP, as it says in its log.
+    ///
+    /// # Errors
+    /// It was not started with `--listen`.
+    pub fn port(&self) -> Result<u16> {
+        let log = self.log();
+        let line = log.lines().rev().find(|line| line.contains("listening on TCP"));
+        let line: serde_json::Value = serde_json::from_str(line.context("no TCP in the log")?)?;
+        let address = line["address"].as_str().and_then(|text| text.rsplit_once(':'));
+        Ok(address.context("no address in the log")?.1.parse()?)
+    }
+
+    /// Makes certificates in `state_dir`, as a person would.
+    ///
+    /// # Errors
+    /// `fabric-agent init` fails.
+    pub fn init(state_dir: &Path) -> Result<()> {
+        let mut command = Command::new(binary("fabric-agent")?);
+        command.arg("init").arg("--state-dir").arg(state_dir);
+        run(command, within())?.success().map(drop)
+    }
+
     /// What it has logged, all starts together.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.lab.join("agent.log")).unwrap_or_default()

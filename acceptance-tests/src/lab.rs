@@ -40,6 +40,14 @@ impl Lab {
         Self::start(Host::Simulated, &[])
     }
 
+    /// As [`Lab::simulated`], with an agent that listens on a port of loopback too.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn simulated_on_tcp() -> Result<Self> {
+        Self::start(Host::Simulated, &["--listen", "127.0.0.1:0"])
+    }
+
     /// A lab with real guests; `None`, said on standard output, where this machine cannot.
     ///
     /// # Errors
@@ -73,6 +81,9 @@ impl Lab {
             Host::Linux => Some(NetNs::new()?),
         };
         let mut agent = Agent::new(host, directory.path(), flags);
+        if flags.contains(&"--listen") {
+            Agent::init(&agent.state_dir())?;
+        }
         agent.start(netns.as_ref())?;
         Ok(Self { agent, netns, links_before, directory, closed: false })
     }

@@ -73,6 +73,17 @@ pub(crate) enum CheckResult {
     Failed,
 }
 
+impl CheckResult {
+    /// As the API says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Why a step failed, or something could not be observed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]

@@ -47,6 +47,10 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Make the certificates that TCP needs: a CA, the agent's, and those of clients
     Init(tls::init::InitArgs),
+    /// Look at this machine as a running agent would (weft doctor runs it where none answers):
+    /// prints JSON
+    #[command(hide = true)]
+    Doctor(Directories),
     /// Remove everything that the agent ever made: guests, networks, disks, images, the store
     Purge(Directories),
     /// Hold one guest's hypervisor and console (started by the agent)
@@ -82,9 +86,27 @@ fn main() -> ExitCode {
             }
         }
         Command::Serve(args) => run(async move { serve::serve(*args).await }),
+        Command::Doctor(directories) => run(async move { doctor(&directories).await }),
         Command::Init(args) => init(&args),
         Command::Purge(directories) => run(async move { purge::purge(&directories).await }),
     }
+}
+
+/// Prints the checks; what they find is for the reader to judge.
+async fn doctor(directories: &Directories) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let checks = host::linux::doctor::Doctor::alone(directories).await?;
+    let items = checks.iter().map(|check| {
+        serde_json::json!({
+            "name": check.name,
+            "result": check.result.as_str(),
+            "finding": check.finding,
+            "remedy": check.remedy,
+        })
+    });
+    let items = serde_json::Value::Array(items.collect());
+    writeln!(std::io::stdout().lock(), "{items:#}")?;
+    Ok(())
 }
 
 fn init(args: &tls::init::InitArgs) -> ExitCode {

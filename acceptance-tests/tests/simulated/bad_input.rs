@@ -5,6 +5,8 @@
 
 #[path = "bad_input/cases.rs"]
 mod cases;
+#[path = "bad_input/certificates.rs"]
+mod certificates;
 #[path = "bad_input/rendered.rs"]
 mod rendered;
 
@@ -21,11 +23,13 @@ fn golden() -> PathBuf {
 
 #[test]
 fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
-    let lab = Lab::simulated()?;
+    let mut lab = Lab::simulated_on_tcp()?;
     let mut text = "# Bad input, and what a user reads\n\n\
         Written by `tests/simulated/bad_input.rs`; paths and ids are put into words.\n"
         .to_owned();
-    for case in cases::all(&lab)? {
+    let mut all = cases::all(&lab)?;
+    all.extend(certificates::all(&mut lab)?);
+    for case in all {
         let said = refuse(&lab, &case).with_context(|| format!("case \"{}\"", case.name))?;
         text.push_str(&format!(
             "\n## {}\n\n```hcl\n{}\n```\n{said}",

@@ -71,7 +71,8 @@ enum Command {
     Console(console::Args),
     /// Print the end of an instance's serial console
     Logs(logs::Args),
-    /// Look for everything that keeps a host from working well
+    /// Look for everything that keeps a host from working well. The exit status is 1 if a check
+    /// failed; warnings leave it 0
     Doctor,
     /// Print changes as they happen
     Watch(watch::Args),

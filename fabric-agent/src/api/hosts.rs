@@ -7,7 +7,6 @@ use weft_proto::v1;
 
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
-use crate::host::CheckResult;
 
 fn this_host(context: &Context) -> HostView {
     let facts = context.host.facts().clone();
@@ -49,12 +48,7 @@ impl v1::hosts_server::Hosts for Api {
         let checks = self.context.host.doctor().await;
         let show = |check: crate::host::Check| v1::DoctorCheck {
             name: check.name.to_owned(),
-            result: match check.result {
-                CheckResult::Ok => "ok",
-                CheckResult::Warning => "warning",
-                CheckResult::Failed => "failed",
-            }
-            .to_owned(),
+            result: check.result.as_str().to_owned(),
             finding: check.finding,
             remedy: check.remedy,
         };

@@ -1,7 +1,7 @@
 //! This machine: QEMU, netlink, nftables, files. The one place where the planner's actions meet
 //! the crates that carry them out.
 
-mod doctor;
+pub(crate) mod doctor;
 mod facts;
 mod guests;
 mod networks;
@@ -73,7 +73,7 @@ impl LinuxHost {
         };
         let blobs = Blobs::open(&directories.blobs()).await?;
         let networks = LinuxNetworks::open(directories, holder.clone())?;
-        let doctor = doctor::Doctor::new(directories, &facts, probe);
+        let doctor = doctor::Doctor::new(directories, probe);
         let guests = LinuxGuests::open(directories, qemu, accel, holder).await?;
         Ok(Self { facts, blobs, guests, networks, doctor })
     }

@@ -31,7 +31,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn new(name: &'static str, fails: Fails, hcl: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &'static str, fails: Fails, hcl: impl Into<String>) -> Self {
         let hcl = hcl.into();
         let shown = hcl.clone();
         Self { name, before: String::new(), hcl, shown, fails, has_agent: true }

@@ -33,9 +33,10 @@ fn without_colours(text: &str) -> String {
     parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
-/// Puts the lab's directory and all ids into words.
+/// Puts the lab's directory, its ports and all ids into words.
 pub(crate) fn normalise(text: &str, directory: &Path) -> String {
     let text = text.replace(directory.to_string_lossy().as_ref(), "LAB");
+    let text = without_ports(&text);
     let mut result = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(at) = rest.find('-') {
@@ -52,6 +53,17 @@ pub(crate) fn normalise(text: &str, directory: &Path) -> String {
     }
     result.push_str(rest);
     result
+}
+
+/// Ports that the kernel chose.
+fn without_ports(text: &str) -> String {
+    let mut parts = text.split("localhost:");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let port = if rest.len() < part.len() { "PORT" } else { "" };
+        text + "localhost:" + port + rest
+    })
 }
 
 /// Those that the stories write are made of one digit; those that messages suggest count up.

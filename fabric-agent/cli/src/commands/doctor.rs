@@ -3,19 +3,19 @@
 mod local;
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::json;
 use weft_model::Problem;
+use weft_proto::certificate::{ENDS_SOON, show_time};
 use weft_proto::client::Endpoint;
 use weft_proto::v1::{DoctorCheck, DoctorRequest};
 
-use self::local::Machine;
 use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::output::{Format, clean, print, print_json};
 
 pub(crate) async fn run(endpoint: &Endpoint, format: Format) -> Result<ExitCode, Failure> {
-    let machine = Machine::this();
     let mut checks = Vec::new();
     match ask(endpoint).await {
         Ok(answered) => {
@@ -24,10 +24,11 @@ pub(crate) async fn run(endpoint: &Endpoint, format: Format) -> Result<ExitCode,
         }
         Err(problem) => {
             checks.push(unreachable_agent(&problem));
-            checks.extend(machine.host_checks());
+            checks.extend(local::host_checks(endpoint).await);
         }
     }
-    checks.push(machine.ssh_client());
+    checks.extend(client_certificate(endpoint).await);
+    checks.push(local::ssh_client());
     match format {
         Format::Text => print(checks.iter().map(render).collect::<String>())?,
         Format::Json => {
@@ -51,6 +52,24 @@ async fn ask(endpoint: &Endpoint) -> Result<Vec<DoctorCheck>, Problem> {
     let answer = agent.hosts().doctor(DoctorRequest {}).await;
     let answer = answer.map_err(|status| weft_proto::problem_from_status(&status))?;
     Ok(answer.into_inner().checks)
+}
+
+/// When this client's certificate ends, where it has one.
+async fn client_certificate(endpoint: &Endpoint) -> Option<DoctorCheck> {
+    if endpoint.socket().is_some() {
+        return None;
+    }
+    // Files that cannot be used have failed the connection, which says so.
+    let certificate = endpoint.credentials().client_certificate().await.ok()?;
+    let name = "client certificate";
+    let until = format!("of {}, valid until {}", certificate.name, show_time(certificate.ends));
+    let remedy =
+        format!("on the agent's machine: fabric-agent init --renew --client {}", certificate.name);
+    Some(match certificate.remaining(SystemTime::now()) {
+        Some(left) if left >= ENDS_SOON => check(name, "ok", until, ""),
+        Some(_) => check(name, "warning", until, &remedy),
+        None => check(name, "failed", until, &remedy),
+    })
 }
 
 fn check(name: &str, result: &str, finding: impl Into<String>, remedy: &str) -> DoctorCheck {

@@ -1,23 +1,30 @@
 //! `weft doctor`: what was looked at, what was seen, why it matters, how to mend it.
+//!
+//! The one implementation: a running agent answers with it, and `fabric-agent doctor` runs it where
+//! none does. It changes nothing.
 
-use std::path::PathBuf;
+mod firewalls;
+mod machine;
+mod programs;
+
+use std::time::SystemTime;
 
 use nix::sys::statvfs::statvfs;
-use tokio::process::Command;
 use weft_hypervisor::{Cgroups, KvmProbe};
-use weft_model::HostFacts;
 
 use crate::config::Directories;
 use crate::host::{Check, CheckResult};
+use crate::tls::Files;
+use crate::tls::certificates::{self, Ends};
+use weft_proto::certificate::show_time;
 
 /// Less free disk than this is worth a warning, in GiB.
 const LOW_DISK_GIB: u64 = 5;
 
 #[derive(Debug)]
-pub(super) struct Doctor {
-    state_dir: PathBuf,
+pub(crate) struct Doctor {
+    directories: Directories,
     probe: KvmProbe,
-    hypervisor: String,
 }
 
 fn ok(name: &'static str, finding: impl Into<String>) -> Check {
@@ -33,135 +40,129 @@ fn bad(
     Check { name, result, finding: finding.into(), remedy: remedy.into() }
 }
 
+fn warning(name: &'static str, finding: impl Into<String>, remedy: impl Into<String>) -> Check {
+    bad(name, CheckResult::Warning, finding, remedy)
+}
+
+fn failed(name: &'static str, finding: impl Into<String>, remedy: impl Into<String>) -> Check {
+    bad(name, CheckResult::Failed, finding, remedy)
+}
+
 impl Doctor {
-    pub(super) fn new(directories: &Directories, facts: &HostFacts, probe: KvmProbe) -> Self {
-        Self {
-            state_dir: directories.state_dir.clone(),
-            probe,
-            hypervisor: facts.hypervisor_version.clone(),
-        }
+    pub(crate) fn new(directories: &Directories, probe: KvmProbe) -> Self {
+        Self { directories: directories.clone(), probe }
     }
 
-    pub(super) async fn checks(&self, cgroups: &Cgroups) -> Vec<Check> {
-        vec![
+    /// Without an agent: probes KVM first.
+    pub(crate) async fn alone(directories: &Directories) -> anyhow::Result<Vec<Check>> {
+        let probe =
+            tokio::task::spawn_blocking(|| KvmProbe::run(super::facts::PROBE_DEADLINE)).await?;
+        let doctor = Self::new(directories, probe);
+        Ok(doctor.checks(&Cgroups::find(&directories.prefix)).await)
+    }
+
+    pub(crate) async fn checks(&self, cgroups: &Cgroups) -> Vec<Check> {
+        let prefix = &self.directories.prefix;
+        let mut checks = vec![
+            machine::privilege(),
             self.kvm(),
-            ok("hypervisor", self.hypervisor.clone()),
-            program("qemu-img", &["--version"], "qemu-utils", "root disks cannot be made").await,
-            program("nft", &["--version"], "nftables", "security groups cannot be enforced").await,
-            tun(),
-            forwarding(),
+            programs::qemu().await,
+            programs::qemu_img().await,
+            programs::nft().await,
+            machine::tun(),
+            machine::forwarding(),
+        ];
+        checks.extend(firewalls::checks(prefix).await);
+        checks.extend([
+            machine::bridge_filter(),
             limits(cgroups),
+            machine::uids(),
             self.disk(),
-        ]
+            machine::clock(),
+            machine::resolvers(),
+            self.certificates(SystemTime::now()),
+        ]);
+        checks
     }
 
     fn kvm(&self) -> Check {
         match self.probe.is_usable() {
             true => ok("kvm", self.probe.explain()),
-            false => bad(
+            false => warning(
                 "kvm",
-                CheckResult::Warning,
                 format!(
                     "{}; guests run under software emulation (TCG), many times slower",
                     self.probe.explain()
                 ),
-                "switch virtualisation on in the firmware, load kvm_intel or kvm_amd, or use a \
-                 host that allows nested virtualisation; then restart the agent",
+                "modprobe kvm_intel || modprobe kvm_amd; if the processor shows no \
+                 virtualisation, switch it on in the firmware, or nested virtualisation on the \
+                 host; then restart the agent",
             ),
         }
     }
 
     fn disk(&self) -> Check {
-        let (dir, name) = (&self.state_dir, "disk");
+        let name = "disk";
+        // Before the first start there is no directory yet: the disk that it will be on counts.
+        let state_dir = &self.directories.state_dir;
+        let dir = state_dir.ancestors().find(|dir| dir.exists()).unwrap_or(state_dir);
         match statvfs(dir) {
             Ok(stat) => {
                 let free_gib = (stat.blocks_available() * stat.fragment_size()) >> 30;
-                let finding = format!("{free_gib} GiB free in {}", dir.display());
+                let finding = format!("{free_gib} GiB free for {}", state_dir.display());
                 match free_gib < LOW_DISK_GIB {
                     false => ok(name, finding),
-                    true => bad(
+                    true => warning(
                         name,
-                        CheckResult::Warning,
                         format!("{finding}: guests that write stop when it is full"),
-                        "remove images or instances, or move --state-dir to a larger disk",
+                        "weft ls images, weft rm IMAGE; or move --state-dir to a larger disk",
                     ),
                 }
             }
-            Err(error) => bad(
+            Err(error) => failed(
                 name,
-                CheckResult::Failed,
                 format!("cannot look at {}: {error}", dir.display()),
-                "see whether the file system is mounted",
+                format!("findmnt --target {}", dir.display()),
             ),
         }
     }
-}
 
-async fn program(program: &'static str, arguments: &[&str], package: &str, without: &str) -> Check {
-    match Command::new(program).args(arguments).output().await {
-        Ok(output) if output.status.success() => {
-            let version = String::from_utf8_lossy(&output.stdout);
-            ok(program, version.lines().next().unwrap_or_default().trim())
+    fn certificates(&self, now: SystemTime) -> Check {
+        let name = "certificates";
+        let files = Files::of(&self.directories.state_dir);
+        if !files.folder().exists() {
+            return ok(name, "none: the API is on the unix socket only, not on TCP");
         }
-        Ok(output) => bad(
-            program,
-            CheckResult::Failed,
-            format!("{program} ends with {}: {without}", output.status),
-            format!("reinstall the package {package}"),
-        ),
-        Err(error) => bad(
-            program,
-            CheckResult::Failed,
-            format!("cannot run {program} ({error}): {without}"),
-            format!("apt install {package}"),
-        ),
-    }
-}
-
-fn tun() -> Check {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    match opened {
-        Ok(_) => ok("tun", "/dev/net/tun can be opened"),
-        Err(error) => bad(
-            "tun",
-            CheckResult::Failed,
-            format!("cannot open /dev/net/tun ({error}): instances get no network"),
-            "modprobe tun; in a container, pass the device in",
-        ),
+        let mut fine = Vec::new();
+        for (what, verdict) in certificates::ending(&files, now) {
+            let remedy = certificates::remedy(&files, what);
+            match verdict {
+                Ok(Ends::Later(ends)) => {
+                    fine.push(format!("{what} is valid until {}", show_time(ends)));
+                }
+                Ok(Ends::Soon(ends)) => {
+                    return warning(name, format!("{what} ends at {}", show_time(ends)), remedy);
+                }
+                Ok(Ends::Past(ends)) => {
+                    let finding =
+                        format!("{what} ended at {}: no client on TCP gets in", show_time(ends));
+                    return failed(name, finding, remedy);
+                }
+                Err(error) => return failed(name, format!("{error:#}"), remedy),
+            }
+        }
+        ok(name, fine.join("; "))
     }
 }
 
 fn limits(cgroups: &Cgroups) -> Check {
     match cgroups.explain() {
         Ok(finding) => ok("cgroups", finding),
-        Err(finding) => bad(
+        Err(finding) => warning(
             "cgroups",
-            CheckResult::Warning,
             format!("{finding}: one that goes wrong can take what others need"),
             "run the agent on the host and as root, or give its container cgroup v2 and the right \
              to mount; then restart the agent",
-        ),
-    }
-}
-
-fn forwarding() -> Check {
-    let path = "/proc/sys/net/ipv4/ip_forward";
-    match std::fs::read_to_string(path) {
-        Ok(value) if value.trim() == "1" => ok(
-            "forwarding",
-            "IP forwarding is on in the agent's namespace (the agent switches it on)",
-        ),
-        Ok(_) => bad(
-            "forwarding",
-            CheckResult::Failed,
-            "IP forwarding is off in the agent's namespace: instances reach nothing outside",
-            "something switched it off again: sysctl net.ipv4.ip_forward=1",
-        ),
-        Err(error) => bad(
-            "forwarding",
-            CheckResult::Failed,
-            format!("cannot read {path}: {error}"),
-            "mount /proc",
         ),
     }
 }

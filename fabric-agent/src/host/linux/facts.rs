@@ -10,7 +10,7 @@ use crate::config::AccelChoice;
 use crate::host::HostError;
 
 /// How long the KVM probe may take; the agent answers within 5 s of its start, probe included.
-const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// Memory that guests do not get, in MiB: for the machine and the agent.
 const RESERVED_MIB: u64 = 512;
 
