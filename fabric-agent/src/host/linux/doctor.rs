@@ -25,6 +25,8 @@ const LOW_DISK_GIB: u64 = 5;
 pub(crate) struct Doctor {
     directories: Directories,
     probe: KvmProbe,
+    /// An agent runs.
+    has_agent: bool,
 }
 
 fn ok(name: &'static str, finding: impl Into<String>) -> Check {
@@ -50,14 +52,14 @@ fn failed(name: &'static str, finding: impl Into<String>, remedy: impl Into<Stri
 
 impl Doctor {
     pub(crate) fn new(directories: &Directories, probe: KvmProbe) -> Self {
-        Self { directories: directories.clone(), probe }
+        Self { directories: directories.clone(), probe, has_agent: true }
     }
 
     /// Without an agent: probes KVM first.
     pub(crate) async fn alone(directories: &Directories) -> anyhow::Result<Vec<Check>> {
         let probe =
             tokio::task::spawn_blocking(|| KvmProbe::run(super::facts::PROBE_DEADLINE)).await?;
-        let doctor = Self::new(directories, probe);
+        let doctor = Self { has_agent: false, ..Self::new(directories, probe) };
         Ok(doctor.checks(&Cgroups::find(&directories.prefix)).await)
     }
 
@@ -70,11 +72,13 @@ impl Doctor {
             programs::qemu_img().await,
             programs::nft().await,
             machine::tun(),
-            machine::forwarding(),
+            machine::forwarding(self.has_agent),
         ];
-        checks.extend(firewalls::checks(prefix).await);
+        let firewalls = firewalls::checks(prefix).await;
+        let drops = firewalls.iter().any(|check| check.result != CheckResult::Ok);
+        checks.extend(firewalls);
         checks.extend([
-            machine::bridge_filter(),
+            machine::bridge_filter(drops),
             limits(cgroups),
             machine::uids(),
             self.disk(),
@@ -90,10 +94,7 @@ impl Doctor {
             true => ok("kvm", self.probe.explain()),
             false => warning(
                 "kvm",
-                format!(
-                    "{}; guests run under software emulation (TCG), many times slower",
-                    self.probe.explain()
-                ),
+                format!("{}: many times slower than with KVM", self.probe.explain()),
                 "modprobe kvm_intel || modprobe kvm_amd; if the processor shows no \
                  virtualisation, switch it on in the firmware, or nested virtualisation on the \
                  host; then restart the agent",

@@ -31,14 +31,16 @@ pub(super) fn tun() -> Check {
     }
 }
 
-pub(super) fn forwarding() -> Check {
+/// `has_agent`: one runs, and has switched it on.
+pub(super) fn forwarding(has_agent: bool) -> Check {
     let (name, path) = ("forwarding", "/proc/sys/net/ipv4/ip_forward");
     match fs::read_to_string(path) {
         Ok(value) if value.trim() == "1" => ok(name, "IP forwarding is on"),
-        Ok(_) => warning(
+        Ok(_) if !has_agent => ok(name, "off; the agent switches it on when it starts"),
+        Ok(_) => failed(
             name,
-            "IP forwarding is off in the agent's namespace: instances reach nothing outside. The \
-             agent switches it on when it makes a network; then something switched it off again",
+            "IP forwarding is off in the agent's namespace, so instances reach nothing outside: \
+             something switched it off after the agent had switched it on",
             "sysctl net.ipv4.ip_forward=1",
         ),
         Err(error) => {
@@ -47,14 +49,18 @@ pub(super) fn forwarding() -> Check {
     }
 }
 
-/// br_netfilter sends what crosses a bridge through the IP firewall too.
-pub(super) fn bridge_filter() -> Check {
+/// br_netfilter sends what crosses a bridge through the IP firewall too, which matters if that
+/// `drops`.
+pub(super) fn bridge_filter(drops: bool) -> Check {
     let name = "bridges";
     match fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables") {
+        Ok(value) if value.trim() == "1" && !drops => {
+            ok(name, "frames that cross a bridge go through the IP firewall, which drops none")
+        }
         Ok(value) if value.trim() == "1" => warning(
             name,
             "frames that cross a bridge of this machine go through its IP firewall as well \
-             (br_netfilter): rules for forwarding may drop what guests of a bridge VPC send",
+             (br_netfilter): it drops what guests of a bridge VPC send",
             "sysctl net.bridge.bridge-nf-call-iptables=0 (not where Kubernetes runs: it needs 1)",
         ),
         _ => ok(name, "frames that cross a bridge do not go through the IP firewall"),

@@ -103,27 +103,26 @@ fn firewalld_that_trusts_our_links_is_fine() {
     is_fine(&FIREWALLD.replace("chain filter_FORWARD_POLICIES { }", rule));
 }
 
+/// A table with one base chain.
+fn table(table: &str, chain: &str, hook: &str, rest: &str) -> String {
+    format!(
+        "table {table} {{\nchain {chain} {{\ntype filter hook {hook} priority 0; {rest}\n}}\n}}\n"
+    )
+}
+
 #[test]
 fn a_firewall_of_ones_own_is_named_by_its_chain() {
-    let rules =
-        "table inet mine { chain fwd { type filter hook forward priority 0; policy drop; } }";
-    is_found(
-        rules,
-        "another firewall drops",
-        "nft insert rule inet mine fwd iifname '\"weft*\"' accept",
-    );
+    let rules = table("inet mine", "guard", "forward", "policy drop;");
+    let remedy = "nft insert rule inet mine guard iifname '\"weft*\"' accept";
+    is_found(&rules, "another firewall drops", remedy);
 }
 
 #[test]
 fn what_does_not_drop_forwarding_is_fine() {
     is_fine("");
-    is_fine(
-        "table inet weft { chain forward { type filter hook forward priority 0; policy drop; } }",
-    );
-    is_fine(
-        "table ip filter { chain FORWARD { type filter hook forward priority 0; policy accept; ip daddr 192.0.2.1 drop; } }",
-    );
-    is_fine("table inet host { chain input { type filter hook input priority 0; policy drop; } }");
+    is_fine(&table("inet weft", "forward", "forward", "policy drop;"));
+    is_fine(&table("ip filter", "FORWARD", "forward", "policy accept; ip daddr 192.0.2.1 drop"));
+    is_fine(&table("inet host", "guard", "input", "policy drop;"));
 }
 
 #[test]
