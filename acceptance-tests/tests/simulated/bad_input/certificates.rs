@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use anyhow::Result;
 use weft_acceptance::{Agent, Lab};
 
-use crate::cases::{Case, Fails};
+use super::cases::{Case, Fails};
 
 /// Files of a client, beside the module's directory.
 #[derive(Clone, Copy)]
