@@ -1,7 +1,7 @@
 //! A network namespace that a lab makes and removes. Nothing reaches out of it.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,6 +77,19 @@ impl NetNs {
         };
         // A thread of its own: the namespace is the thread's.
         std::thread::spawn(inside).join().map_err(|_| anyhow!("the connecting thread panicked"))?
+    }
+
+    /// Listens for TCP connections inside.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the address cannot be had.
+    pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
+        let file = File::open(self.path()).context("open the namespace")?;
+        let inside = move || -> Result<_> {
+            setns(&file, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
+            TcpListener::bind(address).with_context(|| format!("listen on {address}"))
+        };
+        std::thread::spawn(inside).join().map_err(|_| anyhow!("the listening thread panicked"))?
     }
 
     pub(crate) fn exists(&self) -> bool {

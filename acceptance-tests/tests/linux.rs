@@ -13,5 +13,7 @@ mod life;
 mod module;
 #[path = "linux/three_sessions.rs"]
 mod three_sessions;
+#[path = "linux/two_vpcs.rs"]
+mod two_vpcs;
 #[path = "linux/waits.rs"]
 mod waits;
