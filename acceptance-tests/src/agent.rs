@@ -32,13 +32,41 @@ pub struct Agent {
     host: Host,
     lab: PathBuf,
     flags: Vec<String>,
+    program: &'static str,
+    environment: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
 impl Agent {
     pub(crate) fn new(host: Host, lab: &Path, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { host, lab: lab.to_owned(), flags, child: None }
+        let (program, environment) = ("fabric-agent", Vec::new());
+        Self { host, lab: lab.to_owned(), flags, program, environment, child: None }
+    }
+
+    /// From its next start on it is the one with crash points.
+    ///
+    /// # Errors
+    /// That is not built.
+    pub fn use_crash_points(&mut self) -> Result<()> {
+        let program = "crash-points/fabric-agent";
+        binary(program).context("run scripts/build-crash-points.sh")?;
+        self.program = program;
+        Ok(())
+    }
+
+    /// What its next starts find in their environment besides.
+    pub(crate) fn set_environment(&mut self, environment: &[(&'static str, &str)]) {
+        let owned = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        self.environment = owned.collect();
+    }
+
+    /// Whether it was started and has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Where it keeps what must survive.
@@ -85,7 +113,7 @@ impl Agent {
 
     pub(crate) fn start(&mut self, netns: Option<&NetNs>) -> Result<()> {
         ensure!(self.child.is_none(), "the agent runs already");
-        let program = binary("fabric-agent")?;
+        let program = binary(self.program)?;
         let log = File::options().create(true).append(true).open(self.lab.join("agent.log"))?;
         let mut command = match netns {
             Some(netns) => netns.command(program),
@@ -104,6 +132,7 @@ impl Agent {
             .arg(self.runtime_dir())
             .args(&self.flags)
             .env(MARK, &self.lab)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -8,6 +8,7 @@
 //! be found whoever its parent is by then.
 
 mod agent;
+mod crash_story;
 mod guest;
 mod lab;
 mod leftovers;
@@ -19,6 +20,7 @@ mod terraform;
 mod wait;
 
 pub use agent::{Agent, Host};
+pub use crash_story::CrashStory;
 pub use guest::{Guest, KeyFile, Session};
 pub use lab::Lab;
 pub use leftovers::{RunningProcess, marked_processes};

@@ -5,6 +5,8 @@
 mod agent_killed;
 #[path = "linux/by_hand.rs"]
 mod by_hand;
+#[path = "linux/crash_points.rs"]
+mod crash_points;
 #[path = "linux/guest_killed.rs"]
 mod guest_killed;
 #[path = "linux/life.rs"]

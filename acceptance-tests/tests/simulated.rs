@@ -1,17 +1,29 @@
 //! Stories on the simulated host: the real API, provider and Terraform, with no guests and no
 //! root.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a story fails with its test, and says what it saw"
+)]
 
 #[path = "simulated/attributes.rs"]
 mod attributes;
 #[path = "simulated/bad_input.rs"]
 mod bad_input;
+#[path = "simulated/configurations.rs"]
+mod configurations;
+#[path = "simulated/crash_points.rs"]
+mod crash_points;
 #[path = "simulated/crashes.rs"]
 mod crashes;
+#[path = "simulated/dice.rs"]
+mod dice;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
 #[path = "simulated/module.rs"]
 mod module;
+#[path = "simulated/random_kills.rs"]
+mod random_kills;
 #[path = "simulated/versions.rs"]
 mod versions;

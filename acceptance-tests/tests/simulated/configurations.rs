@@ -1,0 +1,52 @@
+//! Random valid configurations, 60 in all: each applies, the plan is empty then, and nothing is left
+//! after the destroy. Several are one root module, so that Terraform starts less often.
+
+#[path = "configurations/generator.rs"]
+mod generator;
+
+use anyhow::{Context as _, Result, ensure};
+use weft_acceptance::Lab;
+
+use crate::dice::Dice;
+use generator::Generator;
+
+/// Configurations of one run of Terraform.
+const AT_ONCE: usize = 10;
+/// Runs of each of the two tests.
+const RUNS: usize = 3;
+const KINDS: [&str; 7] = ["instances", "images", "keys", "groups", "rules", "vpcs", "subnets"];
+
+fn story() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let counts = || KINDS.iter().map(|kind| lab.count(kind)).collect::<Result<Vec<_>>>();
+    let before = counts()?;
+    let mut dice = Dice::new();
+    let mut resources = 0;
+    for run in 0..RUNS {
+        let terraform = lab.terraform()?;
+        let mut generator = Generator::new(&lab, &mut dice);
+        for number in 0..AT_ONCE {
+            generator.add(&format!("m{number}"))?;
+        }
+        let json = generator.finish();
+        terraform.write("main.tf.json", &serde_json::to_string_pretty(&json)?)?;
+        let told = || format!("run {run}:\n{json:#}");
+        terraform.apply().with_context(told)?;
+        terraform.assert_plan_is_empty().with_context(told)?;
+        resources += terraform.state()?.addresses().len();
+        terraform.destroy().with_context(told)?;
+        ensure!(counts()? == before, "of {KINDS:?} there were {before:?} and are {:?}", counts()?);
+    }
+    println!("{} configurations, {resources} resources", RUNS * AT_ONCE);
+    lab.close()
+}
+
+#[test]
+fn of_thirty_random_configurations_each_plan_is_empty_after_apply() -> Result<()> {
+    story()
+}
+
+#[test]
+fn of_thirty_others_each_plan_is_empty_after_apply() -> Result<()> {
+    story()
+}
