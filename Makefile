@@ -1,6 +1,6 @@
 # Every target works as root, through sudo (sudo make TARGET), and with any CARGO_TARGET_DIR.
 
-.PHONY: help demo demo-down test check accept lab-kvm
+.PHONY: help demo demo-down test check accept lab-kvm bench
 
 help:
 	@echo "make demo       build everything and boot a virtual machine with Terraform"
@@ -8,6 +8,7 @@ help:
 	@echo "make test       run all tests; the last line counts them"
 	@echo "make accept     run the acceptance stories only, the slow ones too"
 	@echo "make lab-kvm    the agent on real KVM, in a machine under software emulation (no KVM needed)"
+	@echo "make bench      measure the budgets, each beside its floor; writes docs/benchmarks.md"
 	@echo "make check      formatting, lints, documentation"
 
 demo:
@@ -27,3 +28,6 @@ lab-kvm:
 
 check:
 	@scripts/check.sh
+
+bench:
+	@scripts/bench.sh

@@ -122,6 +122,20 @@ impl Lab {
         Terraform::new(self.directory(), self.agent.endpoint())
     }
 
+    /// As [`Lab::terraform`], with another provider under the name of ours: the one that lies in
+    /// `provider`, and is told `environment`.
+    ///
+    /// # Errors
+    /// There is no terraform.
+    pub fn terraform_with(
+        &self,
+        provider: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Terraform> {
+        let endpoint = self.agent.endpoint();
+        Terraform::with_provider(self.directory(), endpoint, provider, environment)
+    }
+
     /// A new key pair in the lab's directory.
     ///
     /// # Errors
@@ -246,6 +260,15 @@ impl Lab {
             }
         }
         Ok(found)
+    }
+
+    /// A path to the network namespace of the VPC that a running guest is in.
+    ///
+    /// # Errors
+    /// Nothing of the lab is in another namespace than the agent.
+    pub fn namespace_of_guests(&self) -> Result<PathBuf> {
+        let pid = *self.other_namespaces()?.first().context("there is no VPC's namespace")?;
+        Ok(format!("/proc/{pid}/ns/net").into())
     }
 
     fn inside_of(&self, pid: i32, words: &[&str]) -> Result<String> {

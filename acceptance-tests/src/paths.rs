@@ -11,12 +11,16 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("/"))
 }
 
-/// The directory of cargo's output for this profile, such as `target/debug`: the tests themselves
-/// lie in its `deps`.
-pub(crate) fn binaries() -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("find the path of this test")?;
-    let directory = exe.parent().and_then(Path::parent).context("the test lies nowhere")?;
-    Ok(directory.to_owned())
+/// The directory of cargo's output for this profile, such as `target/debug`: programs lie in it,
+/// tests in its `deps`.
+///
+/// # Errors
+/// This program's own path cannot be found out.
+pub fn binaries() -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("find the path of this program")?;
+    let directory = exe.parent().context("this program lies nowhere")?;
+    let above = directory.parent().filter(|_| directory.ends_with("deps"));
+    Ok(above.unwrap_or(directory).to_owned())
 }
 
 /// One of the programs under test.

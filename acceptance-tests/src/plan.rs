@@ -85,7 +85,8 @@ impl State {
         Self { json }
     }
 
-    fn resources(&self) -> &[Value] {
+    /// Every resource of the root module, as `terraform show -json` tells it.
+    pub fn resources(&self) -> &[Value] {
         let resources = &self.json["values"]["root_module"]["resources"];
         resources.as_array().map(Vec::as_slice).unwrap_or_default()
     }

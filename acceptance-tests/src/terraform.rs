@@ -31,17 +31,28 @@ pub struct Terraform {
     config: PathBuf,
     lab: PathBuf,
     endpoint: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Terraform {
+    /// With the provider under test.
     pub(crate) fn new(lab: &Path, endpoint: String) -> Result<Self> {
+        paths::binary("terraform-provider-weft")?;
+        Self::with_provider(lab, endpoint, &paths::binaries()?, &[])
+    }
+
+    /// With the provider that lies in `overrides`, and is told `environment`.
+    pub(crate) fn with_provider(
+        lab: &Path,
+        endpoint: String,
+        overrides: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = lab.join(format!("module-{count}"));
         std::fs::create_dir_all(&directory)?;
-        paths::binary("terraform-provider-weft")?;
-        let config = lab.join("terraform.rc");
-        let overrides = paths::binaries()?;
+        let config = directory.join("terraform.rc");
         // Only this and no "direct": nothing is looked for on any network.
         let text = format!(
             "provider_installation {{\n  dev_overrides {{\n    \
@@ -49,8 +60,14 @@ impl Terraform {
             overrides.display()
         );
         std::fs::write(&config, text)?;
-        let this =
-            Self { program: paths::terraform()?, directory, config, lab: lab.to_owned(), endpoint };
+        let this = Self {
+            program: paths::terraform()?,
+            directory,
+            config,
+            lab: lab.to_owned(),
+            endpoint,
+            environment: environment.to_vec(),
+        };
         this.write("versions.tf", HEADER)?;
         Ok(this)
     }
@@ -96,7 +113,8 @@ impl Terraform {
             .env("TF_CLI_CONFIG_FILE", &self.config)
             .env("CHECKPOINT_DISABLE", "1")
             .env("WEFT_ENDPOINT", &self.endpoint)
-            .env(MARK, &self.lab);
+            .env(MARK, &self.lab)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

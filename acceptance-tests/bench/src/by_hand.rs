@@ -1,0 +1,169 @@
+//! The floor of a guest's start: the very command line that the agent gave QEMU, with the same
+//! kernel, seed, tap and a disk of the same form, but nobody around it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use weft_acceptance::Lab;
+
+/// A command line that can be run again and again, each time on a fresh root disk.
+#[derive(Debug)]
+pub(crate) struct ByHand {
+    directory: PathBuf,
+    /// A path to the network namespace that the tap is in.
+    namespace: PathBuf,
+    program: String,
+    arguments: Vec<String>,
+    /// The file under the root disk, and the disk's size in bytes.
+    backing: (PathBuf, u64),
+}
+
+/// A guest that was started by hand.
+#[derive(Debug)]
+pub(crate) struct Guest(Child);
+
+impl Guest {
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.0.kill().context("end QEMU")?;
+        self.0.wait().context("wait for QEMU")?;
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl ByHand {
+    /// Looks at the running guest of `id`. Where the agent passes an open file, the line that is
+    /// made here names it.
+    pub(crate) fn copy(lab: &mut Lab, id: &str) -> Result<Self> {
+        let hypervisors = lab.hypervisors();
+        let process = hypervisors.iter().find(|process| process.command.contains(id));
+        let pid = process.with_context(|| format!("{id} has no hypervisor"))?.pid;
+        let directory = lab.directory().join("by-hand");
+        std::fs::create_dir_all(&directory)?;
+
+        let instance = lab.agent().state_dir().join("instances").join(id);
+        let backing = describe(&instance.join("root.qcow2"))?;
+        let seed = directory.join("seed.img");
+        std::fs::copy(instance.join("seed.img"), &seed).context("copy the seed")?;
+        let files = Files { root: directory.join("root.qcow2"), seed, backing: backing.0.clone() };
+
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+        let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        let mut words = words.map(|word| String::from_utf8_lossy(word).into_owned());
+        let program = words.next().context("QEMU has no command line")?;
+        let tap = tap_of(pid).with_context(|| format!("the hypervisor of {id}"))?;
+        let mut arguments = Vec::new();
+        while let Some(word) = words.next() {
+            if word == "-add-fd" {
+                words.next();
+                continue;
+            }
+            arguments.push(on_its_own(word, pid, &tap, &files, &directory)?);
+        }
+        let namespace = lab.namespace_of_guests()?;
+        Ok(Self { directory, namespace, program, arguments, backing })
+    }
+
+    /// Makes a fresh root disk. Not part of the figure: the floor is QEMU alone.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let (base, size) = &self.backing;
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(base)
+            .arg(self.directory.join("root.qcow2"))
+            .arg(size.to_string())
+            .status()
+            .context("run qemu-img")?;
+        ensure!(made.success(), "qemu-img: {made}");
+        Ok(())
+    }
+
+    /// Starts the guest.
+    pub(crate) fn start(&self) -> Result<Guest> {
+        let child = Command::new("nsenter")
+            .arg(format!("--net={}", self.namespace.display()))
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.directory.join("qemu.log"))?)
+            .spawn()
+            .context("start QEMU by hand")?;
+        Ok(Guest(child))
+    }
+}
+
+/// What the descriptors of a guest's disks stand for.
+struct Files {
+    root: PathBuf,
+    seed: PathBuf,
+    backing: PathBuf,
+}
+
+/// `word` without what only the agent's holder can give: descriptors, tap and monitor.
+fn on_its_own(
+    word: String,
+    pid: i32,
+    tap: &str,
+    files: &Files,
+    directory: &Path,
+) -> Result<String> {
+    if word.starts_with("tap,id=") {
+        return Ok(format!("tap,id=net0,ifname={tap},script=no,downscript=no"));
+    }
+    if word.starts_with("socket,id=qmp,") {
+        let socket = directory.join("qmp.sock");
+        return Ok(format!("socket,id=qmp,path={},server=on,wait=off", socket.display()));
+    }
+    if let Some(fd) = word.strip_prefix("/proc/self/fd/") {
+        let path = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
+        return Ok(path.display().to_string());
+    }
+    if word.contains("/dev/fdset/") {
+        let mut node: Value = serde_json::from_str(&word)?;
+        let path = match node["node-name"].as_str() {
+            Some("root-file") => &files.root,
+            Some("seed-file") => &files.seed,
+            Some("backing-file") => &files.backing,
+            other => bail!("QEMU has a disk that is not known here: {other:?}"),
+        };
+        node["filename"] = path.display().to_string().into();
+        return Ok(node.to_string());
+    }
+    Ok(word)
+}
+
+/// The tap that a hypervisor has open.
+fn tap_of(pid: i32) -> Result<String> {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let info = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+        // `tun_chr_show_fdinfo` in Linux drivers/net/tun.c.
+        if let Some(name) = info.lines().find_map(|line| line.strip_prefix("iff:")) {
+            return Ok(name.trim().to_owned());
+        }
+    }
+    bail!("it has no tap")
+}
+
+/// The backing file of a qcow2 disk and its size in bytes.
+fn describe(disk: &Path) -> Result<(PathBuf, u64)> {
+    let output = Command::new("qemu-img")
+        .args(["info", "--force-share", "--output=json"])
+        .arg(disk)
+        .output()
+        .context("run qemu-img info")?;
+    let info: Value = serde_json::from_slice(&output.stdout)?;
+    let base = info["full-backing-filename"].as_str().or(info["backing-filename"].as_str());
+    let base = base.context("the root disk has no backing file")?;
+    let size = info["virtual-size"].as_u64().context("the root disk has no size")?;
+    Ok((base.into(), size))
+}

@@ -1,0 +1,94 @@
+//! How fast a guest comes up: Weft's Create beside the same QEMU command line run by hand.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use weft_acceptance::NetNs;
+use weft_proto::v1;
+
+use crate::by_hand::ByHand;
+use crate::fabric::Fabric;
+use crate::report::{Line, Report, Verdict};
+use crate::samples::{Samples, milliseconds};
+
+/// How long a guest may take before it counts as dead.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) fn measure(report: &mut Report, runs: usize) -> Result<()> {
+    let Some(mut fabric) = Fabric::new("running")? else { return Ok(()) };
+    let (mut create, mut running, mut weft, mut hand) =
+        (Samples::default(), Samples::default(), Samples::default(), Samples::default());
+
+    // The first one warms caches for both sides, and is what is then run by hand.
+    let model = fabric.api.create(&fabric.wish)?;
+    let (id, address) = id_and_address(&model)?;
+    await_banner(fabric.lab.outside()?, address)?;
+    let by_hand = ByHand::copy(&mut fabric.lab, &id)?;
+    fabric.lab.weft(&["stop", &id])?.success()?;
+    fabric.api.wait_stopped(&id)?;
+
+    for _ in 0..runs {
+        let start = Instant::now();
+        let made = fabric.api.create(&fabric.wish)?;
+        create.push(milliseconds(start.elapsed()));
+        let (id, address_of_new) = id_and_address(&made)?;
+        fabric.api.wait_running(&id)?;
+        running.push(milliseconds(start.elapsed()));
+        await_banner(fabric.lab.outside()?, address_of_new)?;
+        weft.push(start.elapsed().as_secs_f64());
+        fabric.lab.weft(&["rm", &id])?.success()?;
+
+        by_hand.prepare()?;
+        let start = Instant::now();
+        let guest = by_hand.start()?;
+        await_banner(fabric.lab.outside()?, address)?;
+        hand.push(start.elapsed().as_secs_f64());
+        guest.end()?;
+    }
+    let ratio = weft.ratio_to(&hand);
+    report.add(Line {
+        what: "from the API's Create to the SSH banner, small guest".to_owned(),
+        budget: "at most 1.10 x the same QEMU command line by hand".to_owned(),
+        figure: format!("{ratio:.2} x"),
+        beside: format!("Weft {weft}; by hand {hand}"),
+        verdict: Verdict::of(ratio <= 1.10),
+    });
+    report.add(Line {
+        what: "from Create received to guest running, in an existing VPC".to_owned(),
+        budget: "at most 80 ms".to_owned(),
+        figure: format!("{:.0} ms", running.median()),
+        beside: format!(
+            "as the client sees it {}; Create itself answers after {}",
+            running.show("ms", 0),
+            create.show("ms", 1)
+        ),
+        verdict: Verdict::of(running.median() <= 80.0),
+    });
+    fabric.lab.close()
+}
+
+fn id_and_address(instance: &v1::Instance) -> Result<(String, Ipv4Addr)> {
+    let metadata = instance.metadata.as_ref().context("the instance has no metadata")?;
+    let spec = instance.spec.as_ref().context("the instance has no specification")?;
+    let address = spec.private_ip.as_deref().context("the instance has no address")?;
+    Ok((metadata.id.clone(), address.parse()?))
+}
+
+/// Returns when an SSH server has said who it is. Looks often: the interval is part of the figure.
+fn await_banner(outside: &NetNs, address: Ipv4Addr) -> Result<()> {
+    let start = Instant::now();
+    let target = SocketAddr::from((address, 22));
+    while start.elapsed() < PATIENCE {
+        if let Ok(mut stream) = outside.connect(target, Duration::from_millis(50))? {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut banner = [0; 4];
+            if stream.read_exact(&mut banner).is_ok() && banner == *b"SSH-" {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("{address} showed no SSH banner in {} s", PATIENCE.as_secs())
+}
