@@ -162,7 +162,7 @@ fn describe(disk: &Path) -> Result<(PathBuf, u64)> {
         .output()
         .context("run qemu-img info")?;
     let info: Value = serde_json::from_slice(&output.stdout)?;
-    let base = info["full-backing-filename"].as_str().or(info["backing-filename"].as_str());
+    let base = info["full-backing-filename"].as_str().or_else(|| info["backing-filename"].as_str());
     let base = base.context("the root disk has no backing file")?;
     let size = info["virtual-size"].as_u64().context("the root disk has no size")?;
     Ok((base.into(), size))

@@ -143,7 +143,7 @@ fn memory_line(lab: &mut Lab, instances: usize) -> Result<Line> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mib = |name: &str| -> Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|rest| rest.split_whitespace().nth(0)).context("no such line")?;
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("no such line")?;
         Ok(kib.parse::<f64>()? / 1024.0)
     };
     let (resident, peak) = (mib("VmRSS:")?, mib("VmHWM:")?);
