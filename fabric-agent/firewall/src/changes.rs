@@ -25,29 +25,45 @@ impl From<&Ruleset> for Image {
     }
 }
 
+/// A table of one family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) family: Family,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn inet(name: &'a str) -> Self {
+        Self { family: Family::Inet, name }
+    }
+
+    pub(crate) fn bridge(name: &'a str) -> Self {
+        Self { family: Family::Bridge, name }
+    }
+}
+
 /// Replaces the table, whatever it held, in one transaction. Connections are not touched:
 /// connection tracking is not part of a table.
-pub(crate) fn full(table: &str, new: &Ruleset) -> Vec<Command> {
-    let writer = Writer { table };
-    let mut commands = writer.remove();
-    commands.push(Command::Add(writer.table()));
+pub(crate) fn full(table: Table<'_>, new: &Ruleset) -> Vec<Command> {
+    let mut commands = remove(table);
+    commands.push(Command::Add(table.object()));
     commands.extend(between(table, &Image::default(), new).unwrap_or_default());
     commands
 }
 
 /// Removes the table, if it exists: `delete` alone would fail without it, and nft before 1.0.7
 /// has no `destroy`.
-pub(crate) fn remove(table: &str) -> Vec<Command> {
-    Writer { table }.remove()
+pub(crate) fn remove(table: Table<'_>) -> Vec<Command> {
+    vec![Command::Add(table.object()), Command::Delete(table.object())]
 }
 
 /// Adds one element to a set.
-pub(crate) fn add_element(table: &str, set: &str, parts: &[String]) -> Vec<Command> {
-    Writer { table }.elements(set, vec![element(parts, None)]).map(Command::Add).collect()
+pub(crate) fn add_element(table: Table<'_>, set: &str, parts: &[String]) -> Vec<Command> {
+    table.elements(set, vec![element(parts, None)]).map(Command::Add).collect()
 }
 
 /// From `old`, or from nothing if it cannot be changed into `new`.
-pub(crate) fn from(table: &str, old: &Image, new: &Ruleset) -> Vec<Command> {
+pub(crate) fn from(table: Table<'_>, old: &Image, new: &Ruleset) -> Vec<Command> {
     between(table, old, new).unwrap_or_else(|| full(table, new))
 }
 
@@ -55,11 +71,10 @@ pub(crate) fn from(table: &str, old: &Image, new: &Ruleset) -> Vec<Command> {
 /// have to change its kind, which the kernel cannot do.
 ///
 /// Order: what others refer to is made first and removed last, so that every step is valid.
-fn between(table: &str, old: &Image, new: &Ruleset) -> Option<Vec<Command>> {
+fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<Vec<Command>> {
     if changes_kind(old, new) {
         return None;
     }
-    let writer = Writer { table };
     let mut steps = Vec::new();
     let nothing = BTreeMap::new();
     let before = |name: &str| old.sets.get(name).map_or(&nothing, |set| &set.elements);
@@ -127,23 +142,15 @@ fn element(parts: &[String], chain: Option<&String>) -> Expression {
 }
 
 /// Writes objects of one table.
-struct Writer<'a> {
-    table: &'a str,
-}
-
-impl Writer<'_> {
-    fn table(&self) -> Object {
-        Object::Table { family: Family::Inet, name: self.table.to_owned() }
-    }
-
-    fn remove(&self) -> Vec<Command> {
-        vec![Command::Add(self.table()), Command::Delete(self.table())]
+impl Table<'_> {
+    fn object(&self) -> Object {
+        Object::Table { family: self.family, name: self.name.to_owned() }
     }
 
     fn set(&self, name: &str, body: &SetBody) -> Object {
         let set = Set {
-            family: Family::Inet,
-            table: self.table.to_owned(),
+            family: self.family,
+            table: self.name.to_owned(),
             name: name.to_owned(),
             types: body.types.clone(),
             map: body.is_map.then_some("verdict"),
@@ -153,8 +160,8 @@ impl Writer<'_> {
 
     fn chain(&self, name: &str, hook: Option<&Hook>) -> Object {
         Object::Chain(Chain {
-            family: Family::Inet,
-            table: self.table.to_owned(),
+            family: self.family,
+            table: self.name.to_owned(),
             name: name.to_owned(),
             kind: hook.map(|hook| hook.kind.clone()),
             hook: hook.map(|hook| hook.hook.clone()),
@@ -165,8 +172,8 @@ impl Writer<'_> {
 
     fn elements(&self, name: &str, elem: Vec<Expression>) -> impl Iterator<Item = Object> {
         let element = Element {
-            family: Family::Inet,
-            table: self.table.to_owned(),
+            family: self.family,
+            table: self.name.to_owned(),
             name: name.to_owned(),
             elem,
         };
@@ -188,8 +195,8 @@ impl Writer<'_> {
         }
         steps.extend(new.rules.iter().map(|rule| {
             Command::Add(Object::Rule(Rule {
-                family: Family::Inet,
-                table: self.table.to_owned(),
+                family: self.family,
+                table: self.name.to_owned(),
                 chain: name.to_owned(),
                 expr: rule.statements.clone(),
                 comment: rule.comment.clone(),

@@ -7,7 +7,7 @@ use ipnetwork::Ipv4Network;
 use weft_model::LinkName;
 
 use crate::ObservedFirewall;
-use crate::changes;
+use crate::changes::{self, Table};
 use crate::json::{Command, Expression, Statement};
 use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody, payload};
 
@@ -30,7 +30,7 @@ pub struct HostNat {
 ///
 /// Only packets that cross our links are touched; policies are `accept`.
 pub fn host_nat(table: &str, wanted: &HostNat) -> Vec<Command> {
-    changes::full(table, &ruleset(wanted))
+    changes::full(Table::inet(table), &ruleset(wanted))
 }
 
 /// Adds `link` to those that are kept apart and leaves the rest of `table`, which was `seen` to
@@ -41,7 +41,7 @@ pub fn keep_apart(table: &str, seen: Option<&ObservedFirewall>, link: &LinkName)
     let element = vec![link.to_string()];
     match seen.and_then(kept_apart) {
         Some(links) if links.elements.contains_key(&element) => Vec::new(),
-        Some(_) => changes::add_element(table, LINKS, &element),
+        Some(_) => changes::add_element(Table::inet(table), LINKS, &element),
         None => host_nat(table, &alone),
     }
 }

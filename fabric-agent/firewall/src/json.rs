@@ -39,13 +39,25 @@ pub enum Object {
     Element(Element),
 }
 
-/// The only family in use: IPv4 and IPv6 together. ARP needs none: with strict `rp_filter` the
+/// Whose packets a table sees. Routed taps need nothing for ARP: with strict `rp_filter` the
 /// kernel believes no sender that does not belong to the link it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
-    /// `inet`.
+    /// IPv4 and IPv6 together.
     Inet,
+    /// Frames between the ports of a bridge.
+    Bridge,
+}
+
+impl Family {
+    /// As nft's command line has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
 }
 
 /// A chain; with a hook it is called by the kernel, otherwise by other chains.
@@ -147,6 +159,11 @@ pub enum Statement {
         /// The chain.
         target: String,
     },
+    /// Goes on in a chain, without coming back.
+    Goto {
+        /// The chain.
+        target: String,
+    },
     /// Looks a verdict up.
     Vmap {
         /// By what.
@@ -156,6 +173,13 @@ pub enum Statement {
     },
     /// Gives the packet the address of the link it leaves by.
     Masquerade(()),
+    /// Changes a field of the packet, or what is known about it.
+    Mangle {
+        /// What.
+        key: Expression,
+        /// To what.
+        value: Expression,
+    },
 }
 
 /// A value.
@@ -237,6 +261,10 @@ impl Statement {
 
     pub(crate) fn is_not(left: Expression, right: Expression) -> Self {
         Self::Match { op: "!=", left, right }
+    }
+
+    pub(crate) fn set(key: Expression, value: impl ToString) -> Self {
+        Self::Mangle { key, value: Expression::text(value) }
     }
 
     pub(crate) fn meta(key: &'static str, value: impl ToString) -> Self {

@@ -14,7 +14,7 @@ mod ruleset;
 
 use weft_model::Firewall;
 
-use changes::Image;
+use changes::{Image, Table};
 use ruleset::Ruleset;
 
 pub use host::{HostNat, host_nat, keep_apart};
@@ -22,18 +22,37 @@ pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, S
 pub use nft::{FirewallError, Nft};
 pub use observe::ObservedFirewall;
 
-/// Replaces `table` with what `firewall` needs, whatever it held, in one transaction.
+/// Replaces `table` with what `firewall` needs, whatever it held, in one transaction; where the
+/// VPC is a bridge, also the table of that name in the bridge family.
 pub fn full(table: &str, firewall: &Firewall) -> Vec<Command> {
-    changes::full(table, &Ruleset::of(firewall))
+    let mut commands = changes::full(Table::inet(table), &Ruleset::of(firewall));
+    if let Some(frames) = Ruleset::of_bridge(firewall) {
+        commands.extend(changes::full(Table::bridge(table), &frames));
+    }
+    commands
 }
 
 /// The smallest transaction from `old`, as it was applied, to `new`; empty if nothing differs.
 /// A member that joins or leaves is one set element; a changed rule rewrites its group's chain.
 pub fn changes(table: &str, old: &Firewall, new: &Firewall) -> Vec<Command> {
-    changes::from(table, &Image::from(&Ruleset::of(old)), &Ruleset::of(new))
+    let frames = Ruleset::of_bridge(old);
+    let frames = frames.as_ref().map(Image::from);
+    between(table, &Image::from(&Ruleset::of(old)), frames.as_ref(), new)
 }
 
-/// Removes `table`, whether it exists or not.
+/// From what the tables of both families hold to `new`.
+fn between(table: &str, old: &Image, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
+    let mut commands = changes::from(Table::inet(table), old, &Ruleset::of(new));
+    commands.extend(match (frames, Ruleset::of_bridge(new)) {
+        (Some(old), Some(new)) => changes::from(Table::bridge(table), old, &new),
+        (None, Some(new)) => changes::full(Table::bridge(table), &new),
+        (Some(_), None) => changes::remove(Table::bridge(table)),
+        (None, None) => Vec::new(),
+    });
+    commands
+}
+
+/// Removes `table`, whether it exists or not; a bridge's vanishes with its namespace.
 pub fn remove(table: &str) -> Vec<Command> {
-    changes::remove(table)
+    changes::remove(Table::inet(table))
 }

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command as Process;
 use weft_model::Firewall;
 
-use crate::json::Command;
+use crate::json::{Command, Family};
 use crate::observe::ObservedFirewall;
 
 /// How long one transaction may take; the largest tried (70,000 members) took 0.8 s.
@@ -129,12 +129,22 @@ impl Nft {
     }
 
     /// What the table holds; `None` if there is none. Takes long when there is much: for the start
-    /// and for a resync.
+    /// and for a resync. The bridge family, which not every kernel has, is looked at only with
+    /// `with_bridge`.
     ///
     /// # Errors
     /// See [`FirewallError`].
-    pub async fn observe(&self) -> Result<Option<ObservedFirewall>, FirewallError> {
-        let arguments = ["-j", "-n", "-y", "list", "table", "inet", &self.table];
+    pub async fn observe(
+        &self,
+        with_bridge: bool,
+    ) -> Result<Option<ObservedFirewall>, FirewallError> {
+        let Some(seen) = self.list(Family::Inet).await? else { return Ok(None) };
+        let frames = if with_bridge { self.list(Family::Bridge).await? } else { None };
+        Ok(Some(seen.with_frames(frames)))
+    }
+
+    async fn list(&self, family: Family) -> Result<Option<ObservedFirewall>, FirewallError> {
+        let arguments = ["-j", "-n", "-y", "list", "table", family.as_str(), &self.table];
         let output = self.run(&arguments, Vec::new()).await?;
         let absent = "No such file or directory";
         if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(absent) {

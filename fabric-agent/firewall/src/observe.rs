@@ -10,14 +10,15 @@ use serde_json::Value;
 use weft_model::Firewall;
 
 use crate::HostNat;
-use crate::changes::{self, Image};
+use crate::changes::Image;
 use crate::json::Command;
 use crate::ruleset::{Hook, Ruleset, SetBody};
 
-/// What a table holds.
+/// What a table holds, and its namesake in the bridge family where that was looked at and exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedFirewall {
     image: Image,
+    frames: Option<Image>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +79,12 @@ impl ObservedFirewall {
                 }
             }
         }
-        Ok(Self { image })
+        Ok(Self { image, frames: None })
+    }
+
+    /// With what was seen of the table in the bridge family.
+    pub(crate) fn with_frames(self, frames: Option<Self>) -> Self {
+        Self { frames: frames.map(|seen| seen.image), ..self }
     }
 
     pub(crate) fn image(&self) -> &Image {
@@ -87,7 +93,9 @@ impl ObservedFirewall {
 
     /// Whether the table holds exactly what `firewall` needs.
     pub fn is(&self, firewall: &Firewall) -> bool {
+        let frames = Ruleset::of_bridge(firewall);
         self.image == Image::from(&Ruleset::of(firewall))
+            && self.frames == frames.as_ref().map(Image::from)
     }
 
     /// Whether the table of the agent's namespace holds exactly what `wanted` needs.
@@ -97,7 +105,7 @@ impl ObservedFirewall {
 
     /// The transaction from what the table holds to `new`; empty if nothing differs.
     pub fn changes(&self, table: &str, new: &Firewall) -> Vec<Command> {
-        changes::from(table, &self.image, &Ruleset::of(new))
+        crate::between(table, &self.image, self.frames.as_ref(), new)
     }
 }
 

@@ -4,6 +4,7 @@
 //! or `tap`'s cousins; an id's 17 digits make the rest.
 
 mod base;
+mod frames;
 mod group;
 
 use std::collections::BTreeMap;
@@ -62,7 +63,7 @@ impl RuleBody {
     }
 }
 
-/// The maps from a link's name to its chain.
+/// The maps from a link's name, or on a bridge from its address, to its chain.
 pub(crate) fn verdict_map(direction: Direction) -> String {
     format!("links_{}", suffix(direction))
 }
@@ -104,7 +105,7 @@ impl Ruleset {
     /// What the table must hold for `firewall`.
     pub(crate) fn of(firewall: &Firewall) -> Self {
         let mut ruleset = Self::default();
-        ruleset.add_base(firewall.uplink.as_ref());
+        ruleset.add_base(firewall);
         for (id, group) in &firewall.groups {
             ruleset.add_group(id, group, &firewall.groups);
         }
@@ -115,9 +116,17 @@ impl Ruleset {
     }
 
     fn add_interface(&mut self, link: &LinkName, interface: &FirewallInterface, all: &Firewall) {
-        let source =
-            vec![link.to_string(), interface.mac.to_string(), interface.address.to_string()];
-        self.add_element(BOUND_SET, source, None);
+        if all.bridge.is_none() {
+            let source =
+                vec![link.to_string(), interface.mac.to_string(), interface.address.to_string()];
+            self.add_element(BOUND_SET, source, None);
+        }
+        // On a bridge the kernel shows its name for every port; there the table of the bridge
+        // family vouches for the addresses.
+        let key = match all.bridge {
+            None => link.to_string(),
+            Some(_) => interface.address.to_string(),
+        };
         for direction in DIRECTIONS {
             let groups = interface.groups.iter().filter(|id| all.groups.contains_key(*id));
             let mut rules: Vec<_> = groups
@@ -129,13 +138,23 @@ impl Ruleset {
             rules.push(denied());
             let chain = link_chain(link, direction);
             self.chains.insert(chain.clone(), ChainBody { hook: None, rules });
-            self.add_element(&verdict_map(direction), vec![link.to_string()], Some(chain));
+            self.add_element(&verdict_map(direction), vec![key.clone()], Some(chain));
         }
     }
 
     fn add_element(&mut self, set: &str, parts: Vec<String>, chain: Option<String>) {
         self.sets.entry(set.to_owned()).or_default().elements.insert(parts, chain);
     }
+}
+
+/// The empty set of interfaces allowed to send.
+fn bound_sources() -> SetBody {
+    set_of(&["ifname", "ether_addr", "ipv4_addr"])
+}
+
+fn set_of(types: &[&str]) -> SetBody {
+    let types = types.iter().map(|part| (*part).to_owned()).collect();
+    SetBody { types, ..SetBody::default() }
 }
 
 /// The end of every chain that does not come back.

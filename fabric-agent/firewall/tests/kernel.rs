@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use nix::sched::{CloneFlags, unshare};
-use support::{TABLE, firewall, group, interface, uplink};
+use support::{TABLE, bridge, firewall, group, interface, uplink};
 use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart, remove};
 use weft_model::{Firewall, LinkName};
 
@@ -51,25 +51,36 @@ fn stages() -> Vec<Firewall> {
         web(&[1, 2, 4]),
         firewall(&[], &[interface(1, &[])], Some(uplink(false))),
         all_shapes(),
+        Firewall { bridge: Some(bridge(None)), uplink: None, ..all_shapes() },
+        Firewall { bridge: Some(bridge(Some("wlan"))), uplink: None, ..all_shapes() },
+        bridged(&[1, 2]),
+        bridged(&[1, 2, 3]),
+        bridged(&[2]),
         firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),
         Firewall::default(),
     ]
+}
+
+fn bridged(interfaces: &[u8]) -> Firewall {
+    let interfaces: Vec<_> = interfaces.iter().map(|n| interface(*n, &[1])).collect();
+    let plain = firewall(&[(1, group(&[1, 2], &[1, 6], true))], &interfaces, None);
+    Firewall { bridge: Some(bridge(Some("wlan"))), ..plain }
 }
 
 #[test]
 fn what_was_applied_is_read_back() {
     in_new_namespace(|| async {
         let nft = nft(TABLE);
-        assert_eq!(nft.observe().await.unwrap(), None);
+        assert_eq!(nft.observe(true).await.unwrap(), None);
         for firewall in stages() {
             nft.replace(&firewall).await.unwrap();
-            let seen = nft.observe().await.unwrap().unwrap();
+            let seen = nft.observe(firewall.bridge.is_some()).await.unwrap().unwrap();
             assert!(seen.is(&firewall), "{seen:#?}");
             assert_eq!(seen.changes(TABLE, &firewall), []);
         }
         nft.remove().await.unwrap();
         nft.remove().await.unwrap();
-        assert_eq!(nft.observe().await.unwrap(), None);
+        assert_eq!(nft.observe(true).await.unwrap(), None);
     });
 }
 
@@ -83,7 +94,10 @@ fn incremental_changes_equal_a_full_load_in_the_kernel() {
         for new in all {
             stepwise.change(&old, &new).await.unwrap();
             at_once.replace(&new).await.unwrap();
-            assert_eq!(stepwise.observe().await.unwrap(), at_once.observe().await.unwrap());
+            // A VPC that is no bridge has nobody to ask the bridge family.
+            let with_bridge = new.bridge.is_some();
+            let seen = stepwise.observe(with_bridge).await.unwrap();
+            assert_eq!(seen, at_once.observe(with_bridge).await.unwrap());
             old = new;
         }
     });
@@ -110,10 +124,39 @@ fn a_table_that_somebody_changed_is_mended() {
             nft.replace(&wanted).await.unwrap();
             let done = std::process::Command::new("nft").arg(&damage).status().unwrap();
             assert!(done.success(), "{damage}");
-            let seen = nft.observe().await.unwrap().unwrap();
+            let seen = nft.observe(true).await.unwrap().unwrap();
             assert!(!seen.is(&wanted), "{damage} goes unseen");
             nft.apply(&seen.changes(TABLE, &wanted)).await.unwrap();
-            assert!(nft.observe().await.unwrap().unwrap().is(&wanted), "{damage} is not mended");
+            assert!(
+                nft.observe(true).await.unwrap().unwrap().is(&wanted),
+                "{damage} is not mended"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_bridges_table_that_somebody_changed_is_mended() {
+    in_new_namespace(|| async {
+        let nft = nft(TABLE);
+        let wanted = bridged(&[1, 2]);
+        let damages = [
+            format!("flush chain bridge {TABLE} frames_in"),
+            format!("add element bridge {TABLE} own_addresses {{ 203.0.113.9 }}"),
+            format!("flush set bridge {TABLE} bound_sources"),
+            format!("add chain bridge {TABLE} frames_on {{ policy accept; }}"),
+            format!("delete table bridge {TABLE}"),
+            format!("add rule inet {TABLE} base_in accept"),
+        ];
+        for damage in damages {
+            nft.replace(&wanted).await.unwrap();
+            let done = std::process::Command::new("nft").arg(&damage).status().unwrap();
+            assert!(done.success(), "{damage}");
+            let seen = nft.observe(true).await.unwrap().unwrap();
+            assert!(!seen.is(&wanted), "{damage} goes unseen");
+            nft.apply(&seen.changes(TABLE, &wanted)).await.unwrap();
+            let after = nft.observe(true).await.unwrap().unwrap();
+            assert!(after.is(&wanted), "{damage} is not mended");
         }
     });
 }
@@ -127,11 +170,11 @@ fn the_hosts_table_is_made_and_removed() {
         let links = links(&["eu0", "eu1"]);
         let wanted = HostNat { links, sources };
         nft.apply(&host_nat("weft_host", &wanted)).await.unwrap();
-        let seen = nft.observe().await.unwrap().unwrap();
+        let seen = nft.observe(true).await.unwrap().unwrap();
         assert!(seen.is_host_nat(&wanted));
         assert!(!seen.is_host_nat(&HostNat::default()));
         nft.apply(&remove("weft_host")).await.unwrap();
-        assert_eq!(nft.observe().await.unwrap(), None);
+        assert_eq!(nft.observe(true).await.unwrap(), None);
     });
 }
 
@@ -149,11 +192,11 @@ fn a_new_link_joins_those_that_are_kept_apart_and_the_rest_stays() {
         nft.apply(&host_nat("weft_host", &before)).await.unwrap();
         let after = HostNat { links: links(&["eu0", "eu1"]), sources };
         for changes in [1, 0] {
-            let seen = nft.observe().await.unwrap();
+            let seen = nft.observe(true).await.unwrap();
             let commands = keep_apart("weft_host", seen.as_ref(), &link);
             assert_eq!(commands.len(), changes);
             nft.apply(&commands).await.unwrap();
-            assert!(nft.observe().await.unwrap().unwrap().is_host_nat(&after));
+            assert!(nft.observe(true).await.unwrap().unwrap().is_host_nat(&after));
         }
     });
 }
@@ -167,10 +210,10 @@ fn a_link_is_kept_apart_also_where_there_is_no_table_or_one_that_does_not() {
         for damage in damages {
             let done = std::process::Command::new("nft").args(damage.split(' ')).output().unwrap();
             assert!(done.status.success(), "{damage}");
-            let seen = nft.observe().await.unwrap();
+            let seen = nft.observe(true).await.unwrap();
             let link = "eu1".parse().unwrap();
             nft.apply(&keep_apart("weft_host", seen.as_ref(), &link)).await.unwrap();
-            assert!(nft.observe().await.unwrap().unwrap().is_host_nat(&alone), "{damage}");
+            assert!(nft.observe(true).await.unwrap().unwrap().is_host_nat(&alone), "{damage}");
         }
     });
 }
@@ -186,7 +229,7 @@ fn a_refused_transaction_says_why_and_changes_nothing() {
         let error = nft.change(&imagined, &Firewall::default()).await.unwrap_err();
         let FirewallError::Refused { stderr, .. } = &error else { panic!("{error}") };
         assert!(stderr.contains("No such file or directory"), "{stderr}");
-        assert!(nft.observe().await.unwrap().unwrap().is(&wanted));
+        assert!(nft.observe(true).await.unwrap().unwrap().is(&wanted));
     });
 }
 
@@ -198,9 +241,13 @@ fn a_namespace_is_entered_by_its_file_only() {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&here));
         let there = Nft::new(TABLE, Some(path.into()));
         there.replace(&all_shapes()).await.unwrap();
-        assert!(there.observe().await.unwrap().unwrap().is(&all_shapes()));
-        assert_eq!(nft(TABLE).observe().await.unwrap(), None, "the calling thread stayed outside");
+        assert!(there.observe(true).await.unwrap().unwrap().is(&all_shapes()));
+        assert_eq!(
+            nft(TABLE).observe(true).await.unwrap(),
+            None,
+            "the calling thread stayed outside"
+        );
         let gone = Nft::new(TABLE, Some("/proc/self/fd/4000".into()));
-        assert!(matches!(gone.observe().await, Err(FirewallError::Namespace { .. })));
+        assert!(matches!(gone.observe(true).await, Err(FirewallError::Namespace { .. })));
     });
 }

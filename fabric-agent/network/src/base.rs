@@ -11,23 +11,29 @@ use crate::{Namespace, NetworkError, sysctl};
 /// Brings loopback, switches, gateways and the VPC's own range in order. Idempotent.
 ///
 /// The range is unreachable as a whole: an address of it that no interface has gets an answer
-/// here instead of a way out through the uplink, and no proxy ARP.
+/// here instead of a way out through the uplink, and no proxy ARP. A bridge has addresses and
+/// range itself: see [`ensure_bridge`](crate::ensure_bridge).
 ///
 /// # Errors
 /// The kernel refused a step; steps before it hold.
 pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), NetworkError> {
     sysctl::set(vpc, &sysctl::for_namespace())?;
+    sysctl::set(vpc, &[sysctl::forwarding(network.bridge.is_none())])?;
     let netlink = Netlink::of(vpc)?;
     let loopback = loopback(&netlink).await?;
     netlink.change(&loopback, "up", |link| link.up()).await?;
-    let gateways: Vec<_> = network.gateways.iter().map(|ip| Ipv4Network::from(*ip)).collect();
+    let (gateways, unreachable) = network.on_loopback();
+    let gateways: Vec<_> = gateways.iter().map(|ip| Ipv4Network::from(*ip)).collect();
     netlink.set_addresses(&loopback, &gateways).await?;
     for stale in netlink.routes().await? {
-        if stale.ours && stale.kind == RouteType::Unreachable && stale.to != network.cidr {
+        if stale.ours && stale.kind == RouteType::Unreachable && !unreachable.contains(&stale.to) {
             netlink.delete_route(&stale).await?;
         }
     }
-    netlink.add_route(network.cidr, |route| route.kind(RouteType::Unreachable)).await
+    for range in unreachable {
+        netlink.add_route(range, |route| route.kind(RouteType::Unreachable)).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn loopback(netlink: &Netlink) -> Result<crate::netlink::Link, NetworkError> {

@@ -37,6 +37,25 @@ pub enum NetworkError {
         /// Its name.
         link: LinkName,
     },
+    /// What a VPC should be joined to does not exist, or is something else.
+    #[error(
+        "{link} is {}; make a bridge of that name, such as with \"ip link add {link} type bridge\", \
+         or name another one: it is looked for again by itself",
+        kind.as_deref().map_or("no link of this host".to_owned(), |kind| format!("a link of kind \"{kind}\" and no bridge"))
+    )]
+    NoSuchBridge {
+        /// The name that was given.
+        link: LinkName,
+        /// What has that name instead.
+        kind: Option<String>,
+    },
+    /// The kernel cannot filter what crosses a bridge.
+    #[error(
+        "this kernel does not filter bridged packets, so security groups could not be enforced on \
+         a bridge: load its module with \"modprobe br_netfilter\" (it also filters the host's \
+         other bridges unless net.bridge.bridge-nf-call-iptables is 0 there)"
+    )]
+    NoBridgeFilter,
     /// The device behind a tap could not be made or opened.
     #[error("{action} tap {link}")]
     Tap {
@@ -133,6 +152,8 @@ impl NetworkError {
             Self::Netlink { source, .. } => errno(source) != Some(libc::EPERM),
             Self::RangeTaken { .. }
             | Self::NoSuchLink { .. }
+            | Self::NoSuchBridge { .. }
+            | Self::NoBridgeFilter
             | Self::HolderSilent { .. }
             | Self::HolderEnded { .. }
             | Self::NotJoined { .. } => true,

@@ -6,21 +6,30 @@
 //!  route to the VPC's range          lo: the routers' addresses, one per subnet
 //!                                    tap per interface: /32 route, neighbour, proxy ARP
 //! ```
-//! There is no layer 2 between guests: every packet is routed, and so filtered. What is ours is
-//! marked: links by their alias, routes by protocol 201, and in a VPC's namespace all of it.
+//! There is no layer 2 between guests: every packet is routed, and so filtered. A VPC can be a
+//! bridge instead, whose ports are filtered too:
+//! ```text
+//!  the operator's bridge -- veth pair -- our bridge: the agent's addresses, for its services
+//!                                        a port, MAC and neighbour per interface
+//! ```
+//! What is ours is marked: links by their alias, routes by protocol 201, and in a VPC's namespace all of it.
 
 mod base;
+mod bridge;
 mod error;
 pub mod holder;
 mod host;
 mod namespace;
 mod netlink;
 mod observe;
+mod pair;
+mod port;
 mod sysctl;
 mod tap;
 mod uplink;
 
 pub use base::ensure_base;
+pub use bridge::{ensure_bridge, join_bridge};
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
 pub use host::{enable_forwarding, first_free_range, overlaps, uplinks};

@@ -9,7 +9,8 @@ use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::{
@@ -19,6 +20,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use weft_model::{LinkName, MacAddr};
 
 use crate::error::{asking, errno};
+use crate::port::is_quiet;
 use crate::{Namespace, NetworkError};
 
 /// The `proto` of our routes: which routes are ours. Not taken in iproute2's `rt_protos`.
@@ -40,6 +42,23 @@ pub(crate) struct Link {
     /// The index of a virtual Ethernet link's other end, in that end's namespace.
     pub(crate) peer: Option<u32>,
     pub(crate) owner_uid: Option<u32>,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) mtu: u32,
+    /// The index of the bridge that it is a port of.
+    pub(crate) controller: Option<u32>,
+    /// It is a port, and set as ours are.
+    pub(crate) quiet: bool,
+    /// Of a bridge.
+    pub(crate) bridge: Option<BridgeSettings>,
+}
+
+/// What matters of a bridge's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BridgeSettings {
+    pub(crate) stp: bool,
+    pub(crate) multicast_snooping: bool,
+    /// Whether br_netfilter shows its packets to the packet filter.
+    pub(crate) filtered: bool,
 }
 
 /// An IPv4 route of any table.
@@ -282,33 +301,63 @@ impl Route {
     }
 }
 
-fn mac_of(bytes: &[u8]) -> Option<MacAddr> {
+pub(crate) fn mac_of(bytes: &[u8]) -> Option<MacAddr> {
     let text: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text.join(":").parse().ok()
 }
 
 /// `None` for a link without a name that we could use.
 fn link(message: LinkMessage) -> Option<Link> {
-    let (mut name, mut ours, mut kind, mut peer, mut owner_uid) = (None, false, None, None, None);
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(text) => text.parse().ok(),
+        _ => None,
+    });
+    let mut link = Link {
+        index: message.header.index,
+        name: name?,
+        up: message.header.flags.contains(LinkFlags::Up),
+        ours: false,
+        kind: None,
+        peer: None,
+        owner_uid: None,
+        mac: None,
+        mtu: 0,
+        controller: None,
+        quiet: false,
+        bridge: None,
+    };
     for attribute in message.attributes {
         match attribute {
-            LinkAttribute::IfName(text) => name = text.parse().ok(),
-            LinkAttribute::IfAlias(alias) => ours = alias == ALIAS,
-            LinkAttribute::Link(index) => peer = Some(index),
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(found) => kind = Some(found),
-                        LinkInfo::Data(InfoData::Tun(parts)) => owner_uid = tun_owner(&parts),
-                        _ => {}
-                    }
-                }
-            }
+            LinkAttribute::IfAlias(alias) => link.ours = alias == ALIAS,
+            LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::Address(bytes) => link.mac = mac_of(&bytes),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(index),
+            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| link.learn(info)),
             _ => {}
         }
     }
-    let up = message.header.flags.contains(LinkFlags::Up);
-    Some(Link { index: message.header.index, name: name?, up, ours, kind, peer, owner_uid })
+    Some(link)
+}
+
+impl Link {
+    fn learn(&mut self, info: LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = Some(kind),
+            LinkInfo::Data(InfoData::Tun(parts)) => self.owner_uid = tun_owner(&parts),
+            LinkInfo::Data(InfoData::Bridge(parts)) => self.bridge = Some(bridge_settings(&parts)),
+            LinkInfo::PortData(settings) => self.quiet = is_quiet(&settings),
+            _ => {}
+        }
+    }
+}
+
+fn bridge_settings(parts: &[InfoBridge]) -> BridgeSettings {
+    BridgeSettings {
+        stp: !parts.contains(&InfoBridge::StpState(BridgeStpState::Disabled)),
+        multicast_snooping: !parts.contains(&InfoBridge::MulticastSnooping(false)),
+        filtered: parts.contains(&InfoBridge::NfCallIpTables(true)),
+    }
 }
 
 fn tun_owner(parts: &[InfoTun]) -> Option<u32> {

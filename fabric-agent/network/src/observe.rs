@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::route::RouteType;
-use weft_model::{ObservedNetwork, ObservedTap, ObservedUplink};
+use weft_model::{
+    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
+};
 
 use crate::base::loopback;
+use crate::bridge::SETTINGS;
 use crate::netlink::{Link, Netlink, Route};
+use crate::pair::is_pair;
+use crate::port::static_macs;
 use crate::{Namespace, NetworkError, sysctl};
 
 /// What the kernel has of a VPC's network; only what is ours. Changes nothing.
@@ -24,13 +30,30 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
 
     // A tap is ours by being in our namespace: a half-made one has no alias yet.
     let taps: Vec<_> = links.iter().filter(|l| l.kind == Some(InfoKind::Tun)).collect();
-    let mut switches = vec![sysctl::for_namespace()];
+    let bridge = links.iter().find(|l| l.kind == Some(InfoKind::Bridge));
+    let behind_ports = match bridge {
+        Some(_) => static_macs(&inside).await?,
+        None => Vec::new(),
+    };
+    let of_bridge = bridge.map(|bridge| sysctl::for_bridge(&bridge.name)).unwrap_or_default();
+    let mut switches = vec![sysctl::for_namespace(), vec![sysctl::forwarding(true)], of_bridge];
     switches.extend(taps.iter().map(|tap| sysctl::for_tap(&tap.name)));
     let mut switches = sysctl::check(vpc, &switches)?.into_iter();
-    let sysctls_ok = switches.next().unwrap_or(false);
+    let mut next = || switches.next().unwrap_or(false);
+    let (sysctls_ok, forwarding, bridge_ok) = (next(), next(), next());
 
     let taps = taps.into_iter().zip(switches).map(|(tap, sysctls_ok)| {
         let of_tap = routes.iter().filter(|r| r.ours && r.out == Some(tap.index));
+        let behind = behind_ports.iter().filter(|(port, _)| *port == tap.index);
+        let port = bridge.filter(|bridge| tap.controller == Some(bridge.index)).map(|bridge| {
+            let macs = behind.map(|(_, mac)| *mac).collect();
+            ObservedPort { bridge: bridge.name.clone(), switches_ok: tap.quiet, macs }
+        });
+        // Of a port, the bridge's neighbours that are behind it.
+        let is_neighbour = |index: u32, mac| match (&port, bridge) {
+            (Some(port), Some(bridge)) => index == bridge.index && port.macs.contains(mac),
+            _ => index == tap.index,
+        };
         let seen = ObservedTap {
             up: tap.up,
             sysctls_ok: sysctls_ok && tap.ours,
@@ -38,16 +61,28 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
             routes: of_tap.map(|route| (route.to.ip(), route.source)).collect(),
             neighbours: neighbours
                 .iter()
-                .filter(|((index, _), _)| *index == tap.index)
+                .filter(|((index, _), mac)| is_neighbour(*index, mac))
                 .map(|((_, address), mac)| (*address, *mac))
                 .collect(),
+            port,
         };
         (tap.name.clone(), seen)
     });
     let taps = taps.collect::<BTreeMap<_, _>>();
 
     let guest = links.iter().find(|l| l.kind == Some(InfoKind::Veth));
-    let uplink = match guest {
+    let seen_bridge = match bridge {
+        Some(bridge) => {
+            let mut seen = seen_bridge(bridge, bridge_ok, &addresses);
+            if let Some(guest) = guest {
+                seen.joined = Some(seen_join(agent, bridge, guest).await?);
+            }
+            Some(seen)
+        }
+        None => None,
+    };
+    // Where there is a bridge, the pair is what joins it to the operator's.
+    let uplink = match guest.filter(|_| bridge.is_none()) {
         Some(guest) => {
             let mut uplink = seen_inside(guest, &routes);
             uplink.guest_addr =
@@ -60,6 +95,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     Ok(ObservedNetwork {
         loopback_up: loopback.up,
         sysctls_ok,
+        forwarding,
         gateways: addresses
             .iter()
             .filter(|(index, a)| *index == loopback.index && !a.ip().is_loopback())
@@ -71,6 +107,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
             .map(|r| r.to)
             .collect(),
         uplink,
+        bridge: seen_bridge,
         taps,
     })
 }
@@ -108,10 +145,37 @@ async fn add_outside(
     Ok(())
 }
 
-/// Whether a link of the agent's namespace is the other end of a link in a VPC's. All in the VPC's
-/// namespace was made by us, and ends live and die together, so matching indexes are proof enough:
-/// an alias may be missing if the agent died between two steps.
-pub(crate) fn is_pair(host: &Link, guest: &Link) -> bool {
-    let both_veth = [host, guest].iter().all(|link| link.kind == Some(InfoKind::Veth));
-    both_veth && host.peer == Some(guest.index) && guest.peer == Some(host.index)
+fn seen_bridge(
+    bridge: &Link,
+    switches_ok: bool,
+    addresses: &[(u32, Ipv4Network)],
+) -> ObservedBridge {
+    let settings_ok = switches_ok && bridge.up && bridge.ours && bridge.bridge == Some(SETTINGS);
+    ObservedBridge {
+        link: bridge.name.clone(),
+        settings_ok,
+        mac: bridge.mac,
+        addresses: addresses.iter().filter(|(i, _)| *i == bridge.index).map(|(_, a)| *a).collect(),
+        joined: None,
+    }
+}
+
+async fn seen_join(
+    agent: &Namespace,
+    bridge: &Link,
+    guest: &Link,
+) -> Result<ObservedJoin, NetworkError> {
+    let outside = Netlink::of(agent)?.links().await?;
+    let host = outside.iter().find(|host| is_pair(host, guest));
+    let theirs = host.and_then(|host| host.controller);
+    Ok(ObservedJoin {
+        guest_link: guest.name.clone(),
+        guest_ok: guest.up && guest.controller == Some(bridge.index),
+        host_link: host.map(|host| host.name.clone()),
+        host_up: host.is_some_and(|host| host.up),
+        host_bridge: outside
+            .iter()
+            .find(|link| Some(link.index) == theirs)
+            .map(|link| link.name.clone()),
+    })
 }

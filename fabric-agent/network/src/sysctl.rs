@@ -13,14 +13,23 @@ use crate::{Namespace, NetworkError};
 /// A file below `/proc/sys/net` and its value.
 pub(crate) type Switch = (String, &'static str);
 
-/// What a VPC's namespace needs as a whole: it routes, tells guests of no shorter way, believes no
+/// Whether the namespace routes. A bridge does not: only frames pass through it.
+pub(crate) fn forwarding(on: bool) -> Switch {
+    ("ipv4/ip_forward".to_owned(), if on { "1" } else { "0" })
+}
+
+/// Where br_netfilter shows that it is there, in every namespace since Linux 5.1.
+pub(crate) fn bridge_filter() -> PathBuf {
+    path("bridge/bridge-nf-call-iptables")
+}
+
+/// What a VPC's namespace needs as a whole: it tells guests of no shorter way, believes no
 /// such tale, drops sources that do not belong where they come from, and knows no IPv6.
 ///
 /// `rp_filter` judges ARP too (Linux `net/ipv4/arp.c`, `arp_process` asks for a route back): a
 /// guest cannot fill the neighbour table, which all namespaces share, with made-up senders.
 pub(crate) fn for_namespace() -> Vec<Switch> {
     [
-        ("ipv4/ip_forward", "1"),
         ("ipv4/conf/all/rp_filter", "1"),
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
@@ -42,6 +51,18 @@ pub(crate) fn for_tap(link: &LinkName) -> Vec<Switch> {
         ("ipv4/conf", "send_redirects", "0"),
         ("ipv4/conf", "accept_redirects", "0"),
         ("ipv4/neigh", "proxy_delay", "0"),
+    ]
+    .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
+    .into()
+}
+
+/// What the bridge of a VPC needs: the host itself is there, and knows no IPv6.
+pub(crate) fn for_bridge(link: &LinkName) -> Vec<Switch> {
+    [
+        ("ipv6/conf", "disable_ipv6", "1"),
+        ("ipv4/conf", "rp_filter", "1"),
+        ("ipv4/conf", "send_redirects", "0"),
+        ("ipv4/conf", "accept_redirects", "0"),
     ]
     .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
     .into()

@@ -9,10 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
-use weft_model::{LinkName, TapInterface};
+use weft_model::{Bridge, LinkName, TapInterface};
 
 use crate::netlink::{ALIAS, Netlink};
-use crate::{Namespace, NetworkError, sysctl};
+use crate::{Namespace, NetworkError, port, sysctl};
 
 /// Makes the tap, or brings it in order, without setting it up. Idempotent.
 ///
@@ -46,18 +46,26 @@ fn router_mac(tap: &TapInterface) -> Vec<u8> {
     [0xfe].into_iter().chain(rest).collect()
 }
 
-/// Sets the tap up and leads the guest's address to it, and no other. Idempotent. Call it only
-/// when the packet filter knows the interface.
+/// Sets the tap up, as a port of `bridge` or with a route to it, and leads the guest's address
+/// there, and no other. Idempotent. Call it only when the packet filter knows the interface.
 ///
 /// # Errors
-/// The kernel refused a step; there is no such tap.
+/// The kernel refused a step; there is no such tap, or no such bridge.
 pub async fn tap_up(
     vpc: &Namespace,
     link: &LinkName,
     tap: &TapInterface,
+    bridge: Option<&Bridge>,
 ) -> Result<(), NetworkError> {
     let netlink = Netlink::of(vpc)?;
     let found = netlink.get(link).await?;
+    if let Some(bridge) = bridge {
+        port::enslave(&netlink, &found, tap, &bridge.link).await?;
+        return netlink.change(&found, "up", |l| l.up()).await;
+    }
+    if found.controller.is_some() {
+        netlink.change(&found, "off its bridge", |l| l.nocontroller()).await?;
+    }
     netlink.change(&found, "up", |l| l.up()).await?;
     weft_crash_points::point("tap.open.up");
     let address = IpAddr::V4(tap.address);
@@ -100,7 +108,11 @@ pub async fn tap_down(vpc: &Namespace, link: &LinkName) -> Result<(), NetworkErr
 /// # Errors
 /// The kernel refused.
 pub async fn remove_tap(vpc: &Namespace, link: &LinkName) -> Result<(), NetworkError> {
-    Netlink::of(vpc)?.delete(link).await
+    let netlink = Netlink::of(vpc)?;
+    if let Some(found) = netlink.find(link).await? {
+        port::release(&netlink, &found).await?;
+    }
+    netlink.delete(link).await
 }
 
 fn make(link: &LinkName, owner_uid: Option<u32>) -> io::Result<()> {

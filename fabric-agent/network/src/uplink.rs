@@ -1,15 +1,10 @@
 //! The way out of a VPC: a pair of virtual Ethernet links to the agent's namespace.
 
-use std::os::fd::AsRawFd;
-
 use ipnetwork::Ipv4Network;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use weft_model::{LinkName, Uplink};
 
-use crate::error::asking;
-use crate::netlink::{ALIAS, Link, Netlink};
-use crate::observe::is_pair;
+use crate::netlink::Netlink;
+use crate::pair::ensure_pair;
 use crate::{Namespace, NetworkError, sysctl};
 
 /// Brings both ends, their addresses and the routes in order. Idempotent.
@@ -25,7 +20,8 @@ pub async fn ensure_uplink(
     uplink: &Uplink,
 ) -> Result<(), NetworkError> {
     let (outside, inside) = (Netlink::of(agent)?, Netlink::of(vpc)?);
-    let (host, guest) = ensure_pair(&outside, &inside, vpc, uplink).await?;
+    let (host, guest) =
+        ensure_pair(&outside, &inside, vpc, &uplink.link, &uplink.guest_link).await?;
     weft_crash_points::point("uplink.set.pair_made");
     sysctl::set(agent, &sysctl::for_uplink(&uplink.link))?;
     sysctl::set(vpc, &sysctl::for_uplink(&uplink.guest_link))?;
@@ -61,52 +57,7 @@ fn default_route() -> Ipv4Network {
         .unwrap_or_else(|_| unreachable!("0 is a valid prefix length"))
 }
 
-async fn ensure_pair(
-    outside: &Netlink,
-    inside: &Netlink,
-    vpc: &Namespace,
-    uplink: &Uplink,
-) -> Result<(Link, Link), NetworkError> {
-    let host = outside.find(&uplink.link).await?;
-    let guest = inside.find(&uplink.guest_link).await?;
-    if let (Some(host), Some(guest)) = (&host, &guest)
-        && is_pair(host, guest)
-    {
-        return mark(outside, inside, host.clone(), guest.clone()).await;
-    }
-    // Half a pair, or one that leads elsewhere: deleting one end deletes the other.
-    if host.is_some_and(|host| host.ours) {
-        outside.delete(&uplink.link).await?;
-    }
-    if guest.is_some() {
-        inside.delete(&uplink.guest_link).await?;
-    }
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(uplink.guest_link.to_string())
-        .setns_by_fd(vpc.file().as_raw_fd())
-        .build();
-    let pair = LinkVeth::new(uplink.link.as_str(), uplink.guest_link.as_str())
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .build();
-    let made = outside.handle.link().add(pair).execute().await;
-    made.map_err(asking(format!("make uplink {} - {}", uplink.link, uplink.guest_link)))?;
-    let (host, guest) = (outside.get(&uplink.link).await?, inside.get(&uplink.guest_link).await?);
-    mark(outside, inside, host, guest).await
-}
-
-/// A step of its own: the kernel takes no alias while it makes a pair.
-async fn mark(
-    outside: &Netlink,
-    inside: &Netlink,
-    host: Link,
-    guest: Link,
-) -> Result<(Link, Link), NetworkError> {
-    outside.change(&host, "alias", |link| link.alias(ALIAS)).await?;
-    inside.change(&guest, "alias", |link| link.alias(ALIAS)).await?;
-    Ok((host, guest))
-}
-
-/// Removes the uplink whose outer end is `link`, with its routes. Absence is success; a link that
+/// Removes the uplink, or the pair to a bridge, whose outer end is `link`, with its routes. Absence is success; a link that
 /// is not ours is left alone.
 ///
 /// # Errors

@@ -222,7 +222,7 @@ fn a_tap_is_down_until_it_is_set_up() {
         assert!(!seen.taps[&tap(10)].up && seen.taps[&tap(10)].is_made_for(&interface));
         assert!(!guest.pings(router));
 
-        tap_up(&vpc.namespace, &tap(10), &interface).await.unwrap();
+        tap_up(&vpc.namespace, &tap(10), &interface, None).await.unwrap();
         assert!(!guest.pings(router), "up, but unknown to the packet filter");
         vpc.join(10, &[1]).await;
         assert!(guest.pings(router));

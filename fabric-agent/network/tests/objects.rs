@@ -28,7 +28,7 @@ fn what_was_made_is_seen_and_making_it_again_changes_nothing() {
                 ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
                 vpc.ensure_uplink().await;
                 add_tap(&vpc.namespace, &tap(10), &interface).await.unwrap();
-                tap_up(&vpc.namespace, &tap(10), &interface).await.unwrap();
+                tap_up(&vpc.namespace, &tap(10), &interface, None).await.unwrap();
                 let now = seen(&vpc).await;
                 assert!(now.base_matches(&vpc.network), "{now:#?}");
                 assert!(now.uplink_matches(&vpc.network), "{now:#?}");
@@ -45,7 +45,7 @@ fn a_tap_that_goes_down_has_no_routes_and_one_that_is_removed_is_gone() {
         let vpc = machine.vpc(1, true).await;
         let interface = Vpc::interface(10);
         add_tap(&vpc.namespace, &tap(10), &interface).await.unwrap();
-        tap_up(&vpc.namespace, &tap(10), &interface).await.unwrap();
+        tap_up(&vpc.namespace, &tap(10), &interface, None).await.unwrap();
         tap_down(&vpc.namespace, &tap(10)).await.unwrap();
         let down = &seen(&vpc).await.taps[&tap(10)];
         assert!(!down.up && down.routes.is_empty());
@@ -54,7 +54,7 @@ fn a_tap_that_goes_down_has_no_routes_and_one_that_is_removed_is_gone() {
             tap_down(&vpc.namespace, &tap(10)).await.unwrap();
         }
         assert!(seen(&vpc).await.taps.is_empty());
-        assert!(tap_up(&vpc.namespace, &tap(10), &interface).await.is_err());
+        assert!(tap_up(&vpc.namespace, &tap(10), &interface, None).await.is_err());
     });
 }
 
@@ -92,7 +92,7 @@ fn damage_is_seen_and_mended() {
             ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
             vpc.ensure_uplink().await;
             add_tap(&vpc.namespace, &tap(10), &interface).await.unwrap();
-            tap_up(&vpc.namespace, &tap(10), &interface).await.unwrap();
+            tap_up(&vpc.namespace, &tap(10), &interface, None).await.unwrap();
             let after = seen(&vpc).await;
             assert!(fits(&after), "{damage} is not mended: {after:#?}");
         }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Digest, DiskFormat, Firewall, ImageContent, InstanceId, LinkName, MacAddr, SshHostKey,
+    Bridge, Digest, DiskFormat, Firewall, ImageContent, InstanceId, LinkName, MacAddr, SshHostKey,
     TapInterface, UserData, VpcId, VpcNetwork,
 };
 
@@ -76,10 +76,21 @@ pub enum Action {
         /// The whole network; only its uplink is looked at.
         network: VpcNetwork,
     },
-    /// Removes the way out.
+    /// Removes the way out, also where it is the pair to a bridge of the operator's.
     RemoveUplink {
         /// Whose.
         vpc_id: VpcId,
+    },
+    /// Makes or changes the VPC's bridge and its addresses, or removes one that is not wanted; it
+    /// joins nothing yet.
+    SetBridge {
+        /// The whole network; only its bridge is looked at.
+        network: VpcNetwork,
+    },
+    /// Joins the VPC's bridge to the operator's; the packet filter knows the way.
+    JoinBridge {
+        /// The whole network; only its bridge is looked at.
+        network: VpcNetwork,
     },
     /// Makes a tap, down.
     AddTap {
@@ -90,7 +101,7 @@ pub enum Action {
         /// What is behind it.
         tap: TapInterface,
     },
-    /// Sets a tap up and routes to it; the packet filter knows it.
+    /// Sets a tap up and routes to it, or makes it a port; the packet filter knows it.
     OpenTap {
         /// Where.
         vpc_id: VpcId,
@@ -98,6 +109,9 @@ pub enum Action {
         link: LinkName,
         /// What is behind it.
         tap: TapInterface,
+        /// The bridge whose port it becomes; `None` is a routed tap.
+        #[serde(default)]
+        bridge: Option<Bridge>,
     },
     /// Removes a tap and its routes.
     RemoveTap {

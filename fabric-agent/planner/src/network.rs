@@ -22,6 +22,7 @@ pub struct SeenNetwork {
 ///
 /// Removals come first, so that a name or an address can be used again in the same pass. A tap is
 /// made down, and opened only after the packet filter knows it: what fails in between is closed.
+/// The same holds for a bridge: it is joined to the operator's, and has ports, only after that.
 pub fn plan_network(
     vpc_id: &VpcId,
     desired: Option<&VpcNetwork>,
@@ -50,11 +51,18 @@ pub fn plan_network(
     if !network.base_matches(desired) {
         actions.push(Action::SetBase { network: without_interfaces(desired) });
     }
+    let joined = desired.bridge.as_ref().is_some_and(|bridge| bridge.joined.is_some());
+    if !joined && !network.join_matches(desired) {
+        actions.push(Action::RemoveUplink { vpc_id: vpc() });
+    }
     if !network.uplink_matches(desired) {
         actions.push(match desired.uplink {
             Some(_) => Action::SetUplink { network: without_interfaces(desired) },
             None => Action::RemoveUplink { vpc_id: vpc() },
         });
+    }
+    if !network.bridge_matches(desired) {
+        actions.push(Action::SetBridge { network: without_interfaces(desired) });
     }
     for (link, tap) in &desired.interfaces {
         if !network.taps.get(link).is_some_and(|seen| seen.is_made_for(tap)) {
@@ -65,15 +73,20 @@ pub fn plan_network(
         let firewall = desired.firewall.clone();
         actions.push(Action::SetFirewall { vpc_id: vpc(), firewall });
     }
+    if joined && !network.join_matches(desired) {
+        actions.push(Action::JoinBridge { network: without_interfaces(desired) });
+    }
+    let bridge = desired.bridge.as_ref();
     for (link, tap) in &desired.interfaces {
-        if !network.taps.get(link).is_some_and(|seen| seen.is_up_for(tap)) {
-            actions.push(Action::OpenTap { vpc_id: vpc(), link: link.clone(), tap: tap.clone() });
+        if !network.taps.get(link).is_some_and(|seen| seen.is_up_for(tap, bridge)) {
+            let (link, tap, bridge) = (link.clone(), tap.clone(), bridge.cloned());
+            actions.push(Action::OpenTap { vpc_id: vpc(), link, tap, bridge });
         }
     }
     actions
 }
 
-/// Base and uplink do not need a thousand taps and the packet filter with them.
+/// Base, bridge and uplink do not need a thousand taps and the packet filter with them.
 fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
     VpcNetwork {
         vpc_id: network.vpc_id.clone(),

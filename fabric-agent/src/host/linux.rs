@@ -115,7 +115,11 @@ impl Host for LinuxHost {
             Action::SetUplink { network } => networks.set_uplink(network).await,
             Action::RemoveUplink { vpc_id } => networks.remove_uplink(vpc_id).await,
             Action::AddTap { vpc_id, link, tap } => networks.add_tap(vpc_id, link, tap).await,
-            Action::OpenTap { vpc_id, link, tap } => networks.open_tap(vpc_id, link, tap).await,
+            Action::SetBridge { network } => networks.set_bridge(network).await,
+            Action::JoinBridge { network } => networks.join_bridge(network).await,
+            Action::OpenTap { vpc_id, link, tap, bridge } => {
+                networks.open_tap(vpc_id, link, tap, bridge.as_ref()).await
+            }
             Action::RemoveTap { vpc_id, link } => networks.remove_tap(vpc_id, link).await,
             Action::SetFirewall { vpc_id, firewall } => {
                 networks.set_firewall(vpc_id, firewall).await

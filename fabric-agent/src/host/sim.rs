@@ -195,7 +195,10 @@ impl Host for SimHost {
             | Action::RemoveNamespace { vpc_id } => {
                 self.reality.change_network(vpc_id, |seen| simulate_network(seen, action)).await
             }
-            Action::SetBase { network } | Action::SetUplink { network } => {
+            Action::SetBase { network }
+            | Action::SetUplink { network }
+            | Action::SetBridge { network }
+            | Action::JoinBridge { network } => {
                 let change = |seen: &mut SeenNetwork| simulate_network(seen, action);
                 self.reality.change_network(&network.vpc_id, change).await
             }

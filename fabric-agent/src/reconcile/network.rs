@@ -236,7 +236,7 @@ async fn settle_vpc(
         report.present.insert(link.clone());
         let wanted = network.interfaces.get(link);
         let known = network.firewall.interfaces.contains_key(link);
-        if known && wanted.is_some_and(|wanted| tap.is_up_for(wanted)) {
+        if known && wanted.is_some_and(|wanted| tap.is_up_for(wanted, network.bridge.as_ref())) {
             report.open.insert(link.clone());
         }
     }

@@ -42,8 +42,9 @@ pub use instance_type::{BUILT_IN_TYPES, InstanceType, find_type};
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
-    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallInterface, FirewallUplink,
-    ObservedNetwork, ObservedTap, ObservedUplink, TapInterface, Uplink, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink,
+    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
+    TapInterface, Uplink, VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, MacAddr, VpcId};
 
-pub use firewall::{Firewall, FirewallGroup, FirewallInterface, FirewallUplink};
-pub use observed::{ObservedNetwork, ObservedTap, ObservedUplink};
+pub use firewall::{Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink};
+pub use observed::{
+    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
+};
 
 /// Everything one VPC needs on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,23 @@ pub struct VpcNetwork {
     pub interfaces: BTreeMap<LinkName, TapInterface>,
     /// The packet filter of its namespace.
     pub firewall: Firewall,
+}
+
+impl VpcNetwork {
+    /// The addresses on the loopback link and the ranges that end in the namespace: the routers'
+    /// and the VPC's own. A bridge has the addresses itself, and its range is on it.
+    pub fn on_loopback(&self) -> (BTreeSet<Ipv4Addr>, BTreeSet<Ipv4Network>) {
+        match self.bridge {
+            None => (self.gateways.clone(), BTreeSet::from([self.cidr])),
+            Some(_) => Default::default(),
+        }
+    }
+
+    /// The addresses on the bridge, with the VPC's range.
+    pub fn bridge_addresses(&self) -> BTreeSet<Ipv4Network> {
+        let prefix = self.cidr.prefix();
+        self.gateways.iter().filter_map(|ip| Ipv4Network::new(*ip, prefix).ok()).collect()
+    }
 }
 
 /// A pair of virtual Ethernet links between the agent's namespace and the VPC's.
@@ -75,6 +94,30 @@ pub struct Bridge {
     pub link: LinkName,
     /// The connection to a bridge of the operator; `None` joins the guests with each other only.
     pub joined: Option<BridgeJoin>,
+}
+
+impl Bridge {
+    /// The bridge's MAC address: always the same for a VPC, so that the packet filter can send
+    /// frames to it, and unlike every other one on the operator's network.
+    pub fn mac(vpc_id: &VpcId) -> MacAddr {
+        let mut bytes = [0; 5];
+        for (n, digit) in vpc_id.digits().bytes().take(2 * bytes.len()).enumerate() {
+            let value = char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+            bytes[n / 2] = bytes[n / 2] << 4 | value.unwrap_or_default();
+        }
+        MacAddr::from_random(bytes)
+    }
+
+    /// What the packet filter has to know about the bridge of `vpc_id`, whose own addresses are
+    /// `gateways`.
+    pub fn firewall(&self, vpc_id: &VpcId, gateways: &BTreeSet<Ipv4Addr>) -> FirewallBridge {
+        FirewallBridge {
+            link: self.link.clone(),
+            mac: Self::mac(vpc_id),
+            addresses: gateways.clone(),
+            outside: self.joined.as_ref().map(|join| join.guest_link.clone()),
+        }
+    }
 }
 
 /// A pair of virtual Ethernet links from our bridge to one that the operator made.

@@ -8,9 +8,14 @@
 //! postrouting      the uplink's address outside, if wanted
 //! ```
 //! Every chain ends in a drop. IPv6 is not routed yet: no rule accepts it.
+//!
+//! On a bridge, frames come here through br_netfilter with the bridge as their link. Who may send
+//! was judged before, see [`super::frames`]: its marks say where a frame came in, and no frame
+//! without a mark goes anywhere.
 
-use weft_model::{Direction, FirewallUplink};
+use weft_model::{Direction, Firewall, FirewallBridge, FirewallUplink};
 
+use super::frames::{FROM_GUEST, FROM_OUTSIDE};
 use super::{BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SetBody, denied, payload, verdict_map};
 use crate::json::{Expression, Statement};
 
@@ -26,15 +31,13 @@ const SOURCE_NAT: i32 = 100;
 const ECHO_PER_SECOND: u32 = 50;
 
 impl Ruleset {
-    pub(super) fn add_base(&mut self, uplink: Option<&FirewallUplink>) {
-        let types = ["ifname", "ether_addr", "ipv4_addr"].map(str::to_owned).into();
-        let bound = SetBody { types, ..SetBody::default() };
-        self.sets.insert(BOUND_SET.to_owned(), bound);
-        for direction in super::DIRECTIONS {
-            let links =
-                SetBody { types: vec!["ifname".into()], is_map: true, ..SetBody::default() };
-            self.sets.insert(verdict_map(direction), links);
+    pub(super) fn add_base(&mut self, firewall: &Firewall) {
+        if let Some(bridge) = &firewall.bridge {
+            return self.add_bridge_base(bridge);
         }
+        let uplink = firewall.uplink.as_ref();
+        self.sets.insert(BOUND_SET.to_owned(), super::bound_sources());
+        self.add_verdict_maps("ifname");
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(uplink));
         self.add_hooked(
             "base_out",
@@ -46,7 +49,7 @@ impl Ruleset {
             hook("filter", "forward", AFTER_FILTER),
             forward(Direction::Ingress, "oifname", uplink),
         );
-        self.add_hooked("base_router", hook("filter", "input", FILTER), router());
+        self.add_hooked("base_router", hook("filter", "input", FILTER), router(None));
         if let Some(uplink) = uplink.filter(|uplink| uplink.masquerade) {
             let mut nat = hook("nat", "postrouting", SOURCE_NAT);
             nat.policy = "accept".to_owned();
@@ -59,16 +62,64 @@ impl Ruleset {
         }
     }
 
-    fn add_hooked(&mut self, name: &str, hook: Hook, rules: Vec<RuleBody>) {
+    /// The same chains for the frames of a bridge.
+    fn add_bridge_base(&mut self, bridge: &FirewallBridge) {
+        self.add_verdict_maps("ipv4_addr");
+        let on_bridge = |mark: u32| {
+            let from = Statement::meta("iifname", &bridge.link);
+            vec![from, Statement::meta("nfproto", "ipv4"), marked(mark)]
+        };
+        let sources = vec![
+            accept("loopback", vec![Statement::meta("iifname", "lo")]),
+            accept("guests", on_bridge(FROM_GUEST)),
+            accept("outside", on_bridge(FROM_OUTSIDE)),
+            denied(),
+        ];
+        self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources);
+        // A guest of ours by its address; what comes from outside has no groups to send by, and
+        // what a guest sends elsewhere none to be received by.
+        let by = |field, direction| {
+            let data = Expression::text(format!("@{}", verdict_map(direction)));
+            RuleBody::new("link", vec![Statement::Vmap { key: payload("ip", field), data }])
+        };
+        let sent = vec![
+            known_connections(),
+            accept("outside", vec![marked(FROM_OUTSIDE)]),
+            by("saddr", Direction::Egress),
+            denied(),
+        ];
+        self.add_hooked("base_out", hook("filter", "forward", FILTER), sent);
+        let received = vec![
+            known_connections(),
+            by("daddr", Direction::Ingress),
+            accept("outward", vec![marked(FROM_GUEST)]),
+            denied(),
+        ];
+        self.add_hooked("base_in", hook("filter", "forward", AFTER_FILTER), received);
+        self.add_hooked("base_router", hook("filter", "input", FILTER), router(Some(bridge)));
+    }
+
+    fn add_verdict_maps(&mut self, key: &str) {
+        for direction in super::DIRECTIONS {
+            let links = SetBody { types: vec![key.into()], is_map: true, ..SetBody::default() };
+            self.sets.insert(verdict_map(direction), links);
+        }
+    }
+
+    pub(super) fn add_hooked(&mut self, name: &str, hook: Hook, rules: Vec<RuleBody>) {
         self.chains.insert(name.to_owned(), ChainBody { hook: Some(hook), rules });
     }
 }
 
-fn hook(kind: &str, hook: &str, priority: i32) -> Hook {
+fn marked(mark: u32) -> Statement {
+    Statement::is(Expression::Meta { key: "mark" }, Expression::Number(mark))
+}
+
+pub(super) fn hook(kind: &str, hook: &str, priority: i32) -> Hook {
     Hook { kind: kind.into(), hook: hook.into(), priority, policy: "drop".into() }
 }
 
-fn accept(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
+pub(super) fn accept(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
     conditions.push(Statement::Accept(()));
     RuleBody::new(label, conditions)
 }
@@ -128,15 +179,21 @@ fn forward(
     rules
 }
 
-fn router() -> Vec<RuleBody> {
+/// What the namespace itself answers. Its services are for guests, not for the operator's network.
+fn router(bridge: Option<&FirewallBridge>) -> Vec<RuleBody> {
     let echo = vec![
         Statement::is(payload("icmp", "type"), Expression::text("echo-request")),
         Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
     ];
-    vec![
+    let mut rules = vec![
         known_connections(),
         accept("loopback", vec![Statement::meta("iifname", "lo")]),
         accept("echo", echo),
-        denied(),
-    ]
+    ];
+    if bridge.is_some() {
+        let outside = vec![marked(FROM_OUTSIDE), Statement::Counter(()), Statement::Drop(())];
+        rules.push(RuleBody::new("outside", outside));
+    }
+    rules.push(denied());
+    rules
 }

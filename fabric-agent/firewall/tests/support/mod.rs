@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId, IpProtocol,
-    LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec,
+    Direction, Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink, GroupId,
+    IpProtocol, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec,
 };
 
 pub(crate) const TABLE: &str = "weft_test";
@@ -64,6 +64,15 @@ pub(crate) fn uplink(masquerade: bool) -> FirewallUplink {
     FirewallUplink { link: "wuplink".parse().unwrap(), vpc_cidr, masquerade }
 }
 
+pub(crate) fn bridge(outside: Option<&str>) -> FirewallBridge {
+    FirewallBridge {
+        link: "wbridge".parse().unwrap(),
+        mac: MacAddr::from_random([9; 5]),
+        addresses: [Ipv4Addr::new(10, 0, 0, 250)].into(),
+        outside: outside.map(|name| name.parse().unwrap()),
+    }
+}
+
 pub(crate) fn firewall(
     groups: &[(u8, FirewallGroup)],
     interfaces: &[(LinkName, FirewallInterface)],
@@ -73,5 +82,6 @@ pub(crate) fn firewall(
         groups: groups.iter().map(|(n, group)| (group_id(*n), group.clone())).collect(),
         interfaces: interfaces.iter().cloned().collect(),
         uplink,
+        bridge: None,
     }
 }

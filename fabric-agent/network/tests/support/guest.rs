@@ -43,6 +43,7 @@ fn fd_number(namespace: &Namespace) -> String {
 pub(crate) struct Guest {
     pub(crate) namespace: Namespace,
     pub(crate) address: Ipv4Addr,
+    tap: OwnedFd,
     unplugged: Arc<AtomicBool>,
     wire: Option<std::thread::JoinHandle<()>>,
 }
@@ -55,13 +56,20 @@ impl Guest {
         ip(&namespace, &format!("link set eth0 address {}", interface.mac));
         let ends =
             [open_tap(vpc, tap).unwrap(), open_tap(&namespace, &"eth0".parse().unwrap()).unwrap()];
+        let tap = ends[0].try_clone().unwrap();
         let unplugged = Arc::new(AtomicBool::new(false));
         let stop = unplugged.clone();
         let wire = Some(std::thread::spawn(move || copy_frames(&ends, &stop)));
         ip(&namespace, "link set eth0 up");
         ip(&namespace, &format!("addr add {}/24 dev eth0", interface.address));
         ip(&namespace, &format!("route add default via {}", interface.gateway));
-        Self { namespace, address: interface.address, unplugged, wire }
+        Self { namespace, address: interface.address, tap, unplugged, wire }
+    }
+
+    /// Sends a frame as it is, as if its own kernel had.
+    pub(crate) fn inject(&self, frame: &[u8]) {
+        let with_header = [&[0; 10], frame].concat();
+        assert_eq!(nix::unistd::write(&self.tap, &with_header).unwrap(), with_header.len());
     }
 
     pub(crate) fn ip(&self, arguments: &str) {
@@ -213,7 +221,7 @@ fn copy_frames(ends: &[OwnedFd; 2], stop: &AtomicBool) {
     }
 }
 
-fn checksum(message: &[u8]) -> u16 {
+pub(crate) fn checksum(message: &[u8]) -> u16 {
     let words = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);

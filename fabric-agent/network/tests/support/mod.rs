@@ -7,6 +7,7 @@
 )]
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file needs all of it")]
 
+pub(crate) mod frame;
 pub(crate) mod guest;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +18,14 @@ use std::process::Command;
 use nix::sched::{CloneFlags, unshare};
 use weft_firewall::{HostNat, Nft, host_nat};
 use weft_model::{
-    Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId, IpProtocol,
-    LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec, TapInterface, Uplink, VpcId,
-    VpcNetwork,
+    Bridge, BridgeJoin, Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink,
+    GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec, TapInterface,
+    Uplink, VpcId, VpcNetwork,
 };
-use weft_network::{HolderCommand, Namespace, add_tap, ensure_base, ensure_uplink, tap_up};
+use weft_network::{
+    HolderCommand, Namespace, NetworkError, add_tap, ensure_base, ensure_bridge, ensure_uplink,
+    join_bridge, tap_up,
+};
 
 use guest::Guest;
 
@@ -102,6 +106,53 @@ impl Machine {
         vpc
     }
 
+    /// A VPC 10.0.0.0/24 that is a bridge, joined to the operator's bridge `to`. The agent's own
+    /// address on it is 10.0.0.250.
+    pub(crate) async fn bridge_vpc(&self, n: u8, to: Option<&str>) -> Vpc {
+        let command = self.holder_command(n);
+        let namespace = Namespace::ensure(&self.record(n), &command).await.unwrap();
+        let vpc_id = VpcId::from_random([n; 9]);
+        let gateways = BTreeSet::from([address(250)]);
+        let joined = to.map(|host_bridge| BridgeJoin {
+            host_bridge: host_bridge.parse().unwrap(),
+            host_link: format!("weftb{n}").parse().unwrap(),
+            guest_link: "lan".parse().unwrap(),
+        });
+        let bridge = Bridge { link: "bridge".parse().unwrap(), joined };
+        let firewall = bridge.firewall(&vpc_id, &gateways);
+        let network = VpcNetwork {
+            vpc_id,
+            cidr: "10.0.0.0/24".parse().unwrap(),
+            gateways,
+            bridge: Some(bridge),
+            uplink: None,
+            interfaces: BTreeMap::new(),
+            firewall: Firewall { bridge: Some(firewall), ..Firewall::default() },
+        };
+        let nft = Nft::new("weft", Some(namespace.path()));
+        let vpc =
+            Vpc { network, namespace, nft, agent: self.agent.clone(), record: self.record(n) };
+        ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
+        ensure_bridge(&vpc.namespace, &vpc.network).await.unwrap();
+        vpc.nft.replace(&vpc.network.firewall).await.unwrap();
+        vpc.join_bridge().await.unwrap();
+        vpc
+    }
+
+    /// The operator's bridge `office` and a machine on it: 10.0.0.1, the LAN's router.
+    pub(crate) fn office(&self) -> Namespace {
+        let lan = guest::new_namespace();
+        ip(&self.agent, "link add office type bridge");
+        ip(&self.agent, "link set office up");
+        ip(&self.agent, "link add port0 type veth peer name lan");
+        guest::move_link(&self.agent, "lan", &lan);
+        ip(&self.agent, "link set port0 master office up");
+        ip(&lan, "link set lo up");
+        ip(&lan, "addr add 10.0.0.1/24 dev lan");
+        ip(&lan, "link set lan up");
+        lan
+    }
+
     /// Beyond the host: 203.0.113.9, reached by the host as 203.0.113.1.
     pub(crate) fn internet(&self) -> Namespace {
         let internet = guest::new_namespace();
@@ -172,6 +223,12 @@ impl Vpc {
         ensure_uplink(&self.agent, &self.namespace, cidr, self.uplink()).await.unwrap();
     }
 
+    pub(crate) async fn join_bridge(&self) -> Result<(), NetworkError> {
+        let Some(bridge) = &self.network.bridge else { return Ok(()) };
+        let Some(join) = &bridge.joined else { return Ok(()) };
+        join_bridge(&self.agent, &self.namespace, &bridge.link, join).await
+    }
+
     /// Changes the packet filter as the agent would: by the difference.
     pub(crate) async fn firewall(&mut self, change: impl FnOnce(&mut Firewall)) {
         let old = self.network.firewall.clone();
@@ -217,7 +274,7 @@ impl Vpc {
         add_tap(&self.namespace, &tap(n), &interface).await.unwrap();
         let guest = Guest::plug_in(&self.namespace, &tap(n), &interface);
         self.join(n, groups).await;
-        tap_up(&self.namespace, &tap(n), &interface).await.unwrap();
+        tap_up(&self.namespace, &tap(n), &interface, self.network.bridge.as_ref()).await.unwrap();
         self.network.interfaces.insert(tap(n), interface);
         guest
     }

@@ -1,9 +1,11 @@
 //! What a host has after a step, had it been carried out: for the simulated host, for the agent's
 //! memory of what it has applied, and for the proof that plans converge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use weft_model::{ObservedNetwork, ObservedUplink};
+use weft_model::{
+    Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedUplink, VpcNetwork,
+};
 
 use super::SeenNetwork;
 use crate::Action;
@@ -29,8 +31,8 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
         Action::SetBase { network: desired } => {
             network.loopback_up = true;
             network.sysctls_ok = true;
-            network.gateways = desired.gateways.clone();
-            network.unreachable = BTreeSet::from([desired.cidr]);
+            network.forwarding = desired.bridge.is_none();
+            (network.gateways, network.unreachable) = desired.on_loopback();
         }
         Action::SetUplink { network: desired } => {
             network.uplink = desired.uplink.as_ref().map(|uplink| ObservedUplink {
@@ -44,16 +46,32 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 routes: uplink.routed.then_some(desired.cidr).into_iter().collect(),
             });
         }
-        Action::RemoveUplink { .. } => network.uplink = None,
+        Action::RemoveUplink { .. } => {
+            network.uplink = None;
+            if let Some(bridge) = &mut network.bridge {
+                bridge.joined = None;
+            }
+        }
+        Action::SetBridge { network: desired } => set_bridge(network, desired),
+        Action::JoinBridge { network: desired } => {
+            let wanted = desired.bridge.as_ref().and_then(|bridge| bridge.joined.as_ref());
+            if let Some(bridge) = &mut network.bridge {
+                bridge.joined = wanted.map(ObservedJoin::of);
+            }
+        }
         Action::AddTap { link, tap, .. } => {
             let made = network.taps.entry(link.clone()).or_default();
             made.sysctls_ok = true;
             made.owner_uid = tap.owner_uid;
         }
-        Action::OpenTap { link, tap, .. } => {
+        Action::OpenTap { link, tap, bridge, .. } => {
             if let Some(made) = network.taps.get_mut(link) {
                 made.up = true;
-                made.routes = BTreeMap::from([(tap.address, Some(tap.gateway))]);
+                made.routes = match bridge {
+                    None => BTreeMap::from([(tap.address, Some(tap.gateway))]),
+                    Some(_) => BTreeMap::new(),
+                };
+                made.port = bridge.as_ref().map(|bridge| ObservedPort::of(&bridge.link, tap));
                 made.neighbours = BTreeMap::from([(tap.address, tap.mac)]);
             }
         }
@@ -62,4 +80,23 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
         }
         _ => {}
     }
+}
+
+/// Another bridge has none of the ports of the one before.
+fn set_bridge(network: &mut ObservedNetwork, desired: &VpcNetwork) {
+    let wanted = desired.bridge.as_ref();
+    let before = network.bridge.take().filter(|seen| Some(&seen.link) == wanted.map(|b| &b.link));
+    if before.is_none() {
+        for tap in network.taps.values_mut().filter(|tap| tap.port.is_some()) {
+            tap.port = None;
+            tap.neighbours.clear();
+        }
+    }
+    network.bridge = wanted.map(|bridge| ObservedBridge {
+        link: bridge.link.clone(),
+        settings_ok: true,
+        mac: Some(Bridge::mac(&desired.vpc_id)),
+        addresses: desired.bridge_addresses(),
+        joined: before.and_then(|before| before.joined),
+    });
 }

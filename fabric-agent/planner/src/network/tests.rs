@@ -3,7 +3,8 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use weft_model::{
-    Firewall, FirewallInterface, LinkName, MacAddr, TapInterface, Uplink, VpcId, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, TapInterface, Uplink,
+    VpcId, VpcNetwork,
 };
 
 use super::*;
@@ -13,9 +14,27 @@ fn vpc() -> VpcId {
     VpcId::from_random([7; 9])
 }
 
+/// What is beyond a VPC, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    None,
+    Uplink,
+    Bridge,
+    Joined,
+}
+
 /// A network with a tap for each letter, whose address ends in the number.
-fn desired(taps: &[(&str, u8)], uplink: bool) -> VpcNetwork {
-    let uplink = uplink.then(|| Uplink {
+fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
+    let join = BridgeJoin {
+        host_bridge: "office".parse().unwrap(),
+        host_link: "weftb0".parse().unwrap(),
+        guest_link: "lan".parse().unwrap(),
+    };
+    let bridge = matches!(way, Way::Bridge | Way::Joined).then(|| Bridge {
+        link: "bridge".parse().unwrap(),
+        joined: (way == Way::Joined).then_some(join),
+    });
+    let uplink = (way == Way::Uplink).then(|| Uplink {
         link: "weftu0".parse().unwrap(),
         guest_link: "uplink".parse().unwrap(),
         host_addr: Ipv4Addr::new(169, 254, 128, 1),
@@ -26,6 +45,7 @@ fn desired(taps: &[(&str, u8)], uplink: bool) -> VpcNetwork {
     let gateway = Ipv4Addr::new(10, 0, 0, 1);
     let mut interfaces = BTreeMap::new();
     let mut firewall = Firewall::default();
+    firewall.bridge = bridge.as_ref().map(|b| b.firewall(&vpc(), &BTreeSet::from([gateway])));
     for (name, last) in taps {
         let link: LinkName = name.parse().unwrap();
         let (mac, address) =
@@ -38,7 +58,7 @@ fn desired(taps: &[(&str, u8)], uplink: bool) -> VpcNetwork {
         vpc_id: vpc(),
         cidr: "10.0.0.0/16".parse().unwrap(),
         gateways: BTreeSet::from([gateway]),
-        bridge: None,
+        bridge,
         uplink,
         interfaces,
         firewall,
@@ -60,6 +80,8 @@ fn show(action: &Action) -> String {
         Action::SetBase { .. } => "base".to_owned(),
         Action::SetUplink { .. } => "uplink".to_owned(),
         Action::RemoveUplink { .. } => "-uplink".to_owned(),
+        Action::SetBridge { .. } => "bridge".to_owned(),
+        Action::JoinBridge { .. } => "join".to_owned(),
         Action::AddTap { link, .. } => format!("+{link}"),
         Action::OpenTap { link, .. } => format!("open {link}"),
         Action::RemoveTap { link, .. } => format!("-{link}"),
@@ -85,9 +107,9 @@ fn plans_are_minimal_and_ordered() {
     for (name, before, after, want) in cases {
         let mut seen = SeenNetwork::default();
         if let Some(taps) = before {
-            pass(Some(&desired(taps, true)), &mut seen);
+            pass(Some(&desired(taps, Way::Uplink)), &mut seen);
         }
-        let after = after.map(|taps| desired(taps, true));
+        let after = after.map(|taps| desired(taps, Way::Uplink));
         assert_eq!(pass(after.as_ref(), &mut seen).join(" "), *want, "{name}");
     }
 }
@@ -95,7 +117,7 @@ fn plans_are_minimal_and_ordered() {
 #[test]
 fn a_tap_is_opened_only_after_the_packet_filter_knows_it() {
     let mut seen = SeenNetwork::default();
-    let actions = pass(Some(&desired(&[("a", 5), ("b", 6)], true)), &mut seen);
+    let actions = pass(Some(&desired(&[("a", 5), ("b", 6)], Way::Uplink)), &mut seen);
     let position = |what: &str| actions.iter().position(|action| action == what).unwrap();
     assert!(position("fw") < position("open a") && position("fw") < position("open b"));
     assert!(position("+a") < position("fw"));
@@ -104,10 +126,32 @@ fn a_tap_is_opened_only_after_the_packet_filter_knows_it() {
 #[test]
 fn a_ruleset_that_was_tampered_with_is_replaced() {
     let mut seen = SeenNetwork::default();
-    let desired = desired(&[("a", 5)], true);
+    let desired = desired(&[("a", 5)], Way::Uplink);
     pass(Some(&desired), &mut seen);
     seen.firewall = None;
     assert_eq!(pass(Some(&desired), &mut seen), ["fw"]);
+}
+
+#[test]
+fn a_bridge_is_joined_and_has_ports_only_after_the_packet_filter_knows_them() {
+    let mut seen = SeenNetwork::default();
+    let wanted = desired(&[("a", 5)], Way::Joined);
+    assert_eq!(pass(Some(&wanted), &mut seen).join(" "), "ns base bridge +a fw join open a");
+    assert_eq!(pass(Some(&wanted), &mut seen), [""; 0]);
+
+    // The operator's bridge was made anew: ours is joined to it again, and no guest is disturbed.
+    let mut left = seen.clone();
+    let bridge = left.network.as_mut().unwrap().bridge.as_mut().unwrap();
+    bridge.joined.as_mut().unwrap().host_bridge = None;
+    assert_eq!(pass(Some(&wanted), &mut left), ["join"]);
+    // Ours is gone, and with it every port.
+    let mut lost = seen.clone();
+    let network = lost.network.as_mut().unwrap();
+    network.bridge = None;
+    network.taps.values_mut().for_each(|tap| tap.port = None);
+    assert_eq!(pass(Some(&wanted), &mut lost).join(" "), "bridge join open a");
+
+    assert_eq!(pass(None, &mut seen).join(" "), "-uplink -ns");
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -117,14 +161,18 @@ fn taps() -> impl Strategy<Value = Vec<(&'static str, u8)>> {
         .prop_map(|map| map.into_iter().map(|(name, last)| (NAMES[name], last)).collect())
 }
 
+fn ways() -> impl Strategy<Value = Way> {
+    prop::sample::select(vec![Way::None, Way::Uplink, Way::Bridge, Way::Joined])
+}
+
 proptest! {
     #[test]
     fn one_pass_converges_from_anything_to_anything(
-        before in taps(), after in taps(), uplinks in any::<(bool, bool)>(),
+        before in taps(), after in taps(), ways in (ways(), ways()),
         closed in prop::collection::vec(0..NAMES.len(), 0..3),
     ) {
         let mut seen = SeenNetwork::default();
-        pass(Some(&desired(&before, uplinks.0)), &mut seen);
+        pass(Some(&desired(&before, ways.0)), &mut seen);
         for index in closed {
             let link: LinkName = NAMES[index].parse().unwrap();
             if let Some(tap) = seen.network.as_mut().and_then(|n| n.taps.get_mut(&link)) {
@@ -132,6 +180,6 @@ proptest! {
                 tap.routes.clear();
             }
         }
-        pass(Some(&desired(&after, uplinks.1)), &mut seen);
+        pass(Some(&desired(&after, ways.1)), &mut seen);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
 use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart};
-use weft_model::{Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
+use weft_model::{Bridge, Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostRoute, SeenNetwork};
 
@@ -142,9 +142,24 @@ impl LinuxNetworks {
     async fn keep_apart(&self, link: &LinkName) -> Result<(), HostError> {
         let nft = self.host_nft();
         let what = || format!("keep {link} apart from the other VPCs");
-        let seen = nft.observe().await.map_err(firewall(what()))?;
+        let seen = nft.observe(false).await.map_err(firewall(what()))?;
         let commands = keep_apart(nft.table(), seen.as_ref(), link);
         nft.apply(&commands).await.map_err(firewall(what()))
+    }
+
+    pub(super) async fn set_bridge(&self, desired: &VpcNetwork) -> Result<(), HostError> {
+        let namespace = self.get(&desired.vpc_id)?;
+        let done = weft_network::ensure_bridge(&namespace, desired).await;
+        done.map_err(network(format!("make the bridge of {}", desired.vpc_id)))
+    }
+
+    pub(super) async fn join_bridge(&self, desired: &VpcNetwork) -> Result<(), HostError> {
+        let Some(bridge) = &desired.bridge else { return Ok(()) };
+        let Some(join) = &bridge.joined else { return Ok(()) };
+        let namespace = self.get(&desired.vpc_id)?;
+        let done = weft_network::join_bridge(&self.agent, &namespace, &bridge.link, join).await;
+        let what = format!("join {} to the bridge {}", desired.vpc_id, join.host_bridge);
+        done.map_err(network(what))
     }
 
     /// The pair of a VPC that is going: both ends vanish with the end inside.
@@ -152,8 +167,10 @@ impl LinuxNetworks {
         let Some(namespace) = self.find(vpc_id)? else { return Ok(()) };
         let what = || format!("disconnect {vpc_id} from the host");
         let seen = weft_network::observe(&self.agent, &namespace).await;
-        let uplink = seen.map_err(network(what()))?.uplink;
-        if let Some(link) = uplink.and_then(|uplink| uplink.link) {
+        let seen = seen.map_err(network(what()))?;
+        let uplink = seen.uplink.and_then(|uplink| uplink.link);
+        let joined = seen.bridge.and_then(|bridge| bridge.joined?.host_link);
+        if let Some(link) = uplink.or(joined) {
             let removed = weft_network::remove_uplink(&self.agent, &link).await;
             removed.map_err(network(what()))?;
         }
@@ -175,8 +192,9 @@ impl LinuxNetworks {
         vpc_id: &VpcId,
         link: &LinkName,
         tap: &TapInterface,
+        bridge: Option<&Bridge>,
     ) -> Result<(), HostError> {
-        let opened = weft_network::tap_up(&self.get(vpc_id)?, link, tap).await;
+        let opened = weft_network::tap_up(&self.get(vpc_id)?, link, tap, bridge).await;
         opened.map_err(network(format!("set the tap {link} up")))
     }
 
@@ -203,7 +221,7 @@ impl LinuxNetworks {
         let what = || format!("set the packet filter of {vpc_id}");
         match before {
             Some(before) => nft.change(&before, desired).await.map_err(firewall(what()))?,
-            None => match nft.observe().await.map_err(firewall(what()))? {
+            None => match nft.observe(desired.bridge.is_some()).await.map_err(firewall(what()))? {
                 Some(seen) => {
                     let commands = seen.changes(nft.table(), desired);
                     nft.apply(&commands).await.map_err(firewall(what()))?;
@@ -242,7 +260,7 @@ impl LinuxNetworks {
         let wanted = HostNat { links: routes.keys().cloned().collect(), sources };
         let nft = self.host_nft();
         let what = || "set the address translation of the agent's namespace".to_owned();
-        let seen = nft.observe().await.map_err(firewall(what()))?;
+        let seen = nft.observe(false).await.map_err(firewall(what()))?;
         if seen.is_some_and(|seen| seen.is_host_nat(&wanted)) {
             return Ok(());
         }
@@ -260,7 +278,7 @@ impl LinuxNetworks {
         let Some(namespace) = self.find(vpc_id)? else { return Ok(SeenNetwork::default()) };
         let links = weft_network::observe(&self.agent, &namespace).await;
         let links = links.map_err(network(format!("look at the network of {vpc_id}")))?;
-        let filter = self.nft(&namespace).observe().await;
+        let filter = self.nft(&namespace).observe(desired.bridge.is_some()).await;
         let filter = filter.map_err(firewall(format!("look at the packet filter of {vpc_id}")))?;
         let as_wanted = filter.is_some_and(|seen| seen.is(&desired.firewall));
         if as_wanted {

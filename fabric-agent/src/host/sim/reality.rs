@@ -277,9 +277,11 @@ fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
     Some(ObservedNetwork {
         loopback_up: network.loopback_up,
         sysctls_ok: network.sysctls_ok,
+        forwarding: network.forwarding,
         gateways: network.gateways.clone(),
         unreachable: network.unreachable.clone(),
         uplink: network.uplink.clone(),
+        bridge: network.bridge.clone(),
         taps: BTreeMap::new(),
     })
 }

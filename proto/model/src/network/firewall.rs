@@ -17,6 +17,9 @@ pub struct Firewall {
     pub interfaces: BTreeMap<LinkName, FirewallInterface>,
     /// The way out of the VPC.
     pub uplink: Option<FirewallUplink>,
+    /// The bridge whose ports the interfaces are; `None` where they are routed.
+    #[serde(default)]
+    pub bridge: Option<FirewallBridge>,
 }
 
 /// A group as the packet filter sees it.
@@ -50,6 +53,19 @@ pub struct FirewallUplink {
     pub vpc_cidr: Ipv4Network,
     /// Whether guests appear outside as this link's own address.
     pub masquerade: bool,
+}
+
+/// Our bridge, as seen from inside the VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallBridge {
+    /// The bridge.
+    pub link: LinkName,
+    /// Its MAC: where frames for the agent's services go.
+    pub mac: MacAddr,
+    /// Its own addresses: nobody else may claim one of them.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// The port behind which the operator's network is.
+    pub outside: Option<LinkName>,
 }
 
 impl Firewall {
@@ -152,6 +168,7 @@ mod tests {
             groups: [(group(1), web), (group(2), friends)].into(),
             interfaces: [("t0".parse().unwrap(), interface)].into(),
             uplink: None,
+            bridge: None,
         }
     }
 

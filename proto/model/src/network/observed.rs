@@ -6,21 +6,27 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use crate::{LinkName, MacAddr, TapInterface, Uplink, VpcNetwork};
+use crate::{Bridge, BridgeJoin, LinkName, MacAddr, TapInterface, Uplink, VpcNetwork};
 
 /// The network of one VPC as the kernel has it, without the packet filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedNetwork {
     /// Whether the loopback link is up.
     pub loopback_up: bool,
-    /// Whether forwarding and the namespace-wide switches are as wanted.
+    /// Whether the namespace-wide switches besides forwarding are as wanted.
     pub sysctls_ok: bool,
+    /// Whether it routes.
+    #[serde(default)]
+    pub forwarding: bool,
     /// The routers' addresses on the loopback link.
     pub gateways: BTreeSet<Ipv4Addr>,
     /// Ranges that are unreachable unless a longer route says otherwise.
     pub unreachable: BTreeSet<Ipv4Network>,
     /// The way out, if any part of it exists inside the VPC's namespace.
     pub uplink: Option<ObservedUplink>,
+    /// The bridge of a VPC that has one.
+    #[serde(default)]
+    pub bridge: Option<ObservedBridge>,
     /// The taps.
     pub taps: BTreeMap<LinkName, ObservedTap>,
 }
@@ -36,8 +42,52 @@ pub struct ObservedTap {
     pub owner_uid: Option<u32>,
     /// Addresses routed to it, with the source that the host uses towards them.
     pub routes: BTreeMap<Ipv4Addr, Option<Ipv4Addr>>,
-    /// Permanent neighbours on it.
+    /// Permanent neighbours on it; of a port, those on its bridge whose MAC is behind it.
     pub neighbours: BTreeMap<Ipv4Addr, MacAddr>,
+    /// The bridge that it is a port of.
+    #[serde(default)]
+    pub port: Option<ObservedPort>,
+}
+
+/// A port of a bridge as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedPort {
+    /// The bridge.
+    pub bridge: LinkName,
+    /// Whether it is neither flooded nor teaches the bridge addresses, and sends nothing back.
+    pub switches_ok: bool,
+    /// The addresses behind it.
+    pub macs: BTreeSet<MacAddr>,
+}
+
+/// A VPC's bridge as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedBridge {
+    /// Its name.
+    pub link: LinkName,
+    /// Whether it is up, marked as ours, filtered, and the rest of its settings are as wanted.
+    pub settings_ok: bool,
+    /// Its MAC.
+    pub mac: Option<MacAddr>,
+    /// Its addresses, with the range that is behind it.
+    pub addresses: BTreeSet<Ipv4Network>,
+    /// The pair to the operator's bridge, if its inner end exists.
+    pub joined: Option<ObservedJoin>,
+}
+
+/// The pair between our bridge and the operator's, both ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedJoin {
+    /// The end in the VPC's namespace.
+    pub guest_link: LinkName,
+    /// Whether that end is up, and a port of our bridge.
+    pub guest_ok: bool,
+    /// The end in the agent's namespace, if it is there.
+    pub host_link: Option<LinkName>,
+    /// Whether that end is up.
+    pub host_up: bool,
+    /// The bridge that it is a port of.
+    pub host_bridge: Option<LinkName>,
 }
 
 /// The uplink as it is, both ends.
@@ -64,10 +114,40 @@ pub struct ObservedUplink {
 impl ObservedNetwork {
     /// Whether loopback, switches, gateways and the range itself are as `desired` wants them.
     pub fn base_matches(&self, desired: &VpcNetwork) -> bool {
+        let (gateways, unreachable) = desired.on_loopback();
         self.loopback_up
             && self.sysctls_ok
-            && self.gateways == desired.gateways
-            && self.unreachable == BTreeSet::from([desired.cidr])
+            && self.forwarding == desired.bridge.is_none()
+            && self.gateways == gateways
+            && self.unreachable == unreachable
+    }
+
+    /// Whether the bridge is as `desired` wants it, without what it is joined to.
+    pub fn bridge_matches(&self, desired: &VpcNetwork) -> bool {
+        match (&self.bridge, &desired.bridge) {
+            (None, None) => true,
+            (Some(seen), Some(wanted)) => {
+                seen.settings_ok
+                    && seen.link == wanted.link
+                    && seen.mac == Some(Bridge::mac(&desired.vpc_id))
+                    && seen.addresses == desired.bridge_addresses()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the bridge is joined to what `desired` wants it to be joined to.
+    pub fn join_matches(&self, desired: &VpcNetwork) -> bool {
+        let seen = self.bridge.as_ref();
+        let joined = seen.and_then(|seen| seen.joined.as_ref());
+        match (joined, desired.bridge.as_ref().and_then(|bridge| bridge.joined.as_ref())) {
+            (None, None) => true,
+            (Some(joined), Some(wanted)) => {
+                let link = desired.bridge.as_ref().map(|bridge| &bridge.link);
+                seen.map(|seen| &seen.link) == link && *joined == ObservedJoin::of(wanted)
+            }
+            _ => false,
+        }
     }
 
     /// Whether the way out is as `desired` wants it.
@@ -86,12 +166,38 @@ impl ObservedTap {
         self.sysctls_ok && self.owner_uid == desired.owner_uid
     }
 
-    /// Whether the tap is up and leads to the guest, and to nobody else.
-    pub fn is_up_for(&self, desired: &TapInterface) -> bool {
+    /// Whether the tap is up and leads to the guest, and to nobody else: by a route or, with a
+    /// `bridge`, as its port.
+    pub fn is_up_for(&self, desired: &TapInterface, bridge: Option<&Bridge>) -> bool {
+        let routes = match bridge {
+            None => BTreeMap::from([(desired.address, Some(desired.gateway))]),
+            Some(_) => BTreeMap::new(),
+        };
         self.is_made_for(desired)
             && self.up
-            && self.routes == BTreeMap::from([(desired.address, Some(desired.gateway))])
+            && self.routes == routes
             && self.neighbours == BTreeMap::from([(desired.address, desired.mac)])
+            && self.port == bridge.map(|bridge| ObservedPort::of(&bridge.link, desired))
+    }
+}
+
+impl ObservedPort {
+    /// What a port for `desired` looks like.
+    pub fn of(bridge: &LinkName, desired: &TapInterface) -> Self {
+        Self { bridge: bridge.clone(), switches_ok: true, macs: BTreeSet::from([desired.mac]) }
+    }
+}
+
+impl ObservedJoin {
+    /// What a pair made for `desired` looks like.
+    pub fn of(desired: &BridgeJoin) -> Self {
+        Self {
+            guest_link: desired.guest_link.clone(),
+            guest_ok: true,
+            host_link: Some(desired.host_link.clone()),
+            host_up: true,
+            host_bridge: Some(desired.host_bridge.clone()),
+        }
     }
 }
 
