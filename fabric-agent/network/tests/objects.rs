@@ -32,7 +32,7 @@ fn what_was_made_is_seen_and_making_it_again_changes_nothing() {
                 let now = seen(&vpc).await;
                 assert!(now.base_matches(&vpc.network), "{now:#?}");
                 assert!(now.uplink_matches(&vpc.network), "{now:#?}");
-                assert!(now.taps[&tap(10)].is_up_for(&interface), "{now:#?}");
+                assert!(now.taps[&tap(10)].is_up_for(&interface, None), "{now:#?}");
                 assert_eq!(*before.get_or_insert_with(|| now.clone()), now);
             }
         }
@@ -66,7 +66,7 @@ fn damage_is_seen_and_mended() {
         let fits = |seen: &ObservedNetwork| {
             seen.base_matches(&vpc.network)
                 && seen.uplink_matches(&vpc.network)
-                && seen.taps.get(&tap(10)).is_some_and(|tap| tap.is_up_for(&interface))
+                && seen.taps.get(&tap(10)).is_some_and(|tap| tap.is_up_for(&interface, None))
         };
         let (outside, inside) = (&vpc.agent, &vpc.namespace);
         let damages = [
