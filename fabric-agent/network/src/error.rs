@@ -41,7 +41,7 @@ pub enum NetworkError {
     #[error(
         "{link} is {}; make a bridge of that name, such as with \"ip link add {link} type bridge\", \
          or name another one: it is looked for again by itself",
-        kind.as_deref().map_or("no link of this host".to_owned(), |kind| format!("a link of kind \"{kind}\" and no bridge"))
+        instead(kind.as_deref())
     )]
     NoSuchBridge {
         /// The name that was given.
@@ -164,6 +164,13 @@ impl NetworkError {
             | Self::Holder { source, .. }
             | Self::Connect { source, .. } => !denied(source),
         }
+    }
+}
+
+fn instead(kind: Option<&str>) -> String {
+    match kind {
+        None => "no link of this host".to_owned(),
+        Some(kind) => format!("a link of kind \"{kind}\" and no bridge"),
     }
 }
 

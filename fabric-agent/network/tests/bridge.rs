@@ -1,4 +1,6 @@
 //! A VPC that is a bridge, joined to the operator's: what reaches whom, with real frames.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

@@ -1,4 +1,6 @@
 //! A bridge, its ports and what it is joined to: made, seen, mended, removed.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::process::Command;

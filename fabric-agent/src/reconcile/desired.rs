@@ -83,7 +83,7 @@ pub(crate) fn vpc_network(
             vpc_cidr: vpc.cidr_block,
             masquerade: !uplink.routed,
         }),
-        bridge: None,
+        bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
     };
     let (vpc_id, cidr) = (vpc_id.clone(), vpc.cidr_block);
     Some(VpcNetwork { vpc_id, cidr, gateways, bridge, uplink, interfaces, firewall })

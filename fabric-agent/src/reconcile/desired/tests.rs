@@ -81,7 +81,10 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
     assert_eq!(network.gateways, BTreeSet::from([agent]), "10.1.0.1 is the LAN's router");
     assert_eq!(network.interfaces.values().map(|tap| tap.gateway).collect::<Vec<_>>(), [agent]);
     assert_eq!((network.uplink, network.firewall.uplink), (None, None));
+    let known = network.firewall.bridge.unwrap();
+    assert_eq!(known.addresses, BTreeSet::from([agent]));
     let joined = network.bridge.unwrap().joined.unwrap();
+    assert_eq!(known.outside.as_ref(), Some(&joined.guest_link), "the packet filter knows the way");
     assert_eq!((joined.host_bridge.as_str(), joined.host_link.as_str()), ("br0", "weftb1"));
     assert_eq!(host_routes(&world, "weft").len(), 1, "only the routed one");
 
