@@ -115,6 +115,7 @@ bootstrap() {
         --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* && : >"$1/etc/machine-id"' \
         --customize-hook='echo debian >"$1/etc/hostname" && : >"$1/etc/fstab"' \
         --customize-hook='printf "127.0.0.1 localhost\n::1 localhost\n" >"$1/etc/hosts"' \
+        --customize-hook='echo LANG=C.UTF-8 >"$1/etc/default/locale"' \
         --customize-hook='ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"' \
         --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved >/dev/null 2>&1' \
         "$RELEASE" "$WORK/root.tar" ${sources:+"$sources"} ||

@@ -7,6 +7,8 @@ mod agent_killed;
 mod by_hand;
 #[path = "linux/crash_points.rs"]
 mod crash_points;
+#[path = "linux/debian.rs"]
+mod debian;
 #[path = "linux/guest_killed.rs"]
 mod guest_killed;
 #[path = "linux/life.rs"]

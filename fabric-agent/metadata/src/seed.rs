@@ -1,7 +1,7 @@
 //! The four files of a NoCloud seed.
 //!
-//! All but the user data are JSON, which is YAML: nothing that a name contains can break out of
-//! its place. Source: cloud-init's reference, "NoCloud", "Networking config Version 2" and the
+//! Meta-data, network-config and the vendor data's configuration are JSON, which is YAML: nothing
+//! that a name contains can break out of its place. Source: cloud-init's reference, "NoCloud", "Networking config Version 2" and the
 //! module `cc_ssh`.
 
 use std::fmt;
@@ -10,6 +10,8 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use weft_model::{Digest, MacAddr, SshHostKey};
+
+use crate::report::{REPORT_SCRIPT, multipart};
 
 /// All that a seed is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,17 +132,22 @@ fn same_subnet(network: &Network) -> bool {
     subnet(network.address) == subnet(network.gateway)
 }
 
-/// The host key goes here and not into user data, which is the user's alone. With `ssh_keys` given,
-/// `cc_ssh` generates no others; those of the image are deleted.
+/// What is ours goes here and not into user data, which is the user's alone: the host key, and
+/// the script that reports how cloud-init ended.
 fn vendor_data(host_key: &SshHostKey) -> String {
-    let config = json!({
+    let config = format!("#cloud-config\n{}", host_key_config(host_key));
+    multipart(&[("text/cloud-config", &config), ("text/cloud-boothook", REPORT_SCRIPT)])
+}
+
+/// With `ssh_keys` given, `cc_ssh` generates no others; those of the image are deleted.
+pub(crate) fn host_key_config(host_key: &SshHostKey) -> Value {
+    json!({
         "ssh_deletekeys": true,
         "ssh_keys": {
             "ed25519_private": host_key.private_pem,
             "ed25519_public": host_key.public_line,
         },
-    });
-    format!("#cloud-config\n{config}\n")
+    })
 }
 
 #[cfg(test)]
@@ -194,8 +201,10 @@ pub(crate) mod tests {
             } } })
         );
         let vendor = String::from_utf8(file(&seed, "vendor-data")).unwrap();
-        let config: Value =
-            serde_json::from_str(vendor.strip_prefix("#cloud-config\n").unwrap()).unwrap();
+        assert!(vendor.contains(REPORT_SCRIPT), "{vendor}");
+        // weft-tiny takes the configuration by its place: one line after the header.
+        let mut lines = vendor.lines().skip_while(|line| *line != "#cloud-config");
+        let config: Value = serde_json::from_str(lines.nth(1).unwrap()).unwrap();
         assert_eq!(config["ssh_keys"]["ed25519_private"], input().host_key.private_pem);
         assert_eq!(config["ssh_keys"]["ed25519_public"], input().host_key.public_line);
         assert_eq!(config["ssh_deletekeys"], true);

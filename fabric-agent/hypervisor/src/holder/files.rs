@@ -38,6 +38,10 @@ impl GuestFiles {
             Some(path) => Some(keep(open("the seed", path, false)?)),
             None => None,
         };
+        let credentials = match &spec.credentials {
+            Some(path) => Some(keep(open("the credentials", path, false)?)),
+            None => None,
+        };
         let (mut kernel, mut initrd) = (None, None);
         if let Boot::DirectKernel { kernel: kernel_path, initrd: initrd_path, .. } = &spec.boot {
             kernel = Some(keep(open_for_everyone("the kernel", kernel_path)?));
@@ -63,7 +67,7 @@ impl GuestFiles {
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
-        let fds = GuestFds { root, backing, seed, kernel, initrd, kvm, taps, qmp };
+        let fds = GuestFds { root, backing, seed, credentials, kernel, initrd, kvm, taps, qmp };
         Ok(Self { fds, owned, namespaces, kvm_groups })
     }
 

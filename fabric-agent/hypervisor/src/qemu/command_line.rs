@@ -34,6 +34,8 @@ pub struct GuestFds {
     pub backing: RawFd,
     /// The seed, read-only.
     pub seed: Option<RawFd>,
+    /// The SMBIOS string of credentials.
+    pub credentials: Option<RawFd>,
     /// The kernel of a direct boot.
     pub kernel: Option<RawFd>,
     /// Its initial RAM disk.
@@ -60,9 +62,13 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
     line.option("-m", format!("size={}M", spec.memory_mib));
     line.option("-rtc", "base=utc");
-    // cloud-init looks for its seed only where this says so, and without probing the network:
-    // `dscheck_NoCloud` in cloud-init's tools/ds-identify.
-    line.option("-smbios", "type=1,serial=ds=nocloud");
+    // Both beginning with "ec2" and alike is how cloud-init knows EC2; the seed is found by its
+    // label, which comes first: `dscheck_NoCloud` in cloud-init's tools/ds-identify.
+    line.option("-smbios", format!("type=1,serial={}", spec.uuid));
+    if let Some(fd) = fds.credentials {
+        // From a file: what is on the command line, everybody on the host can read.
+        line.option("-smbios", format!("type=11,path=/proc/self/fd/{fd}"));
+    }
     // A guest's own power-off leaves QEMU there, stopped, for an agent that comes back later.
     line.flag("-no-shutdown");
     boot(&mut line, spec, fds);

@@ -37,6 +37,10 @@ pub struct GuestSpec {
     pub root: RootDisk,
     /// A raw image that is attached read-only: cloud-init's NoCloud seed.
     pub seed: Option<PathBuf>,
+    /// An SMBIOS string of type 11, in a file that only the guest's user reads: credentials for
+    /// its systemd. Guests of agents before this have none.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
 }
@@ -135,6 +139,16 @@ impl GuestUuid {
         Self(bytes)
     }
 
+    /// As [`GuestUuid::from_random`], beginning with `ec2`: with a serial number equal to it,
+    /// cloud-init takes the machine for one of EC2 and asks the metadata service with tokens
+    /// (`identify_aws` in `DataSourceEc2.py`, `ec2_identify_platform` in `tools/ds-identify`).
+    pub fn recognised_as_ec2(bytes: [u8; 16]) -> Self {
+        let Self(mut bytes) = Self::from_random(bytes);
+        bytes[0] = 0xec;
+        bytes[1] = 0x20 | (bytes[1] & 0x0f);
+        Self(bytes)
+    }
+
     /// The sixteen bytes in text order.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -203,6 +217,8 @@ mod tests {
         let uuid = GuestUuid::from_random([0xff; 16]);
         assert_eq!(uuid.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(uuid.to_string().parse::<GuestUuid>().unwrap(), uuid);
+        let uuid = GuestUuid::recognised_as_ec2([0xff; 16]);
+        assert_eq!(uuid.to_string(), "ec2fffff-ffff-4fff-bfff-ffffffffffff");
         for text in
             ["", "ffffffff-ffff-4fff-bfff-fffffffffff", "fffffffff-fff-4fff-bfff-ffffffffffff"]
         {

@@ -165,6 +165,7 @@ impl Bench {
                 backing: BackingImage { path: backing, format: DiskFormat::Raw },
             },
             seed: None,
+            credentials: None,
             nics: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_hypervisor::{
@@ -12,7 +13,7 @@ use weft_hypervisor::{
     GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
-use weft_metadata::{Network, Seed, SeedInput, hostname};
+use weft_metadata::{Network, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp};
 use weft_planner::{GuestLaunch, GuestState, SeedContent};
 
@@ -84,6 +85,10 @@ impl LinuxGuests {
         self.dir(id).join("seed.img")
     }
 
+    fn credentials(&self, id: &InstanceId) -> PathBuf {
+        self.dir(id).join("credentials")
+    }
+
     pub(super) async fn make_root_disk(
         &self,
         id: &InstanceId,
@@ -132,10 +137,15 @@ impl LinuxGuests {
         let volume = Seed::new(&input)
             .to_disk_image()
             .map_err(|error| HostError::new(what(), false).caused_by(error))?;
-        write_file_atomic(&self.seed(id), volume, uid).await.map_err(|error| {
-            let retryable = error.is_retryable();
-            HostError::new(what(), retryable).caused_by(error)
-        })
+        let credentials = smbios_credentials(&seed.host_key).into_bytes();
+        // The seed comes last: where it is, both are.
+        for (path, content) in [(self.credentials(id), credentials), (self.seed(id), volume)] {
+            write_file_atomic(&path, content, uid).await.map_err(|error| {
+                let retryable = error.is_retryable();
+                HostError::new(what(), retryable).caused_by(error)
+            })?;
+        }
+        Ok(())
     }
 
     pub(super) async fn start(
@@ -157,7 +167,7 @@ impl LinuxGuests {
         let spec = GuestSpec {
             instance_id: id.clone(),
             epoch: launch.epoch,
-            uuid: GuestUuid::from_random(crate::random::bytes()),
+            uuid: uuid_of(id),
             name: launch.name.clone(),
             uid: launch.uid,
             qemu: self.qemu.clone(),
@@ -170,6 +180,8 @@ impl LinuxGuests {
                 backing: BackingImage { path: blob(&image.disk), format: image.format },
             },
             seed: Some(self.seed(id)),
+            // Not there where an agent before this wrote the seed.
+            credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             nics: vec![NicSpec { link: launch.link.clone(), mac: launch.mac, netns: Some(netns) }],
         };
         self.warn_of_too_many_vcpus(&spec);
@@ -290,6 +302,14 @@ async fn cgroups(prefix: &str) -> Result<Cgroups, HostError> {
         Err(why) => tracing::warn!("{why}"),
     }
     Ok(cgroups)
+}
+
+/// The same for every launch of an instance, as a machine's UUID is.
+fn uuid_of(id: &InstanceId) -> GuestUuid {
+    let hash: [u8; 32] = Sha256::digest(id.as_str()).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    GuestUuid::recognised_as_ec2(bytes)
 }
 
 /// What people are told of a guest that has its processes and does not run as it should.

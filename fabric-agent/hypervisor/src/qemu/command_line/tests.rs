@@ -24,6 +24,7 @@ fn spec() -> GuestSpec {
             backing: BackingImage { path: "/b".into(), format: DiskFormat::Qcow2 },
         },
         seed: None,
+        credentials: None,
         nics: Vec::new(),
     }
 }
@@ -33,6 +34,7 @@ fn fds() -> GuestFds {
         root: 10,
         backing: 11,
         seed: None,
+        credentials: None,
         kernel: None,
         initrd: None,
         kvm: None,
@@ -67,7 +69,7 @@ fn each_part_of_a_specification_has_its_arguments() {
             "-name guest=web,,1,process=i-0123456789abcdef0",
             "-uuid 00112233-4455-4677-8899-aabbccddeeff -machine q35,",
             "-smp cpus=2,sockets=1,cores=2,threads=1 -m size=512M",
-            "-smbios type=1,serial=ds=nocloud -no-shutdown",
+            "-smbios type=1,serial=00112233-4455-4677-8899-aabbccddeeff -no-shutdown",
             "-chardev socket,id=qmp,fd=12,server=on,wait=off -mon chardev=qmp,mode=control",
             "-device virtio-rng-pci",
         ]),
@@ -91,6 +93,9 @@ fn each_part_of_a_specification_has_its_arguments() {
             GuestFds { seed: Some(30), ..fds() }, &[
             r#""driver":"raw","file":"seed-file","node-name":"seed","read-only":true"#,
             "-device virtio-blk-pci,drive=seed,serial=seed,addr=0x3",
+        ]),
+        ("credentials are in no argument", spec(), GuestFds { credentials: Some(33), ..fds() }, &[
+            "-smbios type=11,path=/proc/self/fd/33",
         ]),
         ("a direct boot", GuestSpec { boot: direct(Some("/i".into())), ..spec() },
             GuestFds { kernel: Some(40), initrd: Some(41), ..fds() },
