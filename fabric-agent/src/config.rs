@@ -59,6 +59,9 @@ pub(crate) struct ServeArgs {
     /// The largest file that is fetched for an image, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) max_image_gib: u64,
+    /// The host's resolvers, which guests' questions for names go on to
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub(crate) resolv_conf: PathBuf,
     /// vCPUs of the simulated host
     #[arg(long, value_name = "COUNT", default_value_t = 4096)]
     pub(crate) sim_vcpus: u32,

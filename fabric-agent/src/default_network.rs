@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use weft_model::{
-    Claim, Direction, GroupId, GroupSpec, IpProtocol, Problem, Record, RulePeer, RulePorts,
-    RuleSpec, SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec, check_no_special_range,
+    Claim, DNS_ADDRESS, Direction, GroupId, GroupSpec, IpProtocol, Problem, Record, RulePeer,
+    RulePorts, RuleSpec, SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec,
+    check_no_special_range,
 };
 use weft_store::Txn;
 
@@ -66,7 +67,7 @@ pub(crate) async fn ensure(
         vpc_id: vpc_id.clone(),
         cidr_block: subnet_cidr,
         gateway: Ipv4Addr::from(u32::from(subnet_cidr.network()) + 1),
-        dns_servers: Vec::new(),
+        dns_servers: vec![DNS_ADDRESS],
         is_default: true,
     };
     let subnet_id = Subnets::new_id(random::bytes());

@@ -8,7 +8,7 @@ pub(crate) mod linux;
 pub(crate) mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,9 @@ use weft_model::{
     Digest, DiskFormat, HostFacts, InstanceId, Problem, Reason, Timestamp, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork};
+use weft_services::Sockets;
+
+use crate::reconcile::Saying;
 
 /// A byte stream to a guest.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -34,7 +37,13 @@ pub(crate) struct SeenGuest {
     pub(crate) trouble: Option<String>,
     /// When the serial console's first byte came.
     pub(crate) first_console_byte: Option<Timestamp>,
+    /// What the guest of this launch said, where the host plays its network's services.
+    pub(crate) said: Vec<Saying>,
 }
+
+/// What tells a VPC's namespace from every other one: who holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceIdentity(pub(crate) String);
 
 /// A verified blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +184,17 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// Every VPC that the host has a namespace of.
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError>;
+
+    /// Which namespace the VPC has now; another one once it was made anew. `None` where there is
+    /// none that services could be served in.
+    fn namespace_of(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError>;
+
+    /// Opens the sockets of the VPC's services inside its namespace.
+    async fn open_services(
+        &self,
+        vpc_id: &VpcId,
+        gateways: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Sockets, HostError>;
 
     /// Instances whose guest may have changed: hints to look again.
     fn hints(&self) -> broadcast::Receiver<InstanceId>;

@@ -18,6 +18,7 @@ mod random;
 mod reconcile;
 mod repo;
 mod serve;
+mod services;
 mod sessions;
 mod strays;
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod instance;
 mod network;
 mod probe;
 mod queue;
+mod said;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,11 +26,13 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::repo::{Instances, Kind, Repo};
+use crate::services::NetworkServices;
 use crate::turns::Turns;
 
 pub(crate) use blobs::{Pins, digests};
 use network::Networks;
 use queue::WorkQueue;
+pub(crate) use said::Saying;
 
 /// Instances that are worked on at the same time. Starting one is mostly waiting for processes.
 const PLACES: usize = 16;
@@ -51,6 +54,8 @@ struct Transient {
     ssh_ready: Option<(u64, weft_model::Timestamp)>,
     /// What the prober saw last, for people.
     last_probe: Option<String>,
+    /// What the guest of this epoch asked the network's services for, and said.
+    said: said::Said,
 }
 
 /// The reconcile loops and what they share.
@@ -64,6 +69,7 @@ pub(crate) struct Reconciler {
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
     pub(crate) turns: Turns,
+    pub(crate) services: NetworkServices,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -96,6 +102,7 @@ impl Reconciler {
             networks,
             pins: Pins::default(),
             turns: Turns::new(),
+            services: NetworkServices::default(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),

@@ -15,8 +15,8 @@ use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
-    HOST, OBJECTS, STATUSES, TOKENS, address_key, name_key, object_key, status_key, token_key,
-    uid_key,
+    HOST, METADATA_KEY, OBJECTS, STATUSES, TOKENS, address_key, name_key, object_key, status_key,
+    token_key, uid_key,
 };
 pub(crate) use kind::{Groups, Images, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs};
 

@@ -29,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::random;
 use crate::reconcile::Reconciler;
 use crate::repo::{HOST, Instances, Repo, encode};
+use crate::services;
 use crate::sessions::Sessions;
 use crate::tls;
 use crate::tls::certificates::Certificates;
@@ -91,6 +92,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ledger.clone(),
         args.config(),
     ));
+    let key = services::token_key(&repo).await.map_err(explain)?;
+    services::offer(&reconciler, &args.resolv_conf, key);
     let context = Arc::new(Context {
         repo: repo.clone(),
         cache: Arc::clone(&cache),

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use weft_model::{
-    Direction, InstanceId, InstanceSpec, InstanceState, InstanceStatus, IpProtocol, Phase, Problem,
-    Reason, Record, WaitFor,
+    CloudInitOutcome, CloudInitReport, Direction, InstanceId, InstanceSpec, InstanceState,
+    InstanceStatus, IpProtocol, Phase, Problem, Reason, Record, Signal, SignalOutcome, WaitFor,
 };
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until as WireUntil;
@@ -175,13 +175,47 @@ fn judge(
         {
             Verdict::Done
         }
+        (Until::Ready(WaitFor::CloudInit), InstanceState::Running) if current => {
+            status.cloud_init.as_ref().map_or(Verdict::NotYet, |report| judge_report(id, report))
+        }
+        (Until::Ready(WaitFor::Signal), InstanceState::Running) if current => {
+            status.signal.as_ref().map_or(Verdict::NotYet, |signal| judge_signal(id, signal))
+        }
         _ => Verdict::NotYet,
     }
+}
+
+/// What cloud-init recovered from is no failure: `weft get` shows it.
+fn judge_report(id: &InstanceId, report: &CloudInitReport) -> Verdict {
+    if report.outcome != CloudInitOutcome::Error {
+        return Verdict::Done;
+    }
+    let why = match report.errors.as_slice() {
+        [] if report.detail.is_empty() => "the guest did not say what failed".to_owned(),
+        [] => report.detail.clone(),
+        errors => errors.join("; "),
+    };
+    let message = format!("cloud-init failed in instance {id}: {why}");
+    Verdict::InVain(Problem::new(Reason::FailedPrecondition, message))
+}
+
+fn judge_signal(id: &InstanceId, signal: &Signal) -> Verdict {
+    if signal.outcome == SignalOutcome::Success {
+        return Verdict::Done;
+    }
+    let why = match signal.reason.as_str() {
+        "" => "it gave no reason",
+        reason => reason,
+    };
+    let message = format!("instance {id} signalled failure: {why}");
+    Verdict::InVain(Problem::new(Reason::FailedPrecondition, message))
 }
 
 fn timed_out(context: &Context, id: &InstanceId, until: Until, seconds: u32) -> Problem {
     let what = match until {
         Until::Ready(WaitFor::Ssh) => "did not answer on SSH",
+        Until::Ready(WaitFor::CloudInit) => "did not report cloud-init's end",
+        Until::Ready(WaitFor::Signal) => "did not signal",
         Until::Ready(_) => "did not run",
         Until::Stopped => "did not stop",
         Until::Gone => "was not removed",
@@ -207,6 +241,13 @@ async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Prob
     if let Some(last) = status.phases.last() {
         let _ = writeln!(evidence, "last phase: {} at {}", last.phase, last.at);
     }
+    if matches!(until, Until::Ready(WaitFor::Ssh | WaitFor::CloudInit | WaitFor::Signal)) {
+        let seen = context.reconciler.seen_asking(id, status.epoch);
+        let _ = writeln!(evidence, "seen on the network: {seen}");
+    }
+    if let Some(report) = &status.cloud_init {
+        let _ = writeln!(evidence, "cloud-init: {}{}", report.outcome, said_by(report));
+    }
     if until == Until::Ready(WaitFor::Ssh) {
         if let Some(seen) = context.reconciler.last_probe(id) {
             let _ = writeln!(evidence, "seen on port 22: {seen}");
@@ -224,6 +265,10 @@ async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Prob
         }
     }
     let remedy = match until {
+        Until::Ready(WaitFor::CloudInit) => format!(
+            "the instance is kept; look further with `weft console {id}`, or in the guest in \
+             /var/log/cloud-init-output.log and with `cloud-init status --long`"
+        ),
         Until::Ready(_) => format!(
             "the instance is kept; look further with `weft console {id}` or `weft logs {id}`"
         ),
@@ -231,6 +276,13 @@ async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Prob
         Until::Gone => "see the agent's log".to_owned(),
     };
     problem.evidence(evidence.trim_end()).remedy(remedy)
+}
+
+/// What a report holds besides its outcome, indented as the console's lines are.
+fn said_by(report: &CloudInitReport) -> String {
+    let detail = (!report.detail.is_empty()).then_some(report.detail.as_str());
+    let texts = detail.into_iter().chain(report.errors.iter().map(String::as_str));
+    texts.flat_map(str::lines).map(|line| format!("\n  | {line}")).collect()
 }
 
 /// Whether the groups let new connections to port 22 in, from where.

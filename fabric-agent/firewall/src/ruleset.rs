@@ -101,6 +101,9 @@ const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 /// Interfaces allowed to send: link, source MAC, source address.
 pub(crate) const BOUND_SET: &str = "bound_sources";
 
+/// Interfaces that may ask for an address, which they do not have yet: link and source MAC.
+pub(crate) const SENDER_SET: &str = "bound_senders";
+
 impl Ruleset {
     /// What the table must hold for `firewall`.
     pub(crate) fn of(firewall: &Firewall) -> Self {
@@ -117,9 +120,9 @@ impl Ruleset {
 
     fn add_interface(&mut self, link: &LinkName, interface: &FirewallInterface, all: &Firewall) {
         if all.bridge.is_none() {
-            let source =
-                vec![link.to_string(), interface.mac.to_string(), interface.address.to_string()];
-            self.add_element(BOUND_SET, source, None);
+            let (mac, address) = (interface.mac.to_string(), interface.address.to_string());
+            self.add_element(BOUND_SET, vec![link.to_string(), mac.clone(), address], None);
+            self.add_element(SENDER_SET, vec![link.to_string(), mac], None);
         }
         // On a bridge the kernel shows its name for every port; there the table of the bridge
         // family vouches for the addresses.

@@ -3,12 +3,12 @@
 
 use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::route::RouteType;
-use weft_model::VpcNetwork;
+use weft_model::{DNS_ADDRESS, METADATA_ADDRESS, VpcNetwork};
 
 use crate::netlink::Netlink;
 use crate::{Namespace, NetworkError, sysctl};
 
-/// Brings loopback, switches, gateways and the VPC's own range in order. Idempotent.
+/// Brings loopback, switches, gateways, services' addresses and the VPC's own range in order. Idempotent.
 ///
 /// The range is unreachable as a whole: an address of it that no interface has gets an answer
 /// here instead of a way out through the uplink, and no proxy ARP. A bridge has addresses and
@@ -23,8 +23,9 @@ pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), Ne
     let loopback = loopback(&netlink).await?;
     netlink.change(&loopback, "up", |link| link.up()).await?;
     let (gateways, unreachable) = network.on_loopback();
-    let gateways: Vec<_> = gateways.iter().map(|ip| Ipv4Network::from(*ip)).collect();
-    netlink.set_addresses(&loopback, &gateways).await?;
+    let addresses = gateways.into_iter().chain([METADATA_ADDRESS, DNS_ADDRESS]);
+    let addresses: Vec<_> = addresses.map(Ipv4Network::from).collect();
+    netlink.set_addresses(&loopback, &addresses).await?;
     for stale in netlink.routes().await? {
         if stale.ours && stale.kind == RouteType::Unreachable && !unreachable.contains(&stale.to) {
             netlink.delete_route(&stale).await?;

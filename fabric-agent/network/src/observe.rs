@@ -6,7 +6,8 @@ use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::route::RouteType;
 use weft_model::{
-    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
+    DNS_ADDRESS, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
+    ObservedTap, ObservedUplink,
 };
 
 use crate::base::loopback;
@@ -92,15 +93,16 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
         }
         None => None,
     };
+    let on_loopback = addresses.iter().filter(|(index, _)| *index == loopback.index);
+    let on_loopback = on_loopback.map(|(_, a)| a.ip()).filter(|ip| !ip.is_loopback());
+    let (services, gateways) =
+        on_loopback.partition(|ip| [METADATA_ADDRESS, DNS_ADDRESS].contains(ip));
     Ok(ObservedNetwork {
         loopback_up: loopback.up,
         sysctls_ok,
         forwarding,
-        gateways: addresses
-            .iter()
-            .filter(|(index, a)| *index == loopback.index && !a.ip().is_loopback())
-            .map(|(_, a)| a.ip())
-            .collect(),
+        gateways,
+        services,
         unreachable: routes
             .iter()
             .filter(|r| r.ours && r.kind == RouteType::Unreachable)

@@ -95,7 +95,11 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
         bridge: network.bridge.clone(),
         uplink: network.uplink.clone(),
         interfaces: Default::default(),
-        firewall: Firewall { uplink: network.firewall.uplink.clone(), ..Firewall::default() },
+        firewall: Firewall {
+            uplink: network.firewall.uplink.clone(),
+            gateways: network.firewall.gateways.clone(),
+            ..Firewall::default()
+        },
     }
 }
 

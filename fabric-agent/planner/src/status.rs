@@ -105,6 +105,8 @@ fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp) {
     }
     status.epoch = epoch;
     status.launched_at = Some(now);
+    status.cloud_init = None;
+    status.signal = None;
 }
 
 /// Records that `phase` of the present launch was reached, once.

@@ -44,7 +44,8 @@ fn check_bridge(order: &VpcOrder, vpcs: &[VpcRecord]) -> Result<(), Problem> {
 
 fn lowest_free_uplink(vpcs: &[VpcRecord]) -> Result<u16, Problem> {
     let is_free = |index: &u16| vpcs.iter().all(|vpc| vpc.spec.uplink_index != *index);
-    (0..VpcSpec::UPLINKS).find(is_free).ok_or_else(|| {
+    let usable = |index: &u16| *index != VpcSpec::SERVICES_UPLINK && is_free(index);
+    (0..VpcSpec::UPLINKS).find(usable).ok_or_else(|| {
         let message = format!("this host has {} VPCs, the most that it can have", vpcs.len());
         Problem::new(Reason::ResourceExhausted, message).remedy("remove VPCs that nothing uses")
     })

@@ -8,7 +8,7 @@ mod networks;
 mod ssh;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{Accelerator, Digest, HostFacts, InstanceId, VpcId, VpcNetwork};
 use weft_planner::{Action, SeenNetwork};
+use weft_services::Sockets;
 
 use super::blobs::Blobs;
 use super::{
-    BlobFacts, ByteStream, Check, DiskFacts, Host, HostError, SeenGuest, SshProbe, UploadState,
+    BlobFacts, ByteStream, Check, DiskFacts, Host, HostError, NamespaceIdentity, SeenGuest,
+    SshProbe, UploadState,
 };
 use crate::config::{AccelChoice, Directories};
 use guests::LinuxGuests;
@@ -149,6 +151,18 @@ impl Host for LinuxHost {
 
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {
         self.networks.list()
+    }
+
+    fn namespace_of(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError> {
+        self.networks.identity(vpc_id)
+    }
+
+    async fn open_services(
+        &self,
+        vpc_id: &VpcId,
+        gateways: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Sockets, HostError> {
+        self.networks.open_services(vpc_id, gateways)
     }
 
     fn hints(&self) -> broadcast::Receiver<InstanceId> {

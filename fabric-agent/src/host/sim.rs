@@ -11,23 +11,25 @@ mod orders;
 mod reality;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use weft_model::{
-    Accelerator, Digest, HostFacts, InstanceId, Reason, Timestamp, VpcId, VpcNetwork,
+    Accelerator, CloudInitOutcome, CloudInitReport, Digest, HostFacts, InstanceId, Reason, Signal,
+    SignalOutcome, Timestamp, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
 
 use super::blobs::Blobs;
 use super::{
-    BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, SeenGuest, SshProbe,
-    UploadState,
+    BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
+    SeenGuest, SshProbe, UploadState,
 };
 use orders::Orders;
+use crate::reconcile::Saying;
 use reality::{Guest, Reality};
 
 /// The simulated host.
@@ -53,6 +55,14 @@ pub(crate) enum Behaviour {
     NoAcpi,
     /// The hypervisor dies at once: the name contains `sim-crash`.
     Crash,
+    /// cloud-init ends with an error: the name contains `sim-cloud-init-fails`.
+    CloudInitFails,
+    /// cloud-init never ends: the name contains `sim-no-cloud-init`.
+    NoCloudInit,
+    /// Signals failure: the name contains `sim-signal-fails`.
+    SignalFails,
+    /// Never signals: the name contains `sim-no-signal`.
+    NoSignal,
 }
 
 impl Behaviour {
@@ -61,8 +71,40 @@ impl Behaviour {
             ("sim-no-ssh", Self::NoSsh),
             ("sim-no-acpi", Self::NoAcpi),
             ("sim-crash", Self::Crash),
+            ("sim-cloud-init-fails", Self::CloudInitFails),
+            ("sim-no-cloud-init", Self::NoCloudInit),
+            ("sim-signal-fails", Self::SignalFails),
+            ("sim-no-signal", Self::NoSignal),
         ];
         known.iter().find(|(word, _)| name.contains(word)).map_or(Self::Good, |(_, it)| *it)
+    }
+
+    /// What a guest that was started at `at` says of itself.
+    fn says(self, at: Timestamp) -> Vec<Saying> {
+        if self == Self::Crash {
+            return Vec::new();
+        }
+        let mut said = vec![Saying::Dhcp];
+        if self != Self::NoCloudInit {
+            let (outcome, errors) = match self {
+                Self::CloudInitFails => (
+                    CloudInitOutcome::Error,
+                    vec!["scripts_user: the simulated user data failed".to_owned()],
+                ),
+                _ => (CloudInitOutcome::Done, Vec::new()),
+            };
+            let report = CloudInitReport::new(outcome, errors, "DataSourceSimulated", at);
+            said.push(Saying::CloudInit(report));
+        }
+        match self {
+            Self::NoSignal => {}
+            Self::SignalFails => {
+                let why = "the simulated service did not start";
+                said.push(Saying::Signal(Signal::new(SignalOutcome::Failure, why, at)));
+            }
+            _ => said.push(Saying::Signal(Signal::new(SignalOutcome::Success, "", at))),
+        }
+        said
     }
 }
 
@@ -214,6 +256,10 @@ impl Host for SimHost {
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
+        let said = match guest.state {
+            reality::State::Running { since, .. } => guest.behaviour.says(since),
+            _ => Vec::new(),
+        };
         let (state, first_console_byte) = match guest.state {
             reality::State::Absent => (GuestState::Absent, None),
             reality::State::Running { epoch, since } => {
@@ -228,6 +274,7 @@ impl Host for SimHost {
             guest: state,
             trouble: None,
             first_console_byte,
+            said,
         })
     }
 
@@ -241,6 +288,21 @@ impl Host for SimHost {
 
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {
         Ok(self.reality.vpcs())
+    }
+
+    /// A simulated network has no place for services: its guests tell by themselves what they would
+    /// have told those.
+    fn namespace_of(&self, _vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError> {
+        Ok(None)
+    }
+
+    async fn open_services(
+        &self,
+        vpc_id: &VpcId,
+        _gateways: &BTreeSet<Ipv4Addr>,
+    ) -> Result<weft_services::Sockets, HostError> {
+        let what = format!("serve {vpc_id}: a simulated network has no namespace");
+        Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
     }
 
     fn hints(&self) -> broadcast::Receiver<InstanceId> {

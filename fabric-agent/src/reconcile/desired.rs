@@ -84,6 +84,7 @@ pub(crate) fn vpc_network(
             masquerade: !uplink.routed,
         }),
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
+        gateways: gateways.clone(),
     };
     let (vpc_id, cidr) = (vpc_id.clone(), vpc.cidr_block);
     Some(VpcNetwork { vpc_id, cidr, gateways, bridge, uplink, interfaces, firewall })

@@ -129,6 +129,7 @@ impl Pass<'_> {
             match plan_instance(self.record, guest_network.as_ref(), wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
                     self.note_console(&seen_guest);
+                    self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
                     return Ok((seen.guest, Some(Next::Done), false));
                 }
@@ -228,6 +229,13 @@ impl Pass<'_> {
         }
     }
 
+    /// A host whose guests exist on paper knows itself what they say.
+    fn note_said(&self, seen: &SeenGuest) {
+        for saying in &seen.said {
+            self.reconciler.heard(&self.record.id, saying.clone());
+        }
+    }
+
     fn note_console(&mut self, seen: &SeenGuest) {
         if let Some(at) = seen.first_console_byte {
             self.phases.push((Phase::Kernel, at));
@@ -304,6 +312,9 @@ impl Pass<'_> {
             // timeline never goes backwards.
             let last = status.phases.last().map_or(at, |last| last.at);
             record_phase(&mut status, phase, at.max(last));
+        }
+        if let Some(transient) = self.reconciler.transients().get(&self.record.id) {
+            transient.said.put_into(&mut status);
         }
         if status == self.status {
             return Ok(false);

@@ -26,6 +26,8 @@ pub(crate) struct NetworkReport {
     /// Taps, or whole VPCs, that could not be brought in order, and why.
     pub(crate) failed_links: BTreeMap<LinkName, String>,
     pub(crate) failed_vpcs: BTreeMap<VpcId, String>,
+    /// Whether the services of some VPC could not be started.
+    pub(crate) unserved: bool,
 }
 
 impl NetworkReport {
@@ -151,7 +153,8 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
             (std::mem::take(&mut requests.waiting), requests.released.clone())
         };
         let report = Arc::new(pass(reconciler, &mut memory, &released).await);
-        failing = !report.failed_links.is_empty() || !report.failed_vpcs.is_empty();
+        failing =
+            !report.failed_links.is_empty() || !report.failed_vpcs.is_empty() || report.unserved;
         retry_after = if failing { (retry_after * 2).min(RETRY_MAX) } else { RETRY_MIN };
         for waiter in waiting {
             // Who has stopped waiting does not want to know.
@@ -182,6 +185,14 @@ async fn pass(
     let mut report = NetworkReport::default();
     for (vpc_id, network) in &desired {
         let outcome = settle_vpc(host, network, memory, &mut report).await;
+        if outcome.is_ok() {
+            let serving = reconciler.services.ensure(host, vpc_id, &network.gateways).await;
+            if let Err(error) = serving {
+                let error = Chain(&error).to_string();
+                tracing::warn!(vpc.id = %vpc_id, error, "a VPC has no services yet, trying again");
+                report.unserved = true;
+            }
+        }
         if let Err(error) = outcome {
             tracing::warn!(vpc.id = %vpc_id, error, "a network could not be brought in order");
             memory.seen.remove(vpc_id);
@@ -200,6 +211,8 @@ async fn pass(
             }
         }
     }
+    // Their sockets would keep the namespaces of VPCs that are going.
+    reconciler.services.retain(|vpc_id| desired.contains_key(vpc_id));
     remove_unwanted(host, &desired, memory, &mut report).await;
     report
 }

@@ -8,6 +8,7 @@
 //! key-names/HASH            the key pair that has the name with this SHA-256
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
+//! metadata-key              what the metadata service proves its tokens with
 //! ```
 
 use std::net::Ipv4Addr;
@@ -25,6 +26,8 @@ pub(crate) const STATUSES: &str = "status/instances/";
 pub(crate) const TOKENS: &str = "tokens/";
 /// This host's identity.
 pub(crate) const HOST: &str = "host";
+/// What the metadata service proves its tokens with.
+pub(crate) const METADATA_KEY: &str = "metadata-key";
 
 pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
     format!("{OBJECTS}{}/{id}", K::NAME)

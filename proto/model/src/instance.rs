@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr, Name, PublicKey, SubnetId,
-    Timestamp, VpcId,
+    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr, Name,
+    PublicKey, Signal, SubnetId, Timestamp, VpcId,
 };
 
 /// The largest user data, in bytes before base64.
@@ -39,6 +39,10 @@ words! {
         Running = "running",
         /// An SSH server answers with the injected host key.
         Ssh = "ssh",
+        /// cloud-init has ended well, as the guest reports it.
+        CloudInit = "cloud_init",
+        /// The guest has signalled success.
+        Signal = "signal",
     }
 }
 
@@ -79,8 +83,14 @@ words! {
         HypervisorStarted = "hypervisor_started",
         /// The first byte on the serial console.
         Kernel = "kernel",
+        /// The guest asked for its address by DHCP, or read its metadata.
+        DhcpOrImds = "dhcp_or_imds",
         /// An SSH server answered and its host key is the injected one.
         SshBanner = "ssh_banner",
+        /// The guest reported cloud-init's end, good or bad.
+        CloudInit = "cloud_init",
+        /// The guest signalled, success or failure.
+        Signalled = "signalled",
     }
 }
 
@@ -220,6 +230,12 @@ pub struct InstanceStatus {
     pub phases: Vec<PhaseRecord>,
     /// When the guest of this epoch was started.
     pub launched_at: Option<Timestamp>,
+    /// How cloud-init ended in this launch, as the guest reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<CloudInitReport>,
+    /// What the guest of this launch signalled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
 }
 
 impl InstanceStatus {
@@ -232,6 +248,8 @@ impl InstanceStatus {
             ended_epoch: 0,
             phases: vec![PhaseRecord { phase: Phase::Accepted, at }],
             launched_at: None,
+            cloud_init: None,
+            signal: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod net;
 mod network;
 mod problem;
 mod record;
+mod report;
 mod tags;
 mod text;
 mod view;
@@ -42,12 +43,13 @@ pub use instance_type::{BUILT_IN_TYPES, InstanceType, find_type};
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
-    Bridge, BridgeJoin, Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink,
-    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
-    TapInterface, Uplink, VpcNetwork,
+    Bridge, BridgeJoin, DNS_ADDRESS, Firewall, FirewallBridge, FirewallGroup, FirewallInterface,
+    FirewallUplink, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
+    ObservedTap, ObservedUplink, TapInterface, Uplink, VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};
+pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
 pub use tags::Tags;
 pub use text::{InvalidName, Name};
 pub use view::{

@@ -20,6 +20,11 @@ pub use observed::{
     ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
 };
 
+/// Where every VPC serves its guests' metadata, as in EC2.
+pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Where every VPC resolves names, as in EC2; also at each gateway.
+pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+
 /// Everything one VPC needs on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcNetwork {

@@ -47,14 +47,18 @@ pub struct VpcSpec {
     pub default_group_id: GroupId,
     /// Whether this is the one made at the agent's first start.
     pub is_default: bool,
-    /// Which /30 of 169.254.128.0/17 connects it to the agent's namespace: 0 to 8191. The names of
-    /// its links on the host have it too, so every VPC has one.
+    /// Which /30 of 169.254.128.0/17 connects it to the agent's namespace: 0 to 8191, but not
+    /// [`VpcSpec::SERVICES_UPLINK`]. The names of its links on the host have it too, so every VPC
+    /// has one.
     pub uplink_index: u16,
 }
 
 impl VpcSpec {
     /// Values of [`VpcSpec::uplink_index`].
     pub const UPLINKS: u16 = 8192;
+
+    /// The /30 with the addresses of the VPCs' own services, 169.254.169.253 and .254: no uplink.
+    pub const SERVICES_UPLINK: u16 = 2687;
 }
 
 /// A VPC as a client asks for it.

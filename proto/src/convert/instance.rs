@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use weft_model::{
-    Assigned, GroupId, InstanceOrder, InstanceStatus, InstanceView, MAX_GROUPS_PER_INTERFACE,
-    MAX_USER_DATA_BYTES, PhaseRecord, Problem, Size, UserData,
+    Assigned, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
+    MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, PhaseRecord, Problem, Signal, Size, UserData,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -136,8 +136,16 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStatus, Problem> {
-    let v1::InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at_unix_ms } =
-        required("status", wire)?;
+    let v1::InstanceStatus {
+        state,
+        reason,
+        epoch,
+        ended_epoch,
+        phases,
+        launched_at_unix_ms,
+        cloud_init,
+        signal,
+    } = required("status", wire)?;
     let phase = |record: v1::PhaseRecord| {
         let v1::PhaseRecord { phase, at_unix_ms } = record;
         Ok(PhaseRecord {
@@ -154,12 +162,36 @@ pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStat
         launched_at: launched_at_unix_ms
             .map(|ms| time_from_wire("status.launched_at_unix_ms", ms))
             .transpose()?,
+        cloud_init: cloud_init.map(cloud_init_from_wire).transpose()?,
+        signal: signal.map(signal_from_wire).transpose()?,
     })
+}
+
+fn cloud_init_from_wire(wire: v1::CloudInitReport) -> Result<CloudInitReport, Problem> {
+    let v1::CloudInitReport { outcome, errors, detail, at_unix_ms } = wire;
+    let outcome = parse_word("status.cloud_init.outcome", &outcome)?;
+    let at = time_from_wire("status.cloud_init.at_unix_ms", at_unix_ms)?;
+    Ok(CloudInitReport::new(outcome, errors, &detail, at))
+}
+
+fn signal_from_wire(wire: v1::Signal) -> Result<Signal, Problem> {
+    let v1::Signal { outcome, reason, at_unix_ms } = wire;
+    let outcome = parse_word("status.signal.outcome", &outcome)?;
+    Ok(Signal::new(outcome, &reason, time_from_wire("status.signal.at_unix_ms", at_unix_ms)?))
 }
 
 /// The wire's form of `status`.
 pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
-    let InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at } = status;
+    let InstanceStatus {
+        state,
+        reason,
+        epoch,
+        ended_epoch,
+        phases,
+        launched_at,
+        cloud_init,
+        signal,
+    } = status;
     let phase = |record: PhaseRecord| v1::PhaseRecord {
         phase: record.phase.to_string(),
         at_unix_ms: record.at.as_millisecond(),
@@ -171,6 +203,17 @@ pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
         ended_epoch,
         phases: phases.into_iter().map(phase).collect(),
         launched_at_unix_ms: launched_at.map(|at| at.as_millisecond()),
+        cloud_init: cloud_init.map(|report| v1::CloudInitReport {
+            outcome: report.outcome.to_string(),
+            errors: report.errors,
+            detail: report.detail,
+            at_unix_ms: report.at.as_millisecond(),
+        }),
+        signal: signal.map(|signal| v1::Signal {
+            outcome: signal.outcome.to_string(),
+            reason: signal.reason,
+            at_unix_ms: signal.at.as_millisecond(),
+        }),
     }
 }
 

@@ -8,12 +8,13 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use weft_model::{
-    Accelerator, Architecture, Assigned, BootMode, Digest, Direction, DiskFormat, GroupId,
-    GroupOrder, GroupSpec, HostFacts, HostId, HostView, ImageContent, ImageId, ImageOrder,
-    ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceView, InterfaceId,
-    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name, Object, Phase,
-    PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Size, SubnetId,
-    SubnetOrder, SubnetSpec, Tags, Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
+    Accelerator, Architecture, Assigned, BootMode, CloudInitOutcome, CloudInitReport, Digest,
+    Direction, DiskFormat, GroupId, GroupOrder, GroupSpec, HostFacts, HostId, HostView,
+    ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId, InstanceOrder, InstanceState,
+    InstanceStatus, InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec,
+    LinkName, MacAddr, Name, Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer, RulePorts,
+    RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags,
+    Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -345,10 +346,33 @@ pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
         any::<(u64, u64)>(),
         vec(phase, 0..9),
         option::of(time()),
+        (option::of(cloud_init()), option::of(signal())),
     )
-        .prop_map(|(state, reason, (epoch, ended_epoch), phases, launched_at)| {
-            InstanceStatus { state, reason, epoch, ended_epoch, phases, launched_at }
+        .prop_map(|(state, reason, (epoch, ended_epoch), phases, launched_at, said)| {
+            let (cloud_init, signal) = said;
+            InstanceStatus {
+                state,
+                reason,
+                epoch,
+                ended_epoch,
+                phases,
+                launched_at,
+                cloud_init,
+                signal,
+            }
         })
+}
+
+fn cloud_init() -> impl Strategy<Value = CloudInitReport> {
+    let outcome = word::<CloudInitOutcome>(CloudInitOutcome::WORDS);
+    (outcome, vec(text(), 0..3), text(), time()).prop_map(|(outcome, errors, detail, at)| {
+        CloudInitReport::new(outcome, errors, &detail, at)
+    })
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    let outcome = word::<SignalOutcome>(SignalOutcome::WORDS);
+    (outcome, text(), time()).prop_map(|(outcome, reason, at)| Signal::new(outcome, &reason, at))
 }
 
 pub(crate) fn instance_view() -> impl Strategy<Value = InstanceView> {

@@ -82,7 +82,7 @@ fn how_it_is_managed() -> [Attribute; 3] {
         Attribute::string("power_state", "`running`, `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it. Changes live.")
             .default("running")
             .validate(Validator::one_of(POWER_WORDS)),
-        Attribute::string("wait_for", "What a creation or start waits for: `none`, `running` or `ssh` (a server answers with the injected host key). Unset, `ssh` where `key_names` is set, else `running`.")
+        Attribute::string("wait_for", "What a creation or start waits for: `none`, `running`, `ssh` (a server answers with the injected host key), `cloud_init` (the guest reports that cloud-init ended well; its errors are shown) or `signal` (the guest signals success). Unset, `ssh` where `key_names` is set, else `running`.")
             .validate(Validator::one_of(WaitFor::WORDS.iter().copied())),
         timeouts::attribute([Operation::Create, Operation::Update, Operation::Delete]),
     ]

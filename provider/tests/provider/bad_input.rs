@@ -99,7 +99,7 @@ fn cases(fake: &Fake) -> Vec<Case> {
         ("user data twice",                  "weft_instance", vec![("user_data_base64", "aGk=".into())]),
         ("user data that is not base64",     "weft_instance", vec![("user_data", Value::Null), ("user_data_base64", "hi there".into())]),
         ("unknown power state",              "weft_instance", vec![("power_state", "off".into())]),
-        ("unknown wait",                     "weft_instance", vec![("wait_for", "cloud_init".into())]),
+        ("unknown wait",                     "weft_instance", vec![("wait_for", "coffee".into())]),
         ("timeout that is no duration",      "weft_instance", vec![("timeouts", Value::object([("create", "10")]))]),
         ("empty public key",                 "weft_key_pair", vec![("public_key", " \n".into())]),
         ("private key",                      "weft_key_pair", vec![("public_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n".into())]),

@@ -1,7 +1,7 @@
 //! Instances.
 
 use serde_json::{Value, json};
-use weft_model::{InstanceView, PhaseRecord, Size, Timestamp};
+use weft_model::{CloudInitReport, InstanceView, PhaseRecord, Signal, Size, Timestamp};
 
 use super::{Noun, common_details, common_json, lines, text};
 use crate::output::{age, size};
@@ -52,6 +52,8 @@ impl Noun for InstanceView {
         ];
         pairs.extend(common_details(&self.object));
         pairs.push(("launched", text(status.launched_at.as_ref())));
+        pairs.push(("cloud-init", status.cloud_init.as_ref().map(cloud_init).unwrap_or_default()));
+        pairs.push(("signal", status.signal.as_ref().map(signal).unwrap_or_default()));
         pairs.push(("timeline", timeline(&status.phases)));
         pairs
     }
@@ -90,6 +92,8 @@ impl Noun for InstanceView {
             "ended_epoch": status.ended_epoch,
             "phases": status.phases,
             "launched_at": status.launched_at,
+            "cloud_init": status.cloud_init,
+            "signal": status.signal,
         });
         common_json(&self.object, specific)
     }
@@ -105,6 +109,19 @@ fn type_name(size: &Size) -> String {
 fn user_data(view: &InstanceView) -> String {
     let bytes = view.object.spec.user_data.as_ref().map(|data| data.0.len());
     bytes.map(|bytes| format!("{bytes} bytes")).unwrap_or_default()
+}
+
+/// How it ended, with a line for each of its errors.
+fn cloud_init(report: &CloudInitReport) -> String {
+    let outcome = std::iter::once(report.outcome.as_str());
+    lines(outcome.chain(report.errors.iter().map(String::as_str)))
+}
+
+fn signal(signal: &Signal) -> String {
+    match signal.reason.as_str() {
+        "" => signal.outcome.to_string(),
+        reason => format!("{}: {reason}", signal.outcome),
+    }
 }
 
 /// One line for each phase: how many milliseconds after the first one it was reached.

@@ -51,6 +51,8 @@ pub(crate) fn instance_view() -> InstanceView {
             ended_epoch: 0,
             phases: vec![phase(Phase::Accepted, 0), phase(Phase::Placed, 12)],
             launched_at: Some(at(40)),
+            cloud_init: None,
+            signal: None,
         },
     }
 }

@@ -1,10 +1,12 @@
 //! The chains that the kernel calls, the same for every VPC.
 //!
 //! ```text
-//! prerouting raw   who may send at all: bound sources, the uplink (not as one of the VPC)
+//! prerouting raw   who may send at all: bound sources, who asks for its address by DHCP, the uplink
+//!                  (not as one of the VPC)
 //! forward      0   may the sender open this connection?      links_out -> groups
 //! forward     10   may the receiver be opened by it?         links_in  -> groups
-//! input        0   the router itself answers echo requests and what it asked for
+//! input        0   the router itself answers echo requests, what it asked for, and guests that use
+//!                  the VPC's services: DHCP, DNS, metadata, whatever their groups say
 //! postrouting      the uplink's address outside, if wanted
 //! ```
 //! Every chain ends in a drop. IPv6 is not routed yet: no rule accepts it.
@@ -13,10 +15,18 @@
 //! was judged before, see [`super::frames`]: its marks say where a frame came in, and no frame
 //! without a mark goes anywhere.
 
-use weft_model::{Direction, Firewall, FirewallBridge, FirewallUplink};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use weft_model::{
+    DNS_ADDRESS, Direction, Firewall, FirewallBridge, FirewallUplink, METADATA_ADDRESS,
+};
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
-use super::{BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SetBody, denied, payload, verdict_map};
+use super::{
+    BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload, set_of,
+    verdict_map,
+};
 use crate::json::{Expression, Statement};
 
 /// `NF_IP_PRI_RAW` of Linux `netfilter_ipv4.h`: before connection tracking.
@@ -27,16 +37,22 @@ const FILTER: i32 = 0;
 const AFTER_FILTER: i32 = 10;
 /// `NF_IP_PRI_NAT_SRC`.
 const SOURCE_NAT: i32 = 100;
+/// Ports of the services (RFC 2131, RFC 1035, RFC 9110).
+const DHCP_SERVER: u32 = 67;
+const DHCP_CLIENT: u32 = 68;
+const DNS: u32 = 53;
+const HTTP: u32 = 80;
 /// Echo requests the router answers, all guests together.
 const ECHO_PER_SECOND: u32 = 50;
 
 impl Ruleset {
     pub(super) fn add_base(&mut self, firewall: &Firewall) {
         if let Some(bridge) = &firewall.bridge {
-            return self.add_bridge_base(bridge);
+            return self.add_bridge_base(bridge, firewall);
         }
         let uplink = firewall.uplink.as_ref();
         self.sets.insert(BOUND_SET.to_owned(), super::bound_sources());
+        self.sets.insert(SENDER_SET.to_owned(), set_of(&["ifname", "ether_addr"]));
         self.add_verdict_maps("ifname");
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(uplink));
         self.add_hooked(
@@ -49,7 +65,7 @@ impl Ruleset {
             hook("filter", "forward", AFTER_FILTER),
             forward(Direction::Ingress, "oifname", uplink),
         );
-        self.add_hooked("base_router", hook("filter", "input", FILTER), router(None));
+        self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
         if let Some(uplink) = uplink.filter(|uplink| uplink.masquerade) {
             let mut nat = hook("nat", "postrouting", SOURCE_NAT);
             nat.policy = "accept".to_owned();
@@ -63,7 +79,7 @@ impl Ruleset {
     }
 
     /// The same chains for the frames of a bridge.
-    fn add_bridge_base(&mut self, bridge: &FirewallBridge) {
+    fn add_bridge_base(&mut self, bridge: &FirewallBridge, firewall: &Firewall) {
         self.add_verdict_maps("ipv4_addr");
         let on_bridge = |mark: u32| {
             let from = Statement::meta("iifname", &bridge.link);
@@ -96,7 +112,7 @@ impl Ruleset {
             denied(),
         ];
         self.add_hooked("base_in", hook("filter", "forward", AFTER_FILTER), received);
-        self.add_hooked("base_router", hook("filter", "input", FILTER), router(Some(bridge)));
+        self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
     }
 
     fn add_verdict_maps(&mut self, key: &str) {
@@ -140,6 +156,7 @@ fn sources(uplink: Option<&FirewallUplink>) -> Vec<RuleBody> {
     let mut rules = vec![
         accept("loopback", vec![Statement::meta("iifname", "lo")]),
         accept("bound", vec![bound]),
+        accept("asks for its address", asks_for_its_address()),
     ];
     if let Some(uplink) = uplink {
         let outside = Statement::meta("iifname", &uplink.link);
@@ -151,6 +168,19 @@ fn sources(uplink: Option<&FirewallUplink>) -> Vec<RuleBody> {
     }
     rules.push(denied());
     rules
+}
+
+/// From nobody yet, to everybody (RFC 2131, 4.1), with the guest's own MAC.
+fn asks_for_its_address() -> Vec<Statement> {
+    let sender =
+        Expression::Concat(vec![Expression::Meta { key: "iifname" }, payload("ether", "saddr")]);
+    vec![
+        Statement::is(payload("ip", "saddr"), Expression::text(Ipv4Addr::UNSPECIFIED)),
+        Statement::is(payload("ip", "daddr"), Expression::text(Ipv4Addr::BROADCAST)),
+        Statement::is(payload("udp", "sport"), Expression::Number(DHCP_CLIENT)),
+        Statement::is(payload("udp", "dport"), Expression::Number(DHCP_SERVER)),
+        Statement::is(sender, Expression::text(format!("@{SENDER_SET}"))),
+    ]
 }
 
 fn known_connections() -> RuleBody {
@@ -179,8 +209,28 @@ fn forward(
     rules
 }
 
-/// What the namespace itself answers. Its services are for guests, not for the operator's network.
-fn router(bridge: Option<&FirewallBridge>) -> Vec<RuleBody> {
+/// What guests may ask the VPC's services, at exactly their addresses.
+fn services(gateways: &BTreeSet<Ipv4Addr>) -> Vec<RuleBody> {
+    let to = |addresses: &mut dyn Iterator<Item = Ipv4Addr>| {
+        let addresses = addresses.map(Expression::text).collect();
+        Statement::is(payload("ip", "daddr"), Expression::Set(addresses))
+    };
+    let port =
+        |protocol, number| Statement::is(payload(protocol, "dport"), Expression::Number(number));
+    let gateways = || gateways.iter().copied();
+    let dns = || to(&mut gateways().chain([DNS_ADDRESS]));
+    let from_client = Statement::is(payload("udp", "sport"), Expression::Number(DHCP_CLIENT));
+    let dhcp = to(&mut gateways().chain([Ipv4Addr::BROADCAST]));
+    vec![
+        accept("metadata", vec![to(&mut std::iter::once(METADATA_ADDRESS)), port("tcp", HTTP)]),
+        accept("names", vec![dns(), port("udp", DNS)]),
+        accept("names, long answers", vec![dns(), port("tcp", DNS)]),
+        accept("addresses", vec![dhcp, from_client, port("udp", DHCP_SERVER)]),
+    ]
+}
+
+/// What the namespace itself answers. Its services are for guests, not for who is outside.
+fn router(firewall: &Firewall) -> Vec<RuleBody> {
     let echo = vec![
         Statement::is(payload("icmp", "type"), Expression::text("echo-request")),
         Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
@@ -190,10 +240,16 @@ fn router(bridge: Option<&FirewallBridge>) -> Vec<RuleBody> {
         accept("loopback", vec![Statement::meta("iifname", "lo")]),
         accept("echo", echo),
     ];
-    if bridge.is_some() {
-        let outside = vec![marked(FROM_OUTSIDE), Statement::Counter(()), Statement::Drop(())];
-        rules.push(RuleBody::new("outside", outside));
+    let from_outside = match (&firewall.bridge, &firewall.uplink) {
+        (Some(_), _) => Some(marked(FROM_OUTSIDE)),
+        (None, Some(uplink)) => Some(Statement::meta("iifname", &uplink.link)),
+        (None, None) => None,
+    };
+    if let Some(outside) = from_outside {
+        let refused = vec![outside, Statement::Counter(()), Statement::Drop(())];
+        rules.push(RuleBody::new("outside", refused));
     }
+    rules.extend(services(&firewall.gateways));
     rules.push(denied());
     rules
 }

@@ -15,7 +15,7 @@
 
 use std::net::Ipv4Addr;
 
-use weft_model::{Firewall, FirewallBridge};
+use weft_model::{DNS_ADDRESS, Firewall, FirewallBridge, METADATA_ADDRESS};
 
 use super::base::{accept, hook};
 use super::{BOUND_SET, ChainBody, RuleBody, Ruleset, bound_sources, denied, payload, set_of};
@@ -27,8 +27,7 @@ pub(super) const FROM_GUEST: u32 = 1;
 pub(super) const FROM_OUTSIDE: u32 = 2;
 
 /// Where the agent's services are, in every VPC: DNS and metadata.
-const SERVICES: [Ipv4Addr; 2] =
-    [Ipv4Addr::new(169, 254, 169, 253), Ipv4Addr::new(169, 254, 169, 254)];
+const SERVICES: [Ipv4Addr; 2] = [DNS_ADDRESS, METADATA_ADDRESS];
 
 /// Guests' ports with the MAC behind each.
 const PORTS: &str = "bound_ports";

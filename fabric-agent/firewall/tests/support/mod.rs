@@ -83,5 +83,6 @@ pub(crate) fn firewall(
         interfaces: interfaces.iter().cloned().collect(),
         uplink,
         bridge: None,
+        gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),
     }
 }

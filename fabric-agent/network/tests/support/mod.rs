@@ -95,7 +95,11 @@ impl Machine {
             bridge: None,
             uplink: Some(uplink),
             interfaces: BTreeMap::new(),
-            firewall: Firewall { uplink: Some(firewall), ..Firewall::default() },
+            firewall: Firewall {
+                uplink: Some(firewall),
+                gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
+                ..Firewall::default()
+            },
         };
         let nft = Nft::new("weft", Some(namespace.path()));
         let vpc =

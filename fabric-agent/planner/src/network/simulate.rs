@@ -1,10 +1,11 @@
 //! What a host has after a step, had it been carried out: for the simulated host, for the agent's
 //! memory of what it has applied, and for the proof that plans converge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{
-    Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedUplink, VpcNetwork,
+    Bridge, DNS_ADDRESS, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork,
+    ObservedPort, ObservedUplink, VpcNetwork,
 };
 
 use super::SeenNetwork;
@@ -33,6 +34,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             network.sysctls_ok = true;
             network.forwarding = desired.bridge.is_none();
             (network.gateways, network.unreachable) = desired.on_loopback();
+            network.services = BTreeSet::from([METADATA_ADDRESS, DNS_ADDRESS]);
         }
         Action::SetUplink { network: desired } => {
             network.uplink = desired.uplink.as_ref().map(|uplink| ObservedUplink {

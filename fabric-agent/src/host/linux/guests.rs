@@ -241,6 +241,7 @@ impl LinuxGuests {
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
         Ok(SeenGuest {
+            said: Vec::new(),
             trouble,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,10 @@ use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart};
 use weft_model::{Bridge, Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostRoute, SeenNetwork};
+use weft_services::Sockets;
 
 use crate::config::Directories;
-use crate::host::HostError;
+use crate::host::{HostError, NamespaceIdentity};
 
 #[derive(Debug)]
 pub(super) struct LinuxNetworks {
@@ -286,6 +287,27 @@ impl LinuxNetworks {
         }
         let firewall = as_wanted.then(|| desired.firewall.clone());
         Ok(SeenNetwork { network: Some(links), firewall })
+    }
+
+    /// Who holds the namespace: another process, another namespace, or the same one taken over,
+    /// which is as good a reason to open sockets again.
+    pub(super) fn identity(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError> {
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(None) };
+        let identity = |holder: &weft_network::HolderRecord| {
+            NamespaceIdentity(format!("{}/{}", holder.pid, holder.start_time))
+        };
+        Ok(namespace.holder().map(identity))
+    }
+
+    pub(super) fn open_services(
+        &self,
+        vpc_id: &VpcId,
+        gateways: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Sockets, HostError> {
+        let what = || format!("open the sockets of the services of {vpc_id}");
+        let opened =
+            self.get(vpc_id)?.enter(|| Sockets::open(gateways)).map_err(network(what()))?;
+        opened.map_err(|error| HostError::new(what(), true).caused_by(error))
     }
 
     pub(super) fn list(&self) -> Result<BTreeSet<VpcId>, HostError> {

@@ -279,6 +279,7 @@ fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
         sysctls_ok: network.sysctls_ok,
         forwarding: network.forwarding,
         gateways: network.gateways.clone(),
+        services: network.services.clone(),
         unreachable: network.unreachable.clone(),
         uplink: network.uplink.clone(),
         bridge: network.bridge.clone(),

@@ -20,6 +20,9 @@ pub struct Firewall {
     /// The bridge whose ports the interfaces are; `None` where they are routed.
     #[serde(default)]
     pub bridge: Option<FirewallBridge>,
+    /// The routers' addresses: guests may ask them for names and for their own address.
+    #[serde(default)]
+    pub gateways: BTreeSet<Ipv4Addr>,
 }
 
 /// A group as the packet filter sees it.
@@ -169,6 +172,7 @@ mod tests {
             interfaces: [("t0".parse().unwrap(), interface)].into(),
             uplink: None,
             bridge: None,
+            gateways: BTreeSet::new(),
         }
     }
 

@@ -6,7 +6,10 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bridge, BridgeJoin, LinkName, MacAddr, TapInterface, Uplink, VpcNetwork};
+use crate::{
+    Bridge, BridgeJoin, DNS_ADDRESS, LinkName, METADATA_ADDRESS, MacAddr, TapInterface, Uplink,
+    VpcNetwork,
+};
 
 /// The network of one VPC as the kernel has it, without the packet filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct ObservedNetwork {
     pub forwarding: bool,
     /// The routers' addresses on the loopback link.
     pub gateways: BTreeSet<Ipv4Addr>,
+    /// The addresses of the VPC's services on the loopback link.
+    #[serde(default)]
+    pub services: BTreeSet<Ipv4Addr>,
     /// Ranges that are unreachable unless a longer route says otherwise.
     pub unreachable: BTreeSet<Ipv4Network>,
     /// The way out, if any part of it exists inside the VPC's namespace.
@@ -119,6 +125,7 @@ impl ObservedNetwork {
             && self.sysctls_ok
             && self.forwarding == desired.bridge.is_none()
             && self.gateways == gateways
+            && self.services == BTreeSet::from([METADATA_ADDRESS, DNS_ADDRESS])
             && self.unreachable == unreachable
     }
 

@@ -1,0 +1,121 @@
+//! Who the guests of a VPC are: what the services ask, and what they tell.
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
+use weft_model::{
+    CloudInitReport, GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, Signal,
+    SubnetId, Timestamp, UserData, VpcId,
+};
+
+/// Everything that a guest is told about itself by its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// What it was made from.
+    pub image_id: ImageId,
+    /// Its type's name; `None` where its size was given by numbers.
+    pub instance_type: Option<String>,
+    /// The name that it should give itself.
+    pub hostname: String,
+    /// When it was started.
+    pub launched_at: Option<Timestamp>,
+    /// Its network interface.
+    pub interface_id: InterfaceId,
+    /// The interface's MAC.
+    pub mac: MacAddr,
+    /// The interface's address.
+    pub address: Ipv4Addr,
+    /// The subnet that the address is of.
+    pub subnet_id: SubnetId,
+    /// The subnet's range.
+    pub subnet_cidr: Ipv4Network,
+    /// The VPC of the subnet.
+    pub vpc_id: VpcId,
+    /// The VPC's range.
+    pub vpc_cidr: Ipv4Network,
+    /// The interface's security groups and their names.
+    pub groups: Vec<(GroupId, String)>,
+    /// Who may log in.
+    pub keys: Vec<GuestKey>,
+    /// Given verbatim.
+    pub user_data: Option<UserData>,
+}
+
+/// A public key with the name of its key pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestKey {
+    /// The key pair's name.
+    pub name: String,
+    /// The line for `authorized_keys`.
+    pub line: String,
+}
+
+/// What a guest is told by DHCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Bits of its subnet's prefix.
+    pub prefix_len: u8,
+    /// Its router.
+    pub router: Ipv4Addr,
+    /// The VPC's own address in the subnet: whom the guest renews its lease with.
+    pub server: Ipv4Addr,
+    /// Whom it asks for names.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// The name that it should give itself.
+    pub hostname: String,
+    /// The largest packet in bytes, where it is not Ethernet's 1500.
+    pub mtu: Option<u16>,
+}
+
+/// Something that a guest asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It was given its address by DHCP.
+    Dhcp,
+    /// It read this path of its metadata.
+    Imds(String),
+}
+
+/// Something that a guest says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// How cloud-init ended.
+    CloudInit(CloudInitReport),
+    /// Whether it does what it was made for.
+    Signal(Signal),
+}
+
+/// A report could not be kept just now; the guest may send it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the report could not be kept just now")]
+pub struct NotTaken;
+
+/// What is known about guests. Answers come from memory: nothing here waits, but for
+/// [`report`](Directory::report).
+#[async_trait]
+pub trait Directory: Send + Sync + 'static {
+    /// Whether some interface in the VPC has this address.
+    fn knows(&self, vpc: &VpcId, source: Ipv4Addr) -> bool;
+
+    /// The guest whose interface in the VPC has this address.
+    fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest>;
+
+    /// What the guest with this MAC behind this link is to be told by DHCP.
+    fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease>;
+
+    /// A guest asked for something.
+    fn saw(&self, instance: &InstanceId, seen: Seen);
+
+    /// Takes a guest's report; once this has returned it survives the agent.
+    ///
+    /// # Errors
+    /// [`NotTaken`] where it could not be made durable in time.
+    async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken>;
+}

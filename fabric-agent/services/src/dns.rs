@@ -1,0 +1,156 @@
+//! Names: every question of a guest goes on to the host's resolvers.
+//!
+//! Records of our own (instances' names) are to be answered in [`Forwarder::answer`], before the
+//! question goes on.
+
+mod resolvers;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use weft_model::VpcId;
+
+use crate::directory::Directory;
+use crate::guests::{Limits, Place};
+pub use resolvers::Resolvers;
+use upstream::{Transport, ask};
+
+/// Questions that one guest may have open at once, and all guests of a VPC.
+const PER_GUEST: usize = 64;
+const IN_ALL: usize = 1024;
+/// How long a guest's connection may be idle, and how many questions it may bring.
+const IDLE: Duration = Duration::from_secs(10);
+const MAX_QUESTIONS: usize = 100;
+/// The largest question: names have 255 bytes, the rest is options.
+const MAX_QUESTION_BYTES: usize = 4096;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Answers the guests of one VPC.
+#[derive(Clone)]
+pub(crate) struct Forwarder {
+    vpc: VpcId,
+    directory: Arc<dyn Directory>,
+    resolvers: Arc<Resolvers>,
+    limits: Limits,
+}
+
+impl Forwarder {
+    pub(crate) fn new(
+        vpc: VpcId,
+        directory: Arc<dyn Directory>,
+        resolvers: Arc<Resolvers>,
+    ) -> Self {
+        Self { vpc, directory, resolvers, limits: Limits::new(PER_GUEST, IN_ALL) }
+    }
+
+    /// A place for a question of `source`, if it is a guest with places left: whoever is not a
+    /// guest of this VPC gets no answer at all.
+    fn admit(&self, source: SocketAddr) -> Option<Place> {
+        let SocketAddr::V4(source) = source else { return None };
+        let known = self.directory.knows(&self.vpc, *source.ip());
+        known.then(|| self.limits.take(*source.ip())).flatten()
+    }
+
+    /// The answer to a question, or `None` where it is none.
+    async fn answer(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let asked = match Message::from_vec(question) {
+            Ok(asked) if asked.metadata.message_type == MessageType::Query => asked,
+            // An answer to an answer could go on for ever.
+            _ => return None,
+        };
+        let refuse = |code| refuse(&asked, code);
+        if asked.metadata.op_code != OpCode::Query {
+            return refuse(ResponseCode::NotImp);
+        }
+        if asked.queries.len() != 1 {
+            return refuse(ResponseCode::FormErr);
+        }
+        let resolvers = self.resolvers.current();
+        match ask(&resolvers, &asked, question, transport).await {
+            Some(answer) => Some(answer),
+            None => refuse(ResponseCode::ServFail),
+        }
+    }
+}
+
+fn refuse(asked: &Message, code: ResponseCode) -> Option<Vec<u8>> {
+    let (id, op_code) = (asked.metadata.id, asked.metadata.op_code);
+    let mut refusal = Message::error_msg(id, op_code, code);
+    refusal.metadata.recursion_desired = asked.metadata.recursion_desired;
+    refusal.metadata.recursion_available = true;
+    refusal.add_queries(asked.queries.iter().cloned());
+    refusal.to_vec().ok()
+}
+
+/// Answers until it is dropped.
+pub(crate) async fn serve_udp(socket: UdpSocket, forwarder: Forwarder) {
+    let socket = Arc::new(socket);
+    let mut questions = JoinSet::new();
+    let mut buffer = vec![0; MAX_QUESTION_BYTES];
+    loop {
+        while questions.try_join_next().is_some() {}
+        let (length, source) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                // An answer that could not be delivered is reported here.
+                tracing::trace!(%error, "DNS socket");
+                continue;
+            }
+        };
+        let Some(place) = forwarder.admit(source) else { continue };
+        let question = buffer.get(..length).unwrap_or_default().to_vec();
+        let (socket, forwarder) = (Arc::clone(&socket), forwarder.clone());
+        questions.spawn(async move {
+            let _place = place;
+            if let Some(answer) = forwarder.answer(&question, Transport::Udp).await
+                && let Err(error) = socket.send_to(&answer, source).await
+            {
+                tracing::debug!(%source, %error, "a DNS answer could not be sent");
+            }
+        });
+    }
+}
+
+/// Answers until it is dropped.
+pub(crate) async fn serve_tcp(listener: TcpListener, forwarder: Forwarder) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let (stream, source) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a DNS connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if let Some(place) = forwarder.admit(source) {
+            connections.spawn(connection(stream, forwarder.clone(), place));
+        }
+    }
+}
+
+async fn connection(mut stream: TcpStream, forwarder: Forwarder, place: Place) {
+    for _ in 0..MAX_QUESTIONS {
+        let turn = async {
+            let length = usize::from(stream.read_u16().await.ok()?);
+            if length > MAX_QUESTION_BYTES {
+                return None;
+            }
+            let mut question = vec![0; length];
+            stream.read_exact(&mut question).await.ok()?;
+            let answer = forwarder.answer(&question, Transport::Tcp).await?;
+            stream.write_all(&upstream::with_length(&answer)?).await.ok()
+        };
+        if !matches!(tokio::time::timeout(IDLE, turn).await, Ok(Some(()))) {
+            break;
+        }
+    }
+    tracing::trace!(guest = %place.guest(), "DNS connection ended");
+}

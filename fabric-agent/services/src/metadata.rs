@@ -1,0 +1,80 @@
+//! The metadata service: EC2's paths under EC2's rules, and a few of our own.
+//!
+//! A guest is known by its source address. Everything but the token itself needs a token
+//! (IMDSv2), our own paths too.
+
+mod reports;
+mod service;
+mod token;
+mod tree;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use crate::guests::{Limits, Place};
+pub(crate) use service::Metadata;
+pub use token::TokenKey;
+
+/// Connections that one guest may have at once, and all guests of a VPC.
+const PER_GUEST: usize = 32;
+const IN_ALL: usize = 2048;
+/// How long a request's head may take to come.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a connection may live at all, whatever goes over it.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// After a failed accept: no memory or no descriptors left, as a rule.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Answers until it is dropped; connections end with it.
+pub(crate) async fn serve(listener: TcpListener, metadata: Metadata) {
+    let metadata = Arc::new(metadata);
+    let limits = Limits::new(PER_GUEST, IN_ALL);
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a connection for metadata");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // Over its limit, or not even an IPv4 address: hung up on.
+        let SocketAddr::V4(peer) = peer else { continue };
+        if let Some(place) = limits.take(*peer.ip()) {
+            connections.spawn(connection(stream, Arc::clone(&metadata), place));
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, metadata: Arc<Metadata>, place: Place) {
+    let router = service::router(metadata, place.guest());
+    let service = TowerToHyperService::new(
+        router.map_request(|request: hyper::Request<_>| request.map(axum::body::Body::new)),
+    );
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_DEADLINE, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(guest = %place.guest(), %error, "metadata connection broke")
+        }
+        Err(_) => tracing::debug!(guest = %place.guest(), "metadata connection lived too long"),
+    }
+}

@@ -1,0 +1,189 @@
+//! Requests to the metadata service and their answers.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::put;
+use weft_model::{Timestamp, VpcId};
+
+use super::token::{MAX_SECONDS, TokenKey};
+use super::{reports, tree};
+use crate::directory::{Directory, Guest, Report, Seen};
+
+const TOKEN: &str = "x-aws-ec2-metadata-token";
+const TOKEN_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const FORWARDED: &str = "x-forwarded-for";
+/// Bytes of a report.
+const MAX_REPORT_BYTES: usize = 64 * 1024;
+/// Of a path, in what is told about a guest.
+const MAX_PATH_SHOWN: usize = 100;
+/// What our own paths offer.
+const OWN_LIST: &str = "cloud-init\nsignal";
+
+/// The metadata of one VPC's guests.
+pub(crate) struct Metadata {
+    vpc: VpcId,
+    directory: Arc<dyn Directory>,
+    key: TokenKey,
+}
+
+impl Metadata {
+    pub(crate) fn new(vpc: VpcId, directory: Arc<dyn Directory>, key: TokenKey) -> Self {
+        Self { vpc, directory, key }
+    }
+}
+
+/// Whoever is at the other end of a connection.
+#[derive(Clone)]
+struct Caller {
+    metadata: Arc<Metadata>,
+    source: Ipv4Addr,
+}
+
+impl Caller {
+    fn guest(&self) -> Result<Guest, Refusal> {
+        self.metadata.directory.guest(&self.metadata.vpc, self.source).ok_or(Refusal::Unknown)
+    }
+
+    /// The guest, if it shows a token of its own.
+    fn guest_with_token(&self, headers: &HeaderMap) -> Result<Guest, Refusal> {
+        let guest = self.guest()?;
+        let token = headers.get(TOKEN).ok_or(Refusal::NoToken)?;
+        let now = Timestamp::now().as_second();
+        match self.metadata.key.admits(&guest.instance_id, token.as_bytes(), now) {
+            true => Ok(guest),
+            false => Err(Refusal::NoToken),
+        }
+    }
+}
+
+/// Why a request is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// No guest of the VPC has the source address.
+    Unknown,
+    /// It came through a proxy.
+    Forwarded,
+    /// No token, an ended one, or another guest's.
+    NoToken,
+    /// The request itself is wrong.
+    Bad(String),
+    TooLarge,
+    NotFound,
+    Method,
+    /// What it brought could not be kept just now.
+    Later,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::Unknown => (StatusCode::FORBIDDEN, "no guest has this address".to_owned()),
+            Self::Forwarded => (StatusCode::FORBIDDEN, "requests of others are refused".to_owned()),
+            Self::NoToken => (
+                StatusCode::UNAUTHORIZED,
+                format!("a token is needed: PUT /latest/api/token with {TOKEN_SECONDS}"),
+            ),
+            Self::Bad(text) => (StatusCode::BAD_REQUEST, text),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a report has at most {MAX_REPORT_BYTES} bytes"),
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not found".to_owned()),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD".to_owned()),
+            Self::Later => (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned()),
+        };
+        (status, [(header::CONTENT_TYPE, "text/plain")], format!("{text}\n")).into_response()
+    }
+}
+
+/// What is served to the guest at `source`.
+pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr) -> Router {
+    Router::new()
+        .route("/latest/api/token", put(issue_token))
+        .route("/weft/v1/cloud-init", put(take_cloud_init))
+        .route("/weft/v1/signal", put(take_signal))
+        .fallback(read)
+        .method_not_allowed_fallback(async || Refusal::Method)
+        .layer(middleware::from_fn(refuse_forwarded))
+        .with_state(Caller { metadata, source })
+}
+
+/// A proxy in a guest that lets others in would hand out the guest's secrets.
+async fn refuse_forwarded(request: Request, next: Next) -> Response {
+    match request.headers().contains_key(FORWARDED) {
+        true => Refusal::Forwarded.into_response(),
+        false => next.run(request).await,
+    }
+}
+
+async fn issue_token(
+    State(caller): State<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let guest = caller.guest()?;
+    let seconds = headers.get(TOKEN_SECONDS).and_then(|value| value.to_str().ok()?.parse().ok());
+    let seconds: u32 = seconds
+        .filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
+        .ok_or_else(|| Refusal::Bad(format!("set {TOKEN_SECONDS} to 1 to {MAX_SECONDS}")))?;
+    let end = Timestamp::now().as_second() + i64::from(seconds);
+    let token = caller.metadata.key.issue(&guest.instance_id, end);
+    let headers =
+        [(header::CONTENT_TYPE.as_str(), "text/plain"), (TOKEN_SECONDS, &seconds.to_string())];
+    Ok((headers, token).into_response())
+}
+
+async fn read(State(caller): State<Caller>, request: Request) -> Result<Response, Refusal> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(Refusal::Method);
+    }
+    let guest = caller.guest_with_token(request.headers())?;
+    let path = request.uri().path();
+    let content = match path.trim_end_matches('/') {
+        "/weft" => b"v1/".to_vec(),
+        "/weft/v1" => OWN_LIST.into(),
+        _ => tree::find(&guest, path).ok_or(Refusal::NotFound)?.into_owned(),
+    };
+    let shown = path.chars().filter(|c| !c.is_control()).take(MAX_PATH_SHOWN).collect();
+    caller.metadata.directory.saw(&guest.instance_id, Seen::Imds(shown));
+    let kind = match path.ends_with("/user-data") {
+        true => "application/octet-stream",
+        false => "text/plain",
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], content).into_response())
+}
+
+async fn take_cloud_init(
+    State(caller): State<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(), Refusal> {
+    take(&caller, &headers, body, reports::cloud_init).await
+}
+
+async fn take_signal(
+    State(caller): State<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(), Refusal> {
+    take(&caller, &headers, body, reports::signal).await
+}
+
+async fn take(
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    parse: fn(&[u8], Timestamp) -> Result<Report, String>,
+) -> Result<(), Refusal> {
+    let guest = caller.guest_with_token(headers)?;
+    let body = to_bytes(body, MAX_REPORT_BYTES).await.map_err(|_| Refusal::TooLarge)?;
+    let report = parse(&body, Timestamp::now()).map_err(Refusal::Bad)?;
+    let taken = caller.metadata.directory.report(&guest.instance_id, report).await;
+    taken.map_err(|_| Refusal::Later)
+}

@@ -1,0 +1,78 @@
+//! The sockets of one VPC's services.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use weft_model::{DNS_ADDRESS, METADATA_ADDRESS};
+
+/// EC2's default `http_put_response_hop_limit`: an answer, and with it a token, reaches the guest
+/// and nobody behind it.
+const METADATA_TTL: u8 = 1;
+const DHCP_PORT: u16 = 67;
+const HTTP_PORT: u16 = 80;
+const DNS_PORT: u16 = 53;
+
+/// A socket that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address} ({service})")]
+pub struct SocketError {
+    service: &'static str,
+    address: SocketAddrV4,
+    #[source]
+    source: io::Error,
+}
+
+/// Open and listening; nothing is answered before they are served.
+#[derive(Debug)]
+pub struct Sockets {
+    pub(crate) dhcp: UdpSocket,
+    pub(crate) metadata: TcpListener,
+    pub(crate) dns: Vec<(UdpSocket, TcpListener)>,
+}
+
+impl Sockets {
+    /// Opens them in the calling thread's network namespace, whose loopback link has the
+    /// services' addresses and `gateways`. On a bridge the gateways may be anywhere.
+    ///
+    /// # Errors
+    /// [`SocketError`] says which address could not be had.
+    pub fn open(gateways: &BTreeSet<Ipv4Addr>) -> Result<Self, SocketError> {
+        let failed = |service, address| move |source| SocketError { service, address, source };
+        let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_PORT);
+        let dhcp = open_dhcp(any).map_err(failed("DHCP", any))?;
+        let at = SocketAddrV4::new(METADATA_ADDRESS, HTTP_PORT);
+        let metadata = open_metadata(at).map_err(failed("metadata", at))?;
+        let mut dns = Vec::new();
+        for address in gateways.iter().copied().chain([DNS_ADDRESS]) {
+            let at = SocketAddrV4::new(address, DNS_PORT);
+            let open = || -> io::Result<_> {
+                let (udp, tcp) = (UdpSocket::bind(at)?, TcpListener::bind(at)?);
+                udp.set_nonblocking(true)?;
+                tcp.set_nonblocking(true)?;
+                Ok((udp, tcp))
+            };
+            dns.push(open().map_err(failed("DNS", at))?);
+        }
+        Ok(Self { dhcp, metadata, dns })
+    }
+}
+
+fn open_dhcp(address: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_broadcast(true)?;
+    socket.set_nonblocking(true)?;
+    // Tells which link a request came in by, and which one an answer leaves by.
+    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    Ok(socket)
+}
+
+fn open_metadata(address: SocketAddrV4) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // Accepted connections inherit it (Linux `net/ipv4/inet_connection_sock.c`, the clone of the
+    // listening socket), the handshake included.
+    setsockopt(&listener, sockopt::Ipv4Ttl, &METADATA_TTL.into())?;
+    Ok(listener)
+}

@@ -1,0 +1,173 @@
+//! What guests asked the services of their network for, and what they reported: remembered until
+//! the next pass over the instance puts it into its status.
+
+use weft_model::{CloudInitReport, InstanceId, InstanceStatus, Phase, Signal, Timestamp};
+use weft_planner::record_phase;
+
+use super::Reconciler;
+
+/// Something that a guest did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Saying {
+    /// It asked for its address.
+    Dhcp,
+    /// It read this path of its metadata.
+    Imds(String),
+    /// It told how cloud-init ended.
+    CloudInit(CloudInitReport),
+    /// It signalled.
+    Signal(Signal),
+}
+
+/// What the guest of one launch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    epoch: u64,
+    dhcp: Option<Timestamp>,
+    /// The first time that it read metadata.
+    imds: Option<Timestamp>,
+    /// The last thing that it read, and when.
+    last_read: Option<(String, Timestamp)>,
+    cloud_init: Option<CloudInitReport>,
+    signal: Option<Signal>,
+    /// Reports that were taken in.
+    reports: u32,
+}
+
+/// Reports of one launch that are taken in: each one is written to the store, and guests are
+/// hostile.
+const MAX_REPORTS: u32 = 100;
+
+impl Said {
+    /// Takes in `saying` of the launch `epoch`; whether that changes a status.
+    fn take(&mut self, epoch: u64, saying: Saying, now: Timestamp) -> bool {
+        if self.epoch != epoch {
+            *self = Self { epoch, ..Self::default() };
+        }
+        if matches!(saying, Saying::CloudInit(_) | Saying::Signal(_)) {
+            self.reports = self.reports.saturating_add(1);
+            if self.reports > MAX_REPORTS {
+                return false;
+            }
+        }
+        match saying {
+            Saying::Dhcp => {
+                let first = self.dhcp.is_none() && self.imds.is_none();
+                self.dhcp = Some(now);
+                first
+            }
+            Saying::Imds(path) => {
+                let first = self.dhcp.is_none() && self.imds.is_none();
+                self.imds.get_or_insert(now);
+                self.last_read = Some((path, now));
+                first
+            }
+            Saying::CloudInit(report) => self.cloud_init.replace(report.clone()) != Some(report),
+            Saying::Signal(signal) => self.signal.replace(signal.clone()) != Some(signal),
+        }
+    }
+
+    /// Puts what was said in the status's launch into it.
+    pub(super) fn put_into(&self, status: &mut InstanceStatus) {
+        if self.epoch != status.epoch {
+            return;
+        }
+        let asked = self.dhcp.into_iter().chain(self.imds).min();
+        let reached = [
+            (Phase::DhcpOrImds, asked),
+            (Phase::CloudInit, self.cloud_init.as_ref().map(|report| report.at)),
+            (Phase::Signalled, self.signal.as_ref().map(|signal| signal.at)),
+        ];
+        for (phase, at) in reached {
+            if let Some(at) = at {
+                // The timeline never goes backwards.
+                let last = status.phases.last().map_or(at, |last| last.at);
+                record_phase(status, phase, at.max(last));
+            }
+        }
+        if self.cloud_init.is_some() {
+            status.cloud_init.clone_from(&self.cloud_init);
+        }
+        if self.signal.is_some() {
+            status.signal.clone_from(&self.signal);
+        }
+    }
+
+    /// For people: what was seen on the wire.
+    fn evidence(&self, epoch: u64) -> String {
+        if self.epoch != epoch {
+            return "the guest asked neither for an address by DHCP nor for its metadata"
+                .to_owned();
+        }
+        let dhcp = self.dhcp.map_or_else(
+            || "no request for an address by DHCP".to_owned(),
+            |at| format!("last asked for its address by DHCP at {at}"),
+        );
+        let imds = match &self.last_read {
+            Some((path, at)) => format!("last read metadata ({path}) at {at}"),
+            None => "no request for metadata".to_owned(),
+        };
+        format!("{dhcp}; {imds}")
+    }
+}
+
+impl Reconciler {
+    /// Takes in what a guest did.
+    pub(crate) fn heard(&self, id: &InstanceId, saying: Saying) {
+        let (epoch, now) = (self.status(id).epoch, self.clock.now());
+        let changes = {
+            let mut transients = self.transients();
+            // Not one that is being forgotten.
+            if !self.cache.read().instances.contains_key(id) {
+                return;
+            }
+            transients.entry(id.clone()).or_default().said.take(epoch, saying, now)
+        };
+        if changes {
+            self.look_at(id);
+        }
+    }
+
+    /// What the guest of the launch `epoch` was seen asking for, for people.
+    pub(crate) fn seen_asking(&self, id: &InstanceId, epoch: u64) -> String {
+        let said = self.transients().get(id).map(|transient| transient.said.clone());
+        said.unwrap_or_default().evidence(epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{CloudInitOutcome, SignalOutcome};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_in_a_launch_is_of_its_status_alone() {
+        let mut said = Said::default();
+        assert!(said.take(1, Saying::Dhcp, at(5)));
+        assert!(!said.take(1, Saying::Imds("/latest/user-data".to_owned()), at(6)));
+        let report = CloudInitReport::new(CloudInitOutcome::Done, [], "", at(7));
+        assert!(said.take(1, Saying::CloudInit(report.clone()), at(7)));
+        assert!(!said.take(1, Saying::CloudInit(report.clone()), at(8)), "told twice");
+        let mut status = InstanceStatus::accepted(at(6));
+        said.put_into(&mut status);
+        assert_eq!(status.cloud_init, None, "the status is of no launch yet");
+        status.epoch = 1;
+        said.put_into(&mut status);
+        assert_eq!(status.cloud_init, Some(report));
+        assert_eq!(status.reached(Phase::DhcpOrImds), Some(at(6)), "never before the last phase");
+        assert_eq!(status.reached(Phase::CloudInit), Some(at(7)));
+        assert!(said.evidence(1).contains("metadata (/latest/user-data) at"), "{said:?}");
+
+        let signal = Signal::new(SignalOutcome::Failure, "no disk", at(9));
+        assert!(said.take(2, Saying::Signal(signal.clone()), at(9)));
+        let mut second = InstanceStatus { epoch: 2, ..InstanceStatus::accepted(at(8)) };
+        said.put_into(&mut second);
+        assert_eq!((second.cloud_init, second.signal), (None, Some(signal)));
+        assert!(said.evidence(3).contains("neither"));
+    }
+}

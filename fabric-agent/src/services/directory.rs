@@ -1,0 +1,169 @@
+//! What the services know of guests: the agent's cache.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast::error::RecvError;
+use weft_metadata::hostname;
+use weft_model::{InstanceId, InstanceStatus, LinkName, MacAddr, Name, VpcId, VpcMode};
+use weft_services::{Directory, Guest, GuestKey, Lease, NotTaken, Report, Seen};
+
+use crate::cache::World;
+use crate::reconcile::{Reconciler, Saying};
+use crate::repo::{Instances, RecordOf};
+
+/// How long a guest waits for its report to be durable before it is told to try again.
+const DURABLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Guests as the agent's cache has them.
+#[derive(Debug)]
+pub(super) struct Guests {
+    /// The reconciler owns the services, not they it.
+    reconciler: Weak<Reconciler>,
+}
+
+impl Guests {
+    pub(super) fn new(reconciler: &Arc<Reconciler>) -> Self {
+        Self { reconciler: Arc::downgrade(reconciler) }
+    }
+
+    /// The instance whose interface in the VPC is the one that `is_it` describes, if the world
+    /// holds all that is asked about it.
+    fn find<T>(
+        &self,
+        vpc: &VpcId,
+        is_it: impl Fn(&weft_model::Interface) -> bool,
+        read: impl FnOnce(&World, &RecordOf<Instances>) -> Option<T>,
+    ) -> Option<T> {
+        let reconciler = self.reconciler.upgrade()?;
+        let world = reconciler.cache.read();
+        let found = world.instances.values().find(|instance| {
+            let interface = &instance.spec.interface;
+            interface.vpc_id == *vpc && is_it(interface)
+        })?;
+        read(&world, found)
+    }
+}
+
+#[async_trait]
+impl Directory for Guests {
+    fn knows(&self, vpc: &VpcId, source: Ipv4Addr) -> bool {
+        self.find(vpc, |interface| interface.private_ip == source, |_, _| Some(())).is_some()
+    }
+
+    fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
+        self.find(vpc, |interface| interface.private_ip == source, describe)
+    }
+
+    fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease> {
+        let is_it = |interface: &weft_model::Interface| interface.mac == mac;
+        self.find(vpc, is_it, |world, instance| {
+            let interface = &instance.spec.interface;
+            let mode = world.vpcs.get(vpc)?.spec.mode;
+            // Behind a bridge the port is not seen; there the packet filter binds MACs to ports.
+            if mode == VpcMode::Routed && interface.link != *link {
+                return None;
+            }
+            let subnet = &world.subnets.get(&interface.subnet_id)?.spec;
+            Some(Lease {
+                instance_id: instance.id.clone(),
+                address: interface.private_ip,
+                prefix_len: subnet.cidr_block.prefix(),
+                router: subnet.gateway,
+                server: subnet.service_address(mode),
+                dns_servers: subnet.dns_servers.clone(),
+                hostname: name_of(instance),
+                mtu: None,
+            })
+        })
+    }
+
+    fn saw(&self, instance: &InstanceId, seen: Seen) {
+        let Some(reconciler) = self.reconciler.upgrade() else { return };
+        let saying = match seen {
+            Seen::Dhcp => Saying::Dhcp,
+            Seen::Imds(path) => Saying::Imds(path),
+        };
+        reconciler.heard(instance, saying);
+    }
+
+    async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
+        let reconciler = self.reconciler.upgrade().ok_or(NotTaken)?;
+        // Subscribed before it is said: no change in between is missed.
+        let mut changes = reconciler.cache.changes();
+        reconciler.heard(
+            instance,
+            match report.clone() {
+                Report::CloudInit(report) => Saying::CloudInit(report),
+                Report::Signal(signal) => Saying::Signal(signal),
+            },
+        );
+        let stored = async {
+            loop {
+                let status = reconciler.cache.read().statuses.get(instance).cloned();
+                if status.is_some_and(|status| holds(&status, &report)) {
+                    return Ok(());
+                }
+                if let Err(RecvError::Closed) = changes.recv().await {
+                    return Err(NotTaken);
+                }
+            }
+        };
+        tokio::time::timeout(DURABLE_WITHIN, stored).await.unwrap_or(Err(NotTaken))
+    }
+}
+
+/// What is stored may be a newer report; then this one has been overtaken, not lost.
+fn holds(status: &InstanceStatus, report: &Report) -> bool {
+    match report {
+        Report::CloudInit(report) => {
+            status.cloud_init.as_ref().is_some_and(|stored| stored.at >= report.at)
+        }
+        Report::Signal(signal) => {
+            status.signal.as_ref().is_some_and(|stored| stored.at >= signal.at)
+        }
+    }
+}
+
+/// The name that the seed gives it too.
+fn name_of(instance: &RecordOf<Instances>) -> String {
+    let spec = &instance.spec;
+    hostname(spec.name.as_ref().map(Name::as_str), spec.interface.private_ip)
+}
+
+fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
+    let (spec, interface) = (&instance.spec, &instance.spec.interface);
+    let vpc = world.vpcs.get(&interface.vpc_id)?;
+    let subnet = world.subnets.get(&interface.subnet_id)?;
+    let groups = match &interface.security_group_ids {
+        Some(ids) => ids.iter().cloned().collect(),
+        None => vec![vpc.spec.default_group_id.clone()],
+    };
+    let with_name = |id| {
+        let name = world.groups.get(&id)?.spec.name.clone();
+        Some((id, name))
+    };
+    let key = |key: &weft_model::KeyMaterial| GuestKey {
+        name: key.key_name.to_string(),
+        line: key.public_key.line().to_owned(),
+    };
+    Some(Guest {
+        instance_id: instance.id.clone(),
+        image_id: spec.image_id.clone(),
+        instance_type: spec.instance_type.clone(),
+        hostname: name_of(instance),
+        launched_at: world.statuses.get(&instance.id).and_then(|status| status.launched_at),
+        interface_id: interface.id.clone(),
+        mac: interface.mac,
+        address: interface.private_ip,
+        subnet_id: interface.subnet_id.clone(),
+        subnet_cidr: subnet.spec.cidr_block,
+        vpc_id: interface.vpc_id.clone(),
+        vpc_cidr: vpc.spec.cidr_block,
+        groups: groups.into_iter().filter_map(with_name).collect(),
+        keys: spec.keys.iter().map(key).collect(),
+        user_data: spec.user_data.clone(),
+    })
+}
