@@ -145,7 +145,8 @@ impl Resource for Instance {
         let connection = kind::connection::<Self>(&self.0, "update")?;
         let id: String = ctx.prior.read("id")?;
         let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
-        let spec = order::spec(&ctx.plan, power)?;
+        let mut spec = order::spec(&ctx.plan, power)?;
+        spec.image_id = self.made_from(&connection, ctx).await?;
         let now = kind::update::<Self>(&connection, ctx, spec).await?;
         let ended = has_ended(&now);
         ctx.set_state(kind::state::<Self>(now)?);
@@ -200,6 +201,34 @@ impl Resource for Instance {
 
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         kind::import::<Self>(ctx)
+    }
+}
+
+impl Instance {
+    /// The image that the instance was made from, which the agent holds it to. One that is only
+    /// recorded has to exist all the same.
+    async fn made_from(
+        &self,
+        connection: &Arc<Connection>,
+        ctx: &ApplyContext,
+    ) -> Result<String, Diagnostics> {
+        let failed = |problem: Problem| fail("update", &problem, &ctx.config);
+        if ctx.changes("image_id") {
+            let wanted: String = ctx.plan.read("image_id")?;
+            let found = reads::read::<crate::image::Image>(connection, &wanted, Claim::No).await;
+            if found.map_err(failed)?.is_none() {
+                let problem = Problem::not_found(format!("image {wanted} does not exist"));
+                return Err(failed(problem.at("image_id").remedy("weft ls images lists them")));
+            }
+        }
+        if ctx.prior.get("image_outdated").as_bool() != Some(true) {
+            return Ok(ctx.prior.read("image_id")?);
+        }
+        let id: String = ctx.prior.read("id")?;
+        let found = reads::read::<Self>(connection, &id, Claim::Yes).await.map_err(failed)?;
+        let spec = found.and_then(|wire| wire.spec);
+        let gone = || failed(Problem::not_found(format!("{id} does not exist any more")));
+        Ok(spec.ok_or_else(gone)?.image_id)
     }
 }
 

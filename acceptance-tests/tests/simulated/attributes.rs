@@ -280,6 +280,11 @@ fn of_an_instance_without_a_restart() -> Result<()> {
             (json!({ "key_names": ["${weft_key_pair.it.key_name}"] }), Live),
             (json!({ "wait_for": "running" }), Live),
             (json!({ "timeouts": { "create": "3m" } }), Live),
+            (json!({ "replace_on_image_change": false }), Live),
+            (json!({ "image_id": "${weft_image.it.id}" }), Live),
+            (json!({ "name": "with another image recorded" }), Live),
+            (json!({ "image_id": "${weft_image.other.id}" }), Live),
+            (json!({ "replace_on_image_change": null, "name": null }), Live),
             (json!({ "power_state": "stopped" }), Live),
             // Nothing ran that could be restarted, but it is launched anew.
             (json!({ "power_state": "running" }), Restart),
@@ -302,6 +307,11 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
             (json!({ "user_data_replace_on_change": true }), Live),
             (json!({ "user_data_base64": "IyEvYmluL3NoCiM=" }), Replace),
             (json!({ "image_id": "${weft_image.it.id}" }), Replace),
+            (
+                json!({ "replace_on_image_change": false, "image_id": "${weft_image.other.id}" }),
+                Live,
+            ),
+            (json!({ "replace_on_image_change": true }), Replace),
             (json!({ "subnet_id": "subnet-0123456789abcdef0" }), ReplaceInPlan),
             (json!({ "private_ip": "172.31.9.9" }), Replace),
             (json!({ "root_volume": { "size_gib": 1 } }), Replace),

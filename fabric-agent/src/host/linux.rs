@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
-use weft_model::{Accelerator, Digest, HostFacts, InstanceId, VpcId, VpcNetwork};
+use weft_model::{Accelerator, Digest, DiskFormat, HostFacts, InstanceId, VpcId, VpcNetwork};
 use weft_planner::{Action, SeenNetwork};
 use weft_services::Sockets;
 
@@ -208,7 +208,11 @@ impl Host for LinuxHost {
     }
 
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
-        self.blobs.inspect_disk(digest).await
+        let facts = self.blobs.inspect_disk(digest).await?;
+        if facts.format == DiskFormat::Qcow2 {
+            self.guests.check_qcow2(&self.blobs.path(digest)).await?;
+        }
+        Ok(facts)
     }
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {

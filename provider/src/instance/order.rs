@@ -24,6 +24,9 @@ pub(crate) struct Kept {
     pub(super) user_data_replace_on_change: bool,
     /// Whether power is left to people.
     pub(super) power_unmanaged: bool,
+    /// The image that is wanted, where a change of it is recorded only. The agent has the one that
+    /// the instance was made from.
+    pub(super) recorded_image_id: Option<String>,
     /// `key_names = []` and no `key_names` are the same for the agent.
     pub(super) key_names_empty: bool,
 }
@@ -37,6 +40,10 @@ impl Kept {
             user_data_base64: plan.get("user_data_base64").is_set(),
             user_data_replace_on_change: plan.read("user_data_replace_on_change")?,
             power_unmanaged: plan.get("power_state").as_str() == Some("unmanaged"),
+            recorded_image_id: match plan.get("replace_on_image_change").as_bool() {
+                Some(false) => plan.read("image_id")?,
+                _ => None,
+            },
             key_names_empty: plan.get("key_names").as_list().is_some_and(<[Value]>::is_empty),
         })
     }
@@ -110,6 +117,10 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         Size::Type(name) => Some(name),
         Size::Custom { .. } => None,
     };
+    let made_from = order.image_id.to_string();
+    let replaces = kept.recorded_image_id.is_none();
+    let image_id = kept.recorded_image_id.unwrap_or_else(|| made_from.clone());
+    let outdated = image_id != made_from;
     let (user_data, user_data_base64) = written(order.user_data, kept.user_data_base64);
     let address = order.private_ip.map(|address| address.to_string());
     let on_address = |text: String| address.as_ref().map(|_| text).into();
@@ -123,7 +134,9 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     Ok(Value::object([
         ("id", Value::from(object.id.to_string())),
         ("name", order.name.map(|name| name.to_string()).into()),
-        ("image_id", order.image_id.to_string().into()),
+        ("image_id", image_id.into()),
+        ("replace_on_image_change", replaces.into()),
+        ("image_outdated", outdated.into()),
         ("instance_type", instance_type.into()),
         ("vcpus", assigned.vcpus.into()),
         ("memory_mib", assigned.memory_mib.into()),

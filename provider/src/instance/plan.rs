@@ -62,6 +62,7 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     let checks = settings.map(|settings| settings.plan_checks).unwrap_or_default();
     plan_size(checks, ctx);
     let user_data = plan_user_data(ctx);
+    plan_image(ctx);
     if ctx.is_create() {
         return;
     }
@@ -118,6 +119,41 @@ enum UserData {
     Same,
     Restart,
     Replace,
+}
+
+/// Another image replaces, or is recorded only.
+fn plan_image(ctx: &mut PlanContext) {
+    let is = |values: &Value, name: &str| values.get(name).as_bool() == Some(true);
+    let was_outdated = is(&ctx.prior, "image_outdated");
+    if ctx.is_create() || ctx.plan.get("replace_on_image_change").as_bool() != Some(false) {
+        ctx.set("image_outdated", false);
+        // An outdated one is made good, though image_id stays as it is.
+        if !ctx.is_create() && was_outdated {
+            ctx.replace("image_outdated");
+        }
+        if !ctx.is_create() && ctx.changes("image_id") {
+            ctx.replace("image_id");
+        }
+        return;
+    }
+    if !ctx.changes("image_id") {
+        return;
+    }
+    if was_outdated || ctx.plan.get("image_id").is_unknown() {
+        // It may be the one again that the instance was made from.
+        ctx.mark_unknown("image_outdated");
+    } else {
+        ctx.set("image_outdated", true);
+    }
+    ctx.warn(
+        Diagnostic::warning("The instance keeps its old image")
+            .cause(format!(
+                "replace_on_image_change is false: the new image_id of {} is recorded only",
+                name(&ctx.prior)
+            ))
+            .remedy("Set replace_on_image_change = true to replace it, or terraform apply -replace")
+            .at("image_id"),
+    );
 }
 
 fn plan_user_data(ctx: &mut PlanContext) -> UserData {
@@ -178,12 +214,16 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
 }
 
 /// The attributes that replace by themselves; the schema says the same.
-const REPLACING: [&str; 4] = ["image_id", "subnet_id", "private_ip", "root_volume"];
+const REPLACING: [&str; 3] = ["subnet_id", "private_ip", "root_volume"];
 
 fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
     let mut causes: Vec<&str> = REPLACING.into_iter().filter(|path| ctx.changes(*path)).collect();
     if user_data == UserData::Replace {
         causes.push("user_data");
+    }
+    let recorded = ctx.plan.get("replace_on_image_change").as_bool() == Some(false);
+    if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {
+        causes.insert(0, "image_id");
     }
     let Some(first) = causes.first().copied() else { return };
     ctx.warn(

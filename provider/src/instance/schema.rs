@@ -23,14 +23,15 @@ pub(crate) fn schema() -> Schema {
     .attributes(what_the_agent_chose())
 }
 
-fn what_it_is() -> [Attribute; 6] {
+fn what_it_is() -> [Attribute; 7] {
     [
         Attribute::string("name", "For people, and the guest's host name where it can be one. Changes live (the guest sees it at its next start).")
             .validate(checks::name()),
-        Attribute::string("image_id", "What it boots.")
+        Attribute::string("image_id", "What it is made from. A change replaces the instance, unless `replace_on_image_change` is false.")
             .required()
-            .replace_on_change()
             .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
+        Attribute::bool("replace_on_image_change", "Whether another `image_id` replaces the instance. With false it is only recorded, and `image_outdated` becomes true; set to true later, it replaces an instance whose image is outdated.")
+            .default(true),
         Attribute::string("instance_type", "A named size (see `data.weft_instance_types`). Either this, or `vcpus` and `memory_mib`. A change restarts a running instance.")
             .validate(Validator::length(1..=255)),
         Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance.")
@@ -88,10 +89,11 @@ fn how_it_is_managed() -> [Attribute; 3] {
     ]
 }
 
-fn what_the_agent_chose() -> [Attribute; 7] {
+fn what_the_agent_chose() -> [Attribute; 8] {
     let computed = |name: &str, text: &str| Attribute::string(name, text).computed();
     [
         computed("id", "`i-` and 17 hexadecimal digits."),
+        Attribute::bool("image_outdated", "Whether it was made from another image than `image_id`; only with `replace_on_image_change = false`.").computed(),
         computed("mac_address", "Of its network interface; kept for its whole life."),
         computed("host_id", "Where it runs."),
         computed("launched_at", "When the guest was started last (RFC 3339)."),

@@ -170,6 +170,7 @@ async fn instances() {
         ("power_state",        "stopped".into(),                    Live),
         ("power_state",        "unmanaged".into(),                  Live),
         ("user_data_replace_on_change", true.into(),                Live),
+        ("replace_on_image_change", false.into(),                   Live),
         ("instance_type",      "w1.micro".into(),                   Restart),
         ("user_data",          "#!/bin/ash\n".into(),               Restart),
         ("user_data",          Value::Null,                         Restart),
@@ -182,6 +183,48 @@ async fn instances() {
         ("root_volume",        Value::Null,                         Replace),
     ];
     table(&terraform, &fake, "weft_instance", &rows).await;
+}
+
+#[tokio::test]
+async fn another_image_can_be_recorded_only_and_made_good_later() {
+    let (terraform, fake) = connected().await;
+    let image = async |name: &str, content: &[u8]| {
+        let config = attributes([
+            ("name", name.into()),
+            ("source_path", fake.file(name, content).into()),
+            ("default_user", "weft".into()),
+        ]);
+        terraform.create("weft_image", config).await.unwrap().get("id").clone()
+    };
+    let (first, second) = (image("first", b"1").await, image("second", b"2").await);
+    let base = with(&full("weft_instance", &terraform, &fake).await, "image_id", first.clone());
+    let base = with(&base, "replace_on_image_change", false);
+    let state = terraform.create("weft_instance", base.clone()).await.unwrap();
+    assert_eq!(state.get("image_outdated").as_bool(), Some(false));
+
+    let other = with(&base, "image_id", second.clone());
+    assert_eq!(changing(&terraform, &state, other.clone()).await, Live);
+    let state = terraform.refresh(&state).await.unwrap().unwrap();
+    assert_eq!(state.get("image_outdated").as_bool(), Some(true));
+    assert_eq!(state.get("image_id"), &second);
+    let imported = terraform.import("weft_instance", state.get("id").as_str().unwrap()).await;
+    assert_eq!(imported.unwrap().unwrap().value, state.value);
+    let renamed = with(&other, "name", "renamed");
+    assert_eq!(changing(&terraform, &state, renamed).await, Live);
+
+    let state = terraform.refresh(&state).await.unwrap().unwrap();
+    let plan = terraform.plan(
+        "weft_instance",
+        with(&other, "replace_on_image_change", true),
+        Some(&state),
+    );
+    assert_eq!(plan.await.unwrap().action, Action::Replace);
+    let missing = with(&other, "image_id", "img-0000000000000000c");
+    let error = terraform.update(&state, missing).await.unwrap_err();
+    assert!(error.iter().any(|one| one.detail.contains("does not exist")), "{error:?}");
+    assert_eq!(changing(&terraform, &state, base.clone()).await, Live);
+    let state = terraform.refresh(&state).await.unwrap().unwrap();
+    assert_eq!(state.get("image_outdated").as_bool(), Some(false), "it is what it was made from");
 }
 
 #[tokio::test]

@@ -87,8 +87,18 @@ pub enum DiskError {
     QemuImg {
         /// "exit status: 1", "signal: 25 (SIGXFSZ)".
         status: String,
+        /// The exit status, where there is one.
+        code: Option<i32>,
         /// The last of what it said.
         message: String,
+    },
+    /// What stands behind the header contradicts itself.
+    #[error(
+        "the qcow2 image is damaged or made to do harm: {what}; convert it with `qemu-img convert -O qcow2 FILE FILE.qcow2` where it can be trusted, or use another copy"
+    )]
+    Damaged {
+        /// What `qemu-img check` said, or which of its bounds it hit.
+        what: String,
     },
     /// It took too long and was ended.
     #[error("qemu-img did not end within {} s", deadline.as_secs_f32())]

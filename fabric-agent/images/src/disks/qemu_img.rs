@@ -1,6 +1,7 @@
 //! Runs `qemu-img` with bounds: it reads files that came from strangers.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
@@ -39,20 +40,45 @@ impl Default for Limits {
     }
 }
 
+/// The uid and gid that a stranger's file is read under: next to those of guests, of nobody.
+const CONFINED_UID: u32 = 1_899_999_999;
+
+/// Reads a stranger's file, given as standard input, with no right to anything else: no other file
+/// of root's, no network.
+pub(super) async fn run_confined(
+    program: &Path,
+    arguments: &[&OsStr],
+    input: File,
+    limits: Limits,
+) -> Result<(), DiskError> {
+    run_with(program, arguments, limits, Some(input)).await
+}
+
 pub(super) async fn run(
     program: &Path,
     arguments: &[&OsStr],
     limits: Limits,
 ) -> Result<(), DiskError> {
+    run_with(program, arguments, limits, None).await
+}
+
+async fn run_with(
+    program: &Path,
+    arguments: &[&OsStr],
+    limits: Limits,
+    confined_input: Option<File>,
+) -> Result<(), DiskError> {
+    // Without root nothing is to be given up.
+    let confine = confined_input.is_some() && nix::unistd::geteuid().is_root();
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+        .stdin(confined_input.map_or_else(Stdio::null, Stdio::from))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    bound(&mut command, limits);
+    bound(&mut command, limits, confine);
     let child = command
         .spawn()
         .map_err(|source| DiskError::NoQemuImg { program: program.to_owned(), source })?;
@@ -66,11 +92,12 @@ pub(super) async fn run(
     }
     let tail = output.stderr.len().saturating_sub(MESSAGE_BYTES);
     let message = String::from_utf8_lossy(&output.stderr[tail..]).trim().replace('\n', "; ");
-    Err(DiskError::QemuImg { status: output.status.to_string(), message })
+    let (status, code) = (output.status.to_string(), output.status.code());
+    Err(DiskError::QemuImg { status, code, message })
 }
 
 #[expect(unsafe_code, reason = "resource limits are set between fork and exec")]
-fn bound(command: &mut Command, limits: Limits) {
+fn bound(command: &mut Command, limits: Limits, confine: bool) {
     let table = [
         (libc::RLIMIT_AS, limits.address_space_bytes),
         (libc::RLIMIT_CPU, limits.cpu_seconds),
@@ -85,10 +112,21 @@ fn bound(command: &mut Command, limits: Limits) {
                 return Err(io::Error::last_os_error());
             }
         }
-        Ok(())
+        if !confine {
+            return Ok(());
+        }
+        // SAFETY: plain system calls with plain numbers; setgroups reads no element of none. Groups
+        // and gid go before the uid that is allowed to change them.
+        let failed = unsafe {
+            libc::unshare(libc::CLONE_NEWNET) != 0
+                || libc::setgroups(0, std::ptr::null()) != 0
+                || libc::setresgid(CONFINED_UID, CONFINED_UID, CONFINED_UID) != 0
+                || libc::setresuid(CONFINED_UID, CONFINED_UID, CONFINED_UID) != 0
+        };
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: between fork and exec only async-signal-safe things may be done: `set` allocates
-    // nothing, takes no lock, and setrlimit(2) is a plain system call.
+    // nothing, takes no lock, and calls the system only.
     unsafe {
         command.pre_exec(set);
     }

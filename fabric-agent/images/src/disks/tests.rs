@@ -237,3 +237,63 @@ fn damaged_overlay_headers_are_told_and_never_panic() {
     head[79] = 4; // an external data file
     assert_eq!(header::parse(&head), Err("it keeps its data in another file"));
 }
+
+/// A qcow2 image with data in it, complete, that others may read.
+fn qcow2_image(bench: &Bench) -> (PathBuf, Vec<u8>) {
+    let raw = bench.dir.path().join("data.raw");
+    fs::write(&raw, (0..4 * MIB).map(|n| (n % 253) as u8 + 1).collect::<Vec<_>>()).unwrap();
+    let path = bench.dir.path().join("data.qcow2");
+    qemu_img(&["convert", "-f", "raw", "-O", "qcow2", raw.to_str().unwrap()], &path);
+    let bytes = fs::read(&path).unwrap();
+    (path, bytes)
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_qcow2_image_whose_tables_contradict_themselves_is_refused() {
+    let Some(bench) = bench() else { return };
+    let (path, good) = qcow2_image(&bench);
+    bench.disks.check_qcow2(&path).await.unwrap();
+    // Source: QEMU `docs/interop/qcow2.txt`: offsets are bits 9 to 55, bit 63 is "refcount is one".
+    let place = |entry: u64| usize::try_from(entry & 0x00ff_ffff_ffff_fe00).unwrap();
+    let l1 = usize::try_from(number(&good, 40)).unwrap();
+    let refcounts = usize::try_from(number(&good, 48)).unwrap();
+    let l2 = place(number(&good, l1));
+    let copied = |at: usize| at as u64 | 1 << 63;
+    #[rustfmt::skip]
+    let cases = [
+        ("an L2 table that is the L1 table",    l1,        copied(l1)),
+        ("an L2 table off a cluster's start",   l1,        copied(l2 + 512)),
+        ("an L2 table behind the end",          l1,        copied(1 << 50)),
+        ("data that are their own L2 table",    l2,        copied(l2)),
+        ("data that are the L1 table",          l2,        copied(l1)),
+        ("data that are the header",            l2 + 8,    1 << 63),
+        ("two guests' clusters in one place",   l2,        number(&good, l2 + 8)),
+        ("refcounts that are their own table",  refcounts, refcounts as u64),
+        ("refcounts that are the header",       refcounts, 0),
+        ("refcounts behind the end",            refcounts, 1 << 50),
+    ];
+    for (name, at, value) in cases {
+        let mut bytes = good.clone();
+        bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
+        fs::write(&path, bytes).unwrap();
+        match bench.disks.check_qcow2(&path).await {
+            Err(DiskError::Damaged { what }) => assert!(!what.is_empty(), "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_qcow2_image_that_takes_too_much_to_check_is_refused() {
+    let Some(mut bench) = bench() else { return };
+    let (path, _) = qcow2_image(&bench);
+    bench.disks.limits.deadline = Duration::ZERO;
+    match bench.disks.check_qcow2(&path).await {
+        Err(DiskError::Damaged { what }) => assert!(what.contains("takes more than"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+}
