@@ -123,6 +123,12 @@ impl Agent {
             Host::Simulated => "sim",
             Host::Linux => "linux",
         };
+        // What it fetches comes from this machine.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy") {
+                command.env_remove(name);
+            }
+        }
         command
             .arg("serve")
             .args(["--host", word, "--accel", "tcg"])

@@ -16,6 +16,7 @@ mod netns;
 mod paths;
 mod plan;
 mod process;
+mod site;
 mod terraform;
 mod wait;
 
@@ -28,5 +29,6 @@ pub use netns::NetNs;
 pub use paths::{Image, binaries, debian, debian_ec2, repository, terraform_of_version, weft_tiny};
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};
+pub use site::{Page, Request, Site};
 pub use terraform::Terraform;
 pub use wait::{eventually, within};

@@ -21,6 +21,8 @@ mod crashes;
 mod dice;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
+#[path = "simulated/images_by_url.rs"]
+mod images_by_url;
 #[path = "simulated/module.rs"]
 mod module;
 #[path = "simulated/random_kills.rs"]

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use weft_acceptance::{Change, Lab, Terraform};
 
-use crate::module::{OTHER_PUBLIC_KEY, PUBLIC_KEY, disk};
+use crate::module::{OTHER_PUBLIC_KEY, PUBLIC_KEY, disk, image};
 
 /// What a change does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,5 +331,25 @@ fn of_the_keys_of_a_running_instance_is_warned_about() -> Result<()> {
     ensure!(plan.text().contains("Warning"), "no warning:\n{}", plan.text());
     module.terraform.destroy()?;
     drop(module);
+    lab.close()
+}
+
+#[test]
+fn a_file_that_changes_after_the_plan_is_not_used_before_the_next_plan() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    terraform.main(&image(&lab)?)?;
+    terraform.plan()?;
+    disk(&lab, "disk.raw", 8)?;
+
+    // Terraform compares the plan with what the provider says now, before it asks for anything.
+    let said = terraform.run(&["apply", "-input=false", "-no-color", "plan.bin"])?.failure()?;
+    ensure!(said.text().contains(".digest: was"), "it is not the digest:\n{}", said.text());
+    ensure!(lab.count("images")? == 0);
+
+    terraform.plan()?;
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
     lab.close()
 }

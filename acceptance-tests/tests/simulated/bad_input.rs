@@ -7,6 +7,8 @@
 mod cases;
 #[path = "bad_input/certificates.rs"]
 mod certificates;
+#[path = "bad_input/images.rs"]
+mod images;
 #[path = "bad_input/rendered.rs"]
 mod rendered;
 

@@ -146,7 +146,7 @@ impl<'a> Download<'a> {
         }
         tracing::info!(blob.sha256 = %digest, url = %self.wanted.url, from = answer.offset, bytes = answer.total, "fetching");
         let size = self.copy(&mut answer, buffer).await?;
-        self.finish(size).await
+        self.finish(size, answer.total.is_some()).await
     }
 
     async fn state(&self) -> Result<UploadState, HostError> {
@@ -210,7 +210,7 @@ impl<'a> Download<'a> {
         Ok(offset_bytes + len)
     }
 
-    async fn finish(&mut self, size_bytes: u64) -> Result<(), Failure> {
+    async fn finish(&mut self, size_bytes: u64, length_was_known: bool) -> Result<(), Failure> {
         let digest = self.wanted.digest;
         let _promise = self.fetches.reconciler.pins.promise().await;
         self.fetches.reconciler.pins.pin(digest);
@@ -219,7 +219,8 @@ impl<'a> Download<'a> {
         match error.cause() {
             Some(BlobError::DigestMismatch { actual, .. }) => {
                 let url = &self.wanted.url;
-                let problem = refusals::mismatch(url, digest, *actual, size_bytes);
+                let digests = (digest, *actual);
+                let problem = refusals::mismatch(url, digests, size_bytes, length_was_known);
                 // What came before may have been another version of the file, or an upload's.
                 match std::mem::take(&mut self.spliced) {
                     true => Err(Failure::Again(problem, Duration::ZERO)),

@@ -95,12 +95,28 @@ pub(super) fn too_large(url: &ImageUrl, total: Option<u64>, max_bytes: u64) -> P
         .remedy("check the URL, or start the agent with a larger --max-image-gib")
 }
 
-/// Other bytes than were announced.
-pub(super) fn mismatch(url: &ImageUrl, wanted: Digest, actual: Digest, bytes: u64) -> Problem {
-    let message = format!(
-        "{url} has the digest {actual}, {wanted} was given: the {bytes} bytes that came were thrown away"
-    );
-    Problem::invalid("sha256", message).remedy(
-        "if the file was updated there, check where the digest comes from and write the new one; else use another mirror",
-    )
+/// Other bytes than were announced. Where the server did not say how many to expect, an answer that
+/// broke off looks like a file that ends.
+pub(super) fn mismatch(
+    url: &ImageUrl,
+    (wanted, actual): (Digest, Digest),
+    bytes: u64,
+    length_was_known: bool,
+) -> Problem {
+    let thrown = format!("the {bytes} bytes that came were thrown away");
+    let message = match length_was_known {
+        true => format!("{url} has the digest {actual}, {wanted} was given: {thrown}"),
+        false => format!(
+            "{url} broke off or is another file: its server does not say how long it is, and what came has the digest {actual}, {wanted} was given; {thrown}"
+        ),
+    };
+    let remedy = match length_was_known {
+        true => {
+            "if the file was updated there, check where the digest comes from and write the new one; else use another mirror"
+        }
+        false => {
+            "apply again, or use a mirror that sends Content-Length; if the file was updated there, write its new digest"
+        }
+    };
+    Problem::invalid("sha256", message).remedy(remedy)
 }

@@ -19,7 +19,7 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "source_path",
-            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. Either this, or `source_url` and `sha256`.",
+            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`.",
         ),
     )
     .attribute(Attribute::string(

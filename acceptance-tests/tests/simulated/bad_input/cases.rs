@@ -1,10 +1,9 @@
 //! The mistakes.
 
-use std::path::Path;
-
 use anyhow::Result;
 use weft_acceptance::Lab;
 
+use super::images;
 use crate::module::{PUBLIC_KEY, image};
 
 /// Where a mistake must be noticed at the latest.
@@ -38,7 +37,7 @@ impl Case {
     }
 
     /// With things that the mistake refers to and that are not shown.
-    fn with(mut self, more: &str) -> Self {
+    pub(super) fn with(mut self, more: &str) -> Self {
         self.hcl.push_str(more);
         self
     }
@@ -54,7 +53,7 @@ pub(crate) fn all(lab: &Lab) -> Result<Vec<Case>> {
     cases.extend(keys());
     cases.extend(references_and_rules());
     cases.extend(networks());
-    cases.extend(images(lab.directory())?);
+    cases.extend(images::all(lab.directory())?);
     cases.extend(agents());
     Ok(cases)
 }
@@ -219,65 +218,6 @@ fn networks() -> Vec<Case> {
             "cidr_block = \"10.0.2.0/24\"\ngateway_ip = \"10.0.2.200\"",
         ),
     ]
-}
-
-/// Paths are relative: how long the lab's own is must not show in where lines are broken.
-fn images(directory: &Path) -> Result<Vec<Case>> {
-    let case = |name, path: &str| {
-        let hcl = format!(
-            "resource \"weft_image\" \"bad\" {{\n  name         = \"bad\"\n  source_path  = \
-             \"{path}\"\n  default_user = \"weft\"\n}}\n"
-        );
-        Case::new(name, Fails::InPlan, hcl)
-    };
-    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
-    elf.resize(4096, 0);
-    let page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>".to_vec();
-    let files: [(&str, &str, Vec<u8>); 6] = [
-        ("an empty image", "empty.raw", Vec::new()),
-        ("a truncated image", "truncated.qcow2", qcow2(None)[..60].to_vec()),
-        ("an image with a backing file", "overlay.qcow2", qcow2(Some("base.qcow2"))),
-        ("an image that is a program", "program", elf),
-        ("an image that is a web page", "page.qcow2", page),
-        ("an image that is an archive", "disk.tar.gz", gzip()),
-    ];
-    let mut cases = vec![
-        case("an image that is not there", "../missing.raw"),
-        case("an image that is a directory", ".."),
-    ];
-    for (name, file, bytes) in files {
-        std::fs::write(directory.join(file), bytes)?;
-        cases.push(case(name, &format!("../{file}")));
-    }
-    Ok(cases)
-}
-
-fn gzip() -> Vec<u8> {
-    let mut bytes = vec![0x1f, 0x8b, 8, 0];
-    bytes.resize(4096, 0);
-    bytes
-}
-
-/// A header of version 3 (QEMU's docs/interop/qcow2.rst), and some room behind it.
-fn qcow2(backing: Option<&str>) -> Vec<u8> {
-    let mut bytes = vec![0_u8; 512 * 1024];
-    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-    put(0, b"QFI\xfb");
-    put(4, &3_u32.to_be_bytes());
-    if let Some(name) = backing {
-        put(8, &1024_u64.to_be_bytes());
-        put(16, &u32::try_from(name.len()).unwrap().to_be_bytes());
-        put(1024, name.as_bytes());
-    }
-    put(20, &16_u32.to_be_bytes()); // cluster bits
-    put(24, &(1_u64 << 30).to_be_bytes()); // virtual size
-    put(36, &2_u32.to_be_bytes()); // L1 entries
-    put(40, &(3_u64 << 16).to_be_bytes()); // L1 table
-    put(48, &(1_u64 << 16).to_be_bytes()); // refcount table
-    put(56, &1_u32.to_be_bytes());
-    put(96, &4_u32.to_be_bytes()); // refcount order
-    put(100, &104_u32.to_be_bytes()); // header length
-    bytes
 }
 
 fn agents() -> Vec<Case> {

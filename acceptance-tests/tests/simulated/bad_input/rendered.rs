@@ -57,12 +57,16 @@ pub(crate) fn normalise(text: &str, directory: &Path) -> String {
 
 /// Ports that the kernel chose.
 fn without_ports(text: &str) -> String {
-    let mut parts = text.split("localhost:");
+    ["localhost:", "http://127.0.0.1:"].into_iter().fold(text.to_owned(), without_ports_after)
+}
+
+fn without_ports_after(text: String, host: &str) -> String {
+    let mut parts = text.split(host);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
         let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
         let port = if rest.len() < part.len() { "PORT" } else { "" };
-        text + "localhost:" + port + rest
+        text + host + port + rest
     })
 }
 
@@ -73,7 +77,7 @@ fn is_example(id: &str) -> bool {
 
 #[test]
 fn only_ids_that_were_made_are_put_into_words() {
-    let text = "sg-0f23456789abcdef1 at LABx, i-11111111111111111, 10-20";
-    let want = "sg-ID at LABx, i-11111111111111111, 10-20";
+    let text = "sg-0f23456789abcdef1 at LABx, i-11111111111111111, 10-20, http://127.0.0.1:4711/8";
+    let want = "sg-ID at LABx, i-11111111111111111, 10-20, http://127.0.0.1:PORT/8";
     assert_eq!(normalise(text, Path::new("/nowhere")), want);
 }
