@@ -17,6 +17,8 @@ impl Action {
             Self::SetBase { .. } => "set_base",
             Self::SetUplink { .. } => "set_uplink",
             Self::RemoveUplink { .. } => "remove_uplink",
+            Self::SetBridge { .. } => "set_bridge",
+            Self::JoinBridge { .. } => "join_bridge",
             Self::AddTap { .. } => "add_tap",
             Self::OpenTap { .. } => "open_tap",
             Self::RemoveTap { .. } => "remove_tap",
@@ -49,9 +51,10 @@ impl Action {
             | Self::RemoveUplink { vpc_id }
             | Self::SetFirewall { vpc_id, .. }
             | Self::RemoveNamespace { vpc_id } => vec![vpc_id.to_string()],
-            Self::SetBase { network } | Self::SetUplink { network } => {
-                vec![network.vpc_id.to_string()]
-            }
+            Self::SetBase { network }
+            | Self::SetUplink { network }
+            | Self::SetBridge { network }
+            | Self::JoinBridge { network } => vec![network.vpc_id.to_string()],
             Self::AddTap { vpc_id, link, .. }
             | Self::OpenTap { vpc_id, link, .. }
             | Self::RemoveTap { vpc_id, link } => vec![vpc_id.to_string(), link.to_string()],

@@ -28,8 +28,8 @@ use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
     SeenGuest, SshProbe, UploadState,
 };
-use orders::Orders;
 use crate::reconcile::Saying;
+use orders::Orders;
 use reality::{Guest, Reality};
 
 /// The simulated host.
