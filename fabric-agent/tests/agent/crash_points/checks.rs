@@ -89,7 +89,7 @@ fn blobs(agent: &Agent) -> Vec<String> {
 }
 
 /// Fails if the store of an agent that has ended holds more than a new one does: the host's
-/// identity, the default network, and the tokens of Creates, which are kept for a day.
+/// identity, the key of its metadata tokens, the default network, and the tokens of Creates, which are kept for a day.
 pub(super) fn nothing_left(agent: &Agent, case: &str) {
     let file = rusqlite::Connection::open(agent.state_dir().join("weft.db")).unwrap();
     let mut statement = file.prepare("SELECT key FROM item ORDER BY key").unwrap();
@@ -100,6 +100,7 @@ pub(super) fn nothing_left(agent: &Agent, case: &str) {
         .filter(|key| !key.starts_with("tokens/"))
         .map(|key| key.strip_prefix("objects/").unwrap_or(key).split('/').next().unwrap())
         .collect();
-    let of_a_new_one = ["host", "security-group-rules", "security-groups", "subnets", "vpcs"];
+    let of_a_new_one =
+        ["host", "metadata-key", "security-group-rules", "security-groups", "subnets", "vpcs"];
     assert_eq!(kinds, of_a_new_one, "{case}: {keys:?}");
 }
