@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::process::ExitStatus;
 
 use futures::{StreamExt as _, stream};
 
-use crate::support::{Agent, eventually};
-use client::{Away, Client, Patience, Stage};
+use crate::support::{Agent, Files, eventually};
+use client::{Client, Patience, Stage};
 
 /// Runs at a time: an agent mostly waits.
 const AT_A_TIME: usize = 3;
@@ -58,7 +59,7 @@ async fn points(operation: Operation, base: &Agent, known: &Client) -> Vec<Point
     agent.start_again().await;
     let mut client = known.again(&agent, Patience::Waits);
     client.reach(operation.to).await.unwrap();
-    checks::converged(&agent, &mut client, operation.to).await.unwrap();
+    checks::converged(&agent.files(), &mut client, operation.to).await.unwrap();
     agent.kill();
     let log = std::fs::read_to_string(&log).unwrap();
     let mut passes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -84,80 +85,71 @@ async fn crash(
     let target = format!("{}:{}", point.0, point.1);
     agent.set_environment(&[("WEFT_CRASH_AT", &target)]);
     agent.spawn();
-    let mut client = known.again(&agent, patience);
-    let mut died = false;
-    loop {
-        let gave_up = {
-            let mut work = pin!(client.reach(operation.to));
-            tokio::select! {
-                done = &mut work => done.is_err(),
-                () = dies(&mut agent), if !died => {
-                    died = true;
-                    start_again(&mut agent).await;
-                    work.await.is_err()
-                }
-            }
-        };
-        if !gave_up {
-            break;
-        }
+    let mut mortal = Mortal { files: agent.files(), agent, died: false };
+    let mut client = known.again(&mortal.agent, patience);
+    if mortal.outlived_by(client.reach(operation.to)).await.is_err() {
         assert_eq!(patience, Patience::GivesUp, "{operation:?} at {target}");
-        if !died {
-            dies(&mut agent).await;
-            died = true;
-            start_again(&mut agent).await;
-        }
+        mortal.has_died().await;
         // Somebody runs terraform again; the agent is there this time.
-        client = client.again(&agent, Patience::Waits);
+        client = client.again(&mortal.agent, Patience::Waits);
+        mortal.outlived_by(client.reach(operation.to)).await.unwrap();
     }
     // What an operation sets going may come to the point after its answer.
-    let mut settled = converged_or_dead(&mut agent, &mut client, operation.to, &mut died).await;
-    if settled.is_none() {
-        settled = converged_or_dead(&mut agent, &mut client, operation.to, &mut died).await;
-    }
-    settled.unwrap_or_else(|| panic!("{operation:?} at {target}: it died twice"));
-    agent.set_environment(&[]);
-    client.reach(Stage::Absent).await.unwrap();
-    checks::converged(&agent, &mut client, Stage::Absent).await.unwrap();
-    agent.end().await;
-    checks::nothing_left(&agent, &target);
-    died
+    let mut client = client.again(&mortal.agent, Patience::Waits);
+    let files = mortal.files.clone();
+    mortal.outlived_by(checks::converged(&files, &mut client, operation.to)).await.unwrap();
+    mortal.outlived_by(client.reach(Stage::Absent)).await.unwrap();
+    mortal.outlived_by(checks::converged(&files, &mut client, Stage::Absent)).await.unwrap();
+    mortal.agent.end().await;
+    checks::nothing_left(&mortal.files, &target);
+    mortal.died
 }
 
-async fn converged_or_dead(
-    agent: &mut Agent,
-    client: &mut Client,
-    stage: Stage,
-    died: &mut bool,
-) -> Option<()> {
-    let checked = checks::converged(agent, client, stage).await;
-    match checked {
-        Ok(()) => Some(()),
-        Err(Away) => {
-            assert!(!*died, "the agent is away, and had its crash before");
-            dies(agent).await;
-            *died = true;
-            start_again(agent).await;
-            None
+/// An agent that has one crash before it; then it is started again, without a point.
+struct Mortal {
+    agent: Agent,
+    files: Files,
+    died: bool,
+}
+
+impl Mortal {
+    /// Carries out `work`, and the crash if that comes meanwhile.
+    async fn outlived_by<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                status = dies(&mut self.agent) => self.buried(status).await,
+            }
         }
     }
+
+    /// Returns when the crash lies behind it.
+    async fn has_died(&mut self) {
+        if !self.died {
+            let status = dies(&mut self.agent).await;
+            self.buried(status).await;
+        }
+    }
+
+    async fn buried(&mut self, status: ExitStatus) {
+        assert!(!self.died, "it died twice: {}", self.files.log());
+        let aborted = nix::sys::signal::Signal::SIGABRT as i32;
+        assert_eq!(status.signal(), Some(aborted), "{}", self.files.log());
+        self.died = true;
+        self.agent.set_environment(&[]);
+        self.agent.start_again().await;
+    }
 }
 
-/// Returns when the process has aborted; fails if it ended otherwise.
-async fn dies(agent: &mut Agent) {
-    let status = loop {
+/// Returns when the process has ended.
+async fn dies(agent: &mut Agent) -> ExitStatus {
+    loop {
         match agent.ended() {
             Some(status) => break status,
             None => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
         }
-    };
-    let aborted = nix::sys::signal::Signal::SIGABRT as i32;
-    assert_eq!(status.signal(), Some(aborted), "{}", agent.log());
-}
-
-async fn start_again(agent: &mut Agent) {
-    agent.set_environment(&[]);
-    agent.start_again().await;
+    }
 }
 
 /// An agent, not running, and what its client knows, at a stage.
@@ -168,7 +160,7 @@ async fn at(stage: Stage, program: &std::path::Path) -> (Agent, Client) {
     if stage != Stage::NotStarted {
         agent.start_again().await;
         client.reach(stage).await.unwrap();
-        checks::converged(&agent, &mut client, stage).await.unwrap();
+        checks::converged(&agent.files(), &mut client, stage).await.unwrap();
         agent.end().await;
     }
     (agent, client)
@@ -245,7 +237,7 @@ async fn an_agent_with_nothing_to_do_starts_at_each_point() {
     agent.set_environment(&[("WEFT_CRASH_LOG", log.to_str().unwrap())]);
     agent.start_again().await;
     let mut client = known.again(&agent, Patience::Waits);
-    checks::converged(&agent, &mut client, Stage::Made).await.unwrap();
+    checks::converged(&agent.files(), &mut client, Stage::Made).await.unwrap();
     // A restart changes nothing of a host that is as it should be, but its own forwarding.
     let passed = eventually("the loops have looked", async || {
         let passed = std::fs::read_to_string(&log).unwrap_or_default();

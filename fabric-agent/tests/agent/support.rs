@@ -37,6 +37,12 @@ pub(crate) struct Agent {
     child: Option<Child>,
 }
 
+/// Where an agent keeps its files; they last as long as the [`Agent`].
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+}
+
 impl Agent {
     /// An agent that answers.
     pub(crate) async fn start() -> Self {
@@ -94,8 +100,13 @@ impl Agent {
         Some(status)
     }
 
+    /// What it leaves on the disk, to be looked at while the process comes and goes.
+    pub(crate) fn files(&self) -> Files {
+        Files { directory: self.directory.path().to_owned() }
+    }
+
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.directory.path().join("state")
+        self.files().state_dir()
     }
 
     pub(crate) fn runtime_dir(&self) -> PathBuf {
@@ -181,8 +192,7 @@ impl Agent {
 
     /// Everything the agent has logged.
     pub(crate) fn log(&self) -> String {
-        let log = std::fs::read(self.directory.path().join("agent.log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        self.files().log()
     }
 
     /// A connection of its own.
@@ -199,6 +209,23 @@ impl Agent {
     /// `fabric-agent purge`.
     pub(crate) fn purge(&self) -> Output {
         self.command("purge").output().unwrap()
+    }
+
+    /// What the simulated host holds of a kind: see [`Files::things`].
+    pub(crate) fn things(&self, kind: &str) -> Vec<(String, serde_json::Value)> {
+        self.files().things(kind)
+    }
+}
+
+impl Files {
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Everything the agent has logged.
+    pub(crate) fn log(&self) -> String {
+        let log = std::fs::read(self.directory.join("agent.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// What the simulated host holds of a kind ("guest", "tap", "firewall"): id and content, as JSON.

@@ -5,27 +5,27 @@ use std::time::Duration;
 use weft_proto::v1;
 
 use super::client::{Away, Client, Stage};
-use crate::support::Agent;
+use crate::support::Files;
 
 /// How long it may take; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until the store, its instances' statuses and the host are as they should be at `stage`.
 pub(super) async fn converged(
-    agent: &Agent,
+    files: &Files,
     client: &mut Client,
     stage: Stage,
 ) -> Result<(), Away> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let Err(why) = look(agent, client, stage).await? else { return Ok(()) };
-        assert!(tokio::time::Instant::now() < deadline, "at {stage:?}: {why}\n{}", agent.log());
+        let Err(why) = look(files, client, stage).await? else { return Ok(()) };
+        assert!(tokio::time::Instant::now() < deadline, "at {stage:?}: {why}\n{}", files.log());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 async fn look(
-    agent: &Agent,
+    files: &Files,
     client: &mut Client,
     stage: Stage,
 ) -> Result<Result<(), String>, Away> {
@@ -49,9 +49,9 @@ async fn look(
     if counts != [wanted; 5] {
         return Ok(Err(format!("images, keys, groups, rules, instances: {counts:?}")));
     }
-    let (guests, taps) = (agent.things("guest"), agent.things("tap"));
+    let (guests, taps) = (files.things("guest"), files.things("tap"));
     let Some(instance) = instances.first() else {
-        let left = blobs(agent);
+        let left = blobs(files);
         let nothing = guests.is_empty() && taps.is_empty() && left.is_empty();
         return Ok(nothing.then_some(()).ok_or_else(|| format!("{guests:?} {taps:?} {left:?}")));
     };
@@ -73,9 +73,9 @@ async fn look(
 }
 
 /// Files of blobs and of uploads.
-fn blobs(agent: &Agent) -> Vec<String> {
+fn blobs(files: &Files) -> Vec<String> {
     let mut found = Vec::new();
-    let mut pending = vec![agent.state_dir().join("images")];
+    let mut pending = vec![files.state_dir().join("images")];
     while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(directory).into_iter().flatten() {
             let entry = entry.unwrap();
@@ -90,8 +90,8 @@ fn blobs(agent: &Agent) -> Vec<String> {
 
 /// Fails if the store of an agent that has ended holds more than a new one does: the host's
 /// identity, the key of its metadata tokens, the default network, and the tokens of Creates, which are kept for a day.
-pub(super) fn nothing_left(agent: &Agent, case: &str) {
-    let file = rusqlite::Connection::open(agent.state_dir().join("weft.db")).unwrap();
+pub(super) fn nothing_left(files: &Files, case: &str) {
+    let file = rusqlite::Connection::open(files.state_dir().join("weft.db")).unwrap();
     let mut statement = file.prepare("SELECT key FROM item ORDER BY key").unwrap();
     let keys = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let keys: Vec<String> = keys.map(Result::unwrap).collect();
