@@ -1,6 +1,12 @@
 //! Terraform or the agent killed with -9 at random moments, 50 in all, under apply and destroy of
 //! twenty instances: what comes next always gets there, with nothing doubled and nothing left.
+//!
+//! Terraform empties its local state file before it has rendered what it writes there
+//! (`statemgr.Filesystem.writeState`), so that a kill can leave an empty one, and an apply without a
+//! state makes everything again, whatever the provider does. The story then does what a person has to
+//! do: it puts back the state from before the run, and the agent knows whatever came later.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -29,6 +35,8 @@ struct Story {
     terraform: Terraform,
     victim: Victim,
     dice: Dice,
+    /// How often terraform left half a state file.
+    torn: u32,
 }
 
 impl Story {
@@ -36,12 +44,13 @@ impl Story {
         let lab = Lab::simulated()?;
         let terraform = lab.terraform()?;
         terraform.main(&many(&lab, INSTANCES)?)?;
-        Ok(Self { lab, terraform, victim, dice: Dice::new() })
+        Ok(Self { lab, terraform, victim, dice: Dice::new(), torn: 0 })
     }
 
     /// Runs terraform, and kills at a moment before `longest`. Returns whether somebody was killed
     /// at work, and whether terraform got to its end all the same.
     fn kill_under(&mut self, args: &[&str], longest: Duration) -> Result<(bool, bool)> {
+        let before = std::fs::read(self.state_file()).ok();
         let mut run = self.terraform.start(args)?;
         let moment = longest.mul_f64(self.dice.roll(1000) as f64 / 1000.0);
         std::thread::sleep(moment);
@@ -49,7 +58,11 @@ impl Story {
             return Ok((false, run.finish(within())?.status.success()));
         }
         match self.victim {
-            Victim::Terraform => self.kill_terraform(run).map(|()| (true, false)),
+            Victim::Terraform => {
+                self.kill_terraform(run)?;
+                self.mend_state(before)?;
+                Ok((true, false))
+            }
             Victim::Agent => {
                 self.lab.agent().kill_9()?;
                 self.lab.start_agent()?;
@@ -68,6 +81,20 @@ impl Story {
             let orphan = processes.any(|p| p.command.contains("terraform-provider-weft"));
             Ok((!orphan).then_some(()))
         })
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.terraform.directory().join("terraform.tfstate")
+    }
+
+    /// Puts back the state from before the run where terraform left none that can be read.
+    fn mend_state(&mut self, before: Option<Vec<u8>>) -> Result<()> {
+        let file = self.state_file();
+        let left = std::fs::read(&file).unwrap_or_default();
+        let whole = serde_json::from_slice::<serde_json::Value>(&left).is_ok();
+        let Some(before) = before.filter(|_| !whole) else { return Ok(()) };
+        self.torn += 1;
+        Ok(std::fs::write(file, before)?)
     }
 
     fn assert_all_is_there(&self) -> Result<()> {
@@ -120,7 +147,8 @@ fn story(victim: Victim) -> Result<()> {
     story.assert_all_is_there()?;
     story.terraform.destroy()?;
     story.assert_nothing_is_left()?;
-    println!("{kills} kills in {runs} runs, of which {ends} got to their end");
+    let torn = story.torn;
+    println!("{kills} kills in {runs} runs, {ends} got to their end, {torn} states were torn");
     drop(story.terraform);
     story.lab.close()
 }
