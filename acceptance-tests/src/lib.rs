@@ -26,7 +26,9 @@ pub use guest::{Guest, KeyFile, Session};
 pub use lab::Lab;
 pub use leftovers::{RunningProcess, marked_processes};
 pub use netns::NetNs;
-pub use paths::{Image, binaries, debian, debian_ec2, repository, terraform_of_version, weft_tiny};
+pub use paths::{
+    Image, binaries, debian, debian_ec2, on_path, repository, terraform_of_version, weft_tiny,
+};
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};
 pub use site::{Page, Request, Site};

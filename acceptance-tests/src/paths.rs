@@ -41,7 +41,7 @@ pub(crate) fn target() -> Result<PathBuf> {
 }
 
 /// The program on PATH, if there is one.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let beside = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(beside).map(|dir| dir.join(name)).find(|path| path.is_file())

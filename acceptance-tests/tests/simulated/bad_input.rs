@@ -1,7 +1,7 @@
-//! Bad input, and what a user reads: kept in `tests/golden/bad-input.txt`.
+//! Bad input, and what a user reads: kept in `tests/golden/bad-*.txt`.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p weft-acceptance bad_input` writes the file anew; read it as a
-//! user would.
+//! `UPDATE_GOLDEN=1 cargo test -p weft-acceptance bad_` writes the files anew; read them as a user
+//! would.
 
 #[path = "bad_input/cases.rs"]
 mod cases;
@@ -12,26 +12,52 @@ mod images;
 #[path = "bad_input/rendered.rs"]
 mod rendered;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, repository};
+use weft_acceptance::{Lab, on_path, repository, skipped};
 
 use cases::{Case, Fails};
 
-fn golden() -> PathBuf {
-    repository().join("acceptance-tests/tests/golden/bad-input.txt")
+#[test]
+fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    let lab = Lab::simulated()?;
+    as_in_the_golden_file(lab, cases::all(), "bad-input.txt")
 }
 
 #[test]
-fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
+fn bad_instances_are_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let cases = cases::instances(&lab)?;
+    as_in_the_golden_file(lab, cases, "bad-instances.txt")
+}
+
+#[test]
+fn agents_out_of_reach_are_told_in_the_words_of_the_golden_file() -> Result<()> {
     let mut lab = Lab::simulated_on_tcp()?;
+    let mut cases = cases::agents();
+    cases.extend(certificates::all(&mut lab)?);
+    as_in_the_golden_file(lab, cases, "bad-connections.txt")
+}
+
+#[test]
+fn bad_images_are_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    if on_path("qemu-img").is_none() {
+        skipped("there is no qemu-img, which checks the tables of qcow2 images");
+        return Ok(());
+    }
+    let lab = Lab::simulated()?;
+    let cases = images::all(lab.directory())?;
+    as_in_the_golden_file(lab, cases, "bad-images.txt")
+}
+
+fn as_in_the_golden_file(lab: Lab, cases: Vec<Case>, file: &str) -> Result<()> {
     let mut text = "# Bad input, and what a user reads\n\n\
         Written by `tests/simulated/bad_input.rs`; paths and ids are put into words.\n"
         .to_owned();
-    let mut all = cases::all(&lab)?;
-    all.extend(certificates::all(&mut lab)?);
-    for case in all {
+    let things = || anyhow::Ok((lab.count("instances")?, lab.count("images")?, lab.count("keys")?));
+    let before = things()?;
+    for case in cases {
         let said = refuse(&lab, &case).with_context(|| format!("case \"{}\"", case.name))?;
         text.push_str(&format!(
             "\n## {}\n\n```hcl\n{}\n```\n{said}",
@@ -39,13 +65,14 @@ fn bad_input_is_refused_in_the_words_of_the_golden_file() -> Result<()> {
             rendered::normalise(case.shown.trim(), lab.directory())
         ));
     }
-    compare(&text, &golden())?;
+    let after = things()?;
+    ensure!(before == after, "something was made: {before:?} became {after:?}");
+    compare(&text, &repository().join("acceptance-tests/tests/golden").join(file))?;
     lab.close()
 }
 
 /// What plan and apply say, each with its heading.
 fn refuse(lab: &Lab, case: &Case) -> Result<String> {
-    let before = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
     let terraform = lab.terraform()?;
     if !case.before.is_empty() {
         terraform.main(&case.before)?;
@@ -71,12 +98,10 @@ fn refuse(lab: &Lab, case: &Case) -> Result<String> {
             said.push_str(&section("terraform apply", &rendered::diagnostics(&apply.stderr)));
         }
     }
-    if case.has_agent {
-        // Other resources of the case may have been made.
+    // Other resources of the case may have been made, but not by a plan.
+    if case.fails == Fails::InApply || !case.before.is_empty() {
         terraform.main("")?;
         terraform.apply()?;
-        let after = (lab.count("instances")?, lab.count("images")?, lab.count("keys")?);
-        ensure!(before == after, "something was made: {before:?} became {after:?}");
     }
     Ok(said)
 }

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
+use weft_images::DiskError;
 use weft_model::{
     Digest, ImageContent, ImageId, ImageOrder, ImageSpec, Object, Problem, Reason, Record,
 };
@@ -100,7 +101,15 @@ async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, 
         }
     }
     let disk = context.host.inspect_disk(&order.disk).await;
-    let disk = disk.map_err(|error| error.problem().at("source_path"))?;
+    let disk = disk.map_err(|error| {
+        let problem = error.problem().at("source_path");
+        match error.cause() {
+            Some(DiskError::Damaged { .. }) => problem.remedy(
+                "use another copy; where the file can be trusted, `qemu-img convert -O qcow2 FILE NEW.qcow2` makes a sound one",
+            ),
+            _ => problem,
+        }
+    })?;
     if let Some(kernel) = &order.kernel {
         let inspected = context.host.inspect_kernel(&kernel.kernel).await;
         inspected.map_err(|error| error.problem().at("kernel"))?;

@@ -157,7 +157,8 @@ impl<'a> Download<'a> {
     async fn head(&self, answer: &mut Answer) -> Result<Vec<u8>, Failure> {
         let mut head = Vec::new();
         while head.len() < HEAD_BYTES {
-            match answer.chunk().await.map_err(|error| sort(&error))? {
+            let chunk = answer.chunk().await;
+            match chunk.map_err(|error| sort_at(&error, 0, answer.total))? {
                 Some(bytes) => head.extend_from_slice(&bytes),
                 None => break,
             }
@@ -184,7 +185,7 @@ impl<'a> Download<'a> {
             match chunk {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(at),
-                Err(error) => return Err(sort(&error)),
+                Err(error) => return Err(sort_at(&error, at, total)),
             }
         }
     }
@@ -255,7 +256,14 @@ impl<'a> Download<'a> {
 }
 
 fn sort(error: &FetchError) -> Failure {
-    let problem = refusals::failed(error);
+    failure(error, refusals::failed(error))
+}
+
+fn sort_at(error: &FetchError, at: u64, total: Option<u64>) -> Failure {
+    failure(error, refusals::failed_at(error, at, total))
+}
+
+fn failure(error: &FetchError, problem: Problem) -> Failure {
     if error.is_retryable() {
         Failure::Again(problem, error.retry_after().unwrap_or_default())
     } else {

@@ -1,11 +1,12 @@
 //! What people are told when a blob cannot be fetched: what came, and what to do.
 
+use std::error::Error;
+
 use weft_fetch::FetchError;
-use weft_image_format::{detect, detect_kernel, is_page};
+use weft_image_format::{detect, detect_kernel, is_page, wrong_and_remedy};
 use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
 
 use super::Wanted;
-use crate::chain::Chain;
 
 /// How much of a page is shown, in characters.
 const SHOWN: usize = 200;
@@ -37,11 +38,31 @@ pub(super) fn failed(error: &FetchError) -> Problem {
     };
     let problem = Problem::new(Reason::FailedPrecondition, error.to_string());
     let problem = problem.at("url").remedy(remedy);
-    // The message has the error itself; its causes are the evidence.
-    match std::error::Error::source(error) {
-        Some(source) => problem.evidence(Chain(source).to_string()),
+    // The message says what failed; what the HTTP client wraps around the first cause says nothing.
+    match root_cause(error) {
+        Some(cause) => problem.evidence(cause.to_string()),
         None => problem,
     }
+}
+
+/// As [`failed`], of an answer that stopped when the file was there up to byte `at`.
+pub(super) fn failed_at(error: &FetchError, at: u64, total: Option<u64>) -> Problem {
+    let mut problem = failed(error);
+    if let FetchError::BrokeOff { .. } | FetchError::Timeout { .. } = error {
+        problem.message.push_str(&match total {
+            Some(total) => format!(" after {at} of {total} bytes"),
+            None => format!(" after {at} bytes"),
+        });
+    }
+    problem
+}
+
+fn root_cause(error: &FetchError) -> Option<&(dyn Error + 'static)> {
+    let mut cause = error.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause)
 }
 
 /// Whether a file that begins with `head` can be what it is wanted for.
@@ -75,13 +96,14 @@ pub(super) fn judge(head: &[u8], total: Option<u64>, wanted: &Wanted) -> Result<
         BlobRole::Initrd => Ok(()),
     };
     found.map_err(|what| {
-        let problem = invalid(format!("{url}: {what}"));
-        match what.contains("compressed with") {
-            true => problem.remedy(
-                "the agent does not unpack: publish the unpacked file, or unpack it here and use source_path",
-            ),
-            false => problem.remedy("use the URL of a raw or qcow2 disk, or of a kernel for kernel"),
-        }
+        let (wrong, remedy) = wrong_and_remedy(&what);
+        let remedy = match wrong.contains("compressed with") {
+            true => {
+                "the agent does not unpack: publish the unpacked file, or unpack it here and use source_path"
+            }
+            false => remedy.unwrap_or("use the URL of a raw or qcow2 disk, or of a kernel for kernel"),
+        };
+        invalid(format!("{url}: {wrong}")).remedy(remedy)
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft_images::{BlobError, BlobStore, BlobStoreOptions};
+use weft_images::{BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks};
 use weft_model::{Digest, Reason};
 use weft_planner::Action;
 
@@ -15,6 +15,7 @@ use super::{BlobFacts, DiskFacts, HostError, UploadState};
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
     store: BlobStore,
+    disks: RootDisks,
 }
 
 fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
@@ -35,7 +36,7 @@ impl Blobs {
     pub(crate) async fn open(dir: &Path) -> Result<Self, HostError> {
         let opened = BlobStore::open(dir, BlobStoreOptions::default()).await;
         let store = opened.map_err(failed(format!("open the images in {}", dir.display())))?;
-        Ok(Self { store })
+        Ok(Self { store, disks: RootDisks::new("qemu-img", Limits::default()) })
     }
 
     pub(crate) fn path(&self, digest: &Digest) -> std::path::PathBuf {
@@ -99,6 +100,18 @@ impl Blobs {
         Ok(DiskFacts {
             format: weft_images::disk_format(header.format),
             virtual_size_bytes: header.virtual_size_bytes,
+        })
+    }
+
+    /// Checks what stands behind the header of a qcow2 image; instances' disks lie over it.
+    pub(crate) async fn check_qcow2(&self, digest: &Digest) -> Result<(), HostError> {
+        self.disks.check_qcow2(&self.path(digest)).await.map_err(|error| {
+            let reason = match error {
+                DiskError::Damaged { .. } => Reason::InvalidArgument,
+                _ => Reason::Internal,
+            };
+            let retryable = error.is_retryable();
+            HostError::new("the image is refused", retryable).reason(reason).caused_by(error)
         })
     }
 

@@ -210,7 +210,7 @@ impl Host for LinuxHost {
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
         let facts = self.blobs.inspect_disk(digest).await?;
         if facts.format == DiskFormat::Qcow2 {
-            self.guests.check_qcow2(&self.blobs.path(digest)).await?;
+            self.blobs.check_qcow2(digest).await?;
         }
         Ok(facts)
     }

@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
+use weft_images::DiskError;
 use weft_model::{
-    Accelerator, CloudInitOutcome, CloudInitReport, Digest, HostFacts, InstanceId, Reason, Signal,
-    SignalOutcome, Timestamp, VpcId, VpcNetwork,
+    Accelerator, CloudInitOutcome, CloudInitReport, Digest, DiskFormat, HostFacts, InstanceId,
+    Reason, Signal, SignalOutcome, Timestamp, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
 
@@ -356,7 +357,19 @@ impl Host for SimHost {
     }
 
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {
-        self.blobs.inspect_disk(digest).await
+        let facts = self.blobs.inspect_disk(digest).await?;
+        if facts.format == DiskFormat::Qcow2
+            && let Err(error) = self.blobs.check_qcow2(digest).await
+        {
+            // QEMU need not be installed here: no guest will read the image.
+            match error.cause() {
+                Some(DiskError::NoQemuImg { .. }) => {
+                    tracing::warn!(blob.sha256 = %digest, "the tables of the qcow2 image are not checked: there is no qemu-img");
+                }
+                _ => return Err(error),
+            }
+        }
+        Ok(facts)
     }
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {

@@ -211,12 +211,12 @@ async fn what_is_wrong_with_a_url_is_said_and_nothing_is_left() {
         ("/gz",           "kernel", "url",    "compressed with gzip", "does not unpack"),
         ("/other.raw",    "kernel", "url",    "no x86 Linux kernel",  "kernel"),
         ("/empty",        "disk",   "url",    "is empty",             "completely"),
-        ("/broken.qcow2", "disk",   "url",    "truncated",            "raw or qcow2"),
+        ("/broken.qcow2", "disk",   "url",    "truncated",            "again"),
         ("/none",         "disk",   "url",    "404",                  "no such file"),
         ("/secret",       "disk",   "url",    "403",                  "password"),
         ("/busy",         "disk",   "url",    "503",                  "tried 6 times"),
         ("/loop",         "disk",   "url",    "more than 10 times",   "in the end"),
-        ("/breaks",       "disk",   "url",    "broke off",            "tried 6 times"),
+        ("/breaks",       "disk",   "url",    "after 0 of 4096 bytes", "tried 6 times"),
         ("/other.raw",    "disk",   "sha256", "was given",            "thrown away"),
     ];
     for (path, role, field, word, other) in cases {

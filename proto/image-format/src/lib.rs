@@ -81,6 +81,15 @@ pub enum InvalidImage {
     Qcow2(#[from] InvalidQcow2),
 }
 
+/// Splits a message of [`InvalidImage`] or [`InvalidKernel`] into what is wrong and what to do: they
+/// are "what is wrong: what to do", or "what is wrong: where; what to do".
+pub fn wrong_and_remedy(message: &str) -> (&str, Option<&str>) {
+    match message.rsplit_once("; ").or_else(|| message.split_once(": ")) {
+        Some((wrong, remedy)) => (wrong, Some(remedy)),
+        None => (message, None),
+    }
+}
+
 /// Judges the image whose first bytes are `head` (see [`HEAD_BYTES`]) and that is `file_len` bytes
 /// long.
 ///

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use weft_image_format::{HEAD_BYTES, detect, detect_kernel};
+use weft_image_format::{HEAD_BYTES, detect, detect_kernel, wrong_and_remedy};
 use weft_model::{Digest, Problem, Reason};
 
 /// What a file has to be.
@@ -147,10 +147,9 @@ impl Digests {
 
 /// The virtual size of a disk (0 for other files), or what is wrong and what to do.
 fn judge(head: &[u8], size: u64, role: Role) -> Result<u64, (String, Option<String>)> {
-    // The parser's messages are "what is wrong: what to do", or "what is wrong: where; what to do".
-    let split = |text: String| match text.rsplit_once("; ").or_else(|| text.split_once(": ")) {
-        Some((wrong, remedy)) => (wrong.to_owned(), Some(remedy.to_owned())),
-        None => (text.clone(), None),
+    let split = |text: String| {
+        let (wrong, remedy) = wrong_and_remedy(&text);
+        (wrong.to_owned(), remedy.map(str::to_owned))
     };
     match role {
         Role::Disk => detect(head, size)

@@ -59,7 +59,7 @@ pub(crate) fn all(lab: &mut Lab) -> Result<Vec<Case>> {
 
 fn case(name: &'static str, provider: &str) -> Case {
     let hcl = format!("{provider}\ndata \"weft_host\" \"this\" {{}}\n");
-    Case { has_agent: false, ..Case::new(name, Fails::InPlan, hcl) }
+    Case::new(name, Fails::InPlan, hcl)
 }
 
 fn provider(endpoint: &str, files: Files<'_>) -> String {

@@ -10,6 +10,7 @@ use super::cases::{Case, Fails};
 
 pub(crate) fn all(directory: &Path) -> Result<Vec<Case>> {
     let mut cases = files(directory)?;
+    cases.extend(tables(directory)?);
     cases.push(too_small_a_volume(directory)?);
     cases.extend(urls()?);
     Ok(cases)
@@ -73,6 +74,22 @@ fn files(directory: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// What only the agent sees, which reads all of the file: the header alone says nothing wrong.
+fn tables(directory: &Path) -> Result<Vec<Case>> {
+    let itself = (L1_TABLE as u64 | 1 << 63).to_be_bytes();
+    let behind = (1_u64 << 40 | 1 << 63).to_be_bytes();
+    let files: [(&str, &str, Vec<u8>); 2] = [
+        ("an image whose tables are a loop", "loop.qcow2", qcow2(&[(L1_TABLE, &itself)])),
+        ("an image whose tables lead out of it", "outside.qcow2", qcow2(&[(L1_TABLE, &behind)])),
+    ];
+    let mut cases = Vec::new();
+    for (name, file, bytes) in files {
+        std::fs::write(directory.join(file), bytes)?;
+        cases.push(Case::new(name, Fails::InApply, by_path("bad", &format!("../{file}"))));
+    }
+    Ok(cases)
+}
+
 fn too_small_a_volume(directory: &Path) -> Result<Case> {
     let three_gib = qcow2(&[(24, &(3_u64 << 30).to_be_bytes())]);
     std::fs::write(directory.join("three-gib.qcow2"), three_gib)?;
@@ -102,14 +119,20 @@ fn urls() -> Result<Vec<Case>> {
         Case::new(name, Fails::InApply, hcl)
     };
     let page = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>".to_vec();
+    let overlay = qcow2(&[(8, b"\0\0\0\0\0\0\x04\0"), (16, b"\0\0\0\x0a"), (1024, b"base.qcow2")]);
     let breaks = |no_length| Page {
-        breaks_after: Some(if no_length { 100_000 } else { 0 }),
+        breaks_after: Some(100_000),
         no_length,
-        ..Page::new(disk.clone())
+        ..Page::new(vec![7_u8; 1_000_000])
     };
     Ok(vec![
         case("a URL with another file", &site.put("/disk.raw", Page::new(disk.clone())), 1),
         case("a URL that answers with a page", &site.put("/login.qcow2", Page::new(page)), 2),
+        case(
+            "a URL of an image with a backing file",
+            &site.put("/overlay.qcow2", Page::new(overlay)),
+            6,
+        ),
         case("a URL that breaks off", &site.put("/breaks.raw", breaks(false)), 3),
         case(
             "a URL that breaks off and never said how long it is",
@@ -126,21 +149,31 @@ fn gzip() -> Vec<u8> {
     bytes
 }
 
-/// A header of version 3 (QEMU's docs/interop/qcow2.rst), and some room behind it; with `changes`,
-/// bytes at offsets, made to it.
+/// The clusters of [`qcow2`], 64 KiB each, one after the other.
+const CLUSTER: usize = 64 << 10;
+const REFCOUNT_TABLE: usize = CLUSTER;
+const REFCOUNTS: usize = 2 * CLUSTER;
+const L1_TABLE: usize = 3 * CLUSTER;
+
+/// A sound image of version 3 without data (QEMU's docs/interop/qcow2.rst), and some room behind
+/// it; with `changes`, bytes at offsets, made to it.
 fn qcow2(changes: &[(usize, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0_u8; 512 * 1024];
+    let mut bytes = vec![0_u8; 8 * CLUSTER];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(0, b"QFI\xfb");
     put(4, &3_u32.to_be_bytes());
     put(20, &16_u32.to_be_bytes()); // cluster bits
     put(24, &(1_u64 << 30).to_be_bytes()); // virtual size
-    put(36, &6_u32.to_be_bytes()); // L1 entries
-    put(40, &(3_u64 << 16).to_be_bytes()); // L1 table
-    put(48, &(1_u64 << 16).to_be_bytes()); // refcount table
-    put(56, &1_u32.to_be_bytes());
-    put(96, &4_u32.to_be_bytes()); // refcount order
+    put(36, &6_u32.to_be_bytes()); // L1 entries, 512 MiB each
+    put(40, &(L1_TABLE as u64).to_be_bytes());
+    put(48, &(REFCOUNT_TABLE as u64).to_be_bytes());
+    put(56, &1_u32.to_be_bytes()); // clusters of the refcount table
+    put(96, &4_u32.to_be_bytes()); // refcount order: 16 bits
     put(100, &104_u32.to_be_bytes()); // header length
+    put(REFCOUNT_TABLE, &(REFCOUNTS as u64).to_be_bytes());
+    for used in 0..4 {
+        put(REFCOUNTS + 2 * used, &1_u16.to_be_bytes());
+    }
     for (at, value) in changes {
         put(*at, value);
     }

@@ -93,9 +93,7 @@ pub enum DiskError {
         message: String,
     },
     /// What stands behind the header contradicts itself.
-    #[error(
-        "the qcow2 image is damaged or made to do harm: {what}; convert it with `qemu-img convert -O qcow2 FILE FILE.qcow2` where it can be trusted, or use another copy"
-    )]
+    #[error("the qcow2 image is damaged or made to do harm: {what}")]
     Damaged {
         /// What `qemu-img check` said, or which of its bounds it hit.
         what: String,

@@ -12,9 +12,9 @@ use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, GuestError, GuestObservation, GuestSpec,
     GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
-use weft_images::{DiskError, Limits, OverlaySpec, RootDisks, write_file_atomic};
+use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, Seed, SeedInput, hostname, smbios_credentials};
-use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Reason, Timestamp};
+use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp};
 use weft_planner::{GuestLaunch, GuestState, SeedContent};
 
 use crate::config::Directories;
@@ -108,18 +108,6 @@ impl LinuxGuests {
         self.disks.create_overlay(&overlay).await.map(|_| ()).map_err(|error| {
             HostError::new(format!("make the root disk of {id}"), error.is_retryable())
                 .caused_by(error)
-        })
-    }
-
-    /// Checks what stands behind a qcow2 image's header; instances' disks lie over it.
-    pub(super) async fn check_qcow2(&self, blob: &Path) -> Result<(), HostError> {
-        self.disks.check_qcow2(blob).await.map_err(|error| {
-            let reason = match error {
-                DiskError::Damaged { .. } => Reason::InvalidArgument,
-                _ => Reason::Internal,
-            };
-            let retryable = error.is_retryable();
-            HostError::new("the image is refused", retryable).reason(reason).caused_by(error)
         })
     }
 
