@@ -139,6 +139,7 @@ impl BlobStore {
                 Some(upload) => upload,
                 None => Upload::open(&part)?,
             };
+            weft_crash_points::point("blob.begin.opened");
             upload.expect(size_bytes)?;
             inner.check_space(size_bytes.map_or(0, |size| size - upload.len()))?;
             let offset = upload.len();
@@ -168,7 +169,9 @@ impl BlobStore {
                 };
             };
             inner.check_space(bytes.len() as u64)?;
-            upload.append(offset, &bytes)
+            let reached = upload.append(offset, &bytes)?;
+            weft_crash_points::point("blob.append.written");
+            Ok(reached)
         })
         .await
     }
@@ -185,6 +188,7 @@ impl BlobStore {
             let upload = slot.as_ref().ok_or(BlobError::NoUpload { digest })?;
             upload.check_complete(digest)?;
             let actual = upload.digest();
+            weft_crash_points::point("blob.finish.hashed");
             if actual != digest {
                 *slot = None;
                 remove(&inner.part_path(&digest))?;
@@ -267,6 +271,7 @@ impl BlobStore {
     pub async fn remove(&self, digest: Digest) -> Result<bool, BlobError> {
         self.locked(digest, move |inner, _slot| {
             let was_there = remove(&inner.blob_path(&digest))?;
+            weft_crash_points::point("blob.remove.removed");
             sync_dir(&inner.blobs)?;
             Ok(was_there)
         })

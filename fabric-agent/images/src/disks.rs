@@ -79,6 +79,7 @@ impl RootDisks {
         })
         .await?;
         let made = self.make(&new, &want).await;
+        weft_crash_points::point("disk.make.overlay_made");
         let (from, to, uid) = (new, spec.path.clone(), spec.uid);
         blocking(move || {
             let published = made.and_then(|()| Ok(publish(&from, &to, uid)?));
@@ -173,6 +174,7 @@ impl RootDisks {
         blocking(move || {
             remove(&temporary(&path))?;
             let was_there = remove(&path)?;
+            weft_crash_points::point("disk.remove.removed");
             if let Some(dir) = path.parent().filter(|_| was_there) {
                 sync_dir(dir)?;
             }

@@ -115,6 +115,7 @@ pub async fn write_file_atomic(
         let written = file
             .write_all(&bytes)
             .map_err(FileError::new("write", &new))
+            .inspect(|()| weft_crash_points::point("file.write.written"))
             .and_then(|()| publish(&new, &path, uid));
         if written.is_err() {
             let _ = remove(&new); // The first error is the one to tell.

@@ -26,6 +26,7 @@ pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), Ne
     let addresses = gateways.into_iter().chain([METADATA_ADDRESS, DNS_ADDRESS]);
     let addresses: Vec<_> = addresses.map(Ipv4Network::from).collect();
     netlink.set_addresses(&loopback, &addresses).await?;
+    weft_crash_points::point("base.set.addressed");
     for stale in netlink.routes().await? {
         if stale.ours && stale.kind == RouteType::Unreachable && !unreachable.contains(&stale.to) {
             netlink.delete_route(&stale).await?;

@@ -38,8 +38,10 @@ pub async fn ensure_bridge(vpc: &Namespace, network: &VpcNetwork) -> Result<(), 
     let mac = Bridge::mac(&network.vpc_id);
     let link = ensure_link(&inside, &wanted.link, mac).await?;
     sysctl::set(vpc, &sysctl::for_bridge(&wanted.link))?;
+    weft_crash_points::point("bridge.set.switched");
     let addresses: Vec<Ipv4Network> = network.bridge_addresses().into_iter().collect();
     inside.set_addresses(&link, &addresses).await?;
+    weft_crash_points::point("bridge.set.addressed");
     inside.change(&link, "up", |l| l.up()).await
 }
 
@@ -58,6 +60,7 @@ async fn ensure_link(
         let message = LinkMessageBuilder::<LinkBridge>::new(name.as_str()).build();
         let made = inside.handle.link().add(message).execute().await;
         made.map_err(asking(format!("make bridge {name}")))?;
+        weft_crash_points::point("bridge.set.made");
     }
     let link = inside.get(name).await?;
     let message = LinkMessageBuilder::<LinkBridge>::new(name.as_str())
@@ -92,19 +95,23 @@ pub async fn join_bridge(
     let ours = inside.get(bridge).await?;
     let (host, guest) =
         ensure_pair(&outside, &inside, vpc, &join.host_link, &join.guest_link).await?;
+    weft_crash_points::point("bridge.join.pair_made");
     sysctl::set(agent, &sysctl::for_uplink(&join.host_link))?;
     sysctl::set(vpc, &sysctl::for_uplink(&join.guest_link))?;
 
     if guest.controller != Some(ours.index) {
         inside.change(&guest, "to its bridge", |link| link.controller(ours.index)).await?;
+        weft_crash_points::point("bridge.join.inside_enslaved");
     }
     inside.change(&guest, "up", |link| link.mtu(theirs.mtu).up()).await?;
     if host.controller != Some(theirs.index) {
         let address = port_mac(&host);
         let prepared = |link: LinkMessageBuilder<_>| link.address(address).mtu(theirs.mtu);
         outside.change(&host, "address and MTU", prepared).await?;
+        weft_crash_points::point("bridge.join.port_prepared");
         let what = format!("to bridge {}", join.host_bridge);
         outside.change(&host, &what, |link| link.controller(theirs.index)).await?;
+        weft_crash_points::point("bridge.join.outside_enslaved");
     }
     outside.change(&host, "up", |link| link.up()).await
 }

@@ -52,6 +52,7 @@ pub(crate) async fn ensure_pair(
         .build();
     let made = outside.handle.link().add(pair).execute().await;
     made.map_err(asking(format!("make the pair of links {host_link} - {guest_link}")))?;
+    weft_crash_points::point("pair.make.made");
     let (host, guest) = (outside.get(host_link).await?, inside.get(guest_link).await?);
     mark(outside, inside, host, guest).await
 }
@@ -64,6 +65,7 @@ async fn mark(
     guest: Link,
 ) -> Result<(Link, Link), NetworkError> {
     outside.change(&host, "alias", |link| link.alias(ALIAS)).await?;
+    weft_crash_points::point("pair.make.outside_marked");
     inside.change(&guest, "alias", |link| link.alias(ALIAS)).await?;
     Ok((host, guest))
 }

@@ -28,6 +28,7 @@ pub(crate) async fn enslave(
     let bridge = netlink.get(bridge).await?;
     if port.controller != Some(bridge.index) {
         netlink.change(port, "to its bridge", |link| link.controller(bridge.index)).await?;
+        weft_crash_points::point("port.open.enslaved");
     }
     let switches = LinkBridgePort::new(port.index)
         .hairpin(false)
@@ -37,6 +38,7 @@ pub(crate) async fn enslave(
         .build();
     let changed = netlink.handle.link().set_port(switches).execute().await;
     changed.map_err(asking(format!("set up port {}", port.name)))?;
+    weft_crash_points::point("port.open.quiet");
     for stale in macs(netlink, port).await?.into_iter().filter(|mac| *mac != tap.mac) {
         forget(netlink, port, stale).await?;
     }
@@ -50,6 +52,7 @@ pub(crate) async fn enslave(
         .execute()
         .await;
     added.map_err(asking(format!("add {} behind port {}", tap.mac, port.name)))?;
+    weft_crash_points::point("port.open.told");
     let address = IpAddr::V4(tap.address);
     let neighbour = netlink.handle.neighbours().add(bridge.index, address);
     let added = neighbour

@@ -78,6 +78,7 @@ pub async fn tap_up(
         .execute()
         .await
         .map_err(crate::error::asking(format!("add neighbour {address} on {link}")))?;
+    weft_crash_points::point("tap.open.neighbour_added");
     let target = Ipv4Network::from(tap.address);
     for stale in netlink.routes().await? {
         if stale.ours && stale.out == Some(found.index) && stale.to != target {
@@ -111,6 +112,7 @@ pub async fn remove_tap(vpc: &Namespace, link: &LinkName) -> Result<(), NetworkE
     let netlink = Netlink::of(vpc)?;
     if let Some(found) = netlink.find(link).await? {
         port::release(&netlink, &found).await?;
+        weft_crash_points::point("tap.remove.released");
     }
     netlink.delete(link).await
 }

@@ -28,8 +28,10 @@ pub async fn ensure_uplink(
 
     outside.set_addresses(&host, &[transit(uplink.host_addr)]).await?;
     inside.set_addresses(&guest, &[transit(uplink.guest_addr)]).await?;
+    weft_crash_points::point("uplink.set.addressed");
     outside.change(&host, "up", |link| link.up()).await?;
     inside.change(&guest, "up", |link| link.up()).await?;
+    weft_crash_points::point("uplink.set.up");
 
     inside
         .add_route(default_route(), |route| {
@@ -42,6 +44,7 @@ pub async fn ensure_uplink(
             outside.delete_route(&stale).await?;
         }
     }
+    weft_crash_points::point("uplink.set.routed_inside");
     if uplink.routed {
         outside.add_route_beside(cidr, uplink.guest_addr, &host).await?;
     }

@@ -10,14 +10,15 @@ mod client;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
 
 use futures::{StreamExt as _, stream};
+use weft_fetch::testing::{Page, Site};
 
 use crate::support::{Agent, Files, eventually};
-use client::{Client, Patience, Stage};
+use client::{Client, DISK_BY_URL, Patience, Stage};
 
 /// Runs at a time: an agent mostly waits.
 const AT_A_TIME: usize = 3;
@@ -155,10 +156,11 @@ async fn dies(agent: &mut Agent) -> ExitStatus {
 }
 
 /// An agent, not running, and what its client knows, at a stage.
-async fn at(stage: Stage, program: &std::path::Path) -> (Agent, Client) {
+async fn at(stage: Stage, program: &Path, site: &Site) -> (Agent, Client) {
     let mut agent = Agent::not_started(&[]);
     agent.use_program(program);
-    let mut client = Client::new(&agent);
+    let url = site.put("/disk.raw", Page::new(DISK_BY_URL));
+    let mut client = Client::new(&agent, &url);
     if stage != Stage::NotStarted {
         agent.start_again().await;
         client.reach(stage).await.unwrap();
@@ -171,7 +173,8 @@ async fn at(stage: Stage, program: &std::path::Path) -> (Agent, Client) {
 async fn at_each_point(from: Stage, to: Stage) {
     let Some(program) = program() else { return };
     let operation = Operation { from, to };
-    let (base, known) = at(from, &program).await;
+    let site = Site::start().await.unwrap();
+    let (base, known) = at(from, &program, &site).await;
     let points = points(operation, &base, &known).await;
     assert!(!points.is_empty(), "{} has no crash points", program.display());
     let cases = points.iter().flat_map(|point| {
@@ -233,7 +236,8 @@ async fn at_each_point_of_destroying_a_module() {
 #[tokio::test]
 async fn an_agent_with_nothing_to_do_starts_at_each_point() {
     let Some(program) = program() else { return };
-    let (base, known) = at(Stage::Made, &program).await;
+    let site = Site::start().await.unwrap();
+    let (base, known) = at(Stage::Made, &program, &site).await;
     let mut agent = base.copy();
     let log = agent.directory().join("points");
     agent.set_environment(&[("WEFT_CRASH_LOG", log.to_str().unwrap())]);

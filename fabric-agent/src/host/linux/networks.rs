@@ -135,6 +135,7 @@ impl LinuxNetworks {
         let Some(uplink) = &desired.uplink else { return Ok(()) };
         let namespace = self.get(&desired.vpc_id)?;
         self.keep_apart(&uplink.link).await?;
+        weft_crash_points::point("uplink.set.kept_apart");
         let done = weft_network::ensure_uplink(&self.agent, &namespace, desired.cidr, uplink).await;
         done.map_err(network(format!("connect {} to the host", desired.vpc_id)))
     }
@@ -208,6 +209,7 @@ impl LinuxNetworks {
         let what = || format!("remove the tap {link}");
         // Down first: nothing passes between its leaving the packet filter and its end.
         weft_network::tap_down(&namespace, link).await.map_err(network(what()))?;
+        weft_crash_points::point("tap.remove.down");
         weft_network::remove_tap(&namespace, link).await.map_err(network(what()))
     }
 
@@ -255,6 +257,7 @@ impl LinuxNetworks {
                 "switched IP forwarding on in the agent's network namespace (net.ipv4.ip_forward); \
                  it stays on when the agent ends"
             );
+            weft_crash_points::point("routing.set.forwarding_on");
         }
         let sources =
             routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();

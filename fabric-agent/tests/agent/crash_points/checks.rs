@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weft_proto::v1;
 
-use super::client::{Away, Client, Stage};
+use super::client::{Away, Client, IMAGES, Stage};
 use crate::support::Files;
 
 /// How long it may take; nothing is measured with it.
@@ -44,10 +44,17 @@ async fn look(
     let rules = rules.iter().filter(of_ours).count();
     let groups = groups.iter().filter(|group| !group.is_default).count();
     let instances = client.ask(async |api| api.instances.clone().list(all()).await).await?.items;
-    let counts = [images, keys, groups, rules, instances.len()];
-    let wanted = usize::from(stage != Stage::Absent);
-    if counts != [wanted; 5] {
-        return Ok(Err(format!("images, keys, groups, rules, instances: {counts:?}")));
+    let vpcs = client.ask(async |api| api.vpcs.clone().list(all()).await).await?.items.len();
+    let subnets = client.ask(async |api| api.subnets.clone().list(all()).await).await?.items.len();
+    let networks = files.things("network").len();
+    let counts = [images, keys, groups, rules, instances.len(), vpcs, subnets, networks];
+    let wanted = match stage {
+        Stage::NotStarted | Stage::Absent => [0, 0, 0, 0, 0, 1, 1, 1],
+        _ => [IMAGES, 1, 1, 1, 1, 2, 2, 2],
+    };
+    if counts != wanted {
+        let names = "images, keys, groups, rules, instances, VPCs, subnets, networks";
+        return Ok(Err(format!("{names}: {counts:?}")));
     }
     let (guests, taps) = (files.things("guest"), files.things("tap"));
     let Some(instance) = instances.first() else {

@@ -1,19 +1,19 @@
 //! A client like Terraform with its provider: it knows what it was answered, and repeats what it
 //! was not.
 
+mod module;
+
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 use v1::session_request::Request;
-use v1::wait_request::Until;
-use weft_model::Reason;
 use weft_proto::{problem_from_status, v1};
 
-use crate::support::{
-    Agent, Api, PUBLIC_KEY, image_spec, instance_spec, rule_spec, sha256_of, token,
-};
+use crate::support::{Agent, Api, token};
+use module::State;
+pub(super) use module::{DISK_BY_URL, IMAGES};
 
 /// How far a module is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Stage {
     NotStarted,
     /// There is nothing of it.
     Absent,
-    /// Image, key, group, rule and a running instance.
+    /// All of it, with a running instance.
     Made,
     /// All have other names or tags.
     Renamed,
@@ -45,20 +45,12 @@ pub(super) enum Patience {
 #[derive(Debug)]
 pub(super) struct Away;
 
-/// What a client was answered, as in Terraform's state.
-#[derive(Clone, Debug, Default)]
-struct State {
-    image: Option<String>,
-    key: Option<String>,
-    group: Option<String>,
-    rule: Option<String>,
-    instance: Option<String>,
-}
-
 /// One run of a client.
 #[derive(Debug)]
 pub(super) struct Client {
     socket: String,
+    /// Where the agent fetches an image from.
+    url: String,
     patience: Patience,
     state: State,
     api: Option<Api>,
@@ -73,7 +65,6 @@ struct Session {
     _events: tonic::Streaming<v1::SessionEvent>,
 }
 
-const DISK: &[u8] = &[7; 4096];
 const NOT_YET: Duration = Duration::from_millis(5);
 
 /// Whether nobody has answered: as the provider judges (`provider/src/agent/verdict.rs`).
@@ -83,9 +74,10 @@ fn is_away(status: &Status) -> bool {
 }
 
 impl Client {
-    pub(super) fn new(agent: &Agent) -> Self {
+    pub(super) fn new(agent: &Agent, url: &str) -> Self {
         Self {
             socket: format!("unix://{}", agent.socket().display()),
+            url: url.to_owned(),
             patience: Patience::Waits,
             state: State::default(),
             api: None,
@@ -96,11 +88,7 @@ impl Client {
 
     /// The next run of the client, which knows what this one was answered.
     pub(super) fn again(&self, agent: &Agent, patience: Patience) -> Self {
-        Self { patience, state: self.state.clone(), ..Self::new(agent) }
-    }
-
-    pub(super) fn instance(&self) -> Option<&str> {
-        self.state.instance.as_deref()
+        Self { patience, state: self.state.clone(), ..Self::new(agent, &self.url) }
     }
 
     async fn api(&mut self) -> Api {
@@ -192,213 +180,6 @@ impl Client {
             let problem = problem_from_status(&status);
             assert_eq!(problem.field.as_deref(), Some("context.session_id"), "{problem:?}");
             self.open_session().await?;
-        }
-    }
-
-    /// Brings the module to a stage, from whatever it is at.
-    pub(super) async fn reach(&mut self, stage: Stage) -> Result<(), Away> {
-        match stage {
-            Stage::NotStarted => Ok(()),
-            Stage::Absent => self.destroy().await,
-            stage => {
-                self.make().await?;
-                self.update(stage).await
-            }
-        }
-    }
-
-    async fn make(&mut self) -> Result<(), Away> {
-        if self.state.image.is_none() {
-            self.upload().await?;
-            let made = self.create(async |api, context| {
-                let spec = image_spec("it", DISK);
-                api.images.clone().create(v1::CreateImageRequest { context, spec }).await
-            });
-            self.state.image = Some(made.await?.metadata.unwrap().id);
-        }
-        if self.state.key.is_none() {
-            let made = self.create(async |api, context| {
-                let (key_name, public_key) = ("it".to_owned(), PUBLIC_KEY.to_owned());
-                let spec = Some(v1::KeyPairSpec { key_name, public_key });
-                api.key_pairs.clone().create(v1::CreateKeyPairRequest { context, spec }).await
-            });
-            self.state.key = Some(made.await?.metadata.unwrap().id);
-        }
-        if self.state.group.is_none() {
-            let made = self.create(async |api, context| {
-                let spec =
-                    Some(v1::SecurityGroupSpec { name: "it".to_owned(), ..Default::default() });
-                api.groups.clone().create(v1::CreateSecurityGroupRequest { context, spec }).await
-            });
-            self.state.group = Some(made.await?.metadata.unwrap().id);
-        }
-        let group = self.state.group.clone().unwrap();
-        if self.state.rule.is_none() {
-            let made = self.create(async |api, context| {
-                let spec = Some(rule_spec(&group, 22));
-                let request = v1::CreateSecurityGroupRuleRequest { context, spec };
-                api.rules.clone().create(request).await
-            });
-            self.state.rule = Some(made.await?.metadata.unwrap().id);
-        }
-        if self.state.instance.is_none() {
-            let spec = self.spec(Stage::Made);
-            let made = self.create(async |api, context| {
-                let spec = Some(spec.clone());
-                api.instances.clone().create(v1::CreateInstanceRequest { context, spec }).await
-            });
-            self.state.instance = Some(made.await?.metadata.unwrap().id);
-        }
-        Ok(())
-    }
-
-    fn spec(&self, stage: Stage) -> v1::InstanceSpec {
-        let image = self.state.image.as_deref().unwrap_or_default();
-        let name = if stage == Stage::Renamed { "renamed" } else { "it" };
-        let mut spec = instance_spec(name, image);
-        let ids = self.state.group.clone().into_iter().collect();
-        spec.security_group_ids = Some(v1::SecurityGroupIds { ids });
-        spec.key_names = vec!["it".to_owned()];
-        let stopped = stage == Stage::Stopped;
-        spec.power_state = Some(if stopped { "stopped" } else { "running" }.to_owned());
-        if stage == Stage::Resized {
-            spec.instance_type = Some("w1.micro".to_owned());
-        }
-        spec
-    }
-
-    async fn upload(&mut self) -> Result<(), Away> {
-        let (sha256, size_bytes) = (sha256_of(DISK), DISK.len() as u64);
-        loop {
-            let begin = v1::BeginUploadRequest { sha256: sha256.clone(), size_bytes };
-            let begun =
-                self.ask(async |api| api.images.clone().begin_upload(begin.clone()).await).await?;
-            if begun.complete {
-                return Ok(());
-            }
-            // In two parts, so that there is a middle.
-            let at = |offset: u64| v1::UploadRequest {
-                sha256: sha256.clone(),
-                size_bytes,
-                offset_bytes: offset,
-                data: match offset {
-                    0 => DISK[..1000].to_vec(),
-                    _ => DISK[usize::try_from(offset).unwrap()..].to_vec(),
-                },
-            };
-            let parts = match begun.offset_bytes {
-                0 => vec![at(0), at(1000)],
-                offset => vec![at(offset)],
-            };
-            let api = self.api().await;
-            match api.images.clone().upload(futures::stream::iter(parts)).await {
-                Ok(_) => return Ok(()),
-                Err(_) if self.patience == Patience::Waits => tokio::time::sleep(NOT_YET).await,
-                Err(_) => return Err(Away),
-            }
-        }
-    }
-
-    async fn update(&mut self, stage: Stage) -> Result<(), Away> {
-        let (id, spec) = (self.state.instance.clone().unwrap(), self.spec(stage));
-        let mut known = self.read_instance().await?;
-        loop {
-            let metadata = known.metadata.clone().unwrap();
-            let context = Some(v1::UpdateContext {
-                id: id.clone(),
-                expected_generation: metadata.generation,
-                ..v1::UpdateContext::default()
-            });
-            let request = v1::UpdateInstanceRequest { context, spec: Some(spec.clone()) };
-            let answer =
-                self.call(async |api| api.instances.clone().update(request.clone()).await).await?;
-            match answer {
-                Ok(_) => break,
-                // An answer that was lost: look again, as the provider does.
-                Err(status) => {
-                    let problem = problem_from_status(&status);
-                    assert_eq!(problem.reason, Reason::StaleGeneration, "{problem:?}");
-                    known = self.read_instance().await?;
-                }
-            }
-        }
-        if stage == Stage::Renamed {
-            self.rename_group().await?;
-        }
-        let until = match stage {
-            Stage::Stopped => Until::Stopped(true),
-            _ => Until::WaitFor("ssh".to_owned()),
-        };
-        self.wait(&id, until).await
-    }
-
-    async fn rename_group(&mut self) -> Result<(), Away> {
-        let id = self.state.group.clone().unwrap();
-        let context = v1::UpdateContext { id, ..v1::UpdateContext::default() };
-        let spec = v1::SecurityGroupSpec { name: "renamed".to_owned(), ..Default::default() };
-        let request = v1::UpdateSecurityGroupRequest { context: Some(context), spec: Some(spec) };
-        self.ask(async |api| api.groups.clone().update(request.clone()).await).await.map(drop)
-    }
-
-    async fn read_instance(&mut self) -> Result<v1::Instance, Away> {
-        let id = self.state.instance.clone().unwrap();
-        let get = v1::GetRequest { id, claim: true };
-        self.ask(async |api| api.instances.clone().get(get.clone()).await).await
-    }
-
-    async fn wait(&mut self, id: &str, until: Until) -> Result<(), Away> {
-        let request =
-            v1::WaitRequest { id: id.to_owned(), until: Some(until), timeout_seconds: 60 };
-        let waited = self
-            .call(async |api| {
-                let mut events = api.instances.clone().wait(request.clone()).await?.into_inner();
-                while events.message().await?.is_some() {}
-                Ok(())
-            })
-            .await?;
-        waited.unwrap_or_else(|status| panic!("{:?}", problem_from_status(&status)));
-        Ok(())
-    }
-
-    /// Deletes in the order of the references; what is gone already is fine.
-    async fn destroy(&mut self) -> Result<(), Away> {
-        if let Some(id) = self.state.instance.clone() {
-            self.delete(&id, async |api, it| api.instances.clone().delete(it).await).await?;
-            self.wait(&id, Until::Gone(true)).await?;
-            self.state.instance = None;
-        }
-        if let Some(id) = self.state.rule.clone() {
-            self.delete(&id, async |api, it| api.rules.clone().delete(it).await).await?;
-            self.state.rule = None;
-        }
-        if let Some(id) = self.state.group.clone() {
-            self.delete(&id, async |api, it| api.groups.clone().delete(it).await).await?;
-            self.state.group = None;
-        }
-        if let Some(id) = self.state.key.clone() {
-            self.delete(&id, async |api, it| api.key_pairs.clone().delete(it).await).await?;
-            self.state.key = None;
-        }
-        if let Some(id) = self.state.image.clone() {
-            self.delete(&id, async |api, it| api.images.clone().delete(it).await).await?;
-            self.state.image = None;
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &mut self,
-        id: &str,
-        request: impl AsyncFn(Api, v1::DeleteRequest) -> Result<Response<v1::DeleteResponse>, Status>,
-    ) -> Result<(), Away> {
-        let delete = v1::DeleteRequest { id: id.to_owned() };
-        match self.call(async |api| request(api, delete.clone()).await).await? {
-            Ok(_) => Ok(()),
-            Err(status) => {
-                let problem = problem_from_status(&status);
-                assert_eq!(problem.reason, Reason::NotFound, "{problem:?}");
-                Ok(())
-            }
         }
     }
 }
