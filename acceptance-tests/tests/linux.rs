@@ -11,10 +11,14 @@ mod crash_points;
 mod debian;
 #[path = "linux/guest_killed.rs"]
 mod guest_killed;
+#[path = "linux/guest_tools.rs"]
+mod guest_tools;
 #[path = "linux/life.rs"]
 mod life;
 #[path = "linux/module.rs"]
 mod module;
+#[path = "linux/office_lan.rs"]
+mod office_lan;
 #[path = "linux/three_sessions.rs"]
 mod three_sessions;
 #[path = "linux/two_vpcs.rs"]

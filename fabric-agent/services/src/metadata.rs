@@ -69,6 +69,8 @@ async fn connection(stream: TcpStream, metadata: Arc<Metadata>, place: Place) {
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
+        // A shell script with nc has said all before it is answered.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_DEADLINE, served).await {
         Ok(Ok(())) => {}

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast::error::RecvError;
 use weft_metadata::hostname;
-use weft_model::{InstanceId, InstanceStatus, LinkName, MacAddr, Name, VpcId, VpcMode};
+use weft_model::{
+    GuestNetwork, InstanceId, InstanceStatus, LinkName, MacAddr, Name, VpcId, VpcMode,
+};
 use weft_services::{Directory, Guest, GuestKey, Lease, NotTaken, Report, Seen};
 
 use crate::cache::World;
@@ -61,19 +63,21 @@ impl Directory for Guests {
         let is_it = |interface: &weft_model::Interface| interface.mac == mac;
         self.find(vpc, is_it, |world, instance| {
             let interface = &instance.spec.interface;
-            let mode = world.vpcs.get(vpc)?.spec.mode;
+            let vpc = &world.vpcs.get(vpc)?.spec;
             // Behind a bridge the port is not seen; there the packet filter binds MACs to ports.
-            if mode == VpcMode::Routed && interface.link != *link {
+            if vpc.mode == VpcMode::Routed && interface.link != *link {
                 return None;
             }
             let subnet = &world.subnets.get(&interface.subnet_id)?.spec;
+            // What the seed says too.
+            let network = GuestNetwork::new(vpc, subnet);
             Some(Lease {
                 instance_id: instance.id.clone(),
                 address: interface.private_ip,
-                prefix_len: subnet.cidr_block.prefix(),
-                router: subnet.gateway,
-                server: subnet.service_address(mode),
-                dns_servers: subnet.dns_servers.clone(),
+                prefix_len: network.prefix_len,
+                router: network.gateway,
+                server: subnet.service_address(vpc.mode),
+                dns_servers: network.dns_servers,
                 hostname: name_of(instance),
                 mtu: None,
             })

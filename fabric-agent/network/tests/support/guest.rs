@@ -207,6 +207,21 @@ pub(crate) fn serve(namespace: &Namespace, port: u16) {
     });
 }
 
+/// Answers every datagram to `at` with what `answer` makes of it.
+pub(crate) fn serve_datagrams(
+    namespace: &Namespace,
+    at: (Ipv4Addr, u16),
+    answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+) {
+    let socket = namespace.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            socket.send_to(&answer(&buffer[..length]), from).unwrap();
+        }
+    });
+}
+
 fn copy_frames(ends: &[OwnedFd; 2], stop: &AtomicBool) {
     let mut frame = vec![0; 65_600];
     while !stop.load(Ordering::Relaxed) {

@@ -123,7 +123,11 @@ impl Machine {
             guest_link: "lan".parse().unwrap(),
         });
         let bridge = Bridge { link: "bridge".parse().unwrap(), joined };
-        let firewall = bridge.firewall(&vpc_id, &gateways);
+        let firewall = Firewall {
+            bridge: Some(bridge.firewall(&vpc_id, &gateways)),
+            gateways: gateways.clone(),
+            ..Firewall::default()
+        };
         let network = VpcNetwork {
             vpc_id,
             cidr: "10.0.0.0/24".parse().unwrap(),
@@ -131,7 +135,7 @@ impl Machine {
             bridge: Some(bridge),
             uplink: None,
             interfaces: BTreeMap::new(),
-            firewall: Firewall { bridge: Some(firewall), ..Firewall::default() },
+            firewall,
         };
         let nft = Nft::new("weft", Some(namespace.path()));
         let vpc =

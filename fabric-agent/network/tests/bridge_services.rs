@@ -1,0 +1,218 @@
+//! DHCP, metadata and DNS, asked for at a bridge's port: the real services, sockets, frames.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use support::frame::{BROADCAST, Watch, ethernet, udp};
+use support::guest::serve_datagrams;
+use support::{Machine, Vpc, address, mac, on_a_machine};
+use weft_model::{ImageId, InstanceId, InterfaceId, LinkName, MacAddr, SubnetId, VpcId};
+use weft_network::Namespace;
+use weft_services::{
+    Directory, Guest, Lease, NotTaken, Report, Resolvers, Seen, Services, Sockets, TokenKey,
+    VpcServices,
+};
+
+const IP: u16 = 0x0800;
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+const DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+/// The agent's own address on the LAN.
+const AGENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 250);
+/// Magic cookie and "discover", a request's end (RFC 2131, 3; RFC 2132, 9.6).
+const DISCOVER: [u8; 8] = [99, 130, 83, 99, 53, 1, 1, 255];
+
+/// Knows every 10.0.0.n with the MAC that the machine gives it.
+struct Everybody;
+
+fn instance(last: u8) -> InstanceId {
+    InstanceId::from_random([last; 9])
+}
+
+#[async_trait]
+impl Directory for Everybody {
+    fn knows(&self, _vpc: &VpcId, _source: Ipv4Addr) -> bool {
+        true
+    }
+
+    fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
+        let last = source.octets()[3];
+        Some(Guest {
+            instance_id: instance(last),
+            image_id: ImageId::from_random([1; 9]),
+            instance_type: None,
+            hostname: format!("guest{last}"),
+            launched_at: None,
+            interface_id: InterfaceId::from_random([2; 9]),
+            mac: mac(last),
+            address: source,
+            subnet_id: SubnetId::from_random([3; 9]),
+            subnet_cidr: "10.0.0.0/24".parse().unwrap(),
+            vpc_id: vpc.clone(),
+            vpc_cidr: "10.0.0.0/24".parse().unwrap(),
+            groups: Vec::new(),
+            keys: Vec::new(),
+            user_data: None,
+        })
+    }
+
+    fn lease(&self, _vpc: &VpcId, _link: &LinkName, asks: MacAddr) -> Option<Lease> {
+        let last = asks.octets()[5];
+        Some(Lease {
+            instance_id: instance(last),
+            address: address(last),
+            prefix_len: 24,
+            router: address(1),
+            server: AGENT,
+            dns_servers: vec![DNS],
+            hostname: format!("guest{last}"),
+            mtu: None,
+        })
+    }
+
+    fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
+
+    async fn report(&self, _instance: &InstanceId, _report: Report) -> Result<(), NotTaken> {
+        Err(NotTaken)
+    }
+}
+
+/// The services of a VPC, as the agent has them.
+fn start(machine: &Machine, vpc: &Vpc) -> VpcServices {
+    let gateways = BTreeSet::from([AGENT]);
+    let sockets = vpc.namespace.enter(|| Sockets::open(&gateways)).unwrap().unwrap();
+    let resolv_conf = machine.record(1).with_file_name("resolv.conf");
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
+    let resolvers = Resolvers::from_file(&resolv_conf);
+    let services = Services::new(Arc::new(Everybody), resolvers, TokenKey::new([7; 32]));
+    services.start(&vpc.network.vpc_id, sockets).unwrap()
+}
+
+/// Runs a client that blocks, while the services run on this thread.
+async fn client<T: Send + 'static>(
+    namespace: &Namespace,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let namespace = namespace.clone();
+    tokio::task::spawn_blocking(move || namespace.enter(work).unwrap()).await.unwrap()
+}
+
+fn request(head: &'static str, to: Ipv4Addr) -> impl FnOnce() -> Option<String> + Send {
+    move || {
+        let deadline = Duration::from_millis(1500);
+        let mut stream = TcpStream::connect_timeout(&(to, 80).into(), deadline).ok()?;
+        stream.set_read_timeout(Some(deadline)).unwrap();
+        write!(stream, "{head}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        Some(answer)
+    }
+}
+
+const TOKEN: &str =
+    "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60";
+
+#[test]
+fn a_guest_at_a_port_is_given_its_own_address_by_its_mac() {
+    on_a_machine(|machine| async move {
+        let office = machine.office();
+        let mut vpc = machine.bridge_vpc(1, Some("office")).await;
+        vpc.rules(1, &[], true).await;
+        let (guest, other) = (vpc.launch(10, &[1]).await, vpc.launch(11, &[1]).await);
+        let _services = start(&machine, &vpc);
+        let in_office = Watch::new(&office, "lan", "udp dport { 67, 68 }");
+        for (asks, last) in [(&guest, 10), (&other, 11)] {
+            let socket = asks.namespace.enter(|| UdpSocket::bind("0.0.0.0:68")).unwrap().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let mut discover = vec![1, 1, 6, 0, 0, 0, 0, last];
+            discover.resize(28, 0);
+            discover.extend(mac(last).octets());
+            discover.resize(236, 0);
+            discover.extend(DISCOVER);
+            let from = (Ipv4Addr::UNSPECIFIED, 68);
+            let packet = udp(from, (Ipv4Addr::BROADCAST, 67), &discover);
+            asks.inject(&ethernet(BROADCAST, mac(last), IP, &packet));
+            let receive = move || {
+                let mut answer = [0; 600];
+                let (_, from) = socket.recv_from(&mut answer).unwrap();
+                (from.ip(), answer[7], Ipv4Addr::from([16, 17, 18, 19].map(|n: usize| answer[n])))
+            };
+            let offered = tokio::task::spawn_blocking(receive).await.unwrap();
+            assert_eq!(offered, (AGENT.into(), last, address(last)));
+        }
+        assert_eq!(in_office.count(1), 0, "the office hears nothing of it");
+    });
+}
+
+#[test]
+fn metadata_answer_through_the_bridge_and_no_further_than_the_guest() {
+    on_a_machine(|machine| async move {
+        let office = machine.office();
+        let mut vpc = machine.bridge_vpc(1, Some("office")).await;
+        // Not even its own group lets it go anywhere.
+        vpc.rules(1, &[], false).await;
+        let guest = vpc.launch(10, &[1]).await;
+        let _services = start(&machine, &vpc);
+        // Whatever reaches further than the next machine.
+        let further = "ip saddr 169.254.169.254 ip ttl != 1";
+        let watch = Watch::new(&guest.namespace, "eth0", further);
+
+        let list = "GET /latest/meta-data/ HTTP/1.1\r\nHost: x";
+        let refused = client(&guest.namespace, request(list, METADATA)).await.unwrap();
+        assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+        let answer = client(&guest.namespace, request(TOKEN, METADATA)).await.unwrap();
+        let token = answer.lines().last().unwrap().to_owned();
+        let path = "GET /latest/meta-data/local-ipv4 HTTP/1.1\r\nHost: x\r\n";
+        let ask: &'static str = format!("{path}X-aws-ec2-metadata-token: {token}").leak();
+        let own = client(&guest.namespace, request(ask, METADATA)).await.unwrap();
+        assert_eq!(own.lines().last(), Some("10.0.0.10"), "{own}");
+        assert_eq!(watch.count(1), 0, "answers go one hop far");
+
+        // With another guest's token, and from the office: nothing.
+        let other = vpc.launch(11, &[1]).await;
+        let stolen = client(&other.namespace, request(ask, METADATA)).await.unwrap();
+        assert!(stolen.starts_with("HTTP/1.1 401 "), "{stolen}");
+        support::ip(&office, "route add 169.254.169.254/32 via 10.0.0.250");
+        assert_eq!(client(&office, request(TOKEN, METADATA)).await, None);
+    });
+}
+
+#[test]
+fn names_are_asked_for_through_the_bridge() {
+    on_a_machine(|machine| async move {
+        let _office = machine.office();
+        let mut vpc = machine.bridge_vpc(1, Some("office")).await;
+        vpc.rules(1, &[], false).await;
+        let guest = vpc.launch(10, &[1]).await;
+        let _services = start(&machine, &vpc);
+        // The host's resolver: says yes to everything by setting the bit of an answer.
+        serve_datagrams(&machine.agent, (Ipv4Addr::LOCALHOST, 53), |question| {
+            let mut answer = question.to_vec();
+            answer[2] |= 0x80;
+            answer
+        });
+        for server in [DNS, AGENT] {
+            let ask = move || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                // "weft. IN A", recursion desired (RFC 1035, 4.1).
+                let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04weft\0\0\x01\0\x01";
+                socket.send_to(question, (server, 53)).unwrap();
+                let mut answer = [0; 100];
+                let (length, from) = socket
+                    .recv_from(&mut answer)
+                    .unwrap_or_else(|error| panic!("{server}: {error}"));
+                (from.ip(), answer[..length].to_vec())
+            };
+            let (from, answer) = client(&guest.namespace, ask).await;
+            assert_eq!(from, server);
+            assert_eq!(answer[..3], [0x12, 0x34, 0x81], "{server} gave {answer:?}");
+        }
+    });
+}
