@@ -19,6 +19,8 @@ mod life;
 mod module;
 #[path = "linux/office_lan.rs"]
 mod office_lan;
+#[path = "linux/services.rs"]
+mod services;
 #[path = "linux/three_sessions.rs"]
 mod three_sessions;
 #[path = "linux/two_vpcs.rs"]
