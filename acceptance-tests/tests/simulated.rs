@@ -7,6 +7,8 @@
     reason = "a story fails with its test, and says what it saw"
 )]
 
+#[path = "simulated/another_image.rs"]
+mod another_image;
 #[path = "simulated/attributes.rs"]
 mod attributes;
 #[path = "simulated/bad_input.rs"]

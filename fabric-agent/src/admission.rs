@@ -312,16 +312,7 @@ fn check_root_size(order: &InstanceOrder, image: &ImageSpec) -> Result<Option<u3
         let enough = image.content.virtual_size_bytes >= u64::from(image.min_disk_gib) << 30;
         return Ok((!enough).then_some(image.min_disk_gib));
     };
-    let bytes = u64::from(asked) << 30;
-    let at_least = image.content.virtual_size_bytes.max(u64::from(image.min_disk_gib) << 30);
-    if bytes < at_least {
-        let message = format!(
-            "a root volume of {asked} GiB is smaller than the image, which needs {} GiB",
-            at_least.div_ceil(1 << 30)
-        );
-        return Err(Problem::invalid("root_volume.size_gib", message)
-            .remedy("leave the size out, or choose a larger one"));
-    }
+    image.check_root_size(asked)?;
     Ok(Some(asked))
 }
 

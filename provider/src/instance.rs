@@ -109,7 +109,10 @@ impl Resource for Instance {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.0.connection().ok();
         plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
+        match connection {
+            Some(connection) => plan::check_root_size(&connection, ctx).await,
+            None => Ok(()),
+        }
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

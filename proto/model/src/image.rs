@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Problem;
+
 /// The SHA-256 of a blob; shown as 64 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -165,4 +167,23 @@ pub struct ImageSpec {
     pub min_disk_gib: u32,
     /// The smallest memory.
     pub min_memory_mib: u32,
+}
+
+impl ImageSpec {
+    /// Judges a root volume of `asked_gib` by what the image needs.
+    ///
+    /// # Errors
+    /// It is too small: a [`Problem`] at `root_volume.size_gib`.
+    pub fn check_root_size(&self, asked_gib: u32) -> Result<(), Problem> {
+        let needed = self.content.virtual_size_bytes.max(u64::from(self.min_disk_gib) << 30);
+        if u64::from(asked_gib) << 30 >= needed {
+            return Ok(());
+        }
+        let message = format!(
+            "a root volume of {asked_gib} GiB is smaller than the image, which needs {} GiB",
+            needed.div_ceil(1 << 30)
+        );
+        Err(Problem::invalid("root_volume.size_gib", message)
+            .remedy("leave the size out, or choose a larger one"))
+    }
 }

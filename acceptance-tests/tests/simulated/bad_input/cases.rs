@@ -39,7 +39,7 @@ impl Case {
         self
     }
 
-    fn after(mut self, before: String) -> Self {
+    pub(super) fn after(mut self, before: String) -> Self {
         self.before = before;
         self
     }

@@ -11,7 +11,7 @@ use super::cases::{Case, Fails};
 pub(crate) fn all(directory: &Path) -> Result<Vec<Case>> {
     let mut cases = files(directory)?;
     cases.extend(tables(directory)?);
-    cases.push(too_small_a_volume(directory)?);
+    cases.extend(too_small_a_volume(directory)?);
     cases.extend(urls()?);
     Ok(cases)
 }
@@ -90,13 +90,17 @@ fn tables(directory: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn too_small_a_volume(directory: &Path) -> Result<Case> {
+/// In the plan where the image exists by then.
+fn too_small_a_volume(directory: &Path) -> Result<[Case; 2]> {
     let three_gib = qcow2(&[(24, &(3_u64 << 30).to_be_bytes())]);
     std::fs::write(directory.join("three-gib.qcow2"), three_gib)?;
     let hcl = "resource \"weft_instance\" \"bad\" {\n  image_id      = weft_image.it.id\n  \
         instance_type = \"w1.nano\"\n  root_volume   = { size_gib = 2 }\n}\n";
-    let name = "a root volume smaller than the image";
-    Ok(Case::new(name, Fails::InApply, hcl).with(&by_path("it", "../three-gib.qcow2")))
+    let image = by_path("it", "../three-gib.qcow2");
+    Ok([
+        Case::new("a root volume smaller than a new image", Fails::InApply, hcl).with(&image),
+        Case::new("a root volume smaller than the image", Fails::InPlan, hcl).after(image),
+    ])
 }
 
 /// The server's threads live as long as the tests.
