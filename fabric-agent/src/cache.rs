@@ -32,6 +32,9 @@ pub(crate) struct World {
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
     pub(crate) unclaimed: BTreeMap<String, Claim>,
+    /// Counts the changes of what says who is attached to which network: the memory of that
+    /// (`reconcile::desired`) goes by it.
+    pub(crate) layout: u64,
 }
 
 /// One change of the world.
@@ -167,10 +170,15 @@ impl World {
         let Some((kind, id)) = address(&item.key) else { return Ok(()) };
         if kind == STATUS_KIND {
             if let Ok(id) = id.parse() {
-                self.statuses.insert(id, Arc::new(decode(&item.key, &item.value)?));
+                let status: InstanceStatus = decode(&item.key, &item.value)?;
+                let stage = |status: &InstanceStatus| (status.state, status.ended_epoch);
+                let new_stage = stage(&status);
+                let before = self.statuses.insert(id, Arc::new(status));
+                self.layout += u64::from(before.is_none_or(|old| stage(&old) != new_stage));
             }
             return Ok(());
         }
+        self.layout += u64::from(is_laid_out(kind));
         let claim = tables!(self, kind, insert(item), else Ok(None))?;
         match claim {
             Some(claim @ Claim::Unclaimed { .. }) => {
@@ -186,6 +194,7 @@ impl World {
     fn delete(&mut self, key: &str) {
         let Some((kind, id)) = address(key) else { return };
         self.unclaimed.remove(key);
+        self.layout += u64::from(kind == STATUS_KIND || is_laid_out(kind));
         match kind {
             STATUS_KIND => {
                 if let Ok(id) = id.parse::<InstanceId>() {
@@ -195,6 +204,11 @@ impl World {
             _ => tables!(self, kind, remove(id), else ()),
         }
     }
+}
+
+/// Whether records of this kind say who is attached to which network.
+fn is_laid_out(kind: &str) -> bool {
+    [Vpcs::NAME, Subnets::NAME, Instances::NAME].contains(&kind)
 }
 
 fn insert<K: Kind>(table: &mut Table<K>, item: &Item) -> Result<Option<Claim>, Problem> {

@@ -156,7 +156,16 @@ impl Reconciler {
                             self.queue.add(id);
                         }
                     }
-                    Ok(change) if change.kind == STATUS_KIND => {}
+                    Ok(change) if change.kind == STATUS_KIND => {
+                        let is_off = |id: InstanceId| {
+                            let world = self.cache.read();
+                            world.statuses.get(&id).is_some_and(|status| status.state.is_off())
+                        };
+                        // What has been switched off gives its link back.
+                        if change.id.parse().is_ok_and(is_off) {
+                            self.networks.look();
+                        }
+                    }
                     Ok(_) => self.networks.look(),
                     Err(RecvError::Lagged(_)) => self.look_at_everything().await,
                     Err(RecvError::Closed) => return,

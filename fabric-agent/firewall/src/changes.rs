@@ -71,7 +71,7 @@ pub(crate) fn from(table: Table<'_>, old: &Image, new: &Ruleset) -> Vec<Command>
 /// have to change its kind, which the kernel cannot do.
 ///
 /// Order: what others refer to is made first and removed last, so that every step is valid.
-fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<Vec<Command>> {
+pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<Vec<Command>> {
     if changes_kind(old, new) {
         return None;
     }

@@ -15,7 +15,7 @@ mod ruleset;
 use weft_model::Firewall;
 
 use changes::{Image, Table};
-use ruleset::Ruleset;
+use ruleset::{Common, Ruleset};
 
 pub use host::{HostNat, host_nat, keep_apart};
 pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, Statement};
@@ -35,21 +35,32 @@ pub fn full(table: &str, firewall: &Firewall) -> Vec<Command> {
 /// The smallest transaction from `old`, as it was applied, to `new`; empty if nothing differs.
 /// A member that joins or leaves is one set element; a changed rule rewrites its group's chain.
 pub fn changes(table: &str, old: &Firewall, new: &Firewall) -> Vec<Command> {
-    let frames = Ruleset::of_bridge(old);
-    let frames = frames.as_ref().map(Image::from);
-    between(table, &Image::from(&Ruleset::of(old)), frames.as_ref(), new)
+    let common = Common::of(old, new);
+    let (from, to) = (Ruleset::except(old, &common), Ruleset::except(new, &common));
+    let steps = changes::between(Table::inet(table), &Image::from(&from), &to);
+    let mut commands =
+        steps.unwrap_or_else(|| changes::full(Table::inet(table), &Ruleset::of(new)));
+    if !(common.has_interfaces() && old.bridge == new.bridge) {
+        let frames = Ruleset::of_bridge(old);
+        commands.extend(frame_changes(table, frames.as_ref().map(Image::from).as_ref(), new));
+    }
+    commands
 }
 
 /// From what the tables of both families hold to `new`.
-fn between(table: &str, old: &Image, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
-    let mut commands = changes::from(Table::inet(table), old, &Ruleset::of(new));
-    commands.extend(match (frames, Ruleset::of_bridge(new)) {
+fn from_seen(table: &str, seen: &Image, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
+    let mut commands = changes::from(Table::inet(table), seen, &Ruleset::of(new));
+    commands.extend(frame_changes(table, frames, new));
+    commands
+}
+
+fn frame_changes(table: &str, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
+    match (frames, Ruleset::of_bridge(new)) {
         (Some(old), Some(new)) => changes::from(Table::bridge(table), old, &new),
         (None, Some(new)) => changes::full(Table::bridge(table), &new),
         (Some(_), None) => changes::remove(Table::bridge(table)),
         (None, None) => Vec::new(),
-    });
-    commands
+    }
 }
 
 /// Removes `table`, whether it exists or not; a bridge's vanishes with its namespace.

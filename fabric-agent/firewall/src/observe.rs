@@ -105,7 +105,7 @@ impl ObservedFirewall {
 
     /// The transaction from what the table holds to `new`; empty if nothing differs.
     pub fn changes(&self, table: &str, new: &Firewall) -> Vec<Command> {
-        crate::between(table, &self.image, self.frames.as_ref(), new)
+        crate::from_seen(table, &self.image, self.frames.as_ref(), new)
     }
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 use std::process::Command;
+use std::sync::Arc;
 
 use support::{Machine, Vpc, address, all_in, ip, mac, on_a_machine, tap};
 use weft_model::ObservedNetwork;
@@ -20,7 +21,7 @@ async fn make(vpc: &Vpc) {
     ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
     ensure_bridge(&vpc.namespace, &vpc.network).await.unwrap();
     vpc.join_bridge().await.unwrap();
-    for (link, tap) in &vpc.network.interfaces {
+    for (link, tap) in vpc.network.interfaces.iter() {
         add_tap(&vpc.namespace, link, tap).await.unwrap();
         tap_up(&vpc.namespace, link, tap, vpc.network.bridge.as_ref()).await.unwrap();
     }
@@ -41,7 +42,7 @@ fn fits(vpc: &Vpc, seen: &ObservedNetwork) -> bool {
 
 async fn with_a_tap(machine: &Machine, to: Option<&str>) -> Vpc {
     let mut vpc = machine.bridge_vpc(1, to).await;
-    vpc.network.interfaces.insert(tap(10), Vpc::interface(10));
+    Arc::make_mut(&mut vpc.network.interfaces).insert(tap(10), Vpc::interface(10));
     vpc
 }
 

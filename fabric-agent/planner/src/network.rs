@@ -64,7 +64,7 @@ pub fn plan_network(
     if !network.bridge_matches(desired) {
         actions.push(Action::SetBridge { network: without_interfaces(desired) });
     }
-    for (link, tap) in &desired.interfaces {
+    for (link, tap) in desired.interfaces.iter() {
         if !network.taps.get(link).is_some_and(|seen| seen.is_made_for(tap)) {
             actions.push(Action::AddTap { vpc_id: vpc(), link: link.clone(), tap: tap.clone() });
         }
@@ -77,7 +77,7 @@ pub fn plan_network(
         actions.push(Action::JoinBridge { network: without_interfaces(desired) });
     }
     let bridge = desired.bridge.as_ref();
-    for (link, tap) in &desired.interfaces {
+    for (link, tap) in desired.interfaces.iter() {
         if !network.taps.get(link).is_some_and(|seen| seen.is_up_for(tap, bridge)) {
             let (link, tap, bridge) = (link.clone(), tap.clone(), bridge.cloned());
             actions.push(Action::OpenTap { vpc_id: vpc(), link, tap, bridge });

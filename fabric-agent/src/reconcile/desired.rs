@@ -1,15 +1,18 @@
 //! What a VPC's network should be, read off the world. Pure.
 
+mod attached;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallInterface, FirewallUplink, GroupId,
-    InstanceId, LinkName, TapInterface, Uplink, VpcId, VpcMode, VpcNetwork, VpcSpec,
+    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, LinkName, Uplink, VpcId,
+    VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::HostRoute;
 
 use crate::cache::World;
+pub(crate) use attached::{Attached, AttachedOfAll};
 
 /// The first /30 of the range that connects VPCs to the agent's namespace.
 const UPLINKS: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 0);
@@ -20,12 +23,11 @@ const GUEST_LINK: &str = "uplink";
 const BRIDGE: &str = "bridge";
 const BRIDGE_PORT: &str = "lan";
 
-/// The network of `vpc_id`, or `None` where the VPC is not wanted. Instances in `released` have
-/// given back their interface.
+/// The network of `vpc_id` with who is `attached` to it, or `None` where the VPC is not wanted.
 pub(crate) fn vpc_network(
     world: &World,
     vpc_id: &VpcId,
-    released: &BTreeSet<InstanceId>,
+    attached: Attached,
     prefix: &str,
 ) -> Option<VpcNetwork> {
     let vpc = &world.vpcs.get(vpc_id)?.spec;
@@ -37,13 +39,13 @@ pub(crate) fn vpc_network(
         VpcMode::Routed => None,
         VpcMode::Bridge => Some(bridge(vpc, prefix)?),
     };
-    let mut groups: BTreeMap<GroupId, FirewallGroup> = world
-        .groups
-        .values()
-        .filter(|group| group.spec.vpc_id == *vpc_id)
+    let in_vpc = world.groups.values().filter(|group| group.spec.vpc_id == *vpc_id);
+    let mut groups: BTreeMap<GroupId, FirewallGroup> = in_vpc
         .map(|group| {
+            let members = attached.members.get(&group.id).cloned().unwrap_or_default();
             let allow_all_egress = group.spec.allow_all_egress;
-            (group.id.clone(), FirewallGroup { allow_all_egress, ..FirewallGroup::default() })
+            let rules = BTreeMap::new();
+            (group.id.clone(), FirewallGroup { members, rules, allow_all_egress })
         })
         .collect();
     for rule in world.rules.values() {
@@ -51,33 +53,9 @@ pub(crate) fn vpc_network(
             group.rules.insert(rule.id.clone(), rule.spec.clone());
         }
     }
-    let (mut interfaces, mut filtered) = (BTreeMap::new(), BTreeMap::new());
-    for instance in world.instances.values() {
-        let interface = &instance.spec.interface;
-        if interface.vpc_id != *vpc_id || released.contains(&instance.id) {
-            continue;
-        }
-        let Some(subnet) = world.subnets.get(&interface.subnet_id) else { continue };
-        let member_of = match &interface.security_group_ids {
-            Some(ids) => ids.clone(),
-            None => BTreeSet::from([vpc.default_group_id.clone()]),
-        };
-        for id in &member_of {
-            if let Some(group) = groups.get_mut(id) {
-                group.members.insert(interface.private_ip);
-            }
-        }
-        let (mac, address) = (interface.mac, interface.private_ip);
-        let owner_uid = Some(instance.spec.uid);
-        let gateway = subnet.spec.service_address(vpc.mode);
-        interfaces
-            .insert(interface.link.clone(), TapInterface { mac, address, gateway, owner_uid });
-        filtered
-            .insert(interface.link.clone(), FirewallInterface { mac, address, groups: member_of });
-    }
     let firewall = Firewall {
         groups,
-        interfaces: filtered,
+        interfaces: attached.filtered,
         uplink: uplink.as_ref().map(|uplink| FirewallUplink {
             link: uplink.guest_link.clone(),
             vpc_cidr: vpc.cidr_block,
@@ -86,7 +64,7 @@ pub(crate) fn vpc_network(
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
         gateways: gateways.clone(),
     };
-    let (vpc_id, cidr) = (vpc_id.clone(), vpc.cidr_block);
+    let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
     Some(VpcNetwork { vpc_id, cidr, gateways, bridge, uplink, interfaces, firewall })
 }
 

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use weft_model::{InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork};
 use weft_planner::{Action, HostRoute, SeenNetwork, plan_network, simulate_network};
 
-use super::{Reconciler, desired};
+use super::Reconciler;
+use super::desired::{self, AttachedOfAll};
 use crate::chain::Chain;
 use crate::host::Host;
 
@@ -122,6 +123,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 struct Memory {
     seen: HashMap<VpcId, SeenNetwork>,
     host_routes: Option<BTreeMap<LinkName, HostRoute>>,
+    attached: AttachedOfAll,
 }
 
 pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
@@ -172,13 +174,12 @@ async fn pass(
     let prefix = &reconciler.config.prefix;
     let (desired, routes) = {
         let world = reconciler.cache.read();
-        let desired: BTreeMap<VpcId, VpcNetwork> = world
-            .vpcs
-            .keys()
-            .filter_map(|id| {
-                Some((id.clone(), desired::vpc_network(&world, id, released, prefix)?))
-            })
-            .collect();
+        memory.attached.renew(&world, released);
+        let network = |id: &VpcId| {
+            let attached = memory.attached.of(id);
+            Some((id.clone(), desired::vpc_network(&world, id, attached, prefix)?))
+        };
+        let desired: BTreeMap<VpcId, VpcNetwork> = world.vpcs.keys().filter_map(network).collect();
         (desired, desired::host_routes(&world, prefix))
     };
     let host = reconciler.host.as_ref();

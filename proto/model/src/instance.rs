@@ -66,6 +66,13 @@ words! {
     }
 }
 
+impl InstanceState {
+    /// Whether no guest of it runs, and none is on its way.
+    pub fn is_off(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+}
+
 words! {
     /// A step of a launch, in the order it is usually reached.
     Phase {

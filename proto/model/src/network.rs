@@ -9,6 +9,7 @@ mod observed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ pub struct VpcNetwork {
     /// The way out of the VPC; `None` is an isolated VPC.
     pub uplink: Option<Uplink>,
     /// The interfaces of its instances on this host, by the name of their tap.
-    pub interfaces: BTreeMap<LinkName, TapInterface>,
+    pub interfaces: Arc<BTreeMap<LinkName, TapInterface>>,
     /// The packet filter of its namespace.
     pub firewall: Firewall,
 }

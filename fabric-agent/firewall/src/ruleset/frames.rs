@@ -58,7 +58,7 @@ impl Ruleset {
             (OWN_ADDRESSES, set_of(&["ipv4_addr"])),
         ];
         ruleset.sets = sets.into_iter().map(|(name, set)| (name.to_owned(), set)).collect();
-        for (link, interface) in &firewall.interfaces {
+        for (link, interface) in firewall.interfaces.iter() {
             let (link, mac) = (link.to_string(), interface.mac.to_string());
             let address = interface.address.to_string();
             let source = vec![link.clone(), mac.clone(), address.clone()];

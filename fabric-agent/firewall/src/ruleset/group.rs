@@ -5,19 +5,25 @@ use std::collections::BTreeMap;
 
 use weft_model::{Direction, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts, RuleSpec};
 
-use super::{ChainBody, DIRECTIONS, RuleBody, Ruleset, SetBody, group_chain, member_set, payload};
+use super::{ChainBody, DIRECTIONS, RuleBody, Ruleset, group_chain, member_set, payload};
 use crate::json::{Expression, Statement};
 
 type Groups = BTreeMap<GroupId, FirewallGroup>;
 
 impl Ruleset {
-    pub(super) fn add_group(&mut self, id: &GroupId, group: &FirewallGroup, all: &Groups) {
-        let elements = group.members.iter().map(|address| (vec![address.to_string()], None));
-        let members = SetBody {
-            types: vec!["ipv4_addr".into()],
-            is_map: false,
-            elements: elements.collect(),
-        };
+    /// `has_members`: without them the set is there and empty.
+    pub(super) fn add_group(
+        &mut self,
+        id: &GroupId,
+        group: &FirewallGroup,
+        has_members: bool,
+        all: &Groups,
+    ) {
+        let mut members = super::set_of(&["ipv4_addr"]);
+        if has_members {
+            let elements = group.members.iter().map(|address| (vec![address.to_string()], None));
+            members.elements = elements.collect();
+        }
         self.sets.insert(member_set(id), members);
         for direction in DIRECTIONS {
             let specs = group.rules.iter().filter(|(_, spec)| spec.direction == direction);

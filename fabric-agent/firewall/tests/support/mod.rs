@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file needs all of it")]
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use weft_model::{
     Direction, Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink, GroupId,
@@ -44,7 +45,7 @@ pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
 
 pub(crate) fn group(members: &[u8], rules: &[u8], allow_all_egress: bool) -> FirewallGroup {
     FirewallGroup {
-        members: members.iter().map(|n| Ipv4Addr::new(10, 0, 0, *n)).collect(),
+        members: Arc::new(members.iter().map(|n| Ipv4Addr::new(10, 0, 0, *n)).collect()),
         rules: rules.iter().map(|n| rule(*n)).collect(),
         allow_all_egress,
     }
@@ -80,7 +81,7 @@ pub(crate) fn firewall(
 ) -> Firewall {
     Firewall {
         groups: groups.iter().map(|(n, group)| (group_id(*n), group.clone())).collect(),
-        interfaces: interfaces.iter().cloned().collect(),
+        interfaces: Arc::new(interfaces.iter().cloned().collect()),
         uplink,
         bridge: None,
         gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),

@@ -10,10 +10,11 @@
 pub(crate) mod frame;
 pub(crate) mod guest;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
 use weft_firewall::{HostNat, Nft, host_nat};
@@ -94,7 +95,7 @@ impl Machine {
             gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
             bridge: None,
             uplink: Some(uplink),
-            interfaces: BTreeMap::new(),
+            interfaces: Arc::default(),
             firewall: Firewall {
                 uplink: Some(firewall),
                 gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
@@ -134,7 +135,7 @@ impl Machine {
             gateways,
             bridge: Some(bridge),
             uplink: None,
-            interfaces: BTreeMap::new(),
+            interfaces: Arc::default(),
             firewall,
         };
         let nft = Nft::new("weft", Some(namespace.path()));
@@ -260,13 +261,13 @@ impl Vpc {
         self.firewall(|firewall| {
             let joined: BTreeSet<_> = groups.iter().map(|n| group_id(*n)).collect();
             for (id, group) in &mut firewall.groups {
-                group.members.remove(&address(n));
+                Arc::make_mut(&mut group.members).remove(&address(n));
                 if joined.contains(id) {
-                    group.members.insert(address(n));
+                    Arc::make_mut(&mut group.members).insert(address(n));
                 }
             }
             let interface = FirewallInterface { mac: mac(n), address: address(n), groups: joined };
-            firewall.interfaces.insert(tap(n), interface);
+            Arc::make_mut(&mut firewall.interfaces).insert(tap(n), interface);
         })
         .await;
     }
@@ -283,7 +284,7 @@ impl Vpc {
         let guest = Guest::plug_in(&self.namespace, &tap(n), &interface);
         self.join(n, groups).await;
         tap_up(&self.namespace, &tap(n), &interface, self.network.bridge.as_ref()).await.unwrap();
-        self.network.interfaces.insert(tap(n), interface);
+        Arc::make_mut(&mut self.network.interfaces).insert(tap(n), interface);
         guest
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
@@ -52,7 +53,8 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
             (MacAddr::from_random([0, 0, 0, 0, *last]), Ipv4Addr::new(10, 0, 0, *last));
         let tap = TapInterface { mac, address, gateway, owner_uid: Some(5) };
         interfaces.insert(link.clone(), tap);
-        firewall.interfaces.insert(link, FirewallInterface { mac, address, groups: [].into() });
+        let filtered = FirewallInterface { mac, address, groups: [].into() };
+        Arc::make_mut(&mut firewall.interfaces).insert(link, filtered);
     }
     VpcNetwork {
         vpc_id: vpc(),
@@ -60,7 +62,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         gateways: BTreeSet::from([gateway]),
         bridge,
         uplink,
-        interfaces,
+        interfaces: Arc::new(interfaces),
         firewall,
     }
 }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use weft_model::{InstanceId, InstanceState, InstanceStatus, PowerState, Timestamp};
+
 use super::*;
 use crate::testing::{group, group_id, instance, subnet, vpc, vpc_id};
 
@@ -28,7 +30,13 @@ fn world() -> World {
 
 fn network(released: &[u8]) -> VpcNetwork {
     let released = released.iter().map(|n| InstanceId::from_random([*n; 9])).collect();
-    vpc_network(&world(), &vpc_id(0), &released, "weft").unwrap()
+    network_of(&world(), 0, &released).unwrap()
+}
+
+fn network_of(world: &World, vpc: u8, released: &BTreeSet<InstanceId>) -> Option<VpcNetwork> {
+    let mut attached = AttachedOfAll::default();
+    attached.renew(world, released);
+    vpc_network(world, &vpc_id(vpc), attached.of(&vpc_id(vpc)), "weft")
 }
 
 fn members(network: &VpcNetwork, n: u8) -> Vec<u8> {
@@ -53,6 +61,56 @@ fn an_instance_that_has_given_back_its_interface_is_nowhere() {
 }
 
 #[test]
+fn an_instance_that_is_off_is_a_member_without_a_link() {
+    let mut world = world();
+    let id = InstanceId::from_random([5; 9]);
+    let mut off = instance(5, 0, Some(&[5]));
+    off.spec.power = PowerState::Stopped;
+    let stopped = |state, ended_epoch| {
+        let accepted = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+        Arc::new(InstanceStatus { state, ended_epoch, ..accepted })
+    };
+    world.instances.insert(id.clone(), Arc::new(off.clone()));
+    world.statuses.insert(id.clone(), stopped(InstanceState::Stopping, 0));
+    let links = |world: &World| {
+        let network = network_of(world, 0, &BTreeSet::new()).unwrap();
+        assert_eq!(members(&network, 5), [5, 6], "its address and its groups are still its own");
+        assert_eq!(network.interfaces.len(), network.firewall.interfaces.len());
+        network.interfaces.len()
+    };
+    assert_eq!(links(&world), 3, "its guest may still run");
+    world.statuses.insert(id.clone(), stopped(InstanceState::Stopped, 1));
+    assert_eq!(links(&world), 2);
+    off.spec.power = PowerState::Running;
+    assert_eq!(off.spec.run_epoch, 1);
+    world.instances.insert(id.clone(), Arc::new(off.clone()));
+    assert_eq!(links(&world), 2, "the launch has ended, and is not repeated");
+    off.spec.run_epoch = 2;
+    world.instances.insert(id, Arc::new(off));
+    assert_eq!(links(&world), 3, "before its next guest is started");
+}
+
+#[test]
+fn who_is_attached_is_looked_at_again_only_when_that_has_changed() {
+    let mut world = world();
+    let mut attached = AttachedOfAll::default();
+    attached.renew(&world, &BTreeSet::new());
+    let before = attached.of(&vpc_id(0));
+    let first = instance(4, 0, None);
+    world.instances.remove(&first.id);
+    attached.renew(&world, &BTreeSet::new());
+    assert_eq!(attached.of(&vpc_id(0)), before, "the world does not say that it has changed");
+    world.layout += 1;
+    attached.renew(&world, &BTreeSet::new());
+    let after = attached.of(&vpc_id(0));
+    assert_eq!(after.taps.len(), 2);
+    let group = group_id(5);
+    assert!(Arc::ptr_eq(&after.members[&group], &before.members[&group]), "not that group");
+    attached.renew(&world, &[InstanceId::from_random([6; 9])].into());
+    assert_eq!(attached.of(&vpc_id(0)).taps.len(), 1, "released instances are looked at too");
+}
+
+#[test]
 fn each_vpc_has_a_way_out_of_its_own_and_the_default_one_is_routed() {
     let routes = host_routes(&world(), "weft");
     let shown: Vec<String> =
@@ -66,7 +124,7 @@ fn each_vpc_has_a_way_out_of_its_own_and_the_default_one_is_routed() {
 
 #[test]
 fn a_vpc_that_is_not_wanted_has_no_network() {
-    assert_eq!(vpc_network(&world(), &vpc_id(9), &BTreeSet::new(), "weft"), None);
+    assert_eq!(network_of(&world(), 9, &BTreeSet::new()), None);
 }
 
 #[test]
@@ -76,7 +134,7 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
     lan.spec.mode = VpcMode::Bridge;
     lan.spec.bridge_name = Some("br0".parse().unwrap());
     world.vpcs.insert(vpc_id(1), Arc::new(lan.clone()));
-    let network = vpc_network(&world, &vpc_id(1), &BTreeSet::new(), "weft").unwrap();
+    let network = network_of(&world, 1, &BTreeSet::new()).unwrap();
     let agent = Ipv4Addr::new(10, 1, 0, 2);
     assert_eq!(network.gateways, BTreeSet::from([agent]), "10.1.0.1 is the LAN's router");
     assert_eq!(network.interfaces.values().map(|tap| tap.gateway).collect::<Vec<_>>(), [agent]);
@@ -90,6 +148,6 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
 
     lan.spec.bridge_name = None;
     world.vpcs.insert(vpc_id(1), Arc::new(lan));
-    let network = vpc_network(&world, &vpc_id(1), &BTreeSet::new(), "weft").unwrap();
+    let network = network_of(&world, 1, &BTreeSet::new()).unwrap();
     assert_eq!(network.bridge.unwrap().joined, None);
 }

@@ -75,7 +75,7 @@ async fn look(
         && guests[0].0 == *id
         && (guests[0].1["state"]["state"] == "running") == runs
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
-        && taps.len() == 1;
+        && taps.len() == usize::from(runs);
     Ok(as_wanted.then_some(()).ok_or_else(|| format!("{status:?} {guests:?} {taps:?}")))
 }
 

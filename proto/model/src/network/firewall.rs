@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,9 @@ use crate::{Direction, GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePorts
 pub struct Firewall {
     /// Every group of the VPC, whether it has members here or not.
     pub groups: BTreeMap<GroupId, FirewallGroup>,
-    /// The interfaces on this host, by the name of their tap.
-    pub interfaces: BTreeMap<LinkName, FirewallInterface>,
+    /// The interfaces on this host, by the name of their tap. Shared by those who remember it: most
+    /// changes are of rules.
+    pub interfaces: Arc<BTreeMap<LinkName, FirewallInterface>>,
     /// The way out of the VPC.
     pub uplink: Option<FirewallUplink>,
     /// The bridge whose ports the interfaces are; `None` where they are routed.
@@ -28,8 +30,8 @@ pub struct Firewall {
 /// A group as the packet filter sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FirewallGroup {
-    /// The addresses of all members, on every host.
-    pub members: BTreeSet<Ipv4Addr>,
+    /// The addresses of all members, on every host; shared like [`Firewall::interfaces`].
+    pub members: Arc<BTreeSet<Ipv4Addr>>,
     /// Its rules.
     pub rules: BTreeMap<RuleId, RuleSpec>,
     /// Whether members may open any connection to anywhere.
@@ -156,9 +158,10 @@ mod tests {
         ];
         let rules = (0u8..).zip(rules).map(|(n, r)| (RuleId::from_random([n; 9]), r)).collect();
         let address = Ipv4Addr::new(10, 0, 0, 5);
-        let web = FirewallGroup { members: [address].into(), rules, allow_all_egress: false };
+        let web =
+            FirewallGroup { members: Arc::new([address].into()), rules, allow_all_egress: false };
         let friends = FirewallGroup {
-            members: [Ipv4Addr::new(10, 0, 0, 9)].into(),
+            members: Arc::new([Ipv4Addr::new(10, 0, 0, 9)].into()),
             rules: BTreeMap::new(),
             allow_all_egress: true,
         };
@@ -169,7 +172,7 @@ mod tests {
         };
         Firewall {
             groups: [(group(1), web), (group(2), friends)].into(),
-            interfaces: [("t0".parse().unwrap(), interface)].into(),
+            interfaces: Arc::new([("t0".parse().unwrap(), interface)].into()),
             uplink: None,
             bridge: None,
             gateways: BTreeSet::new(),

@@ -1,0 +1,113 @@
+//! Who is attached to a VPC on this host, and who is a member of which group. Pure.
+//!
+//! All of it takes a look at each instance, so it is made anew only when something that it is made
+//! of has changed; a changed rule, however many members its group has, is not such a thing. Parts
+//! that come out as they were are the same ones in memory, and so compared at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use weft_model::{
+    FirewallInterface, GroupId, InstanceId, InstanceSpec, LinkName, Record, TapInterface, VpcId,
+};
+use weft_planner::{Wanted, wanted};
+
+use crate::cache::World;
+
+/// Of one VPC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// The taps, by name.
+    pub(super) taps: Arc<BTreeMap<LinkName, TapInterface>>,
+    /// The same for the packet filter.
+    pub(super) filtered: Arc<BTreeMap<LinkName, FirewallInterface>>,
+    /// The addresses of each group's members, also of instances that are off.
+    pub(super) members: BTreeMap<GroupId, Arc<BTreeSet<Ipv4Addr>>>,
+}
+
+/// Of all VPCs, remembered from pass to pass.
+#[derive(Debug, Default)]
+pub(crate) struct AttachedOfAll {
+    by_vpc: BTreeMap<VpcId, Attached>,
+    /// [`World::layout`] and the released instances that it was made of.
+    of: Option<(u64, BTreeSet<InstanceId>)>,
+}
+
+impl AttachedOfAll {
+    /// Made anew if anything that it is made of has changed. Instances in `released` have given
+    /// back their interface.
+    pub(crate) fn renew(&mut self, world: &World, released: &BTreeSet<InstanceId>) {
+        let current =
+            |(layout, of): &(u64, BTreeSet<InstanceId>)| *layout == world.layout && of == released;
+        if self.of.as_ref().is_some_and(current) {
+            return;
+        }
+        let mut before = std::mem::replace(&mut self.by_vpc, all(world, released));
+        for (vpc_id, attached) in &mut self.by_vpc {
+            if let Some(before) = before.remove(vpc_id) {
+                attached.reuse(before);
+            }
+        }
+        self.of = Some((world.layout, released.clone()));
+    }
+
+    /// Of one VPC; nothing where nobody is attached.
+    pub(crate) fn of(&self, vpc_id: &VpcId) -> Attached {
+        self.by_vpc.get(vpc_id).cloned().unwrap_or_default()
+    }
+}
+
+impl Attached {
+    /// Takes over the parts of `before` that are equal.
+    fn reuse(&mut self, mut before: Self) {
+        if self.taps == before.taps {
+            self.taps = before.taps;
+        }
+        if self.filtered == before.filtered {
+            self.filtered = before.filtered;
+        }
+        for (group, members) in &mut self.members {
+            if let Some(before) = before.members.remove(group)
+                && *members == before
+            {
+                *members = before;
+            }
+        }
+    }
+}
+
+fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attached> {
+    let mut by_vpc: BTreeMap<VpcId, Attached> = BTreeMap::new();
+    for instance in world.instances.values().filter(|instance| !released.contains(&instance.id)) {
+        let interface = &instance.spec.interface;
+        let Some(vpc) = world.vpcs.get(&interface.vpc_id) else { continue };
+        let Some(subnet) = world.subnets.get(&interface.subnet_id) else { continue };
+        let attached = by_vpc.entry(vpc.id.clone()).or_default();
+        let groups = match &interface.security_group_ids {
+            Some(ids) => ids.clone(),
+            None => BTreeSet::from([vpc.spec.default_group_id.clone()]),
+        };
+        let (mac, address) = (interface.mac, interface.private_ip);
+        for id in &groups {
+            Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);
+        }
+        if !needs_link(world, instance) {
+            continue;
+        }
+        let gateway = subnet.spec.service_address(vpc.spec.mode);
+        let tap = TapInterface { mac, address, gateway, owner_uid: Some(instance.spec.uid) };
+        let link = interface.link.clone();
+        Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
+        let filtered = FirewallInterface { mac, address, groups };
+        Arc::make_mut(&mut attached.filtered).insert(link, filtered);
+    }
+    by_vpc
+}
+
+/// Whether a guest may be behind its link: an instance that is off keeps its address, its MAC and
+/// its groups, and takes nothing of the host's network.
+fn needs_link(world: &World, instance: &Record<InstanceId, InstanceSpec>) -> bool {
+    let Some(status) = world.statuses.get(&instance.id) else { return true };
+    !(status.state.is_off() && wanted(instance, status) == Wanted::Off)
+}
