@@ -164,6 +164,27 @@ impl Agent {
         self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok())
     }
 
+    /// Stops it where it is, until [`Agent::resume`]: SIGSTOP.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().context("the agent does not run")?;
+        kill(Pid::from_raw(pid), signal).context("signal the agent")
+    }
+
     /// Ends it as a crash would: no warning, guests and everything else untouched.
     ///
     /// # Errors

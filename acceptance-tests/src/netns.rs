@@ -60,6 +60,20 @@ impl NetNs {
         Ok(crate::process::run(command, crate::wait::within())?.success()?.stdout)
     }
 
+    /// Does `work` inside, in a thread of its own: the namespace is the thread's.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or `work`'s own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = File::open(self.path()).context("open the namespace")?;
+        let inside = move || {
+            setns(&file, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
+            work()
+        };
+        let done = std::thread::scope(|scope| scope.spawn(inside).join());
+        done.map_err(|_| anyhow!("a thread in the namespace {} panicked", self.name))?
+    }
+
     /// Tries a TCP connection from inside; `Err` holds the reason (such as a timeout: a firewall
     /// that drops says nothing).
     ///
@@ -70,13 +84,7 @@ impl NetNs {
         address: SocketAddr,
         limit: Duration,
     ) -> Result<std::io::Result<TcpStream>> {
-        let file = File::open(self.path()).context("open the namespace")?;
-        let inside = move || -> Result<_> {
-            setns(&file, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
-            Ok(TcpStream::connect_timeout(&address, limit))
-        };
-        // A thread of its own: the namespace is the thread's.
-        std::thread::spawn(inside).join().map_err(|_| anyhow!("the connecting thread panicked"))?
+        self.inside(|| Ok(TcpStream::connect_timeout(&address, limit)))
     }
 
     /// Listens for TCP connections inside.
@@ -84,12 +92,7 @@ impl NetNs {
     /// # Errors
     /// The namespace cannot be entered, or the address cannot be had.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
-        let file = File::open(self.path()).context("open the namespace")?;
-        let inside = move || -> Result<_> {
-            setns(&file, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
-            TcpListener::bind(address).with_context(|| format!("listen on {address}"))
-        };
-        std::thread::spawn(inside).join().map_err(|_| anyhow!("the listening thread panicked"))?
+        self.inside(|| TcpListener::bind(address).with_context(|| format!("listen on {address}")))
     }
 
     pub(crate) fn exists(&self) -> bool {

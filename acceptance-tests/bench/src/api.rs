@@ -84,11 +84,6 @@ impl Api {
         self.wait(id, v1::wait_request::Until::WaitFor("running".to_owned()))
     }
 
-    /// Returns when the guest has stopped.
-    pub(crate) fn wait_stopped(&mut self, id: &str) -> Result<()> {
-        self.wait(id, v1::wait_request::Until::Stopped(true))
-    }
-
     fn wait(&mut self, id: &str, until: v1::wait_request::Until) -> Result<()> {
         let request =
             v1::WaitRequest { id: id.to_owned(), until: Some(until), timeout_seconds: 120 };

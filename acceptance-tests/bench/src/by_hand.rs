@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use weft_acceptance::Lab;
+use weft_acceptance::{Lab, eventually};
 
 /// A command line that can be run again and again, each time on a fresh root disk.
 #[derive(Debug)]
@@ -40,9 +43,10 @@ impl Drop for Guest {
 }
 
 impl ByHand {
-    /// Looks at the running guest of `id`. Where the agent passes an open file, the line that is
-    /// made here names it.
-    pub(crate) fn copy(lab: &mut Lab, id: &str) -> Result<Self> {
+    /// Takes the place of the running guest of `id`: pauses the agent, ends the guest's hypervisor,
+    /// and can start it again with a fresh root disk. Where the agent passes an open file, the line
+    /// that is made here names it.
+    pub(crate) fn instead_of(lab: &mut Lab, id: &str) -> Result<Self> {
         let hypervisors = lab.hypervisors();
         let process = hypervisors.iter().find(|process| process.command.contains(id));
         let pid = process.with_context(|| format!("{id} has no hypervisor"))?.pid;
@@ -69,11 +73,14 @@ impl ByHand {
             arguments.push(on_its_own(word, pid, &tap, &files, &directory)?);
         }
         let namespace = lab.namespace_of_guests()?;
-        Ok(Self { directory, namespace, program, arguments, backing })
+        lab.agent().pause()?;
+        end(pid)?;
+        let made = Self { directory, namespace, program, arguments, backing };
+        made.make_root_disk()?;
+        Ok(made)
     }
 
-    /// Makes a fresh root disk. Not part of the figure: the floor is QEMU alone.
-    pub(crate) fn prepare(&self) -> Result<()> {
+    fn make_root_disk(&self) -> Result<()> {
         let (base, size) = &self.backing;
         let made = Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
@@ -140,6 +147,14 @@ fn on_its_own(
         return Ok(node.to_string());
     }
     Ok(word)
+}
+
+/// Ends a hypervisor and returns when it has ended: its tap can be opened again then.
+fn end(pid: i32) -> Result<()> {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).context("end the guest's hypervisor")?;
+    eventually("the guest's hypervisor ends", Duration::from_secs(10), || {
+        Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(()))
+    })
 }
 
 /// The tap that a hypervisor has open.

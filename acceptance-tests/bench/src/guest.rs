@@ -21,31 +21,31 @@ pub(crate) fn measure(report: &mut Report, runs: usize) -> Result<()> {
     let (mut create, mut running, mut weft, mut hand) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
 
-    // The first one warms caches for both sides, and is what is then run by hand.
-    let model = fabric.api.create(&fabric.wish)?;
-    let (id, address) = id_and_address(&model)?;
+    // The first one warms caches for both sides.
+    let first = fabric.api.create(&fabric.wish)?;
+    let (id, address) = id_and_address(&first)?;
     await_banner(fabric.lab.outside()?, address)?;
-    let by_hand = ByHand::copy(&mut fabric.lab, &id)?;
-    fabric.lab.weft(&["stop", &id])?.success()?;
-    fabric.api.wait_stopped(&id)?;
+    fabric.lab.weft(&["rm", &id])?.success()?;
 
     for _ in 0..runs {
         let start = Instant::now();
         let made = fabric.api.create(&fabric.wish)?;
         create.push(milliseconds(start.elapsed()));
-        let (id, address_of_new) = id_and_address(&made)?;
+        let (id, address) = id_and_address(&made)?;
         fabric.api.wait_running(&id)?;
         running.push(milliseconds(start.elapsed()));
-        await_banner(fabric.lab.outside()?, address_of_new)?;
+        await_banner(fabric.lab.outside()?, address)?;
         weft.push(start.elapsed().as_secs_f64());
-        fabric.lab.weft(&["rm", &id])?.success()?;
 
-        by_hand.prepare()?;
+        // The same guest once more, on the same tap: without its agent, which would clear up.
+        let by_hand = ByHand::instead_of(&mut fabric.lab, &id)?;
         let start = Instant::now();
         let guest = by_hand.start()?;
         await_banner(fabric.lab.outside()?, address)?;
         hand.push(start.elapsed().as_secs_f64());
         guest.end()?;
+        fabric.lab.agent().resume()?;
+        fabric.lab.weft(&["rm", &id])?.success()?;
     }
     let ratio = weft.ratio_to(&hand);
     report.add(Line {

@@ -5,6 +5,7 @@ mod api;
 mod by_hand;
 mod fabric;
 mod floor;
+mod forwarding;
 mod groups;
 mod guest;
 mod report;
@@ -43,6 +44,8 @@ enum Part {
     Guest,
     /// Changes of security groups
     Groups,
+    /// Packets through security groups
+    Forwarding,
     /// Many instances on the simulated host
     Scale,
 }
@@ -56,6 +59,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Groups) {
         groups::measure(&mut report, args.members)?;
+    }
+    if wanted(Part::Forwarding) {
+        forwarding::measure(&mut report)?;
     }
     if wanted(Part::Scale) {
         scale::measure(&mut report, args.instances, args.runs)?;

@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use weft_model::{
-    FirewallInterface, GroupId, InstanceId, InstanceSpec, LinkName, Record, TapInterface, VpcId,
+    FirewallInterface, GroupId, InstanceId, InstanceSpec, LinkName, PowerState, Record,
+    TapInterface, VpcId,
 };
 use weft_planner::{Wanted, wanted};
 
@@ -108,6 +109,10 @@ fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attach
 /// Whether a guest may be behind its link: an instance that is off keeps its address, its MAC and
 /// its groups, and takes nothing of the host's network.
 fn needs_link(world: &World, instance: &Record<InstanceId, InstanceSpec>) -> bool {
+    // Made stopped, and nothing else was ever asked for.
+    if instance.generation == 1 && instance.spec.power == PowerState::Stopped {
+        return false;
+    }
     let Some(status) = world.statuses.get(&instance.id) else { return true };
     !(status.state.is_off() && wanted(instance, status) == Wanted::Off)
 }

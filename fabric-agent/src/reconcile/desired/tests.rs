@@ -66,6 +66,7 @@ fn an_instance_that_is_off_is_a_member_without_a_link() {
     let id = InstanceId::from_random([5; 9]);
     let mut off = instance(5, 0, Some(&[5]));
     off.spec.power = PowerState::Stopped;
+    off.generation = 2;
     let stopped = |state, ended_epoch| {
         let accepted = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
         Arc::new(InstanceStatus { state, ended_epoch, ..accepted })
@@ -86,8 +87,12 @@ fn an_instance_that_is_off_is_a_member_without_a_link() {
     world.instances.insert(id.clone(), Arc::new(off.clone()));
     assert_eq!(links(&world), 2, "the launch has ended, and is not repeated");
     off.spec.run_epoch = 2;
-    world.instances.insert(id, Arc::new(off));
+    world.instances.insert(id.clone(), Arc::new(off.clone()));
     assert_eq!(links(&world), 3, "before its next guest is started");
+    world.statuses.remove(&id);
+    (off.generation, off.spec.power) = (1, PowerState::Stopped);
+    world.instances.insert(id, Arc::new(off));
+    assert_eq!(links(&world), 2, "made stopped");
 }
 
 #[test]
