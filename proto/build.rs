@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "sessions",
         "images",
         "key_pairs",
+        "instance_types",
         "security_groups",
         "networks",
         "instances",

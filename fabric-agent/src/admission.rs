@@ -1,12 +1,14 @@
 //! What a client asks of an instance, judged and completed with everything that the agent chooses.
 
+mod size;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    BUILT_IN_TYPES, GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec,
-    InstanceState, InstanceStatus, Interface, InterfaceId, KeyMaterial, MacAddr, Name, PowerState,
-    Problem, Reason, Record, Size, SubnetId, SubnetSpec, VpcId, find_type,
+    GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceState,
+    InstanceStatus, Interface, InterfaceId, KeyMaterial, MacAddr, Name, PowerState, Problem,
+    Reason, Record, SubnetId, SubnetSpec, VpcId,
 };
 use weft_store::Txn;
 
@@ -14,27 +16,6 @@ use crate::context::Context;
 use crate::ledger::{Reservation, Wish};
 use crate::random;
 use crate::repo::{Groups, Images, KeyPairs, Stored, Subnets, address_key, encode, uid_key};
-
-/// vCPUs and MiB of `size`.
-///
-/// # Errors
-/// A [`Problem`] at `instance_type` that lists those that exist.
-pub(crate) fn resolve_size(size: &Size) -> Result<(Option<String>, u32, u32), Problem> {
-    match size {
-        Size::Custom { vcpus, memory_mib } => Ok((None, *vcpus, *memory_mib)),
-        Size::Type(name) => {
-            let Some(found) = find_type(name) else {
-                let known: Vec<&str> = BUILT_IN_TYPES.iter().map(|(name, ..)| *name).collect();
-                return Err(Problem::invalid(
-                    "instance_type",
-                    format!("there is no instance type \"{name}\""),
-                )
-                .remedy(format!("use one of: {}", known.join(", "))));
-            };
-            Ok((Some(found.name), found.vcpus, found.memory_mib))
-        }
-    }
-}
 
 /// What a new instance refers to, as it is now.
 struct References {
@@ -58,7 +39,7 @@ impl Context {
         id: &InstanceId,
         order: InstanceOrder,
     ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
-        let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
+        let (instance_type, vcpus, memory_mib) = self.resolve_size(&order.size).await?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
         check_image_memory(image, memory_mib)?;
@@ -242,7 +223,7 @@ impl Context {
     ) -> Result<(InstanceSpec, Reservation), Problem> {
         let old = &before.value.spec;
         check_immutable(old, &order)?;
-        let (instance_type, vcpus, memory_mib) = resolve_size(&order.size)?;
+        let (instance_type, vcpus, memory_mib) = self.resize(old, &order.size).await?;
         self.check_memory_for_image(old, memory_mib).await?;
         let keys = self.keys_beside(&old.keys, &order.key_names).await?;
         let vpc_id = &old.interface.vpc_id;

@@ -4,6 +4,7 @@ mod fetches;
 mod groups;
 mod hosts;
 mod images;
+mod instance_types;
 mod instances;
 mod key_pairs;
 mod reads;

@@ -13,8 +13,8 @@ use weft_model::{Claim, InstanceId, InstanceStatus, Problem};
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
-    Groups, Images, Instances, KeyPairs, Kind, OBJECTS, RecordOf, Repo, Rules, STATUSES, Subnets,
-    Vpcs, decode, store_problem,
+    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, OBJECTS, RecordOf, Repo, Rules,
+    STATUSES, Subnets, Vpcs, decode, store_problem,
 };
 
 type Table<K> = BTreeMap<<K as Kind>::Id, Arc<RecordOf<K>>>;
@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) rules: Table<Rules>,
     pub(crate) images: Table<Images>,
     pub(crate) key_pairs: Table<KeyPairs>,
+    pub(crate) instance_types: Table<InstanceTypes>,
     pub(crate) instances: Table<Instances>,
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
@@ -151,6 +152,7 @@ macro_rules! tables {
             Rules::NAME => $call::<Rules>(&mut $self.rules, $($argument),*),
             Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),
             KeyPairs::NAME => $call::<KeyPairs>(&mut $self.key_pairs, $($argument),*),
+            InstanceTypes::NAME => $call::<InstanceTypes>(&mut $self.instance_types, $($argument),*),
             Instances::NAME => $call::<Instances>(&mut $self.instances, $($argument),*),
             _ => $otherwise,
         }

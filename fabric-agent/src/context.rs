@@ -15,8 +15,8 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
-    Groups, Images, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored, Subnets, TOKENS,
-    Vpcs, decode, encode, object_key, store_problem,
+    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored,
+    Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -189,7 +189,7 @@ impl Context {
                 }
             };
         }
-        claim_as!(Instances, Images, KeyPairs, Groups, Rules, Vpcs, Subnets)
+        claim_as!(Instances, InstanceTypes, Images, KeyPairs, Groups, Rules, Vpcs, Subnets)
     }
 
     async fn claim_record<K: Kind>(&self, key: &str) -> Result<(), Problem> {

@@ -16,9 +16,11 @@ use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
     HOST, METADATA_KEY, OBJECTS, STATUSES, TOKENS, address_key, name_key, object_key, status_key,
-    token_key, uid_key,
+    token_key, type_name_key, uid_key,
 };
-pub(crate) use kind::{Groups, Images, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs};
+pub(crate) use kind::{
+    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs,
+};
 
 /// A record and the revision it was read at.
 #[derive(Clone, Debug)]

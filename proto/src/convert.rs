@@ -7,6 +7,7 @@ mod group;
 mod host;
 mod image;
 mod instance;
+mod instance_type;
 mod key_pair;
 mod object;
 mod vpc;
@@ -15,11 +16,15 @@ pub use group::{
     group_from_wire, group_order_from_wire, group_order_to_wire, group_to_wire, rule_from_wire,
     rule_spec_from_wire, rule_spec_to_wire, rule_to_wire,
 };
-pub use host::{host_from_wire, host_to_wire, instance_type_from_wire, instance_type_to_wire};
+pub use host::{host_from_wire, host_to_wire};
 pub use image::{image_from_wire, image_order_from_wire, image_order_to_wire, image_to_wire};
 pub use instance::{
     instance_from_wire, instance_order_from_wire, instance_order_to_wire, instance_to_wire,
     status_from_wire, status_to_wire,
+};
+pub use instance_type::{
+    instance_type_from_wire, instance_type_spec_from_wire, instance_type_spec_to_wire,
+    instance_type_to_wire,
 };
 pub use key_pair::{
     key_pair_from_wire, key_pair_spec_from_wire, key_pair_spec_to_wire, key_pair_to_wire,

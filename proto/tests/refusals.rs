@@ -224,6 +224,30 @@ fn key_pairs() {
 }
 
 #[test]
+fn instance_types() {
+    let good = v1::InstanceTypeSpec { name: "c1.large".to_owned(), vcpus: 2, memory_mib: 2048 };
+    #[rustfmt::skip]
+    let cases: &[(Spoil<v1::InstanceTypeSpec>, &str, &str)] = &[
+        (|s| s.name.clear(),                    "name",       "cannot be the name"),
+        (|s| s.name = "Large".into(),           "name",       "cannot be the name"),
+        (|s| s.name = "w1.small".into(),        "name",       "belongs to Weft"),
+        (|s| s.name = "w1.16xlarge".into(),     "name",       "belongs to Weft"),
+        (|s| s.vcpus = 0,                       "vcpus",      "0 vCPUs"),
+        (|s| s.vcpus = 257,                     "vcpus",      "257 vCPUs"),
+        (|s| s.memory_mib = 63,                 "memory_mib", "63 MiB"),
+        (|s| s.memory_mib = (4 << 20) + 1,      "memory_mib", "4194305 MiB"),
+    ];
+    refused(&good, |spec| c::instance_type_spec_from_wire(Some(spec)), cases);
+    let wire = v1::InstanceType { metadata: metadata("type"), spec: Some(good) };
+    #[rustfmt::skip]
+    let cases: &[(Spoil<v1::InstanceType>, &str, &str)] = &[
+        (|w| w.spec = None,                     "spec",        "missing"),
+        (|w| w.metadata = metadata("key"),      "metadata.id", "a key pair"),
+    ];
+    refused(&wire, c::instance_type_from_wire, cases);
+}
+
+#[test]
 fn groups() {
     let good = v1::SecurityGroupSpec { name: "web".to_owned(), ..Default::default() };
     #[rustfmt::skip]

@@ -8,7 +8,7 @@ mod strategies;
 use proptest::prelude::*;
 use prost::Message;
 use strategies as any;
-use weft_model::{InstanceId, InstanceType};
+use weft_model::InstanceId;
 use weft_proto::convert as c;
 
 /// What the other side decodes from what this side encodes.
@@ -106,10 +106,15 @@ proptest! {
     }
 
     #[test]
-    fn instance_types(name in any::text(), vcpus: u32, memory_mib: u32) {
-        let kind = InstanceType { name, vcpus, memory_mib };
+    fn instance_types(kind in any::instance_type()) {
         let wire = over_the_wire(&c::instance_type_to_wire(kind.clone()));
-        prop_assert_eq!(c::instance_type_from_wire(wire), kind);
+        prop_assert_eq!(c::instance_type_from_wire(wire), Ok(kind));
+    }
+
+    #[test]
+    fn instance_type_specs(spec in any::instance_type_spec()) {
+        let wire = over_the_wire(&c::instance_type_spec_to_wire(spec.clone()));
+        prop_assert_eq!(c::instance_type_spec_from_wire(Some(wire)), Ok(spec));
     }
 
     #[test]

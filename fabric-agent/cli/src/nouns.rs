@@ -4,6 +4,7 @@ mod group;
 mod host;
 mod image;
 mod instance;
+mod instance_type;
 mod key_pair;
 #[cfg(test)]
 pub(crate) mod samples;

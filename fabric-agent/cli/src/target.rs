@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use weft_model::{
-    GroupId, HostId, ImageId, InstanceId, InstanceState, InstanceView, KeyPairId, Problem, Reason,
-    RuleId, SubnetId, VpcId,
+    GroupId, HostId, ImageId, InstanceId, InstanceState, InstanceTypeId, InstanceView, KeyPairId,
+    Problem, Reason, RuleId, SubnetId, VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -18,6 +18,7 @@ pub(crate) enum AnyId {
     Instance(InstanceId),
     Image(ImageId),
     KeyPair(KeyPairId),
+    InstanceType(InstanceTypeId),
     Group(GroupId),
     Rule(RuleId),
     Vpc(VpcId),
@@ -34,6 +35,7 @@ impl AnyId {
         of(text, Self::Instance)
             .or_else(|| of(text, Self::Image))
             .or_else(|| of(text, Self::KeyPair))
+            .or_else(|| of(text, Self::InstanceType))
             .or_else(|| of(text, Self::Group))
             .or_else(|| of(text, Self::Rule))
             .or_else(|| of(text, Self::Vpc))
@@ -127,7 +129,8 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             ("i-00000000000000000", "Instance"), ("img-00000000000000000", "Image"),
-            ("key-00000000000000000", "KeyPair"), ("sg-00000000000000000", "Group"),
+            ("key-00000000000000000", "KeyPair"),
+            ("type-00000000000000000", "InstanceType"), ("sg-00000000000000000", "Group"),
             ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
             ("subnet-00000000000000000", "Subnet"), ("host-00000000000000000", "Host"),
         ];

@@ -1,8 +1,8 @@
-//! `weft.v1.Hosts` and `weft.v1.InstanceTypes`.
+//! `weft.v1.Hosts`.
 
 use tonic::{Request, Response, Status};
-use weft_model::{BUILT_IN_TYPES, HostId, HostView, InstanceType};
-use weft_proto::convert::{host_to_wire, instance_type_to_wire};
+use weft_model::{HostId, HostView};
+use weft_proto::convert::host_to_wire;
 use weft_proto::v1;
 
 use super::{Api, parse_id, refuse};
@@ -54,27 +54,5 @@ impl v1::hosts_server::Hosts for Api {
         };
         let checks = checks.into_iter().map(show).collect();
         Ok(Response::new(v1::DoctorResponse { checks }))
-    }
-}
-
-#[tonic::async_trait]
-impl v1::instance_types_server::InstanceTypes for Api {
-    async fn list(
-        &self,
-        request: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::InstanceTypeList>, Status> {
-        let wanted = request.into_inner().name;
-        let items = BUILT_IN_TYPES
-            .iter()
-            .filter(|(name, ..)| wanted.is_empty() || *name == wanted)
-            .map(|(name, vcpus, memory_mib)| {
-                instance_type_to_wire(InstanceType {
-                    name: (*name).to_owned(),
-                    vcpus: *vcpus,
-                    memory_mib: *memory_mib,
-                })
-            })
-            .collect();
-        Ok(Response::new(v1::InstanceTypeList { items }))
     }
 }

@@ -6,6 +6,7 @@
 //! addresses/SUBNET/ADDRESS  the instance that has it
 //! uids/UID                  the instance whose hypervisor runs under it
 //! key-names/HASH            the key pair that has the name with this SHA-256
+//! type-names/NAME          the instance type that has the name
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
 //! metadata-key              what the metadata service proves its tokens with
@@ -14,7 +15,7 @@
 use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
-use weft_model::{InstanceId, Name, SubnetId};
+use weft_model::{InstanceId, Name, SubnetId, TypeName};
 
 use super::Kind;
 
@@ -50,6 +51,11 @@ pub(crate) fn uid_key(uid: u32) -> String {
 /// Makes a key pair's name somebody's. Hashed: a name may be any text, and longer than a key.
 pub(crate) fn name_key(name: &Name) -> String {
     format!("key-names/{}", hex::encode(Sha256::digest(name.as_str())))
+}
+
+/// Makes an instance type's name somebody's.
+pub(crate) fn type_name_key(name: &TypeName) -> String {
+    format!("type-names/{name}")
 }
 
 /// A client's token: any bytes, so in hexadecimal.

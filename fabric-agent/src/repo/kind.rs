@@ -7,8 +7,9 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weft_model::{
-    GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InvalidId, KeyPairId,
-    KeyPairSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
+    GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
+    InstanceTypeSpec, InvalidId, KeyPairId, KeyPairSpec, RuleId, RuleSpec, SubnetId, SubnetSpec,
+    VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -60,6 +61,8 @@ kinds! {
     Images, ImageId, ImageSpec, "images", "image";
     /// SSH public keys.
     KeyPairs, KeyPairId, KeyPairSpec, "key-pairs", "key pair";
+    /// Named sizes that somebody made.
+    InstanceTypes, InstanceTypeId, InstanceTypeSpec, "instance-types", "instance type";
     /// Security groups.
     Groups, GroupId, GroupSpec, "security-groups", "security group";
     /// Their rules.

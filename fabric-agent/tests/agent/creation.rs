@@ -163,7 +163,7 @@ async fn a_create_without_a_token_or_with_an_unknown_reference_is_refused_at_its
     let cases: [(Change, Reason, &str); 7] = [
         (|s| s.image_id = "img-00000000000000000".to_owned(), Reason::NotFound, "image_id"),
         (|s| s.image_id = "i-00000000000000000".to_owned(), Reason::InvalidArgument, "image_id"),
-        (|s| s.instance_type = Some("t3.micro".to_owned()), Reason::InvalidArgument, "instance_type"),
+        (|s| s.instance_type = Some("t3.micro".to_owned()), Reason::NotFound, "instance_type"),
         (|s| s.subnet_id = Some("subnet-00000000000000000".to_owned()), Reason::NotFound, "subnet_id"),
         (|s| s.key_names = vec!["nobody".to_owned()], Reason::NotFound, "key_names"),
         (|s| s.power_state = Some("on".to_owned()), Reason::InvalidArgument, "power_state"),

@@ -17,6 +17,7 @@ mod fetches;
 mod garbage;
 mod groups;
 mod images;
+mod instance_types;
 mod key_pairs;
 mod life;
 mod networks;

@@ -8,7 +8,9 @@ use weft_proto::v1;
 
 use weft_model::Reason;
 
-use crate::support::{Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, refused, token};
+use crate::support::{
+    Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, refused, token, type_spec,
+};
 
 /// A client's run.
 struct Session {
@@ -100,6 +102,27 @@ async fn what_a_dead_session_made_is_adopted_one_for_each_create_of_the_same() {
     assert_eq!(adopted, expected);
     let fresh = second.create(spec).await;
     assert!(!adopted.contains(&id(&fresh).to_owned()), "each is adopted once");
+}
+
+#[tokio::test]
+async fn an_instance_type_of_a_dead_session_is_adopted_by_the_same_and_its_end_claims_it() {
+    let agent = Agent::start().await;
+    let create = async |session: &Session, memory_mib: u32| {
+        let spec = Some(type_spec("c1.big", 2, memory_mib));
+        let request = v1::CreateInstanceTypeRequest { context: session.context(), spec };
+        session.api.types.clone().create(request).await
+    };
+    let first = Session::open(&agent).await;
+    let left = ok(create(&first, 300).await).metadata.unwrap();
+    assert!(!left.claimed);
+    first.die(&agent).await;
+    let second = Session::open(&agent).await;
+    refused(create(&second, 301).await, Reason::AlreadyExists, "name");
+    assert_eq!(ok(create(&second, 300).await).metadata.unwrap().id, left.id);
+    let api = agent.api().await;
+    second.end().await;
+    let get = v1::GetRequest { id: left.id, claim: false };
+    assert!(ok(api.types.clone().get(get).await).metadata.unwrap().claimed);
 }
 
 #[tokio::test]

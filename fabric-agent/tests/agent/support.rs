@@ -15,7 +15,7 @@ use weft_proto::client::{Endpoint, connect};
 use weft_proto::problem_from_status;
 
 pub(crate) use objects::{
-    Api, context, image_spec, instance_spec, rule_spec, sha256_of, subnet_spec, token,
+    Api, context, image_spec, instance_spec, rule_spec, sha256_of, subnet_spec, token, type_spec,
     update_context, vpc_spec,
 };
 

@@ -33,6 +33,7 @@ const KINDS: &[(&str, &str)] = &[
     ("i-", "an instance"),
     ("img-", "an image"),
     ("key-", "a key pair"),
+    ("type-", "an instance type"),
     ("sg-", "a security group"),
     ("sgr-", "a security group rule"),
     ("vpc-", "a VPC"),
@@ -132,6 +133,8 @@ ids! {
     ImageId, "img-", "an image";
     /// A registered SSH public key.
     KeyPairId, "key-", "a key pair";
+    /// A named size that somebody made.
+    InstanceTypeId, "type-", "an instance type";
     /// A security group.
     GroupId, "sg-", "a security group";
     /// One rule of a security group.

@@ -27,8 +27,8 @@ pub use group::{
 };
 pub use host::{Accelerator, HostFacts};
 pub use id::{
-    ElasticIpId, GroupId, HostId, ImageId, InstanceId, InterfaceId, InvalidId, KeyPairId, RuleId,
-    SessionId, SubnetId, VpcId,
+    ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId, InterfaceId, InvalidId,
+    KeyPairId, RuleId, SessionId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -39,7 +39,10 @@ pub use instance::{
     InstanceSpec, InstanceState, InstanceStatus, Interface, KeyMaterial, MAX_USER_DATA_BYTES,
     Phase, PhaseRecord, PowerState, SshHostKey, UserData, WaitFor,
 };
-pub use instance_type::{BUILT_IN_TYPES, InstanceType, find_type};
+pub use instance_type::{
+    BUILT_IN_TYPES, InstanceType, InstanceTypeSpec, InvalidTypeName, MEMORY_MIB, TypeName, VCPUS,
+    built_in_types, check_size, find_type, no_such_type,
+};
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{

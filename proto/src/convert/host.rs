@@ -1,6 +1,6 @@
-//! Hosts and instance types.
+//! Hosts.
 
-use weft_model::{HostFacts, HostView, InstanceType, Problem};
+use weft_model::{HostFacts, HostView, Problem};
 
 use super::{parse, parse_word};
 use crate::v1;
@@ -46,16 +46,4 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         hypervisor_version: facts.hypervisor_version,
         agent_version,
     }
-}
-
-/// The model's form of `wire`.
-pub fn instance_type_from_wire(wire: v1::InstanceType) -> InstanceType {
-    let v1::InstanceType { name, vcpus, memory_mib } = wire;
-    InstanceType { name, vcpus, memory_mib }
-}
-
-/// The wire's form of `kind`.
-pub fn instance_type_to_wire(kind: InstanceType) -> v1::InstanceType {
-    let InstanceType { name, vcpus, memory_mib } = kind;
-    v1::InstanceType { name, vcpus, memory_mib }
 }

@@ -5,15 +5,13 @@ use std::collections::BTreeSet;
 use weft_model::{
     Assigned, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
     MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, PhaseRecord, Problem, Signal, Size, UserData,
+    check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
 use super::{parse, parse_word, required, time_from_wire};
 use crate::v1;
 
-/// vCPUs and MiB that a guest can have at all; what fits on the host is judged by the agent.
-const VCPUS: std::ops::RangeInclusive<u32> = 1..=256;
-const MEMORY_MIB: std::ops::RangeInclusive<u32> = 64..=(4 << 20);
 /// GiB that a root disk can have.
 const ROOT_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
 
@@ -72,17 +70,7 @@ fn size_from_wire(
     match (instance_type, vcpus, memory_mib) {
         (Some(name), None, None) => Ok(Size::Type(name)),
         (None, Some(vcpus), Some(memory_mib)) => {
-            if !VCPUS.contains(&vcpus) {
-                return Err(Problem::invalid("vcpus", format!("{vcpus} vCPUs")).remedy(format!(
-                    "use {} to {}",
-                    VCPUS.start(),
-                    VCPUS.end()
-                )));
-            }
-            if !MEMORY_MIB.contains(&memory_mib) {
-                return Err(Problem::invalid("memory_mib", format!("{memory_mib} MiB of memory"))
-                    .remedy(format!("use {} to {}", MEMORY_MIB.start(), MEMORY_MIB.end())));
-            }
+            check_size(vcpus, memory_mib)?;
             Ok(Size::Custom { vcpus, memory_mib })
         }
         (Some(_), ..) => Err(Problem::invalid(

@@ -11,10 +11,11 @@ use weft_model::{
     Accelerator, Architecture, Assigned, BootMode, CloudInitOutcome, CloudInitReport, Digest,
     Direction, DiskFormat, GroupId, GroupOrder, GroupSpec, HostFacts, HostId, HostView,
     ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId, InstanceOrder, InstanceState,
-    InstanceStatus, InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec,
-    LinkName, MacAddr, Name, Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer, RulePorts,
-    RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags,
-    Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
+    InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec, InstanceView, InterfaceId,
+    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name, Object, Phase,
+    PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal,
+    SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Timestamp, UserData, VpcId,
+    VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -35,6 +36,7 @@ ids! {
     instance_id: InstanceId,
     image_id: ImageId,
     key_pair_id: KeyPairId,
+    instance_type_id: InstanceTypeId,
     group_id: GroupId,
     rule_id: RuleId,
     vpc_id: VpcId,
@@ -310,6 +312,24 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
             }
         },
     )
+}
+
+pub(crate) fn instance_type_spec() -> impl Strategy<Value = InstanceTypeSpec> {
+    ("[a-v][a-z0-9]{0,20}\\.[a-z0-9]{1,20}", 1..=256_u32, 64..=(4_u32 << 20)).prop_map(
+        |(name, vcpus, memory_mib)| InstanceTypeSpec {
+            name: name.parse().unwrap(),
+            vcpus,
+            memory_mib,
+        },
+    )
+}
+
+pub(crate) fn instance_type() -> impl Strategy<Value = InstanceType> {
+    let built_in: Vec<_> = weft_model::built_in_types().collect();
+    prop_oneof![
+        select(built_in).prop_map(InstanceType::BuiltIn),
+        object(instance_type_id(), instance_type_spec()).prop_map(InstanceType::Own),
+    ]
 }
 
 fn assigned() -> impl Strategy<Value = Assigned> {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use weft_proto::convert::{
-    group_from_wire, host_from_wire, image_from_wire, instance_from_wire, key_pair_from_wire,
-    rule_from_wire, subnet_from_wire, vpc_from_wire,
+    group_from_wire, host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
+    key_pair_from_wire, rule_from_wire, subnet_from_wire, vpc_from_wire,
 };
 
 use crate::agent::{Agent, get_request};
@@ -31,6 +31,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         AnyId::Instance(id) => get!(instances, id, instance_from_wire),
         AnyId::Image(id) => get!(images, id, image_from_wire),
         AnyId::KeyPair(id) => get!(key_pairs, id, key_pair_from_wire),
+        AnyId::InstanceType(id) => get!(types, id, instance_type_from_wire),
         AnyId::Group(id) => get!(groups, id, group_from_wire),
         AnyId::Rule(id) => get!(rules, id, rule_from_wire),
         AnyId::Vpc(id) => get!(vpcs, id, vpc_from_wire),

@@ -66,7 +66,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         Kind::Vpcs => show(items!(vpcs), vpc_from_wire, format),
         Kind::Subnets => show(items!(subnets), subnet_from_wire, format),
         Kind::Hosts => show(items!(hosts), host_from_wire, format),
-        Kind::Types => show(items!(types), |wire| Ok(instance_type_from_wire(wire)), format),
+        Kind::Types => show(items!(types), instance_type_from_wire, format),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Hosts and instance types.
+//! Hosts.
 
 use serde_json::{Value, json};
-use weft_model::{HostView, InstanceType, Timestamp};
+use weft_model::{HostView, Timestamp};
 
 use super::Noun;
 
@@ -50,25 +50,5 @@ impl Noun for HostView {
             "hypervisor_version": facts.hypervisor_version,
             "agent_version": self.agent_version,
         })
-    }
-}
-
-impl Noun for InstanceType {
-    const HEADER: &'static [&'static str] = &["NAME", "VCPUS", "MEMORY"];
-
-    fn row(&self, _now: Timestamp) -> Vec<String> {
-        vec![self.name.clone(), self.vcpus.to_string(), format!("{} MiB", self.memory_mib)]
-    }
-
-    fn details(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("name", self.name.clone()),
-            ("vcpus", self.vcpus.to_string()),
-            ("memory", format!("{} MiB", self.memory_mib)),
-        ]
-    }
-
-    fn json(&self) -> Value {
-        json!(self)
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Api {
     pub(crate) instances: v1::instances_client::InstancesClient<Channel>,
     pub(crate) images: v1::images_client::ImagesClient<Channel>,
     pub(crate) key_pairs: v1::key_pairs_client::KeyPairsClient<Channel>,
+    pub(crate) types: v1::instance_types_client::InstanceTypesClient<Channel>,
     pub(crate) groups: v1::security_groups_client::SecurityGroupsClient<Channel>,
     pub(crate) rules: v1::security_group_rules_client::SecurityGroupRulesClient<Channel>,
     pub(crate) vpcs: v1::vpcs_client::VpcsClient<Channel>,
@@ -85,6 +86,11 @@ pub(crate) fn rule_spec(group_id: &str, port: i64) -> v1::SecurityGroupRuleSpec 
     }
 }
 
+/// A size with a name.
+pub(crate) fn type_spec(name: &str, vcpus: u32, memory_mib: u32) -> v1::InstanceTypeSpec {
+    v1::InstanceTypeSpec { name: name.to_owned(), vcpus, memory_mib }
+}
+
 /// A routed VPC.
 pub(crate) fn vpc_spec(name: &str, cidr: &str) -> v1::VpcSpec {
     let (name, cidr_block) = (name.to_owned(), cidr.to_owned());
@@ -103,6 +109,7 @@ impl Api {
             instances: v1::instances_client::InstancesClient::new(channel.clone()),
             images: v1::images_client::ImagesClient::new(channel.clone()),
             key_pairs: v1::key_pairs_client::KeyPairsClient::new(channel.clone()),
+            types: v1::instance_types_client::InstanceTypesClient::new(channel.clone()),
             groups: v1::security_groups_client::SecurityGroupsClient::new(channel.clone()),
             rules: v1::security_group_rules_client::SecurityGroupRulesClient::new(channel.clone()),
             vpcs: v1::vpcs_client::VpcsClient::new(channel.clone()),
@@ -239,6 +246,14 @@ impl Api {
             v1::KeyPairSpec { key_name: name.to_owned(), public_key: super::PUBLIC_KEY.to_owned() };
         let request = v1::CreateKeyPairRequest { context: context(), spec: Some(spec) };
         self.key_pairs.clone().create(request).await
+    }
+
+    pub(crate) async fn instance_type(
+        &self,
+        spec: v1::InstanceTypeSpec,
+    ) -> Result<tonic::Response<v1::InstanceType>, tonic::Status> {
+        let request = v1::CreateInstanceTypeRequest { context: context(), spec: Some(spec) };
+        self.types.clone().create(request).await
     }
 
     pub(crate) async fn free_memory_mib(&self) -> u64 {

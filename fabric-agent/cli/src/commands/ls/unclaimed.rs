@@ -62,6 +62,7 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     collect!(Kind::Instances, "instance", instances, all(), |spec| spec.name.unwrap_or_default());
     collect!(Kind::Images, "image", images, all(), |spec| spec.name);
     collect!(Kind::Keys, "key pair", key_pairs, all(), |spec| spec.key_name);
+    collect!(Kind::Types, "instance type", types, all(), |spec| spec.name);
     collect!(Kind::Vpcs, "VPC", vpcs, all(), |spec| spec.name);
     collect!(Kind::Subnets, "subnet", subnets, all(), |spec| spec.name);
     collect!(Kind::Groups, "security group", groups, all(), |spec| spec.name);
