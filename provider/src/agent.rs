@@ -24,6 +24,7 @@ use weft_model::{Problem, Reason};
 use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
+use crate::instance::types::PlannedTypes;
 use reads::Reads;
 use session::Session;
 use verdict::{MAX_NOT_NOW, Verdict};
@@ -95,6 +96,7 @@ pub(crate) struct Connection {
     pub(crate) reads: Reads,
     /// One upload at a time: two images that share a kernel do not send it twice.
     pub(crate) uploads: tokio::sync::Mutex<()>,
+    pub(crate) planned_types: PlannedTypes,
     channel: OnceCell<Channel>,
     session: Session,
 }
@@ -105,6 +107,7 @@ impl Connection {
             settings,
             reads: Reads::default(),
             uploads: tokio::sync::Mutex::default(),
+            planned_types: PlannedTypes::default(),
             channel: OnceCell::new(),
             session: Session::default(),
         }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
     Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
-    Problem, PublicKey, Tags, check_network_range, parse_cidr,
+    Problem, PublicKey, Tags, TypeName, check_network_range, parse_cidr,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -53,6 +53,25 @@ pub(crate) fn number(what: &'static str, range: RangeInclusive<i64>) -> Validato
         Some(number) if range.contains(&number) => Ok(()),
         _ => Err(format!("{value} {what} cannot be")),
     })
+}
+
+/// A range of the model's as [`number`] takes it.
+pub(crate) fn wide(range: RangeInclusive<u32>) -> RangeInclusive<i64> {
+    i64::from(*range.start())..=i64::from(*range.end())
+}
+
+/// The name of an instance type of one's own.
+pub(crate) fn type_name() -> Validator {
+    text(
+        "must be a family, a dot and a size, such as \"build.large\", of lowercase letters, digits and dashes, with at most 63 characters; the families w1, w2 and so on are Weft's own",
+        |text| {
+            let name: TypeName = text.parse().map_err(|_| format!("{text:?} is no such name"))?;
+            if name.is_reserved() {
+                return Err(format!("{text:?} is of a family of Weft's own"));
+            }
+            Ok(())
+        },
+    )
 }
 
 /// The number of elements of a set of security groups.

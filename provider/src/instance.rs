@@ -3,6 +3,7 @@
 pub(crate) mod order;
 mod plan;
 pub(crate) mod schema;
+pub(crate) mod types;
 mod wait;
 
 use std::sync::Arc;
@@ -108,6 +109,11 @@ impl Resource for Instance {
 
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.0.connection().ok();
+        if let Some(connection) = &connection
+            && let Some(diagnostic) = types::check(connection, ctx).await
+        {
+            ctx.warn(diagnostic);
+        }
         plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         match connection {
             Some(connection) => plan::check_root_size(&connection, ctx).await,

@@ -14,6 +14,7 @@ mod checks;
 mod data;
 mod image;
 mod instance;
+mod instance_type;
 mod kept;
 mod key_pair;
 mod kind;

@@ -14,6 +14,7 @@ use weft_proto::client::{Credentials, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpo
 use crate::agent::{Agent, PlanChecks, Settings};
 use crate::image::Image;
 use crate::instance::Instance;
+use crate::instance_type::InstanceType;
 use crate::key_pair::KeyPair;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
@@ -127,7 +128,7 @@ impl Provider for Weft {
                 .validate(checks::tags()),
         )
         .attribute(
-            Attribute::string("plan_checks", "What a plan does about what it cannot know for sure, such as an instance type that is not built in: `off`, `warning` (unless set) or `error`. While applying it is an error in any case.")
+            Attribute::string("plan_checks", "What a plan does about what it cannot know for sure, such as an instance type that does not exist yet: `off`, `warning` (unless set) or `error`. While applying it is an error in any case.")
                 .validate(Validator::one_of(["off", "warning", "error"])),
         )
         .attribute(
@@ -158,6 +159,7 @@ impl Provider for Weft {
         vec![
             Box::new(Image::new(agent())),
             Box::new(KeyPair(agent())),
+            Box::new(InstanceType(agent())),
             Box::new(Vpc(agent())),
             Box::new(Subnet(agent())),
             Box::new(SecurityGroup(agent())),

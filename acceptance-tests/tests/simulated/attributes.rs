@@ -44,6 +44,10 @@ impl<'a> Module<'a> {
                 "it": { "key_name": "it", "public_key": PUBLIC_KEY },
                 "other": { "key_name": "other", "public_key": OTHER_PUBLIC_KEY },
             },
+            "weft_instance_type": {
+                "it": { "name": "it.small", "vcpus": 1, "memory_mib": 100 },
+                "other": { "name": "other.small", "vcpus": 2, "memory_mib": 200 },
+            },
             "weft_security_group": {
                 "it": { "name": "it" },
                 "other": { "name": "other", "allow_all_egress": false },
@@ -195,6 +199,18 @@ fn of_a_key_pair() -> Result<()> {
 }
 
 #[test]
+fn of_an_instance_type() -> Result<()> {
+    run("weft_instance_type", |_| {
+        Ok(vec![
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "name": "renamed.small" }), Replace),
+            (json!({ "vcpus": 4 }), Replace),
+            (json!({ "memory_mib": 400 }), Replace),
+        ])
+    })
+}
+
+#[test]
 fn of_a_security_group() -> Result<()> {
     run("weft_security_group", |_| {
         Ok(vec![
@@ -298,6 +314,7 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
     run("weft_instance", |_| {
         Ok(vec![
             (json!({ "instance_type": "w1.micro" }), Restart),
+            (json!({ "instance_type": "${weft_instance_type.other.name}" }), Restart),
             (json!({ "instance_type": null, "vcpus": 1, "memory_mib": 300 }), Restart),
             (json!({ "vcpus": 2 }), Restart),
             (json!({ "memory_mib": 400 }), Restart),

@@ -9,7 +9,8 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 7] = ["instances", "images", "keys", "groups", "rules", "vpcs", "subnets"];
+const KINDS: [&str; 8] =
+    ["instances", "types", "images", "keys", "groups", "rules", "vpcs", "subnets"];
 
 #[test]
 fn after_an_apply_the_plan_is_empty() -> Result<()> {
@@ -52,6 +53,39 @@ fn after_an_import_the_plan_is_empty() -> Result<()> {
 }
 
 #[test]
+fn an_instance_type_is_imported_by_its_name_and_its_instance_keeps_its_size() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    let main = one_of_each(&lab)?;
+    terraform.main(&main)?;
+    let first = terraform.plan()?;
+    ensure!(!first.text().contains("Unknown instance type"), "warned of:\n{}", first.text());
+    terraform.apply_plan()?;
+    let size = || -> Result<_> {
+        let state = terraform.state()?;
+        let number = |name| state.attribute("weft_instance.it", name);
+        Ok((number("vcpus")?, number("memory_mib")?))
+    };
+    ensure!(size()? == (3.into(), 200.into()), "{:?}", size()?);
+
+    terraform.run(&["state", "rm", "weft_instance_type.it"])?.success()?;
+    let by_name = ["import", "-input=false", "-no-color", "weft_instance_type.it", "story.odd"];
+    terraform.run(&by_name)?.success()?;
+    terraform.assert_plan_is_empty()?;
+
+    // A type of the same name takes its place: what runs stays as it is.
+    terraform.main(&main.replace("memory_mib = 200", "memory_mib = 400"))?;
+    let plan = terraform.plan()?;
+    ensure!(plan.change("weft_instance_type.it") == Change::Replace, "{}", plan.text());
+    ensure!(plan.change("weft_instance.it") == Change::Nothing, "{}", plan.text());
+    terraform.apply_plan()?;
+    ensure!(size()? == (3.into(), 200.into()), "{:?}", size()?);
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
 fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
     let lab = Lab::simulated()?;
     let terraform = lab.terraform()?;
@@ -65,7 +99,7 @@ fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
     // Without a refresh Terraform does not notice, and asks for each to be deleted.
     let args = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
     let said = terraform.run(&args)?.success()?.stdout;
-    ensure!(said.contains("8 destroyed"), "not all eight were asked for:\n{said}");
+    ensure!(said.contains("9 destroyed"), "not all nine were asked for:\n{said}");
     ensure!(terraform.state()?.addresses().is_empty());
     lab.close()
 }

@@ -42,6 +42,12 @@ resource "weft_key_pair" "it" {{
   public_key = "{PUBLIC_KEY}"
 }}
 
+resource "weft_instance_type" "it" {{
+  name       = "story.odd"
+  vcpus      = 3
+  memory_mib = 200
+}}
+
 resource "weft_vpc" "it" {{
   name       = "it"
   cidr_block = "10.77.0.0/16"
@@ -80,7 +86,7 @@ resource "weft_security_group_egress_rule" "it" {{
 resource "weft_instance" "it" {{
   name               = "it"
   image_id           = weft_image.it.id
-  instance_type      = "w1.nano"
+  instance_type      = weft_instance_type.it.name
   subnet_id          = weft_subnet.it.id
   key_names          = [weft_key_pair.it.key_name]
   security_group_ids = [weft_security_group.it.id]
@@ -92,9 +98,10 @@ resource "weft_instance" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 8] = [
+pub(crate) const ONE_OF_EACH: [&str; 9] = [
     "weft_image.it",
     "weft_key_pair.it",
+    "weft_instance_type.it",
     "weft_vpc.it",
     "weft_subnet.it",
     "weft_security_group.it",

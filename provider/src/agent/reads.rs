@@ -25,6 +25,7 @@ const BATCH: usize = 200;
 pub(crate) struct Reads {
     pub(crate) images: Queue<v1::Image>,
     pub(crate) key_pairs: Queue<v1::KeyPair>,
+    pub(crate) types: Queue<v1::InstanceType>,
     pub(crate) groups: Queue<v1::SecurityGroup>,
     pub(crate) rules: Queue<v1::SecurityGroupRule>,
     pub(crate) vpcs: Queue<v1::Vpc>,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tfplugin::{Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
-use weft_model::{BUILT_IN_TYPES, find_type};
+use weft_model::find_type;
 use weft_proto::convert::image_from_wire;
 
 use super::order;
 use crate::agent::reads::{self, Claim};
-use crate::agent::{Connection, PlanChecks, Settings};
+use crate::agent::{Connection, Settings};
 use crate::image::Image;
 use crate::{problem, tags};
 
@@ -64,8 +64,7 @@ fn half(missing: &str, there: &str) -> Diagnostic {
 /// Fills in what follows from the configuration, and warns of what hurts.
 pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     tags::plan(settings, ctx);
-    let checks = settings.map(|settings| settings.plan_checks).unwrap_or_default();
-    plan_size(checks, ctx);
+    plan_size(ctx);
     let user_data = plan_user_data(ctx);
     plan_image(ctx);
     if ctx.is_create() {
@@ -83,8 +82,9 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     warn_of_replacement(user_data, ctx);
 }
 
-/// vCPUs and memory follow from the type, as far as that is known here.
-fn plan_size(checks: PlanChecks, ctx: &mut PlanContext) {
+/// vCPUs and memory follow from the type where it is built in; what one's own are is known in the
+/// apply, which may make them.
+fn plan_size(ctx: &mut PlanContext) {
     let kind = ctx.plan.get("instance_type").clone();
     if kind.is_null() || !(ctx.is_create() || ctx.changes("instance_type")) {
         return;
@@ -100,22 +100,6 @@ fn plan_size(checks: PlanChecks, ctx: &mut PlanContext) {
             ctx.mark_unknown("memory_mib");
         }
     }
-    let (None, Some(name)) = (known, kind.as_str()) else { return };
-    let types: Vec<String> = BUILT_IN_TYPES
-        .iter()
-        .map(|(name, vcpus, memory)| format!("{name} ({vcpus} vCPU, {memory} MiB)"))
-        .collect();
-    let diagnostic = match checks {
-        PlanChecks::Off => return,
-        PlanChecks::Warning => Diagnostic::warning("Unknown instance type"),
-        PlanChecks::Error => Diagnostic::error("Unknown instance type"),
-    };
-    ctx.warn(
-        diagnostic
-            .cause(format!("there is no built-in instance type \"{name}\""))
-            .remedy(format!("Built in are {}", types.join(", ")))
-            .at("instance_type"),
-    );
 }
 
 /// A root volume that the image does not fit in, where the image exists already; others are judged

@@ -2,7 +2,7 @@
 
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Type, Validator};
-use weft_model::{GroupId, ImageId, SubnetId, WaitFor};
+use weft_model::{GroupId, ImageId, MEMORY_MIB, SubnetId, VCPUS, WaitFor};
 
 use crate::{checks, tags};
 
@@ -32,14 +32,14 @@ fn what_it_is() -> [Attribute; 7] {
             .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
         Attribute::bool("replace_on_image_change", "Whether another `image_id` replaces the instance. With false it is only recorded, and `image_outdated` becomes true; set to true later, it replaces an instance whose image is outdated.")
             .default(true),
-        Attribute::string("instance_type", "A named size (see `data.weft_instance_types`). Either this, or `vcpus` and `memory_mib`. A change restarts a running instance.")
+        Attribute::string("instance_type", "A named size: a built-in one (see `data.weft_instance_types`), or `weft_instance_type.NAME.name`. Either this, or `vcpus` and `memory_mib`. A change restarts a running instance.")
             .validate(Validator::length(1..=255)),
         Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance.")
             .optional_computed()
-            .validate(checks::number("vCPUs", 1..=256)),
+            .validate(checks::number("vCPUs", checks::wide(VCPUS))),
         Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance.")
             .optional_computed()
-            .validate(checks::number("MiB of memory", 64..=4_194_304)),
+            .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
         Attribute::object("root_volume", "The root disk.", [
             Attribute::number("size_gib", "Its size in GiB, not less than the image's.")
                 .required()

@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use tonic::transport::Channel;
 use tonic::{Response, Status};
-use weft_model::{GroupId, ImageId, InstanceId, InvalidId, KeyPairId, RuleId, SubnetId, VpcId};
+use weft_model::{
+    GroupId, ImageId, InstanceId, InstanceTypeId, InvalidId, KeyPairId, RuleId, SubnetId, VpcId,
+};
 use weft_proto::v1;
 
 use crate::agent::reads::{Queue, Reads};
@@ -105,6 +107,11 @@ wire!(
 wire!(
     KeyPair: KeyPairId, KeyPairSpec, key_pairs, v1::key_pairs_client::KeyPairsClient<Channel>,
     CreateKeyPairRequest, UpdateKeyPairRequest
+);
+wire!(
+    InstanceType: InstanceTypeId, InstanceTypeSpec, types,
+    v1::instance_types_client::InstanceTypesClient<Channel>,
+    CreateInstanceTypeRequest, UpdateInstanceTypeRequest
 );
 wire!(
     SecurityGroup: GroupId, SecurityGroupSpec, groups,

@@ -73,6 +73,7 @@ fn forget(fake: &Fake) {
     let mut world = fake.world();
     world.images.clear();
     world.key_pairs.clear();
+    world.types.clear();
     world.groups.clear();
     world.rules.clear();
     world.vpcs.clear();
@@ -113,7 +114,7 @@ async fn destroying_removes_what_was_made() {
         assert_eq!(terraform.refresh(&state).await.unwrap(), None, "{type_name}");
     }
     let world = fake.world();
-    assert!(world.images.is_empty() && world.key_pairs.is_empty());
+    assert!(world.images.is_empty() && world.key_pairs.is_empty() && world.types.is_empty());
     assert!(world.rules.is_empty() && world.instances.is_empty() && world.subnets.is_empty());
 }
 

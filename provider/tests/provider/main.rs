@@ -8,6 +8,7 @@ mod data_sources;
 mod documents;
 mod failures;
 mod fetches;
+mod instance_types;
 mod lifecycle;
 mod samples;
 mod sessions;

@@ -5,9 +5,10 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 8] = [
+pub(crate) const RESOURCES: [&str; 9] = [
     "weft_image",
     "weft_key_pair",
+    "weft_instance_type",
     "weft_security_group",
     "weft_security_group_ingress_rule",
     "weft_security_group_egress_rule",
@@ -49,6 +50,12 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("key_name", "me".into()),
             // As file() gives it.
             ("public_key", format!("{PUBLIC_KEY}\n").into()),
+            ("tags", tags),
+        ]),
+        "weft_instance_type" => attributes([
+            ("name", "c1.large".into()),
+            ("vcpus", 2.into()),
+            ("memory_mib", 300.into()),
             ("tags", tags),
         ]),
         "weft_security_group" => attributes([
@@ -113,6 +120,11 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
         "weft_key_pair" => {
             attributes([("key_name", "least".into()), ("public_key", PUBLIC_KEY.into())])
         }
+        "weft_instance_type" => attributes([
+            ("name", "least.one".into()),
+            ("vcpus", 1.into()),
+            ("memory_mib", 64.into()),
+        ]),
         "weft_vpc" => attributes([("name", "least".into()), ("cidr_block", "10.0.0.0/16".into())]),
         "weft_subnet" => attributes([
             ("name", "least".into()),

@@ -4,6 +4,7 @@
 //! generations, and starts guests at once. It does not pretend to know what a host would say.
 
 mod images;
+mod instance_types;
 mod instances;
 mod networks;
 mod vpcs;

@@ -55,6 +55,7 @@ impl<'a> Generator<'a> {
         prefix.clone_into(&mut self.prefix);
         let image = self.image()?;
         let keys: Vec<String> = (0..self.dice.roll(3)).map(|_| self.key_pair()).collect();
+        let types: Vec<String> = (0..self.dice.roll(2)).map(|_| self.instance_type()).collect();
         let places: Vec<Place> = std::iter::once(Place { vpc: None, subnets: Vec::new() })
             .chain((0..self.dice.roll(2)).map(|_| self.vpc()).collect::<Vec<_>>())
             .collect();
@@ -67,7 +68,7 @@ impl<'a> Generator<'a> {
                 }
             }
             for number in 0..self.dice.roll(3) {
-                self.instance(&image, &keys, &groups, place, number);
+                self.instance(&image, (&keys, &types), &groups, place, number);
             }
         }
         Ok(())
@@ -131,6 +132,18 @@ impl<'a> Generator<'a> {
         it.insert("public_key".into(), json!(public_key));
         self.tags(&mut it);
         self.put("weft_key_pair", it)
+    }
+
+    fn instance_type(&mut self) -> String {
+        let mut it = Attributes::new();
+        // Unique, and of lowercase letters and digits.
+        let family: String = self.prefix.chars().filter(char::is_ascii_alphanumeric).collect();
+        let name = format!("{}.t{}", family.to_ascii_lowercase(), self.count);
+        it.insert("name".into(), json!(name));
+        it.insert("vcpus".into(), json!(1 + self.dice.roll(4)));
+        it.insert("memory_mib".into(), json!(128 + self.dice.roll(1000)));
+        self.tags(&mut it);
+        self.put("weft_instance_type", it)
     }
 
     fn vpc(&mut self) -> Place {
@@ -209,7 +222,7 @@ impl<'a> Generator<'a> {
     fn instance(
         &mut self,
         image: &str,
-        keys: &[String],
+        (keys, types): (&[String], &[String]),
         groups: &[String],
         place: &Place,
         number: u64,
@@ -223,7 +236,9 @@ impl<'a> Generator<'a> {
         self.sometimes(&mut it, "name", |_| json!(name));
         match self.dice.one_in(2) {
             true => {
-                let types = ["w1.nano", "w1.micro"];
+                let own = |name: &String| reference("weft_instance_type", name, "name");
+                let built_in = ["w1.nano", "w1.micro"].map(str::to_owned);
+                let types: Vec<_> = built_in.into_iter().chain(types.iter().map(own)).collect();
                 it.insert("instance_type".into(), json!(self.dice.pick(&types)));
             }
             false => {

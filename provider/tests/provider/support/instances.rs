@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
-use weft_model::{Problem, Reason, find_type};
+use weft_model::{Problem, Reason};
 use weft_proto::convert::instance_order_from_wire;
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until;
@@ -20,15 +20,10 @@ const LAUNCH_MS: i64 = 1_700_000_000_000;
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
-fn size(spec: &v1::InstanceSpec) -> Result<(u32, u32), Status> {
+fn size(world: &World, spec: &v1::InstanceSpec) -> Result<(u32, u32), Status> {
     match &spec.instance_type {
         None => Ok((spec.vcpus.unwrap_or_default(), spec.memory_mib.unwrap_or_default())),
-        Some(name) => find_type(name).map(|kind| (kind.vcpus, kind.memory_mib)).ok_or_else(|| {
-            refused(
-                Problem::invalid("instance_type", format!("there is no instance type \"{name}\""))
-                    .remedy("use one of w1.nano, w1.micro, w1.small"),
-            )
-        }),
+        Some(name) => world.size_of(name),
     }
 }
 
@@ -75,8 +70,8 @@ impl v1::instances_server::Instances for Shared {
         let v1::CreateInstanceRequest { context, spec } = request.into_inner();
         instance_order_from_wire(spec.clone()).map_err(refused)?;
         let mut spec = spec.unwrap();
-        let (vcpus, memory_mib) = size(&spec)?;
         let mut world = self.lock();
+        let (vcpus, memory_mib) = size(&world, &spec)?;
         let metadata = match world.begin_create("Instances.Create", "i-", context)? {
             Ok(metadata) => metadata,
             Err(id) => return get(&world.instances, &id).map(Response::new),
@@ -144,8 +139,8 @@ impl v1::instances_server::Instances for Shared {
         let v1::UpdateInstanceRequest { context, spec } = request.into_inner();
         instance_order_from_wire(spec.clone()).map_err(refused)?;
         let (context, mut spec) = (context.unwrap(), spec.unwrap());
-        let (vcpus, memory_mib) = size(&spec)?;
         let mut world = self.lock();
+        let (vcpus, memory_mib) = size(&world, &spec)?;
         world.calls.push("Instances.Update");
         let instance = world.instances.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
         let old = instance.spec.clone().unwrap();

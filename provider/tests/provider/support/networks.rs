@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use weft_model::{BUILT_IN_TYPES, Problem, Reason};
+use weft_model::{Problem, Reason};
 use weft_proto::convert::{group_order_from_wire, rule_spec_from_wire, rule_spec_to_wire};
 use weft_proto::v1;
 use weft_proto::v1::{session_event::Event, session_request::Request as Said};
@@ -205,22 +205,6 @@ impl v1::hosts_server::Hosts for Shared {
         _: Request<v1::DoctorRequest>,
     ) -> Result<Response<v1::DoctorResponse>, Status> {
         Ok(Response::new(v1::DoctorResponse::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl v1::instance_types_server::InstanceTypes for Shared {
-    async fn list(
-        &self,
-        _: Request<v1::ListRequest>,
-    ) -> Result<Response<v1::InstanceTypeList>, Status> {
-        let one = |(name, vcpus, memory_mib): &(&str, u32, u32)| v1::InstanceType {
-            name: (*name).to_owned(),
-            vcpus: *vcpus,
-            memory_mib: *memory_mib,
-        };
-        let items = BUILT_IN_TYPES.iter().rev().map(one).collect();
-        Ok(Response::new(v1::InstanceTypeList { items }))
     }
 }
 

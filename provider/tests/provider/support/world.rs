@@ -15,6 +15,7 @@ pub(crate) struct World {
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     pub(crate) images: Objects<v1::Image>,
     pub(crate) key_pairs: Objects<v1::KeyPair>,
+    pub(crate) types: Objects<v1::InstanceType>,
     pub(crate) groups: Objects<v1::SecurityGroup>,
     pub(crate) rules: Objects<v1::SecurityGroupRule>,
     pub(crate) vpcs: Objects<v1::Vpc>,
