@@ -41,13 +41,10 @@ impl Kind for InstanceType {
         )
         .subcategory("Compute")
         .attribute(
-            Attribute::string(
-                "name",
-                "What instances call it in `instance_type`; unique. A family, a dot and a size of lowercase letters, digits and dashes, such as `build.large`; the families `w1`, `w2` and so on are Weft's own.",
-            )
-            .required()
-            .replace_on_change()
-            .validate(checks::type_name()),
+            Attribute::string("name", "What instances call it in `instance_type`; unique.")
+                .required()
+                .replace_on_change()
+                .validate(checks::type_name()),
         )
         .attribute(
             Attribute::number("vcpus", "Virtual processors.")

@@ -13,7 +13,7 @@ const EACH: usize = 7;
 fn an_agent_that_dies_at_a_point_converges_under_terraform() -> Result<()> {
     let lab = Lab::simulated()?;
     let created = one_of_each(&lab)?;
-    let updated = created.replace("w1.nano", "w1.micro");
+    let updated = created.replace("weft_instance_type.it.name", "\"w1.micro\"");
     let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
     story.tell(EACH)
 }

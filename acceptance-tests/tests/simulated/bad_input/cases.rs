@@ -46,7 +46,7 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [keys(), references_and_rules(), networks()].concat()
+    [keys(), instance_types(), references_and_rules(), networks()].concat()
 }
 
 fn instance(name: &str, body: &str) -> String {
@@ -72,6 +72,8 @@ pub(crate) fn instances(lab: &Lab) -> Result<Vec<Case>> {
     greedy.hcl = greedy.shown.clone();
     Ok(vec![
         bad("an unknown instance type", Fails::InApply, "instance_type = \"t3.micro\""),
+        bad("a misspelt instance type", Fails::InApply, "instance_type = \"build.lrage\"")
+            .after(instance_type("build", "build.large")),
         bad(
             "both an instance type and vcpus",
             Fails::InPlan,
@@ -118,6 +120,23 @@ fn keys() -> Vec<Case> {
         case("a malformed public key", &cut),
         case("a private key", private),
         case("an empty public key", "\"\""),
+    ]
+}
+
+fn instance_type(label: &str, name: &str) -> String {
+    format!(
+        "resource \"weft_instance_type\" \"{label}\" {{\n  name       = \"{name}\"\n  vcpus      = 2\n  \
+         memory_mib = 512\n}}\n"
+    )
+}
+
+fn instance_types() -> Vec<Case> {
+    let case = |name, fails, kind| Case::new(name, fails, instance_type("bad", kind));
+    vec![
+        case("the name of a built-in instance type", Fails::InPlan, "w1.small"),
+        case("an instance type without a family", Fails::InPlan, "large"),
+        case("an instance type that exists already", Fails::InApply, "build.large")
+            .after(instance_type("it", "build.large")),
     ]
 }
 
