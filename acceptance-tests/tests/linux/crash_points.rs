@@ -1,5 +1,6 @@
 //! The agent aborted once at each crash point of create, update and destroy, with a real guest.
-//! Only in `make accept`: some minutes. The simulated host has the same in `make test`.
+//! Only in `make accept`: some minutes. The simulated host has the same in `make test`, but for the
+//! points within steps: bridges, pairs and ports are made here only.
 
 use anyhow::Result;
 use weft_acceptance::{CrashStory, Lab};
@@ -26,5 +27,42 @@ resource "weft_instance" "it" {{
     };
     let (created, updated) = (base.clone() + &instance("w1.nano"), base + &instance("w1.micro"));
     let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
-    story.tell(1)
+    story.tell(1)?.close()
+}
+
+#[test]
+fn an_agent_that_dies_while_it_makes_a_bridge_converges_with_a_real_guest() -> Result<()> {
+    let Some(lab) = Lab::thorough()? else { return Ok(()) };
+    let host = lab.outside()?;
+    host.output(&["ip", "link", "add", "br0", "type", "bridge"])?;
+    host.output(&["ip", "link", "set", "br0", "up"])?;
+    let created = image("")?
+        + r#"
+resource "weft_vpc" "office" {
+  name        = "office"
+  cidr_block  = "192.168.1.0/24"
+  mode        = "bridge"
+  bridge_name = "br0"
+}
+
+resource "weft_subnet" "office" {
+  name       = "office"
+  vpc_id     = weft_vpc.office.id
+  cidr_block = "192.168.1.128/25"
+  gateway_ip = "192.168.1.1"
+}
+
+resource "weft_instance" "it" {
+  name          = "it"
+  image_id      = weft_image.tiny.id
+  instance_type = "w1.nano"
+  subnet_id     = weft_subnet.office.id
+  wait_for      = "running"
+}
+"#;
+    let updated = created.replace("w1.nano", "w1.micro");
+    let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
+    story
+        .only(&["bridge.", "pair.", "port.", "tap.", "host.set_bridge", "host.join_bridge"])
+        .tell(1)
 }

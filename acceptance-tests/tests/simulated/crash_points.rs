@@ -15,5 +15,5 @@ fn an_agent_that_dies_at_a_point_converges_under_terraform() -> Result<()> {
     let created = one_of_each(&lab)?;
     let updated = created.replace("weft_instance_type.it.name", "\"w1.micro\"");
     let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
-    story.tell(EACH)
+    story.tell(EACH)?.close()
 }
