@@ -62,7 +62,9 @@ resource "weft_instance" "it" {
 "#;
     let updated = created.replace("w1.nano", "w1.micro");
     let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
-    story
-        .only(&["bridge.", "pair.", "port.", "tap.", "host.set_bridge", "host.join_bridge"])
-        .tell(1)
+    let meant = &["bridge.", "pair.", "port.", "tap.", "host.set_bridge", "host.join_bridge"];
+    let lab = story.only(meant).tell(1)?;
+    // The operator's own.
+    lab.outside()?.output(&["ip", "link", "del", "br0"])?;
+    lab.close()
 }
