@@ -7,7 +7,7 @@ use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
     ReadContext, Resource, Schema, Type, Value, async_trait,
 };
-use weft_model::{Problem, VpcId};
+use weft_model::{DNS_ADDRESS, Problem, VpcId};
 use weft_proto::convert::subnet_from_wire;
 use weft_proto::v1;
 
@@ -23,8 +23,6 @@ pub(crate) struct Subnet(pub(crate) Arc<Agent>);
 #[serde(default)]
 pub(crate) struct Kept {
     tags: Option<TagMap>,
-    /// `dns_servers = []` was written; the agent cannot tell it from nothing.
-    has_empty_dns_servers: bool,
 }
 
 impl Kind for Subnet {
@@ -72,8 +70,9 @@ impl Kind for Subnet {
             Attribute::list(
                 "dns_servers",
                 Type::String,
-                "What guests ask for names, the first one first. Changes live (a guest sees it at its next start).",
+                "What guests ask for names, the first one first; with `[]`, nobody. Unset, the VPC's own resolver, which asks those of the host. Changes live (a guest sees it at its next start).",
             )
+            .default(vec![DNS_ADDRESS.to_string()])
             .validate(checks::ipv4s()),
         )
         .attributes(tags::attributes())
@@ -81,8 +80,7 @@ impl Kind for Subnet {
     }
 
     fn kept(plan: &Value) -> Result<Kept, ConvertError> {
-        let has_empty_dns_servers = plan.get("dns_servers").as_list().is_some_and(<[_]>::is_empty);
-        Ok(Kept { tags: tags::own(plan)?, has_empty_dns_servers })
+        Ok(Kept { tags: tags::own(plan)? })
     }
 
     fn state(wire: v1::Subnet) -> Result<Value, Problem> {
@@ -90,7 +88,6 @@ impl Kind for Subnet {
         let kept: Kept = kept::decode(&object.client_data);
         let spec = object.spec;
         let servers: Vec<String> = spec.dns_servers.iter().map(ToString::to_string).collect();
-        let servers = Some(servers).filter(|list| !list.is_empty() || kept.has_empty_dns_servers);
         Ok(Value::object([
             ("id", Value::from(object.id.to_string())),
             ("name", spec.name.into()),
@@ -110,7 +107,7 @@ fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
         vpc_id: plan.read("vpc_id")?,
         cidr_block: plan.read("cidr_block")?,
         gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
-        dns_servers: plan.read::<Option<Vec<String>>>("dns_servers")?.unwrap_or_default(),
+        dns_servers: plan.read("dns_servers")?,
     })
 }
 
