@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -41,6 +42,8 @@ const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const TOKEN_SWEEP: Duration = Duration::from_secs(3600);
 /// How often the end of the certificates is looked at.
 const CERTIFICATES_LOOK: Duration = Duration::from_secs(24 * 3600);
+/// Files that an agent with dozens of guests can have open.
+const ENOUGH_FILES: u64 = 16 * 1024;
 /// The unix group that may use the agent besides root.
 const GROUP: &str = "weft";
 
@@ -53,9 +56,26 @@ struct HostRecord {
     id: HostId,
 }
 
+/// Guests' connections to the services of their networks are files of the agent: it takes all that
+/// it may have.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) if limit < ENOUGH_FILES => tracing::warn!(
+            limit,
+            "the agent may have few files open (ulimit -n): many guests that use their network's \
+             services at once could keep it from anything else"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}
+
 /// Runs the agent until it is told to end.
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let directories = &args.directories;
+    raise_open_files();
     make_dir(&directories.state_dir, 0o700)?;
     // Before anything is touched: an agent that cannot be reached as asked does not start.
     let network = open_network(&args).await?;

@@ -17,10 +17,11 @@ mod systemd;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use weft_model::InstanceId;
 
-use crate::qemu::{GuestSpec, GuestUuid};
+use crate::qemu::GuestSpec;
 use files::Files;
 use hierarchy::Hierarchies;
 use limits::Limits;
@@ -149,9 +150,7 @@ impl Cgroups {
             Kind::Files(files) => {
                 files.make(&self.name(&spec.instance_id), &limits).map(Entrance::Files)
             }
-            Kind::Systemd(systemd) => {
-                Ok(systemd.entrance(&self.unit(&spec.instance_id, spec.uuid), &limits))
-            }
+            Kind::Systemd(systemd) => Ok(systemd.entrance(&self.unit(&spec.instance_id), &limits)),
         }
     }
 
@@ -193,9 +192,8 @@ impl Cgroups {
 
     /// Unlike a directory, a scope is of one start: systemd may still be forgetting the last one
     /// when the next begins.
-    fn unit(&self, id: &InstanceId, uuid: GuestUuid) -> String {
-        let uuid = uuid.to_string();
-        let start = uuid.split('-').next().unwrap_or(&uuid);
-        format!("{}-{id}-{start}.scope", self.prefix)
+    fn unit(&self, id: &InstanceId) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}-{id}-{:x}.scope", self.prefix, now.as_micros())
     }
 }

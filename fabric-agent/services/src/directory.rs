@@ -92,10 +92,16 @@ pub enum Report {
     Signal(Signal),
 }
 
-/// A report could not be kept just now; the guest may send it again.
+/// Why a report is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the report could not be kept just now")]
-pub struct NotTaken;
+pub enum NotTaken {
+    /// The guest may send it again.
+    #[error("the report could not be kept just now")]
+    InTime,
+    /// No more of them are kept of this launch.
+    #[error("the guest has reported too often")]
+    TooMany,
+}
 
 /// What is known about guests. Answers come from memory: nothing here waits, but for
 /// [`report`](Directory::report).
@@ -116,6 +122,6 @@ pub trait Directory: Send + Sync + 'static {
     /// Takes a guest's report; once this has returned it survives the agent.
     ///
     /// # Errors
-    /// [`NotTaken`] where it could not be made durable in time.
+    /// [`NotTaken`] where it could not be made durable in time, or is one too many.
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken>;
 }

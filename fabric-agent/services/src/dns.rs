@@ -98,8 +98,8 @@ pub(crate) async fn serve_udp(socket: UdpSocket, forwarder: Forwarder) {
         let (length, source) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
             Err(error) => {
-                // An answer that could not be delivered is reported here.
-                tracing::trace!(%error, "DNS socket");
+                tracing::debug!(%error, "receiving questions for names failed");
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };

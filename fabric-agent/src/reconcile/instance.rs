@@ -232,7 +232,7 @@ impl Pass<'_> {
     /// A host whose guests exist on paper knows itself what they say.
     fn note_said(&self, seen: &SeenGuest) {
         for saying in &seen.said {
-            self.reconciler.heard(&self.record.id, saying.clone());
+            let _ = self.reconciler.heard(&self.record.id, saying.clone());
         }
     }
 

@@ -39,18 +39,19 @@ pub(super) struct Said {
 const MAX_REPORTS: u32 = 100;
 
 impl Said {
-    /// Takes in `saying` of the launch `epoch`; whether that changes a status.
-    fn take(&mut self, epoch: u64, saying: Saying, now: Timestamp) -> bool {
+    /// Takes in `saying` of the launch `epoch`; whether that changes a status, or `None` where it is
+    /// one report too many.
+    fn take(&mut self, epoch: u64, saying: Saying, now: Timestamp) -> Option<bool> {
         if self.epoch != epoch {
             *self = Self { epoch, ..Self::default() };
         }
         if matches!(saying, Saying::CloudInit(_) | Saying::Signal(_)) {
-            self.reports = self.reports.saturating_add(1);
-            if self.reports > MAX_REPORTS {
-                return false;
+            if self.reports == MAX_REPORTS {
+                return None;
             }
+            self.reports += 1;
         }
-        match saying {
+        Some(match saying {
             Saying::Dhcp => {
                 let first = self.dhcp.is_none() && self.imds.is_none();
                 self.dhcp = Some(now);
@@ -64,7 +65,7 @@ impl Said {
             }
             Saying::CloudInit(report) => self.cloud_init.replace(report.clone()) != Some(report),
             Saying::Signal(signal) => self.signal.replace(signal.clone()) != Some(signal),
-        }
+        })
     }
 
     /// Puts what was said in the status's launch into it.
@@ -112,20 +113,21 @@ impl Said {
 }
 
 impl Reconciler {
-    /// Takes in what a guest did.
-    pub(crate) fn heard(&self, id: &InstanceId, saying: Saying) {
+    /// Takes in what a guest did; false where it has reported too often in this launch.
+    pub(crate) fn heard(&self, id: &InstanceId, saying: Saying) -> bool {
         let (epoch, now) = (self.status(id).epoch, self.clock.now());
         let changes = {
             let mut transients = self.transients();
             // Not one that is being forgotten.
             if !self.cache.read().instances.contains_key(id) {
-                return;
+                return true;
             }
             transients.entry(id.clone()).or_default().said.take(epoch, saying, now)
         };
-        if changes {
+        if changes == Some(true) {
             self.look_at(id);
         }
+        changes.is_some()
     }
 
     /// What the guest of the launch `epoch` was seen asking for, for people.
@@ -148,11 +150,15 @@ mod tests {
     #[test]
     fn what_is_said_in_a_launch_is_of_its_status_alone() {
         let mut said = Said::default();
-        assert!(said.take(1, Saying::Dhcp, at(5)));
-        assert!(!said.take(1, Saying::Imds("/latest/user-data".to_owned()), at(6)));
+        assert_eq!(said.take(1, Saying::Dhcp, at(5)), Some(true));
+        assert_eq!(said.take(1, Saying::Imds("/latest/user-data".to_owned()), at(6)), Some(false));
         let report = CloudInitReport::new(CloudInitOutcome::Done, [], "", at(7));
-        assert!(said.take(1, Saying::CloudInit(report.clone()), at(7)));
-        assert!(!said.take(1, Saying::CloudInit(report.clone()), at(8)), "told twice");
+        assert_eq!(said.take(1, Saying::CloudInit(report.clone()), at(7)), Some(true));
+        assert_eq!(
+            said.take(1, Saying::CloudInit(report.clone()), at(8)),
+            Some(false),
+            "told twice"
+        );
         let mut status = InstanceStatus::accepted(at(6));
         said.put_into(&mut status);
         assert_eq!(status.cloud_init, None, "the status is of no launch yet");
@@ -164,10 +170,15 @@ mod tests {
         assert!(said.evidence(1).contains("metadata (/latest/user-data) at"), "{said:?}");
 
         let signal = Signal::new(SignalOutcome::Failure, "no disk", at(9));
-        assert!(said.take(2, Saying::Signal(signal.clone()), at(9)));
+        assert_eq!(said.take(2, Saying::Signal(signal.clone()), at(9)), Some(true));
         let mut second = InstanceStatus { epoch: 2, ..InstanceStatus::accepted(at(8)) };
         said.put_into(&mut second);
         assert_eq!((second.cloud_init, second.signal), (None, Some(signal)));
         assert!(said.evidence(3).contains("neither"));
+        let taken = (0..200).filter(|n| {
+            let signal = Signal::new(SignalOutcome::Success, "", at(10 + n));
+            said.take(3, Saying::Signal(signal), at(10 + n)).is_some()
+        });
+        assert_eq!(taken.count(), 100, "a guest that reports for ever is told so");
     }
 }

@@ -90,20 +90,20 @@ impl Directory for Guests {
             Seen::Dhcp => Saying::Dhcp,
             Seen::Imds(path) => Saying::Imds(path),
         };
-        reconciler.heard(instance, saying);
+        let _ = reconciler.heard(instance, saying);
     }
 
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
-        let reconciler = self.reconciler.upgrade().ok_or(NotTaken)?;
+        let reconciler = self.reconciler.upgrade().ok_or(NotTaken::InTime)?;
         // Subscribed before it is said: no change in between is missed.
         let mut changes = reconciler.cache.changes();
-        reconciler.heard(
-            instance,
-            match report.clone() {
-                Report::CloudInit(report) => Saying::CloudInit(report),
-                Report::Signal(signal) => Saying::Signal(signal),
-            },
-        );
+        let saying = match report.clone() {
+            Report::CloudInit(report) => Saying::CloudInit(report),
+            Report::Signal(signal) => Saying::Signal(signal),
+        };
+        if !reconciler.heard(instance, saying) {
+            return Err(NotTaken::TooMany);
+        }
         let stored = async {
             loop {
                 let status = reconciler.cache.read().statuses.get(instance).cloned();
@@ -111,11 +111,11 @@ impl Directory for Guests {
                     return Ok(());
                 }
                 if let Err(RecvError::Closed) = changes.recv().await {
-                    return Err(NotTaken);
+                    return Err(NotTaken::InTime);
                 }
             }
         };
-        tokio::time::timeout(DURABLE_WITHIN, stored).await.unwrap_or(Err(NotTaken))
+        tokio::time::timeout(DURABLE_WITHIN, stored).await.unwrap_or(Err(NotTaken::InTime))
     }
 }
 

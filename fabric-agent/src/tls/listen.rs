@@ -26,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many handshakes may be under way: of all peers, and of one (an address, or an IPv6 /64).
 const MAX_HANDSHAKES: usize = 64;
 const MAX_HANDSHAKES_OF_ONE: usize = 8;
-/// How many clients may be connected. With the handshakes, well below the usual 1024 open files.
+/// How many clients may be connected, so that they leave files for everything else.
 const MAX_CLIENTS: usize = 256;
 /// How long the log is silent about refused peers after it has named one.
 const QUIET: Duration = Duration::from_secs(10);

@@ -21,15 +21,6 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Whether the name could be one label of a DNS name (RFC 1123).
-    pub fn is_dns_label(&self) -> bool {
-        let name = self.0.as_bytes();
-        name.len() <= 63
-            && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
-            && !name.starts_with(b"-")
-            && !name.ends_with(b"-")
-    }
 }
 
 impl FromStr for Name {

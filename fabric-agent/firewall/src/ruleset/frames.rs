@@ -35,7 +35,7 @@ const PORTS: &str = "bound_ports";
 const TARGETS: &str = "bound_targets";
 /// The MACs of all guests here.
 const OWN_MACS: &str = "own_macs";
-/// The addresses of all guests here, and the bridge's.
+/// The addresses of all guests here, the bridge's and the services': nobody outside has them.
 const OWN_ADDRESSES: &str = "own_addresses";
 
 /// `NF_BR_PRI_NAT_DST_BRIDGED` of Linux `netfilter_bridge.h`: before br_netfilter, which is at 0.
@@ -68,7 +68,7 @@ impl Ruleset {
             ruleset.add_element(OWN_MACS, vec![mac], None);
             ruleset.add_element(OWN_ADDRESSES, vec![address], None);
         }
-        for address in &bridge.addresses {
+        for address in bridge.addresses.iter().chain(&SERVICES) {
             ruleset.add_element(OWN_ADDRESSES, vec![address.to_string()], None);
         }
         ruleset.add_hooked("frames_in", hook("filter", "prerouting", RAW), incoming(bridge));

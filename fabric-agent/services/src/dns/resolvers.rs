@@ -31,12 +31,6 @@ impl Resolvers {
         Self { path: path.to_owned(), port: PORT, known: Mutex::default() }
     }
 
-    /// The same, asked at another port.
-    pub fn at_port(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
     /// Whom to ask now, the first one first.
     pub(super) fn current(&self) -> Arc<[SocketAddr]> {
         let version =

@@ -14,7 +14,7 @@ use weft_model::{Timestamp, VpcId};
 
 use super::token::{MAX_SECONDS, TokenKey};
 use super::{reports, tree};
-use crate::directory::{Directory, Guest, Report, Seen};
+use crate::directory::{Directory, Guest, NotTaken, Report, Seen};
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -77,8 +77,10 @@ enum Refusal {
     TooLarge,
     NotFound,
     Method,
+    OnlyPut,
     /// What it brought could not be kept just now.
     Later,
+    TooMany,
 }
 
 impl IntoResponse for Refusal {
@@ -97,7 +99,12 @@ impl IntoResponse for Refusal {
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found".to_owned()),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD".to_owned()),
+            Self::OnlyPut => (StatusCode::METHOD_NOT_ALLOWED, "only PUT".to_owned()),
             Self::Later => (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned()),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "no more reports are kept of this launch".to_owned(),
+            ),
         };
         (status, [(header::CONTENT_TYPE, "text/plain")], format!("{text}\n")).into_response()
     }
@@ -110,7 +117,7 @@ pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr) -> Router {
         .route("/weft/v1/cloud-init", put(take_cloud_init))
         .route("/weft/v1/signal", put(take_signal))
         .fallback(read)
-        .method_not_allowed_fallback(async || Refusal::Method)
+        .method_not_allowed_fallback(async || Refusal::OnlyPut)
         .layer(middleware::from_fn(refuse_forwarded))
         .with_state(Caller { metadata, source })
 }
@@ -185,5 +192,8 @@ async fn take(
     let body = to_bytes(body, MAX_REPORT_BYTES).await.map_err(|_| Refusal::TooLarge)?;
     let report = parse(&body, Timestamp::now()).map_err(Refusal::Bad)?;
     let taken = caller.metadata.directory.report(&guest.instance_id, report).await;
-    taken.map_err(|_| Refusal::Later)
+    taken.map_err(|why| match why {
+        NotTaken::InTime => Refusal::Later,
+        NotTaken::TooMany => Refusal::TooMany,
+    })
 }

@@ -17,6 +17,7 @@ use weft_metadata::{Network, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp};
 use weft_planner::{GuestLaunch, GuestState, SeedContent};
 
+use crate::chain::Chain;
 use crate::config::Directories;
 use crate::host::{HostError, SeenGuest};
 
@@ -292,12 +293,16 @@ async fn cgroups(prefix: &str) -> Result<Cgroups, HostError> {
     let prefix = prefix.to_owned();
     let prepare = move || {
         let cgroups = Cgroups::prepare(&prefix);
-        cgroups.sweep().map(|()| cgroups)
+        let swept = cgroups.sweep();
+        (cgroups, swept)
     };
-    let cgroups = tokio::task::spawn_blocking(prepare)
+    let (cgroups, swept) = tokio::task::spawn_blocking(prepare)
         .await
-        .map_err(|error| HostError::new("prepare control groups", true).caused_by(error))?
-        .map_err(|error| HostError::new("clear up control groups", true).caused_by(error))?;
+        .map_err(|error| HostError::new("prepare control groups", true).caused_by(error))?;
+    // What is left over limits nobody.
+    if let Err(error) = swept {
+        tracing::warn!(error = %Chain(&error), "control groups of former guests stay behind");
+    }
     match cgroups.explain() {
         Ok(how) => tracing::info!("{how}"),
         Err(why) => tracing::warn!("{why}"),
