@@ -17,7 +17,7 @@ const STEPS: [&str; 3] = ["create", "update", "destroy"];
 /// How often the agent dies in one step, at most.
 const CRASHES: usize = 5;
 /// How often a point is tried: which points come after a crash depends on what was done before it.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 
 /// What lies before the agent in one step.
 #[derive(Debug, Default)]
@@ -181,6 +181,11 @@ impl CrashStory {
         for kind in ["instances", "images", "keys"] {
             ensure!(self.lab.count(kind)? == 0, "{kind} are left");
         }
+        // Also for the next cycle's sake: what is still there is not uploaded again.
+        let blobs = self.lab.directory().join("state/images/blobs/sha256");
+        eventually("the image's blobs are removed", within(), || {
+            Ok(std::fs::read_dir(&blobs)?.next().is_none().then_some(()))
+        })?;
         match self.lab.outside() {
             Ok(_) => self.lab.assert_instance_is_gone(id, address),
             Err(_) => Ok(()),
