@@ -79,7 +79,7 @@ impl Directory for Everybody {
     fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
 
     async fn report(&self, _instance: &InstanceId, _report: Report) -> Result<(), NotTaken> {
-        Err(NotTaken)
+        Err(NotTaken::InTime)
     }
 }
 
