@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Digest, DiskFormat, HostFacts, InstanceId, Problem, Reason, Timestamp, VpcId, VpcNetwork,
+    Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason, Timestamp, VpcId,
+    VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork};
 use weft_services::Sockets;
@@ -188,6 +189,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// Which namespace the VPC has now; another one once it was made anew. `None` where there is
     /// none that services could be served in.
     fn namespace_of(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError>;
+
+    /// What keeps guests from being joined to this bridge of the operator's, if anything does.
+    async fn bridge_fault(&self, bridge: &LinkName) -> Result<Option<String>, HostError>;
 
     /// Opens the sockets of the VPC's services inside its namespace.
     async fn open_services(

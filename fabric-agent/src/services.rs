@@ -30,7 +30,7 @@ pub(crate) struct NetworkServices {
 struct Running {
     namespace: NamespaceIdentity,
     gateways: BTreeSet<Ipv4Addr>,
-    _services: VpcServices,
+    services: VpcServices,
 }
 
 impl NetworkServices {
@@ -50,7 +50,7 @@ impl NetworkServices {
     ) -> Result<(), HostError> {
         let Some(services) = self.offered.get() else { return Ok(()) };
         let Some(namespace) = host.namespace_of(vpc_id)? else {
-            self.running().remove(vpc_id);
+            self.stop(vpc_id).await;
             return Ok(());
         };
         let serves =
@@ -59,20 +59,31 @@ impl NetworkServices {
             return Ok(());
         }
         // Closed first: the new ones may be for the same addresses.
-        self.running().remove(vpc_id);
+        self.stop(vpc_id).await;
         let sockets = host.open_services(vpc_id, gateways).await?;
         let started = services
             .start(vpc_id, sockets)
             .map_err(|error| HostError::new(format!("serve {vpc_id}"), true).caused_by(error))?;
         tracing::info!(vpc.id = %vpc_id, "DHCP, metadata and DNS are served");
-        let running = Running { namespace, gateways: gateways.clone(), _services: started };
+        let running = Running { namespace, gateways: gateways.clone(), services: started };
         self.running().insert(vpc_id.clone(), running);
         Ok(())
     }
 
-    /// Ends the services of all other VPCs.
-    pub(crate) fn retain(&self, wanted: impl Fn(&VpcId) -> bool) {
-        self.running().retain(|vpc_id, _| wanted(vpc_id));
+    /// Ends the services of all other VPCs; their sockets are closed then.
+    pub(crate) async fn retain(&self, wanted: impl Fn(&VpcId) -> bool) {
+        let ending: Vec<VpcId> =
+            self.running().keys().filter(|vpc_id| !wanted(vpc_id)).cloned().collect();
+        for vpc_id in ending {
+            self.stop(&vpc_id).await;
+        }
+    }
+
+    async fn stop(&self, vpc_id: &VpcId) {
+        let running = self.running().remove(vpc_id);
+        if let Some(running) = running {
+            running.services.stop().await;
+        }
     }
 }
 

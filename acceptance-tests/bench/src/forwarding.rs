@@ -94,10 +94,10 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     let ratio = opened.ratio_to(&floor_opened);
     report.add(Line {
         what: "new connections through security groups, one after the other".to_owned(),
-        budget: "named beside it".to_owned(),
+        budget: "none; named beside it".to_owned(),
         figure: format!("{ratio:.2} x"),
         beside: format!("{}; floor {}", opened.show("per s", 0), floor_opened.show("per s", 0)),
-        verdict: Verdict::Kept,
+        verdict: Verdict::NoBudget,
     });
     Ok(())
 }

@@ -23,6 +23,8 @@ pub(crate) struct Line {
 pub(crate) enum Verdict {
     Kept,
     Missed,
+    /// A figure that stands beside another one.
+    NoBudget,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
         match self {
             Self::Kept => "kept",
             Self::Missed => "**missed**",
+            Self::NoBudget => "-",
         }
     }
 }

@@ -45,8 +45,7 @@ impl Samples {
         self.percentile(100.0)
     }
 
-    /// Each measurement divided by the one of `floor` that was taken beside it would need pairs;
-    /// medians are what a user sees.
+    /// The ratio of the medians.
     pub(crate) fn ratio_to(&self, floor: &Self) -> f64 {
         self.median() / floor.median()
     }

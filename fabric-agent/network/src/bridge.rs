@@ -116,6 +116,14 @@ pub async fn join_bridge(
     outside.change(&host, "up", |link| link.up()).await
 }
 
+/// Looks whether the operator's bridge exists.
+///
+/// # Errors
+/// [`NetworkError::NoSuchBridge`]; the kernel cannot be asked.
+pub async fn find_operators_bridge(agent: &Namespace, name: &LinkName) -> Result<(), NetworkError> {
+    operators(&Netlink::of(agent)?, name).await.map(drop)
+}
+
 async fn operators(outside: &Netlink, name: &LinkName) -> Result<Link, NetworkError> {
     let missing = |kind| NetworkError::NoSuchBridge { link: name.clone(), kind };
     let found = outside.find(name).await?.ok_or_else(|| missing(None))?;

@@ -40,7 +40,7 @@ pub enum NetworkError {
     /// What a VPC should be joined to does not exist, or is something else.
     #[error(
         "{link} is {}; make a bridge of that name, such as with \"ip link add {link} type bridge\", \
-         or name another one: it is looked for again by itself",
+         or name another one",
         instead(kind.as_deref())
     )]
     NoSuchBridge {

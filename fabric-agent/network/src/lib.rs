@@ -29,7 +29,7 @@ mod tap;
 mod uplink;
 
 pub use base::ensure_base;
-pub use bridge::{ensure_bridge, join_bridge};
+pub use bridge::{ensure_bridge, find_operators_bridge, join_bridge};
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
 pub use host::{enable_forwarding, first_free_range, overlaps, uplinks};

@@ -216,3 +216,30 @@ fn names_are_asked_for_through_the_bridge() {
         }
     });
 }
+
+#[test]
+fn services_that_have_stopped_leave_their_addresses_to_the_next_ones() {
+    on_a_machine(|machine| async move {
+        let _office = machine.office();
+        let mut vpc = machine.bridge_vpc(1, Some("office")).await;
+        vpc.rules(1, &[], false).await;
+        let guest = vpc.launch(10, &[1]).await;
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+        let silent = machine.agent.enter(bind).unwrap();
+        silent.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        for _ in 0..3 {
+            let services = start(&machine, &vpc);
+            let ask = || {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04weft\0\0\x01\0\x01";
+                socket.send_to(question, (DNS, 53)).unwrap();
+            };
+            client(&guest.namespace, ask).await;
+            // The question is under way, and nobody ever answers it.
+            let asked = silent.try_clone().unwrap();
+            let heard = tokio::task::spawn_blocking(move || asked.recv(&mut [0; 100]));
+            assert!(heard.await.unwrap().unwrap() > 0);
+            services.stop().await;
+        }
+    });
+}

@@ -14,6 +14,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use weft_model::VpcId;
 
 use crate::directory::Directory;
@@ -88,14 +89,19 @@ fn refuse(asked: &Message, code: ResponseCode) -> Option<Vec<u8>> {
     refusal.to_vec().ok()
 }
 
-/// Answers until it is dropped.
-pub(crate) async fn serve_udp(socket: UdpSocket, forwarder: Forwarder) {
+/// Answers until `stop`; then the socket is closed, and questions under way are given up.
+pub(crate) async fn serve_udp(socket: UdpSocket, forwarder: Forwarder, stop: CancellationToken) {
     let socket = Arc::new(socket);
     let mut questions = JoinSet::new();
     let mut buffer = vec![0; MAX_QUESTION_BYTES];
     loop {
         while questions.try_join_next().is_some() {}
-        let (length, source) = match socket.recv_from(&mut buffer).await {
+        // Both are cancel safe.
+        let received = tokio::select! {
+            () = stop.cancelled() => return questions.shutdown().await,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        let (length, source) = match received {
             Ok(received) => received,
             Err(error) => {
                 tracing::debug!(%error, "receiving questions for names failed");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use weft_model::VpcId;
 
 use crate::directory::Directory;
@@ -26,10 +27,20 @@ impl std::fmt::Debug for Services {
     }
 }
 
-/// The services of one VPC; they end, and their sockets close, when this is dropped.
+/// The services of one VPC. They end soon after this is dropped.
 #[derive(Debug)]
 pub struct VpcServices {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl VpcServices {
+    /// Ends them, and returns when their sockets are closed: the addresses can be had again, and
+    /// nothing keeps the namespace.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
 }
 
 impl Services {
@@ -46,19 +57,32 @@ impl Services {
     pub fn start(&self, vpc: &VpcId, sockets: Sockets) -> std::io::Result<VpcServices> {
         let Sockets { dhcp, metadata, dns } = sockets;
         let mut tasks = JoinSet::new();
+        let stop = CancellationToken::new();
         let dhcp = dhcp::Server::new(dhcp, vpc.clone(), Arc::clone(&self.directory))?;
-        tasks.spawn(dhcp.run());
+        tasks.spawn(until(stop.clone(), dhcp.run()));
         let service = Metadata::new(vpc.clone(), Arc::clone(&self.directory), self.key.clone());
-        tasks.spawn(metadata::serve(TcpListener::from_std(metadata)?, service));
+        let served = metadata::serve(TcpListener::from_std(metadata)?, service);
+        tasks.spawn(until(stop.clone(), served));
         let forwarder = dns::Forwarder::new(
             vpc.clone(),
             Arc::clone(&self.directory),
             Arc::clone(&self.resolvers),
         );
         for (udp, tcp) in dns {
-            tasks.spawn(dns::serve_udp(UdpSocket::from_std(udp)?, forwarder.clone()));
-            tasks.spawn(dns::serve_tcp(TcpListener::from_std(tcp)?, forwarder.clone()));
+            let udp = UdpSocket::from_std(udp)?;
+            tasks.spawn(dns::serve_udp(udp, forwarder.clone(), stop.clone()));
+            let served = dns::serve_tcp(TcpListener::from_std(tcp)?, forwarder.clone());
+            tasks.spawn(until(stop.clone(), served));
         }
-        Ok(VpcServices { _tasks: tasks })
+        Ok(VpcServices { tasks, stop })
+    }
+}
+
+/// Drops `server`, and with it the socket that it alone has, when `stop` says so.
+async fn until(stop: CancellationToken, server: impl Future<Output = ()>) {
+    // Cancelled for good: nothing of the server is used again.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = server => {}
     }
 }

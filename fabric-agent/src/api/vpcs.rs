@@ -61,6 +61,11 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
+    if let Some(bridge) = &order.bridge_name
+        && let Some(fault) = context.host.bridge_fault(bridge).await.map_err(|e| e.problem())?
+    {
+        return Err(Problem::invalid("bridge_name", fault));
+    }
     // For writing: choosing an uplink and storing it are one, so no two VPCs get the same.
     let guard = context.references.write().await;
     let vpcs = context.repo.list::<Vpcs>().await?;

@@ -16,7 +16,9 @@ use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
-use weft_model::{Accelerator, Digest, DiskFormat, HostFacts, InstanceId, VpcId, VpcNetwork};
+use weft_model::{
+    Accelerator, Digest, DiskFormat, HostFacts, InstanceId, LinkName, VpcId, VpcNetwork,
+};
 use weft_planner::{Action, SeenNetwork};
 use weft_services::Sockets;
 
@@ -155,6 +157,10 @@ impl Host for LinuxHost {
 
     fn namespace_of(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError> {
         self.networks.identity(vpc_id)
+    }
+
+    async fn bridge_fault(&self, bridge: &LinkName) -> Result<Option<String>, HostError> {
+        self.networks.bridge_fault(bridge).await
     }
 
     async fn open_services(

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Digest, DiskFormat, HostFacts, InstanceId,
-    Reason, Signal, SignalOutcome, Timestamp, VpcId, VpcNetwork,
+    LinkName, Reason, Signal, SignalOutcome, Timestamp, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
 
@@ -294,6 +294,11 @@ impl Host for SimHost {
     /// A simulated network has no place for services: its guests tell by themselves what they would
     /// have told those.
     fn namespace_of(&self, _vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError> {
+        Ok(None)
+    }
+
+    /// Its operator has every bridge.
+    async fn bridge_fault(&self, _bridge: &LinkName) -> Result<Option<String>, HostError> {
         Ok(None)
     }
 

@@ -213,7 +213,7 @@ async fn pass(
         }
     }
     // Their sockets would keep the namespaces of VPCs that are going.
-    reconciler.services.retain(|vpc_id| desired.contains_key(vpc_id));
+    reconciler.services.retain(|vpc_id| desired.contains_key(vpc_id)).await;
     remove_unwanted(host, &desired, memory, &mut report).await;
     report
 }

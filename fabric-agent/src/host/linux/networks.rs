@@ -302,6 +302,17 @@ impl LinuxNetworks {
         Ok(namespace.holder().map(identity))
     }
 
+    pub(super) async fn bridge_fault(
+        &self,
+        bridge: &LinkName,
+    ) -> Result<Option<String>, HostError> {
+        match weft_network::find_operators_bridge(&self.agent, bridge).await {
+            Ok(()) => Ok(None),
+            Err(missing @ NetworkError::NoSuchBridge { .. }) => Ok(Some(missing.to_string())),
+            Err(error) => Err(network(format!("look for the bridge {bridge}"))(error)),
+        }
+    }
+
     pub(super) fn open_services(
         &self,
         vpc_id: &VpcId,
