@@ -5,8 +5,9 @@
 //!
 //! - `WEFT_CRASH_LOG=FILE`: the name of each point that is passed is appended to the file, a line
 //!   each, so that a driver learns which there are;
-//! - `WEFT_CRASH_AT=NAME[:NTH]`: the process aborts when it passes the point for the nth time
-//!   (unset: the first), as it does when it is killed: no destructor runs, nothing is flushed.
+//! - `WEFT_CRASH_AT=NAME[:NTH][,...]`: the process aborts when it passes the point for the nth time
+//!   (unset: the first), as it does when it is killed: no destructor runs, nothing is flushed. Of
+//!   several the one that it comes to first counts; its last words say which.
 
 #[cfg(feature = "enabled")]
 mod plan;
