@@ -93,6 +93,11 @@ impl ByHand {
         Ok(())
     }
 
+    /// What QEMU has said on standard error.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.directory.join("qemu.log")).unwrap_or_default()
+    }
+
     /// Starts the guest.
     pub(crate) fn start(&self) -> Result<Guest> {
         let child = Command::new("nsenter")
@@ -131,9 +136,10 @@ fn on_its_own(
         let socket = directory.join("qmp.sock");
         return Ok(format!("socket,id=qmp,path={},server=on,wait=off", socket.display()));
     }
-    if let Some(fd) = word.strip_prefix("/proc/self/fd/") {
+    // As a word of its own, or as the end of one.
+    if let Some((before, fd)) = word.split_once("/proc/self/fd/") {
         let path = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"))?;
-        return Ok(path.display().to_string());
+        return Ok(format!("{before}{}", path.display()));
     }
     if word.contains("/dev/fdset/") {
         let mut node: Value = serde_json::from_str(&word)?;

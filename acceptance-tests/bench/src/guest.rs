@@ -41,7 +41,7 @@ pub(crate) fn measure(report: &mut Report, runs: usize) -> Result<()> {
         let by_hand = ByHand::instead_of(&mut fabric.lab, &id)?;
         let start = Instant::now();
         let guest = by_hand.start()?;
-        await_banner(fabric.lab.outside()?, address)?;
+        await_banner(fabric.lab.outside()?, address).with_context(|| by_hand.said())?;
         hand.push(start.elapsed().as_secs_f64());
         guest.end()?;
         fabric.lab.agent().resume()?;
