@@ -3,13 +3,13 @@
 //! The reconcile loop and waiting clients read here; it may be a moment behind the store. Requests
 //! that have to see their own writes read the store, or wait with [`Cache::reached`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use futures::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use weft_model::{Claim, InstanceId, InstanceStatus, Problem};
+use weft_model::{Claim, GroupId, InstanceId, InstanceStatus, Interface, Problem};
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
@@ -160,6 +160,15 @@ macro_rules! tables {
 }
 
 impl World {
+    /// The groups that an interface is in: its own, else its VPC's default group.
+    pub(crate) fn groups_of(&self, interface: &Interface) -> BTreeSet<GroupId> {
+        let default = || self.vpcs.get(&interface.vpc_id).map(|vpc| &vpc.spec.default_group_id);
+        match &interface.security_group_ids {
+            Some(ids) => ids.clone(),
+            None => default().cloned().into_iter().collect(),
+        }
+    }
+
     /// A record that cannot be read is left out, loudly: it must not take the others with it.
     fn put_or_fence(&mut self, item: &Item) {
         if let Err(problem) = self.put(item) {

@@ -6,7 +6,8 @@ use weft_proto::convert::Creation;
 use weft_store::Txn;
 
 use crate::context::Context;
-use crate::repo::{Kind, RecordOf, decode, encode, object_key, token_key};
+use crate::random;
+use crate::repo::{Kind, RecordOf, decode, encode, object_key, store_problem, token_key};
 use crate::turns::Turn;
 
 /// What a Create with a token made; kept for retries.
@@ -193,6 +194,31 @@ impl Context {
             created_at: self.clock.now(),
             deleting_since: None,
             claim: claim_of(creation, &novelty.content),
+        }
+    }
+
+    /// Makes something whose name only one of its kind may have; `key` stands for the name in the
+    /// store until the object is removed.
+    ///
+    /// # Errors
+    /// `taken` where another one has the name; the store's.
+    pub(crate) async fn make_named<K: Kind>(
+        &self,
+        key: &str,
+        taken: Problem,
+        spec: K::Spec,
+        creation: &Creation,
+        novelty: &Novelty,
+    ) -> Result<RecordOf<K>, Problem> {
+        if self.repo.store().get(key).await.map_err(store_problem)?.is_some() {
+            return Err(taken);
+        }
+        let id = K::new_id(random::bytes());
+        let txn = Txn::new().when_absent(key).put(key, id.to_string());
+        let record = self.new_record::<K>(id, spec, creation, novelty);
+        match self.store_new::<K>(&record, creation, novelty, txn).await {
+            Err(problem) if problem.reason == Reason::StaleGeneration => Err(taken),
+            other => other.map(|()| record),
         }
     }
 

@@ -289,15 +289,7 @@ fn said_by(report: &CloudInitReport) -> String {
 fn admitted(context: &Context, record: &Record<InstanceId, InstanceSpec>) -> String {
     let world = context.cache.read();
     let interface = &record.spec.interface;
-    let groups = match &interface.security_group_ids {
-        Some(ids) => ids.clone(),
-        None => world
-            .vpcs
-            .get(&interface.vpc_id)
-            .map(|vpc| vpc.spec.default_group_id.clone())
-            .into_iter()
-            .collect(),
-    };
+    let groups = world.groups_of(interface);
     let rules: Vec<String> = world
         .rules
         .values()

@@ -300,10 +300,7 @@ impl Resource for Image {
     }
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let connection = kind::connection::<Self>(&self.agent, "update")?;
-        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
-        ctx.set_state(kind::state::<Self>(now)?);
-        Ok(())
+        kind::change::<Self>(&self.agent, ctx, spec).await
     }
 
     async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

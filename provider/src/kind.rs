@@ -185,6 +185,30 @@ pub(crate) async fn update<K: Kind>(
     }
 }
 
+/// A Create, with nothing to do before and after it but to fill the state.
+pub(crate) async fn make<K: Kind>(
+    agent: &Agent,
+    ctx: &mut ApplyContext,
+    spec: fn(&Value) -> Result<Spec<K>, Diagnostics>,
+) -> Result<(), Diagnostics> {
+    let connection = connection::<K>(agent, "create")?;
+    let made = create::<K>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
+    ctx.set_state(state::<K>(made)?);
+    Ok(())
+}
+
+/// An Update, with nothing to do before and after it but to fill the state.
+pub(crate) async fn change<K: Kind>(
+    agent: &Agent,
+    ctx: &mut ApplyContext,
+    spec: fn(&Value) -> Result<Spec<K>, Diagnostics>,
+) -> Result<(), Diagnostics> {
+    let connection = connection::<K>(agent, "update")?;
+    let now = update::<K>(&connection, ctx, spec(&ctx.plan)?).await?;
+    ctx.set_state(state::<K>(now)?);
+    Ok(())
+}
+
 /// Name, expected and found value of what differs. Unknown values fit everything.
 fn differences<K: Kind>(expected: &Value, found: &Value) -> Vec<(String, Value, Value)> {
     let schema = K::schema();

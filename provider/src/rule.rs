@@ -236,10 +236,7 @@ impl<W: Way> Resource for Rule<W> {
     }
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let connection = kind::connection::<Self>(&self.0, "update")?;
-        let now = kind::update::<Self>(&connection, ctx, Self::spec(&ctx.plan)?).await?;
-        ctx.set_state(kind::state::<Self>(now)?);
-        Ok(())
+        kind::change::<Self>(&self.0, ctx, Self::spec).await
     }
 
     async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

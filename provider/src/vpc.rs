@@ -141,10 +141,7 @@ impl Resource for Vpc {
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let connection = kind::connection::<Self>(&self.0, "create")?;
-        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
-        ctx.set_state(kind::state::<Self>(made)?);
-        Ok(())
+        kind::make::<Self>(&self.0, ctx, spec).await
     }
 
     async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
@@ -152,10 +149,7 @@ impl Resource for Vpc {
     }
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let connection = kind::connection::<Self>(&self.0, "update")?;
-        let now = kind::update::<Self>(&connection, ctx, spec(&ctx.plan)?).await?;
-        ctx.set_state(kind::state::<Self>(now)?);
-        Ok(())
+        kind::change::<Self>(&self.0, ctx, spec).await
     }
 
     async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

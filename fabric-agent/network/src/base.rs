@@ -3,7 +3,7 @@
 
 use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::route::RouteType;
-use weft_model::{DNS_ADDRESS, METADATA_ADDRESS, VpcNetwork};
+use weft_model::{SERVICE_ADDRESSES, VpcNetwork};
 
 use crate::netlink::Netlink;
 use crate::{Namespace, NetworkError, sysctl};
@@ -23,7 +23,7 @@ pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), Ne
     let loopback = loopback(&netlink).await?;
     netlink.change(&loopback, "up", |link| link.up()).await?;
     let (gateways, unreachable) = network.on_loopback();
-    let addresses = gateways.into_iter().chain([METADATA_ADDRESS, DNS_ADDRESS]);
+    let addresses = gateways.into_iter().chain(SERVICE_ADDRESSES);
     let addresses: Vec<_> = addresses.map(Ipv4Network::from).collect();
     netlink.set_addresses(&loopback, &addresses).await?;
     weft_crash_points::point("base.set.addressed");

@@ -6,8 +6,8 @@ use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::route::RouteType;
 use weft_model::{
-    DNS_ADDRESS, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
-    ObservedTap, ObservedUplink,
+    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
+    SERVICE_ADDRESSES,
 };
 
 use crate::base::loopback;
@@ -95,8 +95,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     };
     let on_loopback = addresses.iter().filter(|(index, _)| *index == loopback.index);
     let on_loopback = on_loopback.map(|(_, a)| a.ip()).filter(|ip| !ip.is_loopback());
-    let (services, gateways) =
-        on_loopback.partition(|ip| [METADATA_ADDRESS, DNS_ADDRESS].contains(ip));
+    let (services, gateways) = on_loopback.partition(|ip| SERVICE_ADDRESSES.contains(ip));
     Ok(ObservedNetwork {
         loopback_up: loopback.up,
         sysctls_ok,

@@ -19,6 +19,7 @@ use weft_model::VpcId;
 
 use crate::directory::Directory;
 use crate::guests::{Limits, Place};
+use crate::sockets::{PAUSE, accept};
 pub use resolvers::Resolvers;
 use upstream::{Transport, ask};
 
@@ -30,7 +31,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const MAX_QUESTIONS: usize = 100;
 /// The largest question: names have 255 bytes, the rest is options.
 const MAX_QUESTION_BYTES: usize = 4096;
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers the guests of one VPC.
 #[derive(Clone)]
@@ -128,14 +128,7 @@ pub(crate) async fn serve_tcp(listener: TcpListener, forwarder: Forwarder) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let (stream, source) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a DNS connection");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, source) = accept(&listener, "DNS").await;
         if let Some(place) = forwarder.admit(source) {
             connections.spawn(connection(stream, forwarder.clone(), place));
         }

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::guests::{Limits, Place};
+use crate::sockets::accept;
 pub(crate) use service::Metadata;
 pub use token::TokenKey;
 
@@ -33,8 +34,6 @@ const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// After a failed accept: no memory or no descriptors left, as a rule.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Answers until it is dropped; connections end with it.
 pub(crate) async fn serve(listener: TcpListener, metadata: Metadata) {
@@ -43,14 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, metadata: Metadata) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection for metadata");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, peer) = accept(&listener, "metadata").await;
         // Over its limit, or not even an IPv4 address: hung up on.
         let SocketAddr::V4(peer) = peer else { continue };
         if let Some(place) = limits.take(*peer.ip()) {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::TcpStream;
 use weft_model::{DNS_ADDRESS, METADATA_ADDRESS};
 
 /// EC2's default `http_put_response_hop_limit`: an answer, and with it a token, reaches the guest
 /// and nobody behind it.
 const METADATA_TTL: u8 = 1;
 const DHCP_PORT: u16 = 67;
+/// After a failed receive or accept: no memory or no descriptors left, as a rule.
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 const HTTP_PORT: u16 = 80;
 const DNS_PORT: u16 = 53;
 
@@ -56,6 +60,22 @@ impl Sockets {
             dns.push(open().map_err(failed("DNS", at))?);
         }
         Ok(Self { dhcp, metadata, dns })
+    }
+}
+
+/// The next connection, however many fail before it. Cancel safe.
+pub(crate) async fn accept(
+    listener: &tokio::net::TcpListener,
+    service: &'static str,
+) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::debug!(service, %error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
     }
 }
 

@@ -15,8 +15,7 @@ use weft_store::Txn;
 use super::{Api, listed, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
-use crate::random;
-use crate::repo::{InstanceTypes, Kind as _, store_problem, type_name_key};
+use crate::repo::{InstanceTypes, type_name_key};
 
 type TypeRecord = Record<InstanceTypeId, InstanceTypeSpec>;
 
@@ -37,22 +36,11 @@ async fn create(
         Outcome::New(content) => content,
     };
     let key = type_name_key(&spec.name);
-    let name = spec.name.clone();
-    let taken = || {
-        Problem::new(Reason::AlreadyExists, format!("there is an instance type \"{name}\" already"))
-            .at("name")
-            .remedy("choose another name, or import the one that exists")
-    };
-    if context.repo.store().get(&key).await.map_err(store_problem)?.is_some() {
-        return Err(taken());
-    }
-    let id = InstanceTypes::new_id(random::bytes());
-    let txn = Txn::new().when_absent(&key).put(&key, id.as_str());
-    let record = context.new_record::<InstanceTypes>(id, spec, &creation, &content);
-    match context.store_new::<InstanceTypes>(&record, &creation, &content, txn).await {
-        Err(problem) if problem.reason == Reason::StaleGeneration => Err(taken()),
-        other => other.map(|()| record),
-    }
+    let message = format!("there is an instance type \"{}\" already", spec.name);
+    let taken = Problem::new(Reason::AlreadyExists, message)
+        .at("name")
+        .remedy("choose another name, or import the one that exists");
+    context.make_named::<InstanceTypes>(&key, taken, spec, &creation, &content).await
 }
 
 async fn update(

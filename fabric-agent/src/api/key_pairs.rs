@@ -12,8 +12,7 @@ use weft_store::Txn;
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
-use crate::random;
-use crate::repo::{KeyPairs, Kind as _, name_key};
+use crate::repo::{KeyPairs, key_pair_name_key};
 
 type KeyPairRecord = Record<KeyPairId, KeyPairSpec>;
 
@@ -33,29 +32,12 @@ async fn create(
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
-    let name = spec.key_name.clone();
-    let taken = || {
-        Problem::new(Reason::AlreadyExists, format!("there is a key pair \"{name}\" already"))
-            .at("key_name")
-            .remedy("choose another key_name, or import the one that exists")
-    };
-    if context
-        .repo
-        .store()
-        .get(&name_key(&name))
-        .await
-        .map_err(crate::repo::store_problem)?
-        .is_some()
-    {
-        return Err(taken());
-    }
-    let id = KeyPairs::new_id(random::bytes());
-    let txn = Txn::new().when_absent(name_key(&name)).put(name_key(&name), id.as_str());
-    let record = context.new_record::<KeyPairs>(id, spec, &creation, &content);
-    match context.store_new::<KeyPairs>(&record, &creation, &content, txn).await {
-        Err(problem) if problem.reason == Reason::StaleGeneration => Err(taken()),
-        other => other.map(|()| record),
-    }
+    let key = key_pair_name_key(&spec.key_name);
+    let message = format!("there is a key pair \"{}\" already", spec.key_name);
+    let taken = Problem::new(Reason::AlreadyExists, message)
+        .at("key_name")
+        .remedy("choose another key_name, or import the one that exists");
+    context.make_named::<KeyPairs>(&key, taken, spec, &creation, &content).await
 }
 
 async fn update(
@@ -132,7 +114,7 @@ impl v1::key_pairs_server::KeyPairs for Api {
         let _guard = self.context.references.write().await;
         let _turn = self.context.turns().object(id.as_str()).await;
         let stored = self.context.repo.get::<KeyPairs>(&id).await.map_err(refuse)?;
-        let txn = Txn::new().delete(name_key(&stored.value.spec.key_name));
+        let txn = Txn::new().delete(key_pair_name_key(&stored.value.spec.key_name));
         self.context.remove::<KeyPairs>(&stored, txn).await.map_err(refuse)?;
         Ok(Response::new(v1::DeleteResponse {}))
     }

@@ -24,6 +24,8 @@ use weft_model::{
 };
 use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
 
+use weft_services::{Report, Seen};
+
 use super::blobs::Blobs;
 use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
@@ -85,7 +87,7 @@ impl Behaviour {
         if self == Self::Crash {
             return Vec::new();
         }
-        let mut said = vec![Saying::Dhcp];
+        let mut said = vec![Saying::Asked(Seen::Dhcp)];
         if self != Self::NoCloudInit {
             let (outcome, errors) = match self {
                 Self::CloudInitFails => (
@@ -95,15 +97,17 @@ impl Behaviour {
                 _ => (CloudInitOutcome::Done, Vec::new()),
             };
             let report = CloudInitReport::new(outcome, errors, "DataSourceSimulated", at);
-            said.push(Saying::CloudInit(report));
+            said.push(Saying::Reported(Report::CloudInit(report)));
         }
+        let signalled =
+            |outcome, why| Saying::Reported(Report::Signal(Signal::new(outcome, why, at)));
         match self {
             Self::NoSignal => {}
             Self::SignalFails => {
                 let why = "the simulated service did not start";
-                said.push(Saying::Signal(Signal::new(SignalOutcome::Failure, why, at)));
+                said.push(signalled(SignalOutcome::Failure, why));
             }
-            _ => said.push(Saying::Signal(Signal::new(SignalOutcome::Success, "", at))),
+            _ => said.push(signalled(SignalOutcome::Success, "")),
         }
         said
     }

@@ -3,20 +3,17 @@
 
 use weft_model::{CloudInitReport, InstanceId, InstanceStatus, Phase, Signal, Timestamp};
 use weft_planner::record_phase;
+use weft_services::{Report, Seen};
 
 use super::Reconciler;
 
 /// Something that a guest did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Saying {
-    /// It asked for its address.
-    Dhcp,
-    /// It read this path of its metadata.
-    Imds(String),
-    /// It told how cloud-init ended.
-    CloudInit(CloudInitReport),
-    /// It signalled.
-    Signal(Signal),
+    /// It asked for something.
+    Asked(Seen),
+    /// It said something of itself.
+    Reported(Report),
 }
 
 /// What the guest of one launch did.
@@ -45,26 +42,30 @@ impl Said {
         if self.epoch != epoch {
             *self = Self { epoch, ..Self::default() };
         }
-        if matches!(saying, Saying::CloudInit(_) | Saying::Signal(_)) {
+        if matches!(saying, Saying::Reported(_)) {
             if self.reports == MAX_REPORTS {
                 return None;
             }
             self.reports += 1;
         }
         Some(match saying {
-            Saying::Dhcp => {
+            Saying::Asked(Seen::Dhcp) => {
                 let first = self.dhcp.is_none() && self.imds.is_none();
                 self.dhcp = Some(now);
                 first
             }
-            Saying::Imds(path) => {
+            Saying::Asked(Seen::Imds(path)) => {
                 let first = self.dhcp.is_none() && self.imds.is_none();
                 self.imds.get_or_insert(now);
                 self.last_read = Some((path, now));
                 first
             }
-            Saying::CloudInit(report) => self.cloud_init.replace(report.clone()) != Some(report),
-            Saying::Signal(signal) => self.signal.replace(signal.clone()) != Some(signal),
+            Saying::Reported(Report::CloudInit(report)) => {
+                self.cloud_init.replace(report.clone()) != Some(report)
+            }
+            Saying::Reported(Report::Signal(signal)) => {
+                self.signal.replace(signal.clone()) != Some(signal)
+            }
         })
     }
 
@@ -150,12 +151,18 @@ mod tests {
     #[test]
     fn what_is_said_in_a_launch_is_of_its_status_alone() {
         let mut said = Said::default();
-        assert_eq!(said.take(1, Saying::Dhcp, at(5)), Some(true));
-        assert_eq!(said.take(1, Saying::Imds("/latest/user-data".to_owned()), at(6)), Some(false));
-        let report = CloudInitReport::new(CloudInitOutcome::Done, [], "", at(7));
-        assert_eq!(said.take(1, Saying::CloudInit(report.clone()), at(7)), Some(true));
+        assert_eq!(said.take(1, Saying::Asked(Seen::Dhcp), at(5)), Some(true));
         assert_eq!(
-            said.take(1, Saying::CloudInit(report.clone()), at(8)),
+            said.take(1, Saying::Asked(Seen::Imds("/latest/user-data".to_owned())), at(6)),
+            Some(false)
+        );
+        let report = CloudInitReport::new(CloudInitOutcome::Done, [], "", at(7));
+        assert_eq!(
+            said.take(1, Saying::Reported(Report::CloudInit(report.clone())), at(7)),
+            Some(true)
+        );
+        assert_eq!(
+            said.take(1, Saying::Reported(Report::CloudInit(report.clone())), at(8)),
             Some(false),
             "told twice"
         );
@@ -170,14 +177,17 @@ mod tests {
         assert!(said.evidence(1).contains("metadata (/latest/user-data) at"), "{said:?}");
 
         let signal = Signal::new(SignalOutcome::Failure, "no disk", at(9));
-        assert_eq!(said.take(2, Saying::Signal(signal.clone()), at(9)), Some(true));
+        assert_eq!(
+            said.take(2, Saying::Reported(Report::Signal(signal.clone())), at(9)),
+            Some(true)
+        );
         let mut second = InstanceStatus { epoch: 2, ..InstanceStatus::accepted(at(8)) };
         said.put_into(&mut second);
         assert_eq!((second.cloud_init, second.signal), (None, Some(signal)));
         assert!(said.evidence(3).contains("neither"));
         let taken = (0..200).filter(|n| {
             let signal = Signal::new(SignalOutcome::Success, "", at(10 + n));
-            said.take(3, Saying::Signal(signal), at(10 + n)).is_some()
+            said.take(3, Saying::Reported(Report::Signal(signal)), at(10 + n)).is_some()
         });
         assert_eq!(taken.count(), 100, "a guest that reports for ever is told so");
     }

@@ -49,7 +49,7 @@ pub(crate) fn uid_key(uid: u32) -> String {
 }
 
 /// Makes a key pair's name somebody's. Hashed: a name may be any text, and longer than a key.
-pub(crate) fn name_key(name: &Name) -> String {
+pub(crate) fn key_pair_name_key(name: &Name) -> String {
     format!("key-names/{}", hex::encode(Sha256::digest(name.as_str())))
 }
 

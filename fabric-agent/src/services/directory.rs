@@ -86,22 +86,14 @@ impl Directory for Guests {
 
     fn saw(&self, instance: &InstanceId, seen: Seen) {
         let Some(reconciler) = self.reconciler.upgrade() else { return };
-        let saying = match seen {
-            Seen::Dhcp => Saying::Dhcp,
-            Seen::Imds(path) => Saying::Imds(path),
-        };
-        let _ = reconciler.heard(instance, saying);
+        let _ = reconciler.heard(instance, Saying::Asked(seen));
     }
 
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
         let reconciler = self.reconciler.upgrade().ok_or(NotTaken::InTime)?;
         // Subscribed before it is said: no change in between is missed.
         let mut changes = reconciler.cache.changes();
-        let saying = match report.clone() {
-            Report::CloudInit(report) => Saying::CloudInit(report),
-            Report::Signal(signal) => Saying::Signal(signal),
-        };
-        if !reconciler.heard(instance, saying) {
+        if !reconciler.heard(instance, Saying::Reported(report.clone())) {
             return Err(NotTaken::TooMany);
         }
         let stored = async {
@@ -141,10 +133,6 @@ fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
     let (spec, interface) = (&instance.spec, &instance.spec.interface);
     let vpc = world.vpcs.get(&interface.vpc_id)?;
     let subnet = world.subnets.get(&interface.subnet_id)?;
-    let groups = match &interface.security_group_ids {
-        Some(ids) => ids.iter().cloned().collect(),
-        None => vec![vpc.spec.default_group_id.clone()],
-    };
     let with_name = |id| {
         let name = world.groups.get(&id)?.spec.name.clone();
         Some((id, name))
@@ -166,7 +154,7 @@ fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
         subnet_cidr: subnet.spec.cidr_block,
         vpc_id: interface.vpc_id.clone(),
         vpc_cidr: vpc.spec.cidr_block,
-        groups: groups.into_iter().filter_map(with_name).collect(),
+        groups: world.groups_of(interface).into_iter().filter_map(with_name).collect(),
         keys: spec.keys.iter().map(key).collect(),
         user_data: spec.user_data.clone(),
     })

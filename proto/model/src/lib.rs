@@ -48,7 +48,7 @@ pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Bridge, BridgeJoin, DNS_ADDRESS, Firewall, FirewallBridge, FirewallGroup, FirewallInterface,
     FirewallUplink, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
-    ObservedTap, ObservedUplink, TapInterface, Uplink, VpcNetwork,
+    ObservedTap, ObservedUplink, SERVICE_ADDRESSES, TapInterface, Uplink, VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};

@@ -25,6 +25,8 @@ pub use observed::{
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Where every VPC resolves names, as in EC2; also at each gateway.
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+/// The addresses of every VPC's services: in its namespace, and nobody else's.
+pub const SERVICE_ADDRESSES: [Ipv4Addr; 2] = [METADATA_ADDRESS, DNS_ADDRESS];
 
 /// Everything one VPC needs on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

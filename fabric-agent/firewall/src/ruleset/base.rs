@@ -38,8 +38,8 @@ const AFTER_FILTER: i32 = 10;
 /// `NF_IP_PRI_NAT_SRC`.
 const SOURCE_NAT: i32 = 100;
 /// Ports of the services (RFC 2131, RFC 1035, RFC 9110).
-const DHCP_SERVER: u32 = 67;
-const DHCP_CLIENT: u32 = 68;
+pub(super) const DHCP_SERVER: u32 = 67;
+pub(super) const DHCP_CLIENT: u32 = 68;
 const DNS: u32 = 53;
 const HTTP: u32 = 80;
 /// Echo requests the router answers, all guests together.

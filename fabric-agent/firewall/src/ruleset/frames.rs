@@ -13,11 +13,9 @@
 //! Frames for the agent's services are led to the bridge itself, whatever MAC they were sent to: a
 //! guest sends them to its router, which is a machine of the operator's.
 
-use std::net::Ipv4Addr;
+use weft_model::{Firewall, FirewallBridge, SERVICE_ADDRESSES};
 
-use weft_model::{DNS_ADDRESS, Firewall, FirewallBridge, METADATA_ADDRESS};
-
-use super::base::{accept, hook};
+use super::base::{DHCP_CLIENT, DHCP_SERVER, accept, hook};
 use super::{BOUND_SET, ChainBody, RuleBody, Ruleset, bound_sources, denied, payload, set_of};
 use crate::json::{Expression, Statement};
 
@@ -25,9 +23,6 @@ use crate::json::{Expression, Statement};
 pub(super) const FROM_GUEST: u32 = 1;
 /// The mark of a frame that came in from the operator's network.
 pub(super) const FROM_OUTSIDE: u32 = 2;
-
-/// Where the agent's services are, in every VPC: DNS and metadata.
-const SERVICES: [Ipv4Addr; 2] = [DNS_ADDRESS, METADATA_ADDRESS];
 
 /// Guests' ports with the MAC behind each.
 const PORTS: &str = "bound_ports";
@@ -42,8 +37,6 @@ const OWN_ADDRESSES: &str = "own_addresses";
 const RAW: i32 = -300;
 /// `NF_BR_PRI_FILTER_BRIDGED`, also before br_netfilter.
 const FILTER: i32 = -200;
-const DHCP_SERVER: u32 = 67;
-const DHCP_CLIENT: u32 = 68;
 
 impl Ruleset {
     /// What the table of the bridge family must hold; `None` where the VPC is not a bridge.
@@ -68,7 +61,7 @@ impl Ruleset {
             ruleset.add_element(OWN_MACS, vec![mac], None);
             ruleset.add_element(OWN_ADDRESSES, vec![address], None);
         }
-        for address in bridge.addresses.iter().chain(&SERVICES) {
+        for address in bridge.addresses.iter().chain(&SERVICE_ADDRESSES) {
             ruleset.add_element(OWN_ADDRESSES, vec![address.to_string()], None);
         }
         ruleset.add_hooked("frames_in", hook("filter", "prerouting", RAW), incoming(bridge));
@@ -175,14 +168,18 @@ fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
     rules.push(to_us("dhcp-again", ip(rebind), bridge));
     let offer = vec![port("sport", DHCP_SERVER), port("dport", DHCP_CLIENT)];
     rules.push(refused("dhcp-server", ip(offer)));
-    rules.push(to_us("services", ip(vec![one_of(payload("ip", "daddr"), &SERVICES)]), bridge));
+    rules.push(to_us(
+        "services",
+        ip(vec![one_of(payload("ip", "daddr"), &SERVICE_ADDRESSES)]),
+        bridge,
+    ));
     rules.push(mark("bound", ip(Vec::new()), FROM_GUEST));
 
     let mut named = arp();
     named.push(sender(payload("arp", "saddr ip")));
     named.push(within(vec![iif(), payload("arp", "saddr ether")], PORTS));
     let mut services = named.clone();
-    services.push(one_of(payload("arp", "daddr ip"), &SERVICES));
+    services.push(one_of(payload("arp", "daddr ip"), &SERVICE_ADDRESSES));
     rules.push(to_us("arp-services", services, bridge));
     rules.push(mark("arp", named, FROM_GUEST));
     // "Is anybody using this address?" (RFC 5227): from nobody.
@@ -200,7 +197,7 @@ fn from_outside() -> Vec<RuleBody> {
     let mut claim = arp();
     claim.push(within(vec![payload("arp", "saddr ip")], OWN_ADDRESSES));
     let mut services = arp();
-    services.push(one_of(payload("arp", "daddr ip"), &SERVICES));
+    services.push(one_of(payload("arp", "daddr ip"), &SERVICE_ADDRESSES));
     vec![
         refused("forged-mac", vec![within(vec![payload("ether", "saddr")], OWN_MACS)]),
         refused(
@@ -208,7 +205,10 @@ fn from_outside() -> Vec<RuleBody> {
             vec![ether_type("ip"), within(vec![payload("ip", "saddr")], OWN_ADDRESSES)],
         ),
         refused("forged-arp", claim),
-        refused("services", vec![ether_type("ip"), one_of(payload("ip", "daddr"), &SERVICES)]),
+        refused(
+            "services",
+            vec![ether_type("ip"), one_of(payload("ip", "daddr"), &SERVICE_ADDRESSES)],
+        ),
         refused("arp-services", services),
         // Addresses come from us, and ours are for our guests only.
         refused("dhcp", vec![ether_type("ip"), dhcp]),
@@ -237,6 +237,6 @@ fn output(bridge: &FirewallBridge) -> Vec<RuleBody> {
     let outward = || vec![Statement::meta("oifname", outside), ether_type("ip")];
     let (mut dhcp, mut services) = (outward(), outward());
     dhcp.push(port("sport", DHCP_SERVER));
-    services.push(one_of(payload("ip", "saddr"), &SERVICES));
+    services.push(one_of(payload("ip", "saddr"), &SERVICE_ADDRESSES));
     vec![refused("dhcp", dhcp), refused("services", services)]
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{
-    Bridge, DNS_ADDRESS, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork,
-    ObservedPort, ObservedUplink, VpcNetwork,
+    Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedUplink,
+    SERVICE_ADDRESSES, VpcNetwork,
 };
 
 use super::SeenNetwork;
@@ -34,7 +34,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             network.sysctls_ok = true;
             network.forwarding = desired.bridge.is_none();
             (network.gateways, network.unreachable) = desired.on_loopback();
-            network.services = BTreeSet::from([METADATA_ADDRESS, DNS_ADDRESS]);
+            network.services = BTreeSet::from(SERVICE_ADDRESSES);
         }
         Action::SetUplink { network: desired } => {
             network.uplink = desired.uplink.as_ref().map(|uplink| ObservedUplink {

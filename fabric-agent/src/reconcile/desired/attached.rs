@@ -85,10 +85,7 @@ fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attach
         let Some(vpc) = world.vpcs.get(&interface.vpc_id) else { continue };
         let Some(subnet) = world.subnets.get(&interface.subnet_id) else { continue };
         let attached = by_vpc.entry(vpc.id.clone()).or_default();
-        let groups = match &interface.security_group_ids {
-            Some(ids) => ids.clone(),
-            None => BTreeSet::from([vpc.spec.default_group_id.clone()]),
-        };
+        let groups = world.groups_of(interface);
         let (mac, address) = (interface.mac, interface.private_ip);
         for id in &groups {
             Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);

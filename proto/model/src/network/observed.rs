@@ -7,8 +7,7 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bridge, BridgeJoin, DNS_ADDRESS, LinkName, METADATA_ADDRESS, MacAddr, TapInterface, Uplink,
-    VpcNetwork,
+    Bridge, BridgeJoin, LinkName, MacAddr, SERVICE_ADDRESSES, TapInterface, Uplink, VpcNetwork,
 };
 
 /// The network of one VPC as the kernel has it, without the packet filter.
@@ -125,7 +124,7 @@ impl ObservedNetwork {
             && self.sysctls_ok
             && self.forwarding == desired.bridge.is_none()
             && self.gateways == gateways
-            && self.services == BTreeSet::from([METADATA_ADDRESS, DNS_ADDRESS])
+            && self.services == BTreeSet::from(SERVICE_ADDRESSES)
             && self.unreachable == unreachable
     }
 
