@@ -7,9 +7,10 @@ use std::path::Path;
 
 use tfplugin::testing::Terraform;
 use tfplugin::{Diagnostics, Severity, Value};
+use weft_proto::version::API_VERSION;
 
 use crate::samples::{bz_image, full, strings};
-use crate::support::{Fake, attributes, connected, with};
+use crate::support::{Fake, agent_of_api_versions, attributes, connected, with};
 
 const GOLDEN: &str = "tests/golden/bad_input.txt";
 
@@ -185,11 +186,19 @@ async fn provider_cases(fake: &Fake, text: &mut String) {
     let stale = fake.directory.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     let stale = format!("unix://{}", stale.display());
+    let agent_of = |file: &str, oldest, newest| {
+        let socket = fake.directory.path().join(file);
+        (format!("unix://{}", socket.display()), agent_of_api_versions(&socket, oldest, newest))
+    };
+    let (newer, _newer) = agent_of("newer.sock", API_VERSION + 1, API_VERSION + 2);
+    let (older, _older) = agent_of("older.sock", 0, API_VERSION - 1);
     for (name, endpoint) in [
         ("endpoint without a scheme", "/run/weft/agent.sock"),
         ("endpoint by TCP", "https://weft.lan:7443"),
         ("agent not started", nobody.as_str()),
         ("agent that has ended", stale.as_str()),
+        ("agent of a newer API", newer.as_str()),
+        ("agent of an older API", older.as_str()),
     ] {
         let terraform = Terraform::new(terraform_provider_weft::Weft::new(None));
         let configured = terraform.configure(attributes([("endpoint", endpoint.into())])).await;

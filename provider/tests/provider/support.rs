@@ -118,6 +118,20 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
     runtime
 }
 
+/// An agent of another release at `socket`, of which only the handshake is known here.
+pub(crate) fn agent_of_api_versions(
+    socket: &std::path::Path,
+    oldest: u32,
+    newest: u32,
+) -> tokio::task::JoinHandle<()> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let handshake = weft_proto::version::Handshake::of("9.8.7", oldest, newest);
+    let serving = Server::builder()
+        .add_service(handshake)
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    tokio::spawn(async move { serving.await.unwrap() })
+}
+
 /// A configured provider and its agent.
 pub(crate) async fn connected() -> (Terraform, Fake) {
     connected_with(Value::Null).await

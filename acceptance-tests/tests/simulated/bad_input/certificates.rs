@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, date_time_ymd};
 use weft_acceptance::{Agent, Lab};
 
 use super::cases::{Case, Fails};
@@ -26,6 +28,7 @@ pub(crate) fn all(lab: &mut Lab) -> Result<Vec<Case>> {
     let good = Files { ca: &ca, cert: &cert, key: &key };
     let (other_ca, other_cert, other_key) =
         (theirs("ca.crt"), theirs("client.crt"), theirs("client.key"));
+    expired_client(&lab.directory().join("state/tls"), &lab.directory().join("bob"))?;
     let agent = format!("https://localhost:{agent}");
     let bare = format!("provider \"weft\" {{\n  endpoint = \"{agent}\"\n}}\n");
     Ok(vec![
@@ -49,6 +52,13 @@ pub(crate) fn all(lab: &mut Lab) -> Result<Vec<Case>> {
             &provider(&agent, Files { cert: &other_cert, key: &other_key, ..good }),
         ),
         case(
+            "a client certificate that has ended",
+            &provider(
+                &agent,
+                Files { cert: "../bob/client.crt", key: "../bob/client.key", ..good },
+            ),
+        ),
+        case(
             "an agent of another CA",
             &provider(&agent, Files { ca: &other_ca, cert: &other_cert, key: &other_key }),
         ),
@@ -68,6 +78,24 @@ fn provider(endpoint: &str, files: Files<'_>) -> String {
         "provider \"weft\" {{\n  endpoint    = \"{endpoint}\"\n  ca_cert     = \"{ca}\"\n  \
          client_cert = \"{cert}\"\n  client_key  = \"{key}\"\n}}\n"
     )
+}
+
+/// The files of the client bob, whom the agent's CA knew in the year 2000.
+fn expired_client(tls: &Path, folder: &Path) -> Result<()> {
+    let read = |name: &str| {
+        std::fs::read_to_string(tls.join(name)).with_context(|| format!("read the lab's {name}"))
+    };
+    let ca = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "bob");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(2001, 1, 1);
+    std::fs::create_dir(folder)?;
+    std::fs::write(folder.join("client.crt"), params.signed_by(&key, &ca)?.pem())?;
+    std::fs::write(folder.join("client.key"), key.serialize_pem())?;
+    Ok(())
 }
 
 /// Answers everything as web servers answer what is not HTTP; ends with the process.
