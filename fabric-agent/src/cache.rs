@@ -3,19 +3,23 @@
 //! The reconcile loop and waiting clients read here; it may be a moment behind the store. Requests
 //! that have to see their own writes read the store, or wait with [`Cache::reached`].
 
+mod interfaces;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use futures::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use weft_model::{Claim, GroupId, InstanceId, InstanceStatus, Interface, Problem};
+use weft_model::{Claim, GroupId, InstanceId, InstanceStatus, Interface, MacAddr, Problem, VpcId};
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
     Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, OBJECTS, RecordOf, Repo, Rules,
     STATUSES, Subnets, Vpcs, decode, store_problem,
 };
+use interfaces::Interfaces;
 
 type Table<K> = BTreeMap<<K as Kind>::Id, Arc<RecordOf<K>>>;
 
@@ -36,6 +40,8 @@ pub(crate) struct World {
     /// Counts the changes of what says who is attached to which network: the memory of that
     /// (`reconcile::desired`) goes by it.
     pub(crate) layout: u64,
+    /// Of `instances`; kept with it.
+    interfaces: Interfaces,
 }
 
 /// One change of the world.
@@ -169,6 +175,20 @@ impl World {
         }
     }
 
+    /// The instance that has the address in the VPC.
+    pub(crate) fn instance_at(
+        &self,
+        vpc: &VpcId,
+        address: Ipv4Addr,
+    ) -> Option<&RecordOf<Instances>> {
+        self.instances.get(self.interfaces.with_address(vpc, address)?).map(Arc::as_ref)
+    }
+
+    /// The instance that has the MAC in the VPC.
+    pub(crate) fn instance_with(&self, vpc: &VpcId, mac: MacAddr) -> Option<&RecordOf<Instances>> {
+        self.instances.get(self.interfaces.with_mac(vpc, mac)?).map(Arc::as_ref)
+    }
+
     /// A record that cannot be read is left out, loudly: it must not take the others with it.
     fn put_or_fence(&mut self, item: &Item) {
         if let Err(problem) = self.put(item) {
@@ -191,6 +211,9 @@ impl World {
         }
         self.layout += u64::from(is_laid_out(kind));
         let claim = tables!(self, kind, insert(item), else Ok(None))?;
+        if let Some(instance) = self.instance_of(kind, id) {
+            self.interfaces.insert(&instance.id, &instance.spec.interface);
+        }
         match claim {
             Some(claim @ Claim::Unclaimed { .. }) => {
                 self.unclaimed.insert(item.key.clone(), claim);
@@ -206,6 +229,9 @@ impl World {
         let Some((kind, id)) = address(key) else { return };
         self.unclaimed.remove(key);
         self.layout += u64::from(kind == STATUS_KIND || is_laid_out(kind));
+        if let Some(instance) = self.instance_of(kind, id) {
+            self.interfaces.remove(&instance.id, &instance.spec.interface);
+        }
         match kind {
             STATUS_KIND => {
                 if let Ok(id) = id.parse::<InstanceId>() {
@@ -214,6 +240,11 @@ impl World {
             }
             _ => tables!(self, kind, remove(id), else ()),
         }
+    }
+
+    fn instance_of(&self, kind: &str, id: &str) -> Option<Arc<RecordOf<Instances>>> {
+        let id = (kind == Instances::NAME).then(|| id.parse().ok())??;
+        self.instances.get(&id).cloned()
     }
 }
 

@@ -31,37 +31,27 @@ impl Guests {
         Self { reconciler: Arc::downgrade(reconciler) }
     }
 
-    /// The instance whose interface in the VPC is the one that `is_it` describes, if the world
-    /// holds all that is asked about it.
-    fn find<T>(
-        &self,
-        vpc: &VpcId,
-        is_it: impl Fn(&weft_model::Interface) -> bool,
-        read: impl FnOnce(&World, &RecordOf<Instances>) -> Option<T>,
-    ) -> Option<T> {
+    /// What `read` finds in the world as it is now.
+    fn look<T>(&self, read: impl FnOnce(&World) -> Option<T>) -> Option<T> {
         let reconciler = self.reconciler.upgrade()?;
         let world = reconciler.cache.read();
-        let found = world.instances.values().find(|instance| {
-            let interface = &instance.spec.interface;
-            interface.vpc_id == *vpc && is_it(interface)
-        })?;
-        read(&world, found)
+        read(&world)
     }
 }
 
 #[async_trait]
 impl Directory for Guests {
     fn knows(&self, vpc: &VpcId, source: Ipv4Addr) -> bool {
-        self.find(vpc, |interface| interface.private_ip == source, |_, _| Some(())).is_some()
+        self.look(|world| world.instance_at(vpc, source).map(|_| ())).is_some()
     }
 
     fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
-        self.find(vpc, |interface| interface.private_ip == source, describe)
+        self.look(|world| describe(world, world.instance_at(vpc, source)?))
     }
 
     fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease> {
-        let is_it = |interface: &weft_model::Interface| interface.mac == mac;
-        self.find(vpc, is_it, |world, instance| {
+        self.look(|world| {
+            let instance = world.instance_with(vpc, mac)?;
             let interface = &instance.spec.interface;
             let vpc = &world.vpcs.get(vpc)?.spec;
             // Behind a bridge the port is not seen; there the packet filter binds MACs to ports.
