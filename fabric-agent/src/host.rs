@@ -9,7 +9,7 @@ pub(crate) mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -166,7 +166,10 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// run again.
     async fn apply(&self, action: &Action) -> Result<(), HostError> {
         crash_points::point_with(|| format!("host.{}.before", action.name()));
+        let begun = Instant::now();
         let carried_out = self.carry_out(action).await;
+        let (took_ms, failed) = (begun.elapsed().as_millis(), carried_out.is_err());
+        tracing::debug!(step = action.name(), about = ?action.subjects(), took_ms, failed, "step");
         crash_points::point_with(|| format!("host.{}.after", action.name()));
         carried_out
     }

@@ -42,8 +42,8 @@ const RESYNC: Duration = Duration::from_secs(45);
 /// What a pass over an instance needs to remember between two passes.
 #[derive(Debug, Default)]
 struct Transient {
-    /// Since when the guest of this epoch has been asked to shut down.
-    shutdown: Option<(u64, tokio::time::Instant)>,
+    /// The guest has been asked to shut down.
+    shutdown: Option<Shutdown>,
     /// The prober of this epoch runs.
     probing: Option<u64>,
     /// Whether a pass has found the guest running: the first one that does adopts it.
@@ -56,6 +56,17 @@ struct Transient {
     last_probe: Option<String>,
     /// What the guest of this epoch asked the network's services for, and said.
     said: said::Said,
+}
+
+/// How a guest has been asked to shut down.
+#[derive(Clone, Copy, Debug)]
+struct Shutdown {
+    /// The launch of the guest.
+    epoch: u64,
+    /// When it was asked first.
+    since: tokio::time::Instant,
+    /// When it was asked last.
+    asked: tokio::time::Instant,
 }
 
 /// The reconcile loops and what they share.

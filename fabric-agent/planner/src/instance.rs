@@ -67,6 +67,8 @@ pub struct SeenInstance {
     pub has_run: bool,
     /// Whether the seed exists.
     pub seed: bool,
+    /// Whether the seed is the one for the launch that is wanted.
+    pub seed_is_current: bool,
     /// The guest's process and what it left.
     pub guest: GuestState,
     /// Whether the tap exists, is open, and its groups are enforced.
@@ -78,8 +80,11 @@ pub struct SeenInstance {
 /// What to do next about one instance. After each step it is observed and planned again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceStep {
-    /// Carry these out.
+    /// Carry these out, one after the other.
     Do(Vec<Action>),
+    /// Carry these out, all at once, while the network takes the interface in: none of it needs
+    /// another.
+    Prepare(Vec<Action>),
     /// Ask the guest to shut down, and look again; end it when its time is over.
     AwaitShutdown,
     /// The network has to take the interface in (or let it go) first.
@@ -147,22 +152,30 @@ fn start(
     if !seen.root_disk && seen.has_run {
         return InstanceStep::DiskLost;
     }
-    if !seen.root_disk {
-        return InstanceStep::Do(vec![Action::MakeRootDisk {
-            instance_id: id.clone(),
-            name: spec.name.as_ref().map(ToString::to_string),
-            disk: spec.image.disk,
-            format: spec.image.format,
-            size_bytes: spec.root_size_bytes(),
-            uid: spec.uid,
-        }]);
-    }
-    let Some(network) = network.filter(|_| seen.network_ready) else {
-        return InstanceStep::AwaitNetwork;
+    let Some(network) = network else { return InstanceStep::AwaitNetwork };
+    let disk = || Action::MakeRootDisk {
+        instance_id: id.clone(),
+        name: spec.name.as_ref().map(ToString::to_string),
+        disk: spec.image.disk,
+        format: spec.image.format,
+        size_bytes: spec.root_size_bytes(),
+        uid: spec.uid,
     };
-    let seed =
-        Action::WriteSeed { instance_id: id.clone(), seed: seed(id, spec, network), uid: spec.uid };
-    let launch = GuestLaunch {
+    // Written at every start: keys and user data may have changed since the last one.
+    let seed = || Action::WriteSeed {
+        instance_id: id.clone(),
+        seed: seed(id, spec, network),
+        uid: spec.uid,
+    };
+    let missing = [(!seen.root_disk).then(disk), (!seen.seed_is_current).then(seed)];
+    let missing: Vec<Action> = missing.into_iter().flatten().collect();
+    if !missing.is_empty() {
+        return InstanceStep::Prepare(missing);
+    }
+    if !seen.network_ready {
+        return InstanceStep::AwaitNetwork;
+    }
+    InstanceStep::Do(vec![Action::StartGuest(GuestLaunch {
         instance_id: id.clone(),
         epoch,
         name: spec.name.as_ref().map_or_else(|| id.to_string(), ToString::to_string),
@@ -173,9 +186,7 @@ fn start(
         link: spec.interface.link.clone(),
         mac: spec.interface.mac,
         uid: spec.uid,
-    };
-    // The seed is written at every start: keys and user data may have changed since the last one.
-    InstanceStep::Do(vec![seed, Action::StartGuest(launch)])
+    })])
 }
 
 fn seed(id: &InstanceId, spec: &InstanceSpec, network: &GuestNetwork) -> SeedContent {

@@ -62,8 +62,7 @@ impl LinuxHost {
             ));
         }
         let qemu = facts::qemu()?;
-        let (accelerator, probe) = facts::accelerator(choice, &qemu).await?;
-        let note = probe.explain();
+        let (accelerator, note) = facts::accelerator(choice, &qemu).await?;
         if accelerator == Accelerator::Tcg {
             tracing::warn!(
                 reason = note,
@@ -77,7 +76,7 @@ impl LinuxHost {
         };
         let blobs = Blobs::open(&directories.blobs()).await?;
         let networks = LinuxNetworks::open(directories, holder.clone())?;
-        let doctor = doctor::Doctor::new(directories, probe);
+        let doctor = doctor::Doctor::of_agent(directories, accelerator);
         let guests = LinuxGuests::open(directories, qemu, accel, holder).await?;
         Ok(Self { facts, blobs, guests, networks, doctor })
     }

@@ -1,23 +1,28 @@
 //! One pass over one instance: observe, plan, apply, report.
 
+mod interface;
+mod report;
+mod sweep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use weft_model::{
-    GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, PowerState, Problem, Record,
-    Timestamp,
+    GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, Problem, Record, Timestamp,
 };
 use weft_planner::{
-    Action, GuestState, InstanceStep, Observation, SeenInstance, Wanted, derive_status,
-    plan_instance, record_phase, wanted,
+    Action, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_instance, wanted,
 };
 use weft_store::Txn;
 
 use super::queue::Next;
-use super::{Reconciler, probe};
+use super::{Reconciler, Shutdown, probe};
 use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
-use crate::repo::{Instances, address_key, encode, object_key, status_key, uid_key};
+use crate::repo::{Instances, address_key, object_key, status_key, uid_key};
+use interface::NetworkView;
+use sweep::sweep;
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
 
@@ -47,6 +52,8 @@ struct Pass<'a> {
     record: &'a InstanceRecord,
     status: InstanceStatus,
     phases: Vec<(Phase, Timestamp)>,
+    /// Whether this pass wrote the seed.
+    seed_written: bool,
     /// Whether this pass started the guest.
     started: bool,
     /// What ailed the guest when it was last looked at.
@@ -55,8 +62,15 @@ struct Pass<'a> {
 
 async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Next {
     let status = reconciler.status(&record.id);
-    let mut pass =
-        Pass { reconciler, record, status, phases: Vec::new(), started: false, trouble: None };
+    let mut pass = Pass {
+        reconciler,
+        record,
+        status,
+        phases: Vec::new(),
+        seed_written: false,
+        started: false,
+        trouble: None,
+    };
     let outcome = pass.steps().await;
     let mut observation = Observation::default();
     let next = match outcome {
@@ -124,7 +138,8 @@ impl Pass<'_> {
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
             self.trouble = seen_guest.trouble.clone();
             let has_run = self.status.launched_at.is_some();
-            let seen = SeenInstance { has_run, ..network.complete(&seen_guest) };
+            let seed_is_current = self.seed_written;
+            let seen = SeenInstance { has_run, seed_is_current, ..network.complete(&seen_guest) };
             let grace_over = self.grace_over(&seen.guest);
             match plan_instance(self.record, guest_network.as_ref(), wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
@@ -143,6 +158,17 @@ impl Pass<'_> {
                         self.note(action);
                     }
                 }
+                InstanceStep::Prepare(actions) => {
+                    let all = join_all(actions.iter().map(|action| host.apply(action)));
+                    let (prepared, asked) =
+                        tokio::join!(all, network.ask(self.reconciler, self.record));
+                    for (action, outcome) in actions.iter().zip(prepared) {
+                        outcome.map_err(Failure::Step)?;
+                        self.note(action);
+                    }
+                    asked?;
+                    self.phase(Phase::NetworkReady);
+                }
                 InstanceStep::AwaitNetwork => {
                     if wanted == Wanted::Gone {
                         networks.release(id);
@@ -153,12 +179,8 @@ impl Pass<'_> {
                     }
                 }
                 InstanceStep::AwaitShutdown => {
-                    let action = Action::PressPowerButton { instance_id: id.clone() };
-                    if let Err(error) = host.apply(&action).await {
-                        tracing::warn!(instance.id = %id, error = %Chain(&error), "the power button could not be pressed");
-                    }
-                    self.begin_shutdown(&seen.guest);
-                    return Ok((seen.guest, Some(Next::After(SHUTDOWN_POLL)), true));
+                    let again = self.ask_to_shut_down(&seen.guest).await;
+                    return Ok((seen.guest, Some(Next::After(again)), true));
                 }
                 InstanceStep::DiskLost => {
                     return Err(Failure::Step(HostError::new(
@@ -176,6 +198,12 @@ impl Pass<'_> {
         Err(Failure::Step(HostError::new("the instance does not settle; this is a defect", true)))
     }
 
+    /// The guest after a failure; unknown counts as absent.
+    async fn guest_now(&self) -> GuestState {
+        let seen = self.reconciler.host.observe_guest(&self.record.id).await;
+        seen.map(|seen| seen.guest).unwrap_or_default()
+    }
+
     fn guest_network(&self) -> Option<GuestNetwork> {
         let interface = &self.record.spec.interface;
         let world = self.reconciler.cache.read();
@@ -184,23 +212,38 @@ impl Pass<'_> {
         Some(GuestNetwork::new(&vpc.spec, &subnet.spec))
     }
 
+    /// The request that the guest of this launch has had.
+    fn shutdown_of(&self, epoch: u64) -> Option<Shutdown> {
+        let transients = self.reconciler.transients();
+        let shutdown = transients.get(&self.record.id).and_then(|transient| transient.shutdown);
+        shutdown.filter(|shutdown| shutdown.epoch == epoch)
+    }
+
     /// Whether a guest that was asked to shut down has had its time.
     fn grace_over(&self, guest: &GuestState) -> bool {
         let GuestState::Running { epoch } = guest else { return false };
-        let transients = self.reconciler.transients();
-        let shutdown = transients.get(&self.record.id).and_then(|transient| transient.shutdown);
-        shutdown.is_some_and(|(of, since)| {
-            of == *epoch && since.elapsed() >= self.reconciler.config.shutdown_grace
-        })
+        let grace = self.reconciler.config.shutdown_grace;
+        self.shutdown_of(*epoch).is_some_and(|shutdown| shutdown.since.elapsed() >= grace)
     }
 
-    fn begin_shutdown(&self, guest: &GuestState) {
-        let GuestState::Running { epoch } = guest else { return };
-        let mut transients = self.reconciler.transients();
-        let transient = transients.entry(self.record.id.clone()).or_default();
-        if transient.shutdown.is_none_or(|(of, _)| of != *epoch) {
-            transient.shutdown = Some((*epoch, tokio::time::Instant::now()));
+    /// Presses the power button, if it was not pressed just now: QEMU reports each press, and each
+    /// report brings about a pass. Returns when to do so again.
+    async fn ask_to_shut_down(&self, guest: &GuestState) -> Duration {
+        let GuestState::Running { epoch } = *guest else { return SHUTDOWN_POLL };
+        let before = self.shutdown_of(epoch);
+        let waited = before.map_or(SHUTDOWN_POLL, |shutdown| shutdown.asked.elapsed());
+        if waited < SHUTDOWN_POLL {
+            return SHUTDOWN_POLL - waited;
         }
+        let id = &self.record.id;
+        let asked = tokio::time::Instant::now();
+        let shutdown = Shutdown { epoch, since: before.map_or(asked, |s| s.since), asked };
+        self.reconciler.transients().entry(id.clone()).or_default().shutdown = Some(shutdown);
+        let action = Action::PressPowerButton { instance_id: id.clone() };
+        if let Err(error) = self.reconciler.host.apply(&action).await {
+            tracing::warn!(instance.id = %id, error = %Chain(&error), "the power button could not be pressed");
+        }
+        SHUTDOWN_POLL
     }
 
     fn phase(&mut self, phase: Phase) {
@@ -210,16 +253,12 @@ impl Pass<'_> {
     /// Which phases a step that has just been taken completes.
     fn note(&mut self, action: &Action) {
         match action {
-            Action::MakeRootDisk { .. } => {
+            // The root disk is there already, or comes before the seed.
+            Action::MakeRootDisk { .. } | Action::WriteSeed { .. } => {
+                self.seed_written |= matches!(action, Action::WriteSeed { .. });
                 self.phase(Phase::Placed);
                 self.phase(Phase::ImageReady);
                 self.phase(Phase::DiskReady);
-            }
-            Action::WriteSeed { .. } => {
-                self.phase(Phase::Placed);
-                self.phase(Phase::ImageReady);
-                self.phase(Phase::DiskReady);
-                self.phase(Phase::NetworkReady);
             }
             Action::StartGuest(_) => {
                 self.started = true;
@@ -268,68 +307,6 @@ impl Pass<'_> {
         }
     }
 
-    /// What the instance takes of the host, now that its guest is as it is.
-    async fn settle_ledger(&self, guest: &GuestState) {
-        let (id, spec) = (&self.record.id, &self.record.spec);
-        let Reconciler { ledger, host, turns, cache, .. } = self.reconciler.as_ref();
-        let (memory_mib, vcpus) = match guest {
-            GuestState::Absent | GuestState::Exited { .. } if spec.power == PowerState::Stopped => {
-                (0, 0)
-            }
-            GuestState::Running { epoch } if *epoch >= spec.run_epoch => {
-                (host.memory_cost_mib(spec.memory_mib), spec.vcpus)
-            }
-            _ => return,
-        };
-        if ledger.has_settled(id, memory_mib, vcpus) {
-            return;
-        }
-        // Somebody may be changing what is wanted: then the pass that this brings about settles.
-        let _turn = turns.object(id.as_str()).await;
-        let newest = cache.read().instances.get(id).map(|record| record.generation);
-        if newest == Some(self.record.generation) {
-            ledger.settle(id, memory_mib, vcpus);
-        }
-    }
-
-    /// The guest after a failure; unknown counts as absent.
-    async fn guest_now(&self) -> GuestState {
-        let seen = self.reconciler.host.observe_guest(&self.record.id).await;
-        seen.map(|seen| seen.guest).unwrap_or_default()
-    }
-
-    /// Stores the status if it has changed. Returns whether what is wanted has changed with it.
-    async fn report(&self, observation: &Observation) -> Result<bool, Problem> {
-        self.settle_ledger(&observation.guest).await;
-        let now = self.reconciler.clock.now();
-        let mut status = derive_status(self.record, &self.status, observation, now);
-        let launch_changed = status.epoch != self.status.epoch;
-        // The prober may have been faster than this pass.
-        let ready = probe::ready_at(self.reconciler, &self.record.id, status.epoch);
-        let ready = ready.map(|at| (Phase::SshBanner, at));
-        for (phase, at) in self.phases.iter().copied().chain(ready) {
-            // The guest's first byte may come before its start has been reported done: the
-            // timeline never goes backwards.
-            let last = status.phases.last().map_or(at, |last| last.at);
-            record_phase(&mut status, phase, at.max(last));
-        }
-        if let Some(transient) = self.reconciler.transients().get(&self.record.id) {
-            transient.said.put_into(&mut status);
-        }
-        if status == self.status {
-            return Ok(false);
-        }
-        if status.state != self.status.state {
-            let (id, reason) = (&self.record.id, status.reason.as_deref().unwrap_or_default());
-            tracing::info!(instance.id = %id, state = %status.state, reason, "instance state changed");
-        }
-        let ended = status.ended_epoch != self.status.ended_epoch;
-        let key = status_key(&self.record.id);
-        self.reconciler.repo.commit(Txn::new().put(key, encode(&status))).await?;
-        self.reconciler.statuses().insert(self.record.id.clone(), status);
-        Ok(ended || launch_changed)
-    }
-
     /// Nothing is left on the host: removes the record, its status and its address.
     async fn forget(&self) -> Result<(), Problem> {
         let id = &self.record.id;
@@ -351,90 +328,5 @@ impl Pass<'_> {
         self.reconciler.cache.reached(revision).await;
         tracing::info!(instance.id = %id, "instance is gone");
         Ok(())
-    }
-}
-
-/// What this pass knows of the instance's interface: nothing before it has asked.
-#[derive(Default)]
-struct NetworkView {
-    asked: Option<(bool, bool)>,
-}
-
-impl NetworkView {
-    /// The whole picture. Before the network was asked, a tap is taken to be there and closed, so
-    /// that plans which need to know ask.
-    fn complete(&self, seen: &SeenGuest) -> SeenInstance {
-        let (ready, tap) = self.asked.unwrap_or((false, true));
-        SeenInstance {
-            root_disk: seen.root_disk,
-            has_run: false,
-            seed: seen.seed,
-            guest: seen.guest.clone(),
-            network_ready: ready,
-            tap,
-        }
-    }
-
-    async fn ask(
-        &mut self,
-        reconciler: &Reconciler,
-        record: &InstanceRecord,
-    ) -> Result<(), Failure> {
-        let report = reconciler.networks.settle().await.map_err(Failure::Store)?;
-        let interface = &record.spec.interface;
-        let (ready, tap) =
-            (report.open.contains(&interface.link), report.present.contains(&interface.link));
-        let gone = record.deleting_since.is_some();
-        if (gone && tap) || (!gone && !ready) {
-            let why = report.failure(&interface.vpc_id, &interface.link);
-            return Err(Failure::Network(
-                why.unwrap_or("its interface is not there yet").to_owned(),
-            ));
-        }
-        self.asked = Some((ready, tap));
-        Ok(())
-    }
-}
-
-/// Removes what the host has of an instance that the store does not know, once it has been seen for
-/// as long as the sweep waits: its guest without asking, as nobody can ask for it any more.
-async fn sweep(reconciler: &Arc<Reconciler>, id: &InstanceId) -> Next {
-    let seen = match reconciler.host.observe_guest(id).await {
-        Ok(seen) => seen,
-        Err(error) => {
-            tracing::warn!(instance.id = %id, error = %Chain(&error), "cannot look at an unwanted guest");
-            return Next::Retry;
-        }
-    };
-    if seen == SeenGuest::default() {
-        return Next::Done;
-    }
-    if !reconciler.grace_over_for(id) {
-        return Next::After(reconciler.config.sweep_grace);
-    }
-    tracing::warn!(instance.id = %id, "removing an instance that the store does not know");
-    let instance_id = || id.clone();
-    let steps = [
-        Action::EndGuest { instance_id: instance_id() },
-        Action::ForgetGuest { instance_id: instance_id() },
-        Action::RemoveDisks { instance_id: instance_id() },
-    ];
-    for action in steps {
-        if let Err(error) = reconciler.host.apply(&action).await {
-            tracing::warn!(instance.id = %id, error = %Chain(&error), "removing it failed");
-            return Next::Retry;
-        }
-    }
-    reconciler.transients().remove(id);
-    Next::Done
-}
-
-impl Reconciler {
-    /// Whether something unwanted has been seen for as long as the sweep waits.
-    fn grace_over_for(&self, id: &InstanceId) -> bool {
-        let mut transients = self.transients();
-        let transient = transients.entry(id.clone()).or_default();
-        let since = *transient.unwanted_since.get_or_insert_with(tokio::time::Instant::now);
-        since.elapsed() >= self.config.sweep_grace
     }
 }

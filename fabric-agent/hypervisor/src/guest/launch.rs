@@ -20,7 +20,7 @@ use crate::sys;
 
 /// QEMU answers within a second on an idle machine; a busy one gets time.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 const HOLDER_LOG_TAIL_BYTES: u64 = 2048;
 
 impl Guests {

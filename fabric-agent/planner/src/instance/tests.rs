@@ -72,6 +72,9 @@ fn show(step: &InstanceStep) -> String {
     };
     match step {
         InstanceStep::Do(actions) => actions.iter().map(name).collect::<Vec<_>>().join(" "),
+        InstanceStep::Prepare(actions) => {
+            format!("prepare {}", actions.iter().map(name).collect::<Vec<_>>().join("+"))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -90,34 +93,37 @@ fn each_situation_has_one_next_step() {
     let off = GuestState::PoweredOff { epoch: 2 };
     #[rustfmt::skip]
     let cases = [
-        // wanted,      guest,               disk,  network, grace over, step
-        (run,           GuestState::Absent,  false, false, false, "disk"),
-        (run,           GuestState::Absent,  true,  false, false, "AwaitNetwork"),
-        (run,           GuestState::Absent,  true,  true,  false, "seed start"),
-        (run,           running(2),          true,  true,  false, "Rest"),
-        (run,           running(2),          true,  false, false, "AwaitNetwork"),
-        (run,           running(1),          true,  true,  false, "AwaitShutdown"),
-        (run,           running(1),          true,  true,  true,  "end"),
-        (run,           exited(1),           true,  true,  false, "seed start"),
-        (run,           exited(2),           true,  true,  false, "Rest"),
-        (run,           off.clone(),         true,  true,  false, "Rest"),
-        (Wanted::Off,   running(2),          true,  true,  false, "AwaitShutdown"),
-        (Wanted::Off,   running(2),          true,  true,  true,  "end"),
-        (Wanted::Off,   off.clone(),         true,  true,  false, "end"),
-        (Wanted::Off,   exited(2),           true,  true,  false, "Rest"),
-        (Wanted::Gone,  running(2),          true,  true,  false, "AwaitShutdown"),
-        (Wanted::Gone,  off,                 true,  true,  false, "end"),
-        (Wanted::Gone,  exited(2),           true,  true,  false, "forget-guest"),
-        (Wanted::Gone,  GuestState::Absent,  true,  true,  false, "AwaitNetwork"),
-        (Wanted::Gone,  GuestState::Absent,  true,  false, false, "remove-disks"),
-        (Wanted::Gone,  GuestState::Absent,  false, false, false, "Forget"),
+        // wanted,      guest,               disk,  seed,  network, grace over, step
+        (run,           GuestState::Absent,  false, false, false, false, "prepare disk+seed"),
+        (run,           GuestState::Absent,  false, true,  false, false, "prepare disk"),
+        (run,           GuestState::Absent,  true,  false, true,  false, "prepare seed"),
+        (run,           GuestState::Absent,  true,  true,  false, false, "AwaitNetwork"),
+        (run,           GuestState::Absent,  true,  true,  true,  false, "start"),
+        (run,           running(2),          true,  true,  true,  false, "Rest"),
+        (run,           running(2),          true,  true,  false, false, "AwaitNetwork"),
+        (run,           running(1),          true,  true,  true,  false, "AwaitShutdown"),
+        (run,           running(1),          true,  true,  true,  true,  "end"),
+        (run,           exited(1),           true,  true,  true,  false, "start"),
+        (run,           exited(2),           true,  true,  true,  false, "Rest"),
+        (run,           off.clone(),         true,  true,  true,  false, "Rest"),
+        (Wanted::Off,   running(2),          true,  true,  true,  false, "AwaitShutdown"),
+        (Wanted::Off,   running(2),          true,  true,  true,  true,  "end"),
+        (Wanted::Off,   off.clone(),         true,  true,  true,  false, "end"),
+        (Wanted::Off,   exited(2),           true,  true,  true,  false, "Rest"),
+        (Wanted::Gone,  running(2),          true,  true,  true,  false, "AwaitShutdown"),
+        (Wanted::Gone,  off,                 true,  true,  true,  false, "end"),
+        (Wanted::Gone,  exited(2),           true,  true,  true,  false, "forget-guest"),
+        (Wanted::Gone,  GuestState::Absent,  true,  true,  true,  false, "AwaitNetwork"),
+        (Wanted::Gone,  GuestState::Absent,  true,  true,  false, false, "remove-disks"),
+        (Wanted::Gone,  GuestState::Absent,  false, true,  false, false, "Forget"),
     ];
     let record = record(PowerState::Running, 2);
-    for (wanted, guest, disk, network, grace_over, want) in cases {
+    for (wanted, guest, disk, seed, network, grace_over, want) in cases {
         let seen = SeenInstance {
             root_disk: disk,
             has_run: false,
             seed: disk,
+            seed_is_current: seed,
             guest,
             network_ready: network,
             tap: network,

@@ -10,10 +10,13 @@ mod programs;
 use std::time::SystemTime;
 
 use nix::sys::statvfs::statvfs;
-use weft_hypervisor::{Cgroups, KvmProbe};
+use weft_hypervisor::{Cgroups, KvmProbe, QemuBinary};
+use weft_model::Accelerator;
 
+use super::facts;
+use crate::chain::Chain;
 use crate::config::Directories;
-use crate::host::{Check, CheckResult};
+use crate::host::{Check, CheckResult, HostError};
 use crate::tls::Files;
 use crate::tls::certificates::{self, Ends};
 use weft_proto::certificate::show_time;
@@ -24,9 +27,8 @@ const LOW_DISK_GIB: u64 = 5;
 #[derive(Debug)]
 pub(crate) struct Doctor {
     directories: Directories,
-    probe: KvmProbe,
-    /// An agent runs.
-    has_agent: bool,
+    /// What the guests of the agent that runs use; `None` where none runs.
+    in_use: Option<Accelerator>,
 }
 
 fn ok(name: &'static str, finding: impl Into<String>) -> Check {
@@ -51,28 +53,27 @@ fn failed(name: &'static str, finding: impl Into<String>, remedy: impl Into<Stri
 }
 
 impl Doctor {
-    pub(crate) fn new(directories: &Directories, probe: KvmProbe) -> Self {
-        Self { directories: directories.clone(), probe, has_agent: true }
+    /// Of an agent whose guests use `accelerator`.
+    pub(crate) fn of_agent(directories: &Directories, accelerator: Accelerator) -> Self {
+        Self { directories: directories.clone(), in_use: Some(accelerator) }
     }
 
-    /// Without an agent: probes KVM first.
-    pub(crate) async fn alone(directories: &Directories) -> anyhow::Result<Vec<Check>> {
-        let probe =
-            tokio::task::spawn_blocking(|| KvmProbe::run(super::facts::PROBE_DEADLINE)).await?;
-        let doctor = Self { has_agent: false, ..Self::new(directories, probe) };
-        Ok(doctor.checks(&Cgroups::find(&directories.prefix)).await)
+    /// Without an agent.
+    pub(crate) async fn alone(directories: &Directories) -> Vec<Check> {
+        let doctor = Self { directories: directories.clone(), in_use: None };
+        doctor.checks(&Cgroups::find(&directories.prefix)).await
     }
 
     pub(crate) async fn checks(&self, cgroups: &Cgroups) -> Vec<Check> {
         let prefix = &self.directories.prefix;
         let mut checks = vec![
             machine::privilege(),
-            self.kvm(),
+            kvm(facts::probe(QemuBinary::detect().ok()).await, self.in_use),
             programs::qemu().await,
             programs::qemu_img().await,
             programs::nft().await,
             machine::tun(),
-            machine::forwarding(self.has_agent),
+            machine::forwarding(self.in_use.is_some()),
         ];
         let firewalls = firewalls::checks(prefix).await;
         let drops = firewalls.iter().any(|check| check.result != CheckResult::Ok);
@@ -87,19 +88,6 @@ impl Doctor {
             self.certificates(SystemTime::now()),
         ]);
         checks
-    }
-
-    fn kvm(&self) -> Check {
-        match self.probe.is_usable() {
-            true => ok("kvm", self.probe.explain()),
-            false => warning(
-                "kvm",
-                format!("{}: many times slower than with KVM", self.probe.explain()),
-                "modprobe kvm_intel || modprobe kvm_amd; if the processor shows no \
-                 virtualisation, switch it on in the firmware, or nested virtualisation on the \
-                 host; then restart the agent",
-            ),
-        }
     }
 
     fn disk(&self) -> Check {
@@ -156,6 +144,27 @@ impl Doctor {
     }
 }
 
+fn kvm(probe: Result<KvmProbe, HostError>, in_use: Option<Accelerator>) -> Check {
+    let name = "kvm";
+    let slow = "many times slower than with KVM";
+    match probe {
+        Ok(probe) if probe.is_usable() && in_use == Some(Accelerator::Tcg) => warning(
+            name,
+            format!("{}; but the agent's guests run under TCG, {slow}", probe.explain()),
+            "restart the agent with --accel auto; guests change with their next start",
+        ),
+        Ok(probe) if probe.is_usable() => ok(name, probe.explain()),
+        Ok(probe) => warning(
+            name,
+            format!("{}: {slow}", probe.explain()),
+            "modprobe kvm_intel || modprobe kvm_amd; if the processor shows no virtualisation, \
+             switch it on in the firmware, or nested virtualisation on the host; then restart the \
+             agent",
+        ),
+        Err(error) => failed(name, Chain(&error).to_string(), "run weft doctor again"),
+    }
+}
+
 fn limits(cgroups: &Cgroups) -> Check {
     match cgroups.explain() {
         Ok(finding) => ok("cgroups", finding),
@@ -165,5 +174,20 @@ fn limits(cgroups: &Cgroups) -> Check {
             "run the agent on the host and as root, or give its container cgroup v2 and the right \
              to mount; then restart the agent",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_that_works_and_is_not_used_is_worth_a_warning() {
+        let works = KvmProbe::Usable { loop_ns: 400_000 };
+        let check = |probe: &KvmProbe, in_use| kvm(Ok(probe.clone()), in_use).result;
+        assert_eq!(check(&works, None), CheckResult::Ok);
+        assert_eq!(check(&works, Some(Accelerator::Kvm)), CheckResult::Ok);
+        assert_eq!(check(&works, Some(Accelerator::Tcg)), CheckResult::Warning);
+        assert_eq!(check(&KvmProbe::Absent, Some(Accelerator::Tcg)), CheckResult::Warning);
     }
 }

@@ -10,35 +10,48 @@ use crate::config::AccelChoice;
 use crate::host::HostError;
 
 /// How long the KVM probe may take; the agent answers within 5 s of its start, probe included.
-pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// Memory that guests do not get, in MiB: for the machine and the agent.
 const RESERVED_MIB: u64 = 512;
 
-/// The accelerator to use, and what the probe found.
+/// Tries KVM, for `qemu` where there is one.
+///
+/// # Errors
+/// The thread that tries it ended.
+pub(super) async fn probe(qemu: Option<QemuBinary>) -> Result<KvmProbe, HostError> {
+    let run = move || match qemu {
+        Some(qemu) => KvmProbe::run_for(&qemu, PROBE_DEADLINE),
+        None => KvmProbe::run(PROBE_DEADLINE),
+    };
+    tokio::task::spawn_blocking(run)
+        .await
+        .map_err(|error| HostError::new("probe KVM", true).caused_by(error))
+}
+
+/// The accelerator to use, and why.
 ///
 /// # Errors
 /// KVM was demanded and is not usable.
 pub(super) async fn accelerator(
     choice: AccelChoice,
     qemu: &QemuBinary,
-) -> Result<(Accelerator, KvmProbe), HostError> {
-    let qemu = qemu.clone();
-    let probe = tokio::task::spawn_blocking(move || KvmProbe::run_for(&qemu, PROBE_DEADLINE))
-        .await
-        .map_err(|error| HostError::new("probe KVM", true).caused_by(error))?;
-    let accelerator = match choice {
-        AccelChoice::Tcg => Accelerator::Tcg,
-        AccelChoice::Auto if !probe.is_usable() => Accelerator::Tcg,
-        AccelChoice::Kvm if !probe.is_usable() => {
+) -> Result<(Accelerator, String), HostError> {
+    if choice == AccelChoice::Tcg {
+        let note = "--accel tcg was asked for: KVM was not tried".to_owned();
+        return Ok((Accelerator::Tcg, note));
+    }
+    let probe = probe(Some(qemu.clone())).await?;
+    match (choice, probe.is_usable()) {
+        (_, true) => Ok((Accelerator::Kvm, probe.explain())),
+        (AccelChoice::Kvm, false) => {
             let what = format!(
                 "--accel kvm was demanded and KVM is not usable: {}; use --accel auto or tcg",
                 probe.explain()
             );
-            return Err(HostError::new(what, false));
+            Err(HostError::new(what, false))
         }
-        AccelChoice::Auto | AccelChoice::Kvm => Accelerator::Kvm,
-    };
-    Ok((accelerator, probe))
+        (AccelChoice::Auto | AccelChoice::Tcg, false) => Ok((Accelerator::Tcg, probe.explain())),
+    }
 }
 
 /// The QEMU that guests run in.
