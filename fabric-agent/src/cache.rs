@@ -90,6 +90,11 @@ impl Cache {
         self.changes.subscribe()
     }
 
+    /// Up to which change the world is known.
+    pub(crate) fn revision(&self) -> Revision {
+        *self.revision.borrow()
+    }
+
     /// Returns when the world holds what was committed at `revision`.
     pub(crate) async fn reached(&self, revision: Revision) {
         // The sender lives as long as self: waiting cannot fail.

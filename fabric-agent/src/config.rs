@@ -48,10 +48,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) host_name: Option<String>,
     /// Seconds that a guest may take to shut down before it is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = parse_seconds())]
     pub(crate) shutdown_grace: u64,
     /// Seconds that something of ours which nothing wants is left alone before it is removed
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = parse_seconds())]
     pub(crate) sweep_grace: u64,
     /// CA certificates (PEM) that are trusted besides the system's when images are fetched
     #[arg(long, value_name = "FILE")]
@@ -153,6 +153,11 @@ pub(crate) fn machine_name() -> String {
 /// Holders outlive the agent and its working directory: their paths are absolute.
 pub(crate) fn parse_dir(text: &str) -> Result<PathBuf, String> {
     std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// Up to a year.
+fn parse_seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=31_536_000)
 }
 
 /// A tap is named by the prefix and 11 digits of its instance's id, and has 15 bytes.

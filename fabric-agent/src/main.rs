@@ -1,6 +1,7 @@
 //! `fabric-agent`: one per host. Serves the API and makes its host match the store.
 
 mod admission;
+mod alone;
 mod api;
 mod cache;
 mod chain;
@@ -20,6 +21,7 @@ mod repo;
 mod serve;
 mod services;
 mod sessions;
+mod store_mark;
 mod strays;
 #[cfg(test)]
 mod testing;

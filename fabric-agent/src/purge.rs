@@ -8,7 +8,9 @@ use weft_hypervisor::{Cgroups, Guests};
 use weft_network::Namespace;
 use weft_store::{SqliteOptions, SqliteStore};
 
+use crate::alone;
 use crate::config::Directories;
+use crate::store_mark;
 
 /// What the files of an agent are called; nothing else in its directories is touched.
 const STATE_FILES: &[&str] = &[
@@ -19,15 +21,19 @@ const STATE_FILES: &[&str] = &[
     "sim-host.db",
     "sim-host.db-wal",
     "sim-host.db-shm",
+    // Last: a purge that was interrupted finds out again whose the directory is.
+    store_mark::FILE,
 ];
 const STATE_DIRS: &[&str] = &["images", "instances", crate::tls::FOLDER];
-const RUNTIME_FILES: &[&str] = &["agent.sock", "boot-id"];
+const RUNTIME_FILES: &[&str] = &["agent.sock", "boot-id", store_mark::FILE, alone::LOCK];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.
 pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     // Held to the end: no agent can start in between.
     let _store = take_store(directories)?;
+    let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;
+    store_mark::check_ours(directories)?;
     if nix::unistd::geteuid().is_root() {
         purge_guests(directories).await?;
         purge_networks(directories).await?;
@@ -48,11 +54,11 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
 
 /// Removes our files and folders from `dir`, and `dir` itself if nothing else is in it.
 fn remove_ours(dir: &Path, files: &[&str], dirs: &[&str]) -> anyhow::Result<()> {
-    for file in files {
-        tolerate(std::fs::remove_file(dir.join(file)), &dir.join(file))?;
-    }
     for name in dirs {
         tolerate(std::fs::remove_dir_all(dir.join(name)), &dir.join(name))?;
+    }
+    for file in files {
+        tolerate(std::fs::remove_file(dir.join(file)), &dir.join(file))?;
     }
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         // What an agent left that was killed while it made its socket.

@@ -1,6 +1,7 @@
 //! Composition: opens everything, starts everything, ends everything.
 
 use std::fs::{DirBuilder, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use weft_fetch::{FetchOptions, Fetcher};
 use weft_model::{HostId, Problem};
 use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
 
+use crate::alone;
 use crate::api::{self, Network};
 use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{HostKind, ServeArgs};
+use crate::config::{Directories, HostKind, ServeArgs};
 use crate::context::Context;
 use crate::default_network;
 use crate::fetches::Fetches;
@@ -32,6 +34,7 @@ use crate::reconcile::Reconciler;
 use crate::repo::{HOST, Instances, Repo, encode};
 use crate::services;
 use crate::sessions::Sessions;
+use crate::store_mark;
 use crate::tls;
 use crate::tls::certificates::Certificates;
 
@@ -84,9 +87,16 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let fetcher = Fetcher::new(FetchOptions { ca_file, ..FetchOptions::default() })?;
     let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
         .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
+    let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;
     let store: Arc<dyn Store> = Arc::new(store);
     let repo = Repo::new(store);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before anything is looked at that this store might not know.
+    let host_id = take_directories(directories, &repo).await?;
+    let _prefix = match args.host {
+        HostKind::Linux => Some(alone::in_network_namespace(&directories.prefix).await?),
+        HostKind::Sim => None,
+    };
     let host = open_host(&args).await?;
     let facts = host.facts();
     tracing::info!(
@@ -97,7 +107,6 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         hypervisor = facts.hypervisor_version,
         "host is ready"
     );
-    let host_id = host_id(&repo).await.map_err(explain)?;
     default_network::ensure(&repo, host.as_ref(), args.default_vpc_cidr, clock.now())
         .await
         .map_err(explain)?;
@@ -118,7 +127,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         repo: repo.clone(),
         cache: Arc::clone(&cache),
         host,
-        host_id,
+        host_id: host_id.clone(),
         clock,
         ledger,
         sessions: Sessions::default(),
@@ -133,6 +142,11 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let (marked, seen, token) = (directories.clone(), Arc::clone(&cache), shutdown.clone());
+    tasks.spawn(async move {
+        store_mark::follow(&marked, &host_id, &seen, token).await;
+        Ok(())
+    });
     let token = shutdown.clone();
     tasks.spawn(async move { cache.follow(&repo, token).await.map_err(explain) });
     let token = shutdown.clone();
@@ -223,13 +237,23 @@ async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
     })
 }
 
-async fn host_id(repo: &Repo) -> Result<HostId, Problem> {
-    if let Some(stored) = repo.read::<HostRecord>(HOST).await? {
-        return Ok(stored.value.id);
-    }
-    let record = HostRecord { id: HostId::from_random(random::bytes()) };
-    repo.commit(Txn::new().when_absent(HOST).put(HOST, encode(&record))).await?;
-    Ok(record.id)
+/// This host's identity, made at the first start; both directories are its store's then.
+async fn take_directories(directories: &Directories, repo: &Repo) -> anyhow::Result<HostId> {
+    let stored = repo.read::<HostRecord>(HOST).await.map_err(explain)?;
+    let stored = stored.map(|stored| stored.value.id);
+    let revision = repo.store().list(HOST).await?.revision;
+    store_mark::check(directories, stored.as_ref(), revision)?;
+    let (host_id, revision) = match stored {
+        Some(id) => (id, revision),
+        None => {
+            let id = HostId::from_random(random::bytes());
+            let record = encode(&HostRecord { id: id.clone() });
+            let txn = Txn::new().when_absent(HOST).put(HOST, record);
+            (id, repo.commit(txn).await.map_err(explain)?)
+        }
+    };
+    store_mark::put(directories, &host_id, revision)?;
+    Ok(host_id)
 }
 
 async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -247,16 +271,10 @@ async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow
 }
 
 /// Listens for root and the group `weft`. A socket that an agent left behind is replaced; one that
-/// an agent listens on is not: the store's lock has seen to it that there is none.
+/// an agent listens on there is none: this one has the runtime directory for itself.
 fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
-    // An agent with another store in the same runtime directory has no lock in common with us.
-    anyhow::ensure!(
-        std::os::unix::net::UnixStream::connect(socket).is_err(),
-        "another agent listens on {}: end it first, or use another --runtime-dir",
-        socket.display()
-    );
     match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace {}", socket.display()));
         }
         _ => {}

@@ -17,6 +17,8 @@ pub struct Certificate {
     pub alternative_names: Vec<String>,
     /// The first moment at which it is not valid any more.
     pub ends: SystemTime,
+    /// Its public key: `SubjectPublicKeyInfo` of RFC 5280, section 4.1, in DER.
+    pub public_key: Vec<u8>,
 }
 
 /// Bytes that are no certificate.
@@ -40,7 +42,9 @@ impl Certificate {
         };
         // A moment before 1970 has passed as well as 1970 has.
         let ends = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-        Ok(Self { name, alternative_names, ends: UNIX_EPOCH + Duration::from_secs(ends) })
+        let ends = UNIX_EPOCH + Duration::from_secs(ends);
+        let public_key = parsed.public_key().raw.to_vec();
+        Ok(Self { name, alternative_names, ends, public_key })
     }
 
     /// How long it is still valid; `None` when it has ended.

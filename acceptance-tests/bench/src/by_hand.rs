@@ -1,6 +1,8 @@
 //! The floor of a guest's start: the very command line that the agent gave QEMU, with the same
 //! kernel, seed, tap and a disk of the same form, but nobody around it.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use weft_acceptance::{Lab, eventually};
 
 /// A command line that can be run again and again, each time on a fresh root disk.
@@ -43,6 +45,33 @@ impl Drop for Guest {
 }
 
 impl ByHand {
+    /// Returns when QEMU says that the guest's processors run: the same word that the agent waits
+    /// for.
+    pub(crate) fn await_running(&self) -> Result<()> {
+        let socket = self.directory.join("qmp.sock");
+        let stream = eventually("QEMU listens", Duration::from_secs(10), || {
+            Ok(UnixStream::connect(&socket).ok())
+        })?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let (mut writer, mut answers) = (stream.try_clone()?, BufReader::new(stream).lines());
+        let mut execute = |command: &str| -> Result<Value> {
+            writeln!(writer, "{}", json!({ "execute": command }))?;
+            loop {
+                let line = answers.next().context("QEMU closed its monitor")??;
+                let answer: Value = serde_json::from_str(&line)?;
+                // Greeting and events stand between.
+                if answer.get("return").is_some() || answer.get("error").is_some() {
+                    return Ok(answer);
+                }
+            }
+        };
+        execute("qmp_capabilities")?;
+        while execute("query-status")?["return"]["status"] != "running" {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// Takes the place of the running guest of `id`: pauses the agent, ends the guest's hypervisor,
     /// and can start it again with a fresh root disk. Where the agent passes an open file, the line
     /// that is made here names it.
@@ -100,6 +129,8 @@ impl ByHand {
 
     /// Starts the guest.
     pub(crate) fn start(&self) -> Result<Guest> {
+        // Of the start before; QEMU makes it anew.
+        let _ = std::fs::remove_file(self.directory.join("qmp.sock"));
         let child = Command::new("nsenter")
             .arg(format!("--net={}", self.namespace.display()))
             .arg("--")

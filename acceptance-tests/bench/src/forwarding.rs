@@ -90,6 +90,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         figure: format!("{ratio:.2} x"),
         beside: format!("{}; floor {}", bytes.show("MB/s", 0), floor_bytes.show("MB/s", 0)),
         verdict: Verdict::of(ratio >= 0.95),
+        why: "",
     });
     let ratio = opened.ratio_to(&floor_opened);
     report.add(Line {
@@ -98,6 +99,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         figure: format!("{ratio:.2} x"),
         beside: format!("{}; floor {}", opened.show("per s", 0), floor_opened.show("per s", 0)),
         verdict: Verdict::NoBudget,
+        why: "",
     });
     Ok(())
 }

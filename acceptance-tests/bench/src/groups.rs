@@ -27,6 +27,7 @@ pub(crate) fn measure(report: &mut Report, many: usize) -> Result<()> {
         figure: format!("{:.1} ms", few.median()),
         beside: format!("p99 {:.1} ms; {}", few.percentile(99.0), few.show("ms", 1)),
         verdict: Verdict::of(few.median() <= 25.0),
+        why: "",
     });
     let ratio = lots.ratio_to(&few);
     report.add(Line {
@@ -35,6 +36,7 @@ pub(crate) fn measure(report: &mut Report, many: usize) -> Result<()> {
         figure: format!("{ratio:.2} x"),
         beside: format!("p99 {:.1} ms; {}", lots.percentile(99.0), lots.show("ms", 1)),
         verdict: Verdict::of(ratio <= 1.2),
+        why: "",
     });
     fabric.lab.close()
 }

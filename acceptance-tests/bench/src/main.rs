@@ -8,6 +8,7 @@ mod floor;
 mod forwarding;
 mod groups;
 mod guest;
+mod processor;
 mod report;
 mod samples;
 mod scale;

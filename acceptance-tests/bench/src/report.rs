@@ -17,6 +17,8 @@ pub(crate) struct Line {
     /// What stands beside it: the floor, the spread.
     pub(crate) beside: String,
     pub(crate) verdict: Verdict,
+    /// What is known of why it is missed where it is, and what was tried; may be empty.
+    pub(crate) why: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Report {
     fn markdown(&self, machine: &str) -> String {
         let mut text = format!(
             "# Benchmarks\n\nWritten by `make bench`; each ratio is of two things measured in the \
-             same run, in turns. {machine}\n\n| what | budget | measured | | beside it |\n\
+             same run. {machine}\n\n| what | budget | measured | | beside it |\n\
              |---|---|---|---|---|\n"
         );
         for line in &self.0 {
@@ -81,6 +83,14 @@ impl Report {
                 line.beside
             );
         }
+        let missed = self.0.iter().filter(|line| line.verdict == Verdict::Missed);
+        let explained: Vec<&Line> = missed.filter(|line| !line.why.is_empty()).collect();
+        if !explained.is_empty() {
+            text.push_str("\n## What is missed, and why\n");
+        }
+        for line in explained {
+            let _ = write!(text, "\n**{}**: {}\n", line.what, line.why);
+        }
         text
     }
 
@@ -88,5 +98,35 @@ impl Report {
     pub(crate) fn write(&self, path: &Path, machine: &str) -> Result<()> {
         std::fs::write(path, self.markdown(machine))
             .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(what: &str, verdict: Verdict) -> Line {
+        Line {
+            what: what.to_owned(),
+            budget: "at most 1".to_owned(),
+            figure: "2".to_owned(),
+            beside: "n = 3".to_owned(),
+            verdict,
+            why: "it is hard",
+        }
+    }
+
+    #[test]
+    fn what_is_missed_is_explained_and_what_is_kept_is_not() {
+        let report =
+            Report(vec![line("kept one", Verdict::Kept), line("lost one", Verdict::Missed)]);
+        let text = report.markdown("A machine.");
+        assert!(text.contains("| lost one | at most 1 | 2 | **missed** | n = 3 |"), "{text}");
+        assert!(
+            text.ends_with("## What is missed, and why\n\n**lost one**: it is hard\n"),
+            "{text}"
+        );
+        assert!(!text.contains("**kept one**"), "{text}");
+        assert_eq!(report.missed(), 1);
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose as Extended, IsCa, Issuer, KeyPair, KeyUsagePurpose as Usage,
+    PublicKeyData as _,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -69,8 +70,15 @@ impl Authority {
         };
         let key = KeyPair::from_pem(&read(files.ca_key())?)
             .with_context(|| format!("{} holds no private key", files.ca_key().display()))?;
-        Self::new(read(files.ca_cert())?, key)
-            .with_context(|| format!("{} cannot be used", files.ca_cert().display()))
+        let pem = read(files.ca_cert())?;
+        // What it signed would be nobody's.
+        anyhow::ensure!(
+            facts(&pem).is_ok_and(|facts| facts.public_key == key.subject_public_key_info()),
+            "{} is not the key of {}: put the file back that belongs to the other",
+            files.ca_key().display(),
+            files.ca_cert().display()
+        );
+        Self::new(pem, key).with_context(|| format!("{} cannot be used", files.ca_cert().display()))
     }
 
     fn new(pem: String, key: KeyPair) -> anyhow::Result<Self> {

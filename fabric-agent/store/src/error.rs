@@ -81,7 +81,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The database is damaged.
-    #[error("store {} is damaged ({finding}): stop the agent and restore a backup, or move the file away to start empty", path.display())]
+    #[error("store {} is damaged ({finding}): restore a backup of weft.db and weft.db-wal; to give up all that it managed: fabric-agent purge", path.display())]
     Damaged {
         /// The database.
         path: PathBuf,

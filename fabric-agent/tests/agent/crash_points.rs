@@ -244,13 +244,16 @@ async fn an_agent_with_nothing_to_do_starts_at_each_point() {
     agent.start_again().await;
     let mut client = known.again(&agent, Patience::Waits);
     checks::converged(&agent.files(), &mut client, Stage::Made).await.unwrap();
-    // A restart changes nothing of a host that is as it should be, but its own forwarding.
+    // A restart changes nothing of a host that is as it should be, but its own forwarding and
+    // marks.
     let passed = eventually("the loops have looked", async || {
         let passed = std::fs::read_to_string(&log).unwrap_or_default();
         (!passed.is_empty()).then_some(passed)
     })
     .await;
-    let own = |name: &str| name.starts_with("host.set_host_routing.") || name.starts_with("store.");
+    let own = |name: &str| {
+        ["host.set_host_routing.", "store.", "mark."].iter().any(|own| name.starts_with(own))
+    };
     let changes: Vec<&str> = passed.lines().filter(|name| !own(name)).collect();
     assert!(changes.is_empty(), "{changes:?}");
     agent.end().await;

@@ -64,10 +64,62 @@ async fn a_second_agent_in_the_same_place_is_refused_and_the_first_one_goes_on()
     let third = command.output().unwrap();
     assert!(!third.status.success());
     let words = String::from_utf8_lossy(&third.stderr);
-    assert!(words.contains("agent.sock"), "{words}");
+    assert!(words.contains("another --runtime-dir"), "{words}");
 
     assert!(agent.is_running());
     agent.api().await.group("still here").await;
+    // What they tried has left no trace: the first one comes back to what it had.
+    agent.kill();
+    agent.start_again().await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_store_was_lost_does_not_take_what_is_there_for_leftovers() {
+    let mut agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    api.running("web", &image).await;
+    agent.kill();
+    let aside = agent.directory().join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    let files = ["weft.db", "weft.db-wal", "weft.db-shm"];
+    for file in files.iter().filter(|file| agent.state_dir().join(file).exists()) {
+        std::fs::rename(agent.state_dir().join(file), aside.join(file)).unwrap();
+    }
+    let refused = agent.serve_command().output().unwrap();
+    assert!(!refused.status.success());
+    let words = String::from_utf8_lossy(&refused.stderr);
+    for part in ["is empty", "put the weft.db and weft.db-wal back", "fabric-agent purge"] {
+        assert!(words.contains(part), "{part} is missing: {words}");
+    }
+    assert!(agent.state_dir().join("images").read_dir().unwrap().next().is_some());
+    for file in std::fs::read_dir(agent.state_dir()).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        if files.contains(&name.as_str()) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(&aside).unwrap().map(Result::unwrap) {
+        std::fs::rename(entry.path(), agent.state_dir().join(entry.file_name())).unwrap();
+    }
+    agent.start_again().await;
+    let instances = agent.api().await.list().await;
+    assert_eq!(instances.len(), 1);
+    assert_eq!(instances[0].status.as_ref().unwrap().state, "running");
+}
+
+#[tokio::test]
+async fn purge_names_the_directories_that_belong_together() {
+    let mut agent = Agent::start().await;
+    agent.kill();
+    let mut purge = std::process::Command::new(env!("CARGO_BIN_EXE_fabric-agent"));
+    purge.arg("purge").arg("--state-dir").arg(agent.directory().join("elsewhere"));
+    purge.arg("--runtime-dir").arg(agent.runtime_dir()).args(["--prefix", "none"]);
+    let purged = purge.output().unwrap();
+    assert!(!purged.status.success());
+    let words = String::from_utf8_lossy(&purged.stderr);
+    assert!(words.contains("name the two that belong together"), "{words}");
+    assert!(agent.runtime_dir().exists());
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ impl Signal {
 
 /// At most [`MAX_CHARS`] characters that do nothing to a terminal; lines stay lines.
 fn tame(text: &str) -> String {
-    let clean = |c: &char| *c == '\n' || !c.is_control();
+    let clean = |c: &char| *c == '\n' || !(c.is_control() || is_invisible(*c));
     let mut tamed: String =
         text.trim().chars().map(|c| if c == '\t' { ' ' } else { c }).filter(clean).collect();
     if let Some((end, _)) = tamed.char_indices().nth(MAX_CHARS) {
@@ -91,9 +91,22 @@ fn tame(text: &str) -> String {
     tamed
 }
 
+/// What changes the order of the characters around it, or shows nothing at all: Unicode's
+/// `Bidi_Control`, zero-width characters and the byte order mark.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_guests_read_as_they_are_written() {
+        let reason = "disk \u{202e}lluf\u{202c} is\u{200b} full";
+        let signal = Signal::new(SignalOutcome::Failure, reason, Timestamp::UNIX_EPOCH);
+        assert_eq!(signal.reason, "disk lluf is full");
+    }
 
     #[test]
     fn texts_of_guests_are_bounded_and_harmless() {

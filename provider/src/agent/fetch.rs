@@ -1,6 +1,8 @@
 //! Having the agent fetch a file: asking, showing how far it is, asking again where the stream
 //! breaks.
 
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tfplugin::CancellationToken;
@@ -29,6 +31,34 @@ pub(crate) struct Fetch<'a> {
     pub(crate) role: BlobRole,
 }
 
+/// How far a download has come, for who has waited in vain.
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: u64,
+    total: Option<u64>,
+    /// What broke it last; empty where nothing has.
+    trouble: String,
+    /// The last line of the log, counted as [`Fetch::report`] does.
+    logged: u64,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes had come", self.bytes)?;
+        if let Some(total) = self.total {
+            write!(f, " of {total}")?;
+        }
+        match self.trouble.as_str() {
+            "" => Ok(()),
+            trouble => write!(f, "; the last trouble: {trouble}"),
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Fetch<'_> {
     /// Returns when the agent has the file, verified.
     ///
@@ -36,9 +66,10 @@ impl Fetch<'_> {
     /// The agent's, at `url` or `sha256`; [`Reason::DeadlineExceeded`].
     pub(crate) async fn run(&self) -> Result<(), Problem> {
         let kept = "apply again: what has come is kept and gone on with";
+        let seen = Mutex::default();
         tokio::select! {
             biased;
-            result = self.follow() => result,
+            result = self.follow(&seen) => result,
             () = self.cancel.cancelled() => Err(Problem::new(
                 Reason::FailedPrecondition,
                 format!("waiting for {} was cancelled", self.url),
@@ -48,15 +79,16 @@ impl Fetch<'_> {
                 Reason::DeadlineExceeded,
                 format!("the agent has not fetched {} in time", self.url),
             )
+            .evidence(lock(&seen).to_string())
             .remedy(format!("{kept}; or raise timeouts.create"))),
         }
     }
 
-    async fn follow(&self) -> Result<(), Problem> {
-        let (mut heard_of, mut not_now, mut logged) = (Instant::now(), 0, 0);
+    async fn follow(&self, seen: &Mutex<Seen>) -> Result<(), Problem> {
+        let (mut heard_of, mut not_now) = (Instant::now(), 0);
         loop {
             let channel = self.connection.channel().await?;
-            let Err(status) = self.one_stream(channel, &mut heard_of, &mut logged).await else {
+            let Err(status) = self.one_stream(channel, &mut heard_of, seen).await else {
                 return Ok(());
             };
             match Verdict::of(&status) {
@@ -75,7 +107,7 @@ impl Fetch<'_> {
         &self,
         channel: Channel,
         heard_of: &mut Instant,
-        logged: &mut u64,
+        seen: &Mutex<Seen>,
     ) -> Result<(), tonic::Status> {
         let request = v1::FetchRequest {
             url: self.url.expose().to_owned(),
@@ -87,7 +119,7 @@ impl Fetch<'_> {
         while let Some(event) =
             events.message().await.inspect_err(|_| *heard_of = Instant::now())?
         {
-            self.report(&event, logged);
+            self.report(&event, &mut lock(seen));
             if event.done {
                 return Ok(());
             }
@@ -96,17 +128,19 @@ impl Fetch<'_> {
     }
 
     /// One line for each tenth of the file, or for each 64 MiB where its length is not known.
-    fn report(&self, event: &v1::FetchEvent, logged: &mut u64) {
+    fn report(&self, event: &v1::FetchEvent, seen: &mut Seen) {
         let v1::FetchEvent { received_bytes: bytes, total_bytes, trouble, done: _ } = event;
         if !trouble.is_empty() {
             tracing::warn!(url = %self.url, trouble, "the agent's download broke, it goes on");
+            seen.trouble.clone_from(trouble);
         }
+        (seen.bytes, seen.total) = (*bytes, *total_bytes);
         let line = match total_bytes {
             Some(total) => bytes.saturating_mul(10) / (*total).max(1),
             None => bytes >> 26,
         };
-        if line > *logged {
-            *logged = line;
+        if line > seen.logged {
+            seen.logged = line;
             tracing::info!(url = %self.url, bytes, of = total_bytes, "the agent is fetching");
         }
     }

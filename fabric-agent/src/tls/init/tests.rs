@@ -103,6 +103,19 @@ fn renewing_keeps_ca_keys_and_names() {
 }
 
 #[test]
+fn a_ca_whose_key_is_anothers_signs_nothing() {
+    let (machine, other) = (Machine::new(), Machine::new());
+    machine.init(&[]).unwrap();
+    other.init(&[]).unwrap();
+    fs::copy(other.files().ca_cert(), machine.files().ca_cert()).unwrap();
+    for arguments in [["--client", "alice"].as_slice(), &["--renew"]] {
+        let said = machine.init(arguments).unwrap_err();
+        assert!(said.contains("ca.key is not the key of"), "{arguments:?}: {said}");
+    }
+    assert!(!machine.files().client("alice").exists());
+}
+
+#[test]
 fn nothing_outlives_its_ca() {
     let machine = Machine::new();
     machine.init(&["--valid-days", "3650"]).unwrap();
