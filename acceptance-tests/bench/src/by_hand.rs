@@ -5,13 +5,18 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use weft_acceptance::{Lab, eventually};
+
+/// How long QEMU may take to listen or to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked; part of what is measured.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A command line that can be run again and again, each time on a fresh root disk.
 #[derive(Debug)]
@@ -48,11 +53,15 @@ impl ByHand {
     /// Returns when QEMU says that the guest's processors run: the same word that the agent waits
     /// for.
     pub(crate) fn await_running(&self) -> Result<()> {
-        let socket = self.directory.join("qmp.sock");
-        let stream = eventually("QEMU listens", Duration::from_secs(10), || {
-            Ok(UnixStream::connect(&socket).ok())
-        })?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let (start, socket) = (Instant::now(), self.directory.join("qmp.sock"));
+        let stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(INTERVAL),
+                Err(error) => return Err(error).context("QEMU does not listen"),
+            }
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
         let (mut writer, mut answers) = (stream.try_clone()?, BufReader::new(stream).lines());
         let mut execute = |command: &str| -> Result<Value> {
             writeln!(writer, "{}", json!({ "execute": command }))?;
@@ -67,7 +76,7 @@ impl ByHand {
         };
         execute("qmp_capabilities")?;
         while execute("query-status")?["return"]["status"] != "running" {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(INTERVAL);
         }
         Ok(())
     }
