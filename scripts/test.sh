@@ -169,9 +169,9 @@ run_libtest() {
 
 step "looking for what is needed (scripts/setup.sh)"
 if $STORIES_ONLY; then
-    "$WEFT_ROOT/scripts/setup.sh" --accept
+    "$WEFT_ROOT/scripts/setup.sh" --tests --accept
 else
-    "$WEFT_ROOT/scripts/setup.sh"
+    "$WEFT_ROOT/scripts/setup.sh" --tests
 fi
 use_rust
 if [ -x "$TARGET/tools/bin/terraform" ] && ! have terraform; then
