@@ -374,7 +374,7 @@ summary() {
         fi
     done <<<"$MORE_TERRAFORMS"
     if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
-        row "/dev/kvm" "-" "usable by this user"
+        row "/dev/kvm" "-" "can be opened; whether it is fast, weft doctor finds out"
     else
         row "/dev/kvm" "-" "not usable: guests run under software emulation"
     fi

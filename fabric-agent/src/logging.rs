@@ -17,7 +17,7 @@ pub(crate) fn start() {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match std::io::stderr().is_terminal() {
         true => registry.with(layer).init(),
-        false => registry.with(layer.json().flatten_event(true)).init(),
+        false => registry.with(layer.json().flatten_event(true).with_span_list(false)).init(),
     }
 }
 

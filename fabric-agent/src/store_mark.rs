@@ -66,15 +66,6 @@ pub(crate) fn check(
             host_id.map_or_else(|| "empty".to_owned(), |id| format!("of {id}")),
             lost()
         ),
-        Some(mark) if revision.0 < mark.revision => bail!(
-            "the store in {} is at revision {revision} and was at {} before: it is an older copy, \
-             or has lost its weft.db-wal; instances that it does not know would be removed, with \
-             their disks\n  help: {}; or accept the older one: rm {}",
-            state_dir.display(),
-            mark.revision,
-            lost(),
-            state_dir.join(FILE).display()
-        ),
         None if host_id.is_none() && has_entries(&directories.instances()) => bail!(
             "the store in {} is empty, but there are disks of instances; with it they would be \
              removed\n  help: {}",
@@ -95,6 +86,22 @@ pub(crate) fn check(
             state_dir.display(),
             mark.state_dir.display(),
             mark.state_dir.display()
+        );
+    }
+    // A copy of the whole state directory has the mark of its time: the other one is newer.
+    let was_at = [state_dir, runtime_dir].into_iter().map(|dir| read(dir));
+    let was_at = was_at.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten();
+    let newest = was_at.filter(|mark| Some(&mark.host_id) == host_id).map(|mark| mark.revision);
+    if let Some(newest) = newest.max().filter(|newest| revision.0 < *newest) {
+        bail!(
+            "the store in {} is at revision {revision} and was at {newest} before: it is an older \
+             copy, or has lost its weft.db-wal; instances that it does not know would be removed, \
+             with their disks\n  help: {}; or accept the older one: stop all instances, then rm {} \
+             {}",
+            state_dir.display(),
+            lost(),
+            state_dir.join(FILE).display(),
+            runtime_dir.join(FILE).display()
         );
     }
     Ok(())
@@ -142,7 +149,8 @@ pub(crate) async fn follow(
                 state_dir: directories.state_dir.clone(),
                 revision: revision.0,
             };
-            match write(&directories.state_dir, &mark) {
+            let dirs = [&directories.state_dir, &directories.runtime_dir];
+            match dirs.into_iter().try_for_each(|dir| write(dir, &mark)) {
                 Ok(()) => written = revision,
                 Err(error) => tracing::warn!(
                     error = format!("{error:#}"),
@@ -265,6 +273,12 @@ mod tests {
         refused(check(&there, None, at(0)), &["is empty", "weft.db-wal back", "purge"]);
         refused(check(&there, Some(&host(2)), at(9)), &["not the one that made the disks"]);
         refused(check(&there, Some(&host(1)), at(6)), &["revision 6", "was at 7", "older copy"]);
+
+        // The whole state directory is an older copy, its mark too.
+        let newer = Mark { revision: 9, ..read(&there.state_dir).unwrap().unwrap() };
+        write(&there.runtime_dir, &newer).unwrap();
+        refused(check(&there, Some(&host(1)), at(8)), &["revision 8", "was at 9", "older copy"]);
+        fs::remove_file(there.runtime_dir.join(FILE)).unwrap();
 
         // The mark went with the store, the disks did not.
         fs::remove_file(there.state_dir.join(FILE)).unwrap();

@@ -130,7 +130,7 @@ fn more(
         bail!(
             "{} exists already: the agent's certificate is for {} and valid until {}\n  \
              help: --client NAME makes a certificate for another client, --renew signs the \
-             agent's again (with --server-name: for other names)",
+             agent's again (with --server-name: for more names)",
             files.folder().display(),
             agent.alternative_names.join(", "),
             show_time(agent.ends)
@@ -139,7 +139,7 @@ fn more(
     ensure!(
         args.server_names.is_empty(),
         "the agent's certificate exists already, for {}\n  help: fabric-agent init {}--renew \
-         --server-name NAME signs it again, for other names",
+         --server-name NAME signs it again, for more names",
         agent.alternative_names.join(", "),
         files.flag()
     );
@@ -185,9 +185,11 @@ fn renew(
     );
     if args.clients.is_empty() {
         let key = read_key(&files.agent_key())?;
+        // Clients know it by the names that it has: more are added, none is taken away.
+        let former = read_facts(&files.agent_cert())?.alternative_names;
         let names = match args.server_names.as_slice() {
-            [] => read_facts(&files.agent_cert())?.alternative_names,
-            more => server_names(host, more),
+            [] => former,
+            more => server_names(host, &[more, &former].concat()),
         };
         let signed = authority.sign(Purpose::Agent(&names), &key, now, args.valid_days)?;
         write(&files.agent_cert(), &signed.pem, 0o644)?;

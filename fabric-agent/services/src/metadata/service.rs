@@ -141,6 +141,8 @@ async fn issue_token(
         .ok_or_else(|| Refusal::Bad(format!("set {TOKEN_SECONDS} to 1 to {MAX_SECONDS}")))?;
     let end = Timestamp::now().as_second() + i64::from(seconds);
     let token = caller.metadata.key.issue(&guest.instance_id, end);
+    let seen = Seen::Imds("/latest/api/token".to_owned());
+    caller.metadata.directory.saw(&guest.instance_id, seen);
     let headers =
         [(header::CONTENT_TYPE.as_str(), "text/plain"), (TOKEN_SECONDS, &seconds.to_string())];
     Ok((headers, token).into_response())

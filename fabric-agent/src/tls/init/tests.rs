@@ -78,7 +78,7 @@ fn a_second_run_overwrites_nothing() {
 }
 
 #[test]
-fn renewing_keeps_ca_keys_and_names() {
+fn renewing_keeps_ca_keys_and_names_and_may_add_more() {
     let machine = Machine::new();
     assert!(machine.init(&["--renew"]).unwrap_err().contains("nothing to renew"));
     machine.init(&["--server-name", "weft.lan", "--valid-days", "1"]).unwrap();
@@ -94,7 +94,7 @@ fn renewing_keeps_ca_keys_and_names() {
     assert!(after.ends > before.ends);
     machine.init(&["--renew", "--server-name", "other.lan"]).unwrap();
     let names = read_facts(&files.agent_cert()).unwrap().alternative_names;
-    assert_eq!(names, ["other.lan", "fabric-1", "localhost", "127.0.0.1", "::1"]);
+    assert_eq!(names, ["other.lan", "weft.lan", "fabric-1", "localhost", "127.0.0.1", "::1"]);
     let client = files.client("admin").join("client.crt");
     let before = read_facts(&client).unwrap();
     machine.init(&["--renew", "--client", "admin"]).unwrap();

@@ -30,7 +30,10 @@ pub(super) async fn run(
             print_json(&Value::Array(orphans.iter().map(Orphan::json).collect()))?;
         }
         Format::Text if orphans.is_empty() => {
-            print("nothing is unclaimed: some client's state holds every object\n")?;
+            print(
+                "nothing is unclaimed: every object was given to a client that ended in good \
+                 order\n(whether it is still in that client's state is not known here)\n",
+            )?;
         }
         Format::Text => {
             let now = Timestamp::now();
