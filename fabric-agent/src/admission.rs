@@ -199,14 +199,7 @@ impl Context {
                 Problem::not_found(format!("security group {id} does not exist"))
                     .at("security_group_ids")
             })?;
-            if stored.value.spec.vpc_id != *vpc_id {
-                let message = format!(
-                    "security group {id} is of {}, the subnet is of {vpc_id}",
-                    stored.value.spec.vpc_id
-                );
-                return Err(Problem::invalid("security_group_ids", message)
-                    .remedy("use groups of the subnet's VPC"));
-            }
+            stored.value.spec.check_vpc(id, vpc_id)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `weft_instance`: a virtual machine.
 
+mod fits;
 pub(crate) mod order;
 mod plan;
 pub(crate) mod schema;
@@ -116,7 +117,7 @@ impl Resource for Instance {
         }
         plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         match connection {
-            Some(connection) => plan::check_root_size(&connection, ctx).await,
+            Some(connection) => fits::check(&connection, ctx).await,
             None => Ok(()),
         }
     }

@@ -29,6 +29,22 @@ pub struct GroupSpec {
     pub is_default: bool,
 }
 
+impl GroupSpec {
+    /// Refuses an interface of another VPC than the group's.
+    ///
+    /// # Errors
+    /// At `security_group_ids`.
+    pub fn check_vpc(&self, id: &GroupId, vpc_id: &VpcId) -> Result<(), Problem> {
+        if self.vpc_id == *vpc_id {
+            return Ok(());
+        }
+        let message =
+            format!("security group {id} is of {}, the subnet is of {vpc_id}", self.vpc_id);
+        Err(Problem::invalid("security_group_ids", message)
+            .remedy("use groups of the subnet's VPC"))
+    }
+}
+
 /// Seen from the member of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,16 +1,11 @@
 //! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
 
-use std::sync::Arc;
-
 use tfplugin::{Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
 use weft_model::find_type;
-use weft_proto::convert::image_from_wire;
 
 use super::order;
-use crate::agent::reads::{self, Claim};
-use crate::agent::{Connection, Settings};
-use crate::image::Image;
-use crate::{problem, tags};
+use crate::agent::Settings;
+use crate::tags;
 
 /// What configuration alone shows to be wrong between attributes.
 pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
@@ -100,30 +95,6 @@ fn plan_size(ctx: &mut PlanContext) {
             ctx.mark_unknown("memory_mib");
         }
     }
-}
-
-/// A root volume that the image does not fit in, where the image exists already; others are judged
-/// when they do.
-pub(super) async fn check_root_size(
-    connection: &Arc<Connection>,
-    ctx: &mut PlanContext,
-) -> Result<(), Diagnostics> {
-    let image_id = ctx.plan.get("image_id").as_str().map(str::to_owned);
-    let asked = ctx.plan.get("root_volume.size_gib").as_i64();
-    let asked = asked.and_then(|gib| u32::try_from(gib).ok());
-    let (Some(image_id), Some(asked)) = (image_id, asked) else { return Ok(()) };
-    if !ctx.is_create() && !ctx.changes("root_volume") && !ctx.changes("image_id") {
-        return Ok(());
-    }
-    // Without the agent's answer the plan is as good as it can be; Create says what is wrong.
-    let Ok(Some(wire)) = reads::read::<Image>(connection, &image_id, Claim::No).await else {
-        return Ok(());
-    };
-    let fits = image_from_wire(wire).and_then(|image| image.spec.check_root_size(asked));
-    fits.map_err(|problem| {
-        let schema = super::schema::schema();
-        problem::diagnostic("The root volume is too small", &problem, &schema, &ctx.config).into()
-    })
 }
 
 /// What becomes of the user data.

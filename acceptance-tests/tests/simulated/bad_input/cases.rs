@@ -97,6 +97,20 @@ pub(crate) fn instances(lab: &Lab) -> Result<Vec<Case>> {
             &typed("private_ip = \"10.99.0.5\""),
         ),
         bad("a reserved static address", Fails::InApply, &typed("private_ip = \"172.31.0.1\"")),
+        bad(
+            "a static address outside a subnet that is there",
+            Fails::InPlan,
+            &typed("subnet_id = weft_subnet.lab.id\nprivate_ip = \"10.20.2.9\""),
+        )
+        .after(LAB_SUBNET.to_owned()),
+        bad(
+            "a group of another VPC than the subnet's",
+            Fails::InPlan,
+            &typed(
+                "subnet_id = weft_subnet.lab.id\nsecurity_group_ids = [weft_security_group.web.id]",
+            ),
+        )
+        .after(format!("{LAB_SUBNET}{WEB_GROUP}")),
         taken.after(format!("{image}{neighbour}")),
         bad("no address at all", Fails::InPlan, &typed("private_ip = \"172.31.0.300\"")),
         greedy.after(format!("{image}{neighbour}")),
@@ -106,6 +120,26 @@ pub(crate) fn instances(lab: &Lab) -> Result<Vec<Case>> {
         bad("a duration that is none", Fails::InPlan, &typed("timeouts = { create = \"soon\" }")),
     ])
 }
+
+const LAB_SUBNET: &str = r#"
+resource "weft_vpc" "lab" {
+  name       = "lab"
+  cidr_block = "10.20.0.0/16"
+}
+
+resource "weft_subnet" "lab" {
+  name       = "lab"
+  vpc_id     = weft_vpc.lab.id
+  cidr_block = "10.20.1.0/24"
+}
+"#;
+
+/// In the default VPC.
+const WEB_GROUP: &str = r#"
+resource "weft_security_group" "web" {
+  name = "web"
+}
+"#;
 
 fn keys() -> Vec<Case> {
     let case = |name, key: &str| {
