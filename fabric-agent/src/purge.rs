@@ -21,11 +21,13 @@ const STATE_FILES: &[&str] = &[
     "sim-host.db",
     "sim-host.db-wal",
     "sim-host.db-shm",
+    store_mark::NEW_FILE,
     // Last: a purge that was interrupted finds out again whose the directory is.
     store_mark::FILE,
 ];
 const STATE_DIRS: &[&str] = &["images", "instances", crate::tls::FOLDER];
-const RUNTIME_FILES: &[&str] = &["agent.sock", "boot-id", store_mark::FILE, alone::LOCK];
+const RUNTIME_FILES: &[&str] =
+    &["agent.sock", "boot-id", store_mark::NEW_FILE, store_mark::FILE, alone::LOCK];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.

@@ -24,6 +24,9 @@ use crate::config::Directories;
 /// The mark's name in both directories.
 pub(crate) const FILE: &str = "store-mark.json";
 
+/// What it is called while it is written.
+pub(crate) const NEW_FILE: &str = "store-mark.json.new";
+
 /// How often the revision is written down, where it has changed: what a loss of less than this
 /// costs is not noticed.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -213,7 +216,7 @@ fn read(dir: &Path) -> anyhow::Result<Option<Mark>> {
 
 /// Who reads it sees the old mark or the new one.
 fn write(dir: &Path, mark: &Mark) -> anyhow::Result<()> {
-    let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
+    let (path, new) = (dir.join(FILE), dir.join(NEW_FILE));
     let write = || -> std::io::Result<()> {
         let mut options = File::options();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
