@@ -59,7 +59,9 @@ async fn check_interface(connection: &Arc<Connection>, ctx: &PlanContext) -> Res
         return Ok(());
     };
     let subnet = subnet_from_wire(wire)?.spec;
-    if let Some(address) = ctx.plan.get("private_ip").as_str().and_then(|text| text.parse().ok()) {
+    // As written: where it is not, the plan still has that of the instance which is replaced.
+    let asked = ctx.config.get("private_ip").as_str().and_then(|text| text.parse().ok());
+    if let Some(address) = asked {
         check_address(&subnet, address)?;
     }
     for id in ctx.plan.get("security_group_ids").as_list().into_iter().flatten() {

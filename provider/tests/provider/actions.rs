@@ -3,7 +3,7 @@
 use tfplugin::testing::{Action, State, Terraform};
 use tfplugin::{Diagnostics, Value};
 
-use crate::samples::{bz_image, full, group, strings};
+use crate::samples::{bz_image, full, group, least, strings};
 use crate::support::{Fake, OTHER_KEY, PUBLIC_KEY, attributes, connected, connected_with, with};
 
 /// What a change does, in the words of the table.
@@ -183,6 +183,28 @@ async fn instances() {
         ("root_volume",        Value::Null,                         Replace),
     ];
     table(&terraform, &fake, "weft_instance", &rows).await;
+}
+
+#[tokio::test]
+async fn an_instance_moves_to_another_subnet_unless_its_address_is_not_of_it() {
+    let (terraform, fake) = connected().await;
+    let subnet = async |config: Value| {
+        terraform.create("weft_subnet", config).await.unwrap().get("id").clone()
+    };
+    let first = subnet(full("weft_subnet", &terraform, &fake).await).await;
+    let second = subnet(least("weft_subnet", &terraform, &fake).await).await;
+    let base = with(&least("weft_instance", &terraform, &fake).await, "subnet_id", first);
+    let state = terraform.create("weft_instance", base.clone()).await.unwrap();
+    assert!(state.get("private_ip").is_set(), "it has one of the first subnet");
+
+    let moved = with(&base, "subnet_id", second);
+    assert_eq!(changing(&terraform, &state, moved.clone()).await, Replace);
+    let fixed = with(&moved, "private_ip", "10.0.2.9");
+    assert_eq!(changing(&terraform, &state, fixed).await, Replace);
+    let outside = with(&moved, "private_ip", "10.0.1.9");
+    let refused = terraform.plan("weft_instance", outside, Some(&state)).await.unwrap_err();
+    let words = "10.0.1.9 is not in the subnet's range 10.0.2.0/24";
+    assert!(refused.iter().any(|one| one.detail.contains(words)), "{refused:?}");
 }
 
 #[tokio::test]
