@@ -11,6 +11,7 @@ mod context;
 mod creation;
 mod default_network;
 mod fetches;
+mod files;
 mod host;
 mod ledger;
 mod logging;

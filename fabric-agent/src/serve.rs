@@ -270,8 +270,8 @@ async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow
     }
 }
 
-/// Listens for root and the group `weft`. A socket that an agent left behind is replaced; one that
-/// an agent listens on there is none: this one has the runtime directory for itself.
+/// Listens for root and the group `weft`. A socket that is there was left behind by an agent that
+/// has ended: this one has the runtime directory for itself.
 fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -5,9 +5,8 @@
 //! everything. Both directories carry a mark of the store that they were filled by, and an agent
 //! with another one does not start.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,12 +19,13 @@ use weft_store::Revision;
 
 use crate::cache::Cache;
 use crate::config::Directories;
+use crate::files;
 
 /// The mark's name in both directories.
 pub(crate) const FILE: &str = "store-mark.json";
 
-/// What it is called while it is written.
-pub(crate) const NEW_FILE: &str = "store-mark.json.new";
+/// What a crash leaves that comes while it is written.
+pub(crate) const NEW_FILE: &str = "store-mark.new";
 
 /// How often the revision is written down, where it has changed: what a loss of less than this
 /// costs is not noticed.
@@ -61,7 +61,9 @@ pub(crate) fn check(
             runtime_dir.display()
         )
     };
-    match read(state_dir)? {
+    let marks = [read(state_dir)?, read(runtime_dir)?];
+    let [of_state, of_runtime] = &marks;
+    match of_state {
         Some(mark) if Some(&mark.host_id) != host_id => bail!(
             "the store in {} is {}, and not the one that made the disks and images there; with it \
              they would be removed\n  help: {}",
@@ -77,7 +79,7 @@ pub(crate) fn check(
         ),
         _ => {}
     }
-    if let Some(mark) = read(runtime_dir)?
+    if let Some(mark) = of_runtime
         && Some(&mark.host_id) != host_id
         && guests_or_networks(directories)
     {
@@ -92,10 +94,9 @@ pub(crate) fn check(
         );
     }
     // A copy of the whole state directory has the mark of its time: the other one is newer.
-    let was_at = [state_dir, runtime_dir].into_iter().map(|dir| read(dir));
-    let was_at = was_at.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten();
-    let newest = was_at.filter(|mark| Some(&mark.host_id) == host_id).map(|mark| mark.revision);
-    if let Some(newest) = newest.max().filter(|newest| revision.0 < *newest) {
+    let ours = marks.iter().flatten().filter(|mark| Some(&mark.host_id) == host_id);
+    let newest = ours.map(|mark| mark.revision).max();
+    if let Some(newest) = newest.filter(|newest| revision.0 < *newest) {
         bail!(
             "the store in {} is at revision {revision} and was at {newest} before: it is an older \
              copy, or has lost its weft.db-wal; instances that it does not know would be removed, \
@@ -147,13 +148,9 @@ pub(crate) async fn follow(
         };
         let revision = cache.revision();
         if revision != written {
-            let mark = Mark {
-                host_id: host_id.clone(),
-                state_dir: directories.state_dir.clone(),
-                revision: revision.0,
-            };
-            let dirs = [&directories.state_dir, &directories.runtime_dir];
-            match dirs.into_iter().try_for_each(|dir| write(dir, &mark)) {
+            let (directories, host_id) = (directories.clone(), host_id.clone());
+            let put = tokio::task::spawn_blocking(move || put(&directories, &host_id, revision));
+            match put.await.context("write down how far the store is").flatten() {
                 Ok(()) => written = revision,
                 Err(error) => tracing::warn!(
                     error = format!("{error:#}"),
@@ -214,18 +211,8 @@ fn read(dir: &Path) -> anyhow::Result<Option<Mark>> {
     Ok(Some(mark))
 }
 
-/// Who reads it sees the old mark or the new one.
 fn write(dir: &Path, mark: &Mark) -> anyhow::Result<()> {
-    let (path, new) = (dir.join(FILE), dir.join(NEW_FILE));
-    let write = || -> std::io::Result<()> {
-        let mut options = File::options();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(mark)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    files::replace(&dir.join(FILE), &serde_json::to_vec(mark)?, 0o600)
 }
 
 fn guests_or_networks(directories: &Directories) -> bool {
@@ -308,6 +295,7 @@ mod tests {
 
     #[test]
     fn a_purge_takes_nothing_that_no_agent_made() {
+        assert_eq!(files::temporary(Path::new(FILE)), Path::new(NEW_FILE), "which purge takes");
         let root = tempfile::tempdir().unwrap();
         let there = directories(root.path());
         check_ours(&there).unwrap();

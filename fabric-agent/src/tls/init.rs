@@ -4,9 +4,8 @@
 //! exists is not made again, unless it is to be renewed.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,6 +18,7 @@ use weft_proto::client::DEFAULT_PORT;
 
 use super::Files;
 use super::authority::{Authority, Purpose, facts};
+use crate::files::replace;
 
 /// The client that is made when no other is named.
 const FIRST_CLIENT: &str = "admin";
@@ -86,10 +86,10 @@ fn first(
     let made = Files { state_dir: nursery.path().to_owned() };
     make_dir(&made.folder())?;
     make_dir(&made.clients())?;
-    write(&made.ca_key(), &ca_key, 0o600)?;
-    write(&made.ca_cert(), &authority.pem, 0o644)?;
-    write(&made.agent_key(), &agent_key.serialize_pem(), 0o600)?;
-    write(&made.agent_cert(), &agent.pem, 0o644)?;
+    replace(&made.ca_key(), ca_key.as_bytes(), 0o600)?;
+    replace(&made.ca_cert(), authority.pem.as_bytes(), 0o644)?;
+    replace(&made.agent_key(), agent_key.serialize_pem().as_bytes(), 0o600)?;
+    replace(&made.agent_cert(), agent.pem.as_bytes(), 0o644)?;
     let mut ends = Vec::new();
     for client in &clients {
         let facts = client_folder(&authority, &made.client(client), client, now, args.valid_days)?;
@@ -192,7 +192,7 @@ fn renew(
             more => server_names(host, &[more, &former].concat()),
         };
         let signed = authority.sign(Purpose::Agent(&names), &key, now, args.valid_days)?;
-        write(&files.agent_cert(), &signed.pem, 0o644)?;
+        replace(&files.agent_cert(), signed.pem.as_bytes(), 0o644)?;
         let _ = writeln!(report, "renewed in {}:", files.folder().display());
         line(report, "agent.crt", &names.join(", "), &signed.facts);
         let _ = writeln!(report, "\nAn agent that runs takes it for the next connection.");
@@ -206,7 +206,7 @@ fn renew(
         );
         let key = read_key(&folder.join("client.key"))?;
         let signed = authority.sign(Purpose::Client(client), &key, now, args.valid_days)?;
-        write(&folder.join("client.crt"), &signed.pem, 0o644)?;
+        replace(&folder.join("client.crt"), signed.pem.as_bytes(), 0o644)?;
         let _ = writeln!(report, "renewed in {}:", folder.display());
         line(report, "client.crt", &format!("client \"{client}\""), &signed.facts);
         let _ = writeln!(
@@ -229,9 +229,9 @@ fn client_folder(
     let key = new_key()?;
     let signed = authority.sign(Purpose::Client(client), &key, now, valid_days)?;
     make_dir(folder)?;
-    write(&folder.join("ca.crt"), &authority.pem, 0o644)?;
-    write(&folder.join("client.key"), &key.serialize_pem(), 0o600)?;
-    write(&folder.join("client.crt"), &signed.pem, 0o644)?;
+    replace(&folder.join("ca.crt"), authority.pem.as_bytes(), 0o644)?;
+    replace(&folder.join("client.key"), key.serialize_pem().as_bytes(), 0o600)?;
+    replace(&folder.join("client.crt"), signed.pem.as_bytes(), 0o644)?;
     Ok(signed.facts)
 }
 
@@ -317,22 +317,6 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
 fn make_dir_all(dir: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.with_context(|| format!("cannot make the directory {}", dir.display()))
-}
-
-/// Replaces a file in one step.
-fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let temporary = path.with_extension("new");
-    let written = (|| {
-        // What an earlier run left that was killed.
-        let _ = fs::remove_file(&temporary);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-    })();
-    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn sync(dir: &Path) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use super::token::{MAX_SECONDS, TokenKey};
 use super::{reports, tree};
 use crate::directory::{Directory, Guest, NotTaken, Report, Seen};
 
+const TOKEN_PATH: &str = "/latest/api/token";
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const FORWARDED: &str = "x-forwarded-for";
@@ -90,7 +91,7 @@ impl IntoResponse for Refusal {
             Self::Forwarded => (StatusCode::FORBIDDEN, "requests of others are refused".to_owned()),
             Self::NoToken => (
                 StatusCode::UNAUTHORIZED,
-                format!("a token is needed: PUT /latest/api/token with {TOKEN_SECONDS}"),
+                format!("a token is needed: PUT {TOKEN_PATH} with {TOKEN_SECONDS}"),
             ),
             Self::Bad(text) => (StatusCode::BAD_REQUEST, text),
             Self::TooLarge => (
@@ -113,7 +114,7 @@ impl IntoResponse for Refusal {
 /// What is served to the guest at `source`.
 pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr) -> Router {
     Router::new()
-        .route("/latest/api/token", put(issue_token))
+        .route(TOKEN_PATH, put(issue_token))
         .route("/weft/v1/cloud-init", put(take_cloud_init))
         .route("/weft/v1/signal", put(take_signal))
         .fallback(read)
@@ -141,7 +142,7 @@ async fn issue_token(
         .ok_or_else(|| Refusal::Bad(format!("set {TOKEN_SECONDS} to 1 to {MAX_SECONDS}")))?;
     let end = Timestamp::now().as_second() + i64::from(seconds);
     let token = caller.metadata.key.issue(&guest.instance_id, end);
-    let seen = Seen::Imds("/latest/api/token".to_owned());
+    let seen = Seen::Imds(TOKEN_PATH.to_owned());
     caller.metadata.directory.saw(&guest.instance_id, seen);
     let headers =
         [(header::CONTENT_TYPE.as_str(), "text/plain"), (TOKEN_SECONDS, &seconds.to_string())];
