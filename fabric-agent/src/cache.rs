@@ -270,3 +270,16 @@ fn remove<K: Kind>(table: &mut Table<K>, id: &str) {
         table.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_apart_at_its_first_slash_as_the_id_of_a_pair_has_one_itself() {
+        assert_eq!(address("objects/instances/i-1"), Some(("instances", "i-1")));
+        assert_eq!(address("objects/attachments/i-1/eni-2"), Some(("attachments", "i-1/eni-2")));
+        assert_eq!(address("status/instances/i-1"), Some((STATUS_KIND, "i-1")));
+        assert_eq!(address("addresses/subnet-1/10.0.0.4"), None);
+    }
+}

@@ -193,7 +193,8 @@ impl Context {
     }
 
     async fn claim_record<K: Kind>(&self, key: &str) -> Result<(), Problem> {
-        let id = key.rsplit('/').next().unwrap_or_default();
+        // All of the rest: the id of a pair has a slash itself.
+        let id = key.splitn(3, '/').nth(2).unwrap_or_default();
         let Ok(id) = id.parse::<K::Id>() else { return Ok(()) };
         match self.fetch::<K>(&id, true).await {
             Err(problem) if problem.reason == Reason::NotFound => Ok(()),

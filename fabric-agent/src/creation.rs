@@ -213,7 +213,7 @@ impl Context {
         if self.repo.store().get(key).await.map_err(store_problem)?.is_some() {
             return Err(taken);
         }
-        let id = K::new_id(random::bytes());
+        let id = K::new_id(random::bytes(), &spec);
         let txn = Txn::new().when_absent(key).put(key, id.to_string());
         let record = self.new_record::<K>(id, spec, creation, novelty);
         match self.store_new::<K>(&record, creation, novelty, txn).await {

@@ -51,8 +51,8 @@ pub(crate) async fn ensure(
     }
     let cidr = choose(host, wanted).await?;
     let subnet_cidr = first_quarter(cidr)?;
-    let vpc_id = Vpcs::new_id(random::bytes());
-    let group_id = Groups::new_id(random::bytes());
+    let vpc_id = VpcId::from_random(random::bytes());
+    let group_id = GroupId::from_random(random::bytes());
     let vpc = VpcSpec {
         name: "default".to_owned(),
         cidr_block: cidr,
@@ -70,7 +70,7 @@ pub(crate) async fn ensure(
         dns_servers: vec![DNS_ADDRESS],
         is_default: true,
     };
-    let subnet_id = Subnets::new_id(random::bytes());
+    let subnet_id = Subnets::new_id(random::bytes(), &subnet);
     let txn = put_default_group(Txn::new(), group_id, &vpc_id, now)
         .put(object_key::<Vpcs>(&vpc_id), encode(&record::<Vpcs>(vpc_id.clone(), vpc, now)))
         .put(object_key::<Subnets>(&subnet_id), encode(&record::<Subnets>(subnet_id, subnet, now)));
@@ -98,7 +98,7 @@ pub(crate) fn put_default_group(txn: Txn, id: GroupId, vpc_id: &VpcId, now: Time
         peer: RulePeer::Group(id.clone()),
         description: "everything from members of the group".to_owned(),
     };
-    let rule_id = Rules::new_id(random::bytes());
+    let rule_id = Rules::new_id(random::bytes(), &rule);
     txn.put(object_key::<Groups>(&id), encode(&record::<Groups>(id, group, now)))
         .put(object_key::<Rules>(&rule_id), encode(&record::<Rules>(rule_id, rule, now)))
 }

@@ -60,7 +60,7 @@ async fn create(
         allow_all_egress: order.allow_all_egress,
         is_default: false,
     };
-    let id = Groups::new_id(random::bytes());
+    let id = Groups::new_id(random::bytes(), &spec);
     let record = context.new_record::<Groups>(id, spec, &creation, &content);
     context.store_new::<Groups>(&record, &creation, &content, txn).await?;
     Ok(record)

@@ -155,8 +155,9 @@ async fn create(
     let content = content(context, &order).await?;
     let blobs = crate::reconcile::digests(&content);
     blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
-    let id = Images::new_id(random::bytes());
-    let record = context.new_record::<Images>(id, spec(order, content), &creation, &hash);
+    let spec = spec(order, content);
+    let id = Images::new_id(random::bytes(), &spec);
+    let record = context.new_record::<Images>(id, spec, &creation, &hash);
     context.store_new::<Images>(&record, &creation, &hash, Txn::new()).await?;
     // The image itself keeps them now.
     blobs.iter().for_each(|digest| context.reconciler.pins.unpin(digest));

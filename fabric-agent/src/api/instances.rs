@@ -16,7 +16,7 @@ use crate::admission::first_status;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, Kind as _, status_key};
+use crate::repo::{Instances, status_key};
 use crate::wait;
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
@@ -68,7 +68,7 @@ async fn create(
         Outcome::New(content) => content,
     };
     let _guard = context.references.read().await;
-    let id = Instances::new_id(random::bytes());
+    let id = InstanceId::from_random(random::bytes());
     let (spec, reservation, txn) = context.admit(&id, order).await?;
     let txn = txn.put(status_key(&id), first_status(context));
     let record = context.new_record::<Instances>(id, spec, &creation, &content);

@@ -87,7 +87,7 @@ async fn create(
     let turn = context.turns().object(spec.group_id.as_str()).await;
     check_count(context, &spec).await?;
     check_references(context, &spec).await?;
-    let id = Rules::new_id(random::bytes());
+    let id = Rules::new_id(random::bytes(), &spec);
     let record = context.new_record::<Rules>(id, spec, &creation, &content);
     context.store_new::<Rules>(&record, &creation, &content, Txn::new()).await?;
     drop(turn);

@@ -66,7 +66,7 @@ async fn create(
     };
     let _guard = context.references.write().await;
     let spec = place(context, order).await?;
-    let id = Subnets::new_id(random::bytes());
+    let id = Subnets::new_id(random::bytes(), &spec);
     let record = context.new_record::<Subnets>(id, spec, &creation, &content);
     context.store_new::<Subnets>(&record, &creation, &content, Txn::new()).await?;
     Ok(record)

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
-use weft_model::{Object, Problem, Reason, Record, VpcId, VpcOrder, VpcSpec};
+use weft_model::{GroupId, Object, Problem, Reason, Record, VpcId, VpcOrder, VpcSpec};
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, vpc_order_from_wire, vpc_to_wire,
 };
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::default_network::put_default_group;
 use crate::random;
-use crate::repo::{Groups, Instances, Kind as _, Rules, Subnets, Vpcs, object_key};
+use crate::repo::{Groups, Instances, Rules, Subnets, Vpcs, object_key};
 
 type VpcRecord = Record<VpcId, VpcSpec>;
 
@@ -70,8 +70,8 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
     let guard = context.references.write().await;
     let vpcs = context.repo.list::<Vpcs>().await?;
     check_bridge(&order, &vpcs)?;
-    let id = Vpcs::new_id(random::bytes());
-    let default_group_id = Groups::new_id(random::bytes());
+    let id = VpcId::from_random(random::bytes());
+    let default_group_id = GroupId::from_random(random::bytes());
     let txn = put_default_group(Txn::new(), default_group_id.clone(), &id, context.clock.now());
     let spec = VpcSpec {
         name: order.name,

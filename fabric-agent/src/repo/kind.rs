@@ -33,8 +33,8 @@ pub(crate) trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
     /// In sentences.
     const NOUN: &'static str;
-    /// An id from random bytes.
-    fn new_id(random: [u8; 9]) -> Self::Id;
+    /// The id of something new: from random bytes, or from what the specification joins.
+    fn new_id(random: [u8; 9], spec: &Self::Spec) -> Self::Id;
 }
 
 macro_rules! kinds {
@@ -47,7 +47,7 @@ macro_rules! kinds {
             type Spec = $spec;
             const NAME: &'static str = $name;
             const NOUN: &'static str = $noun;
-            fn new_id(random: [u8; 9]) -> $id {
+            fn new_id(random: [u8; 9], _spec: &$spec) -> $id {
                 $id::from_random(random)
             }
         }

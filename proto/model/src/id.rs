@@ -3,8 +3,12 @@
 //! The agent mints ids; nobody else does. A wrong prefix fails while parsing, so a reference to the
 //! wrong kind of object is caught in the plan.
 
+mod pair;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use pair::{Attachment, AttachmentId, Joins, PairId};
 
 /// Hexadecimal digits after the prefix, as EC2's long ids have.
 const DIGITS: usize = 17;
@@ -25,6 +29,16 @@ pub enum InvalidId {
         prefix: &'static str,
         /// What the text looks like instead, or nothing.
         hint: String,
+    },
+    /// The text is not two ids.
+    #[error("\"{text}\" is not the id of {noun}: expected {form}")]
+    NotAPair {
+        /// What was given.
+        text: String,
+        /// What was expected, with its article.
+        noun: &'static str,
+        /// How that is written.
+        form: &'static str,
     },
 }
 

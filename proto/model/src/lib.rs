@@ -27,8 +27,8 @@ pub use group::{
 };
 pub use host::{Accelerator, HostFacts};
 pub use id::{
-    ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId, InterfaceId, InvalidId,
-    KeyPairId, RuleId, SessionId, SubnetId, VpcId,
+    Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
+    InterfaceId, InvalidId, Joins, KeyPairId, PairId, RuleId, SessionId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
