@@ -55,6 +55,10 @@ impl Context {
             range: references.subnet.cidr_block,
             routers: references.routers,
             address: order.private_ip,
+            ipv6: references
+                .subnet
+                .ipv6_cidr_block
+                .map(|range| (range, u64::from_ne_bytes(random::bytes()))),
             link: format!("{prefix}{digits}").parse().map_err(
                 |e: weft_model::InvalidLinkName| Problem::new(Reason::Internal, e.to_string()),
             )?,
@@ -65,11 +69,11 @@ impl Context {
         let (reservation, holding) = self.ledger.reserve(id, wish)?;
         let address = address_key(&holding.subnet_id, holding.address);
         let uid = uid_key(holding.uid);
-        let txn = Txn::new()
-            .when_absent(&address)
-            .put(address, id.as_str())
-            .when_absent(&uid)
-            .put(uid, id.as_str());
+        let keys = [address, uid].into_iter();
+        let ipv6 = holding.ipv6.map(|ipv6| address_key(&holding.subnet_id, ipv6));
+        let txn = keys
+            .chain(ipv6)
+            .fold(Txn::new(), |txn, key| txn.when_absent(&key).put(key, id.as_str()));
         let host_key = weft_metadata::generate_host_key(random::bytes(), id.as_str())
             .map_err(|error| Problem::new(Reason::Internal, error.to_string()))?;
         let spec = InstanceSpec {
@@ -85,6 +89,7 @@ impl Context {
                 vpc_id,
                 subnet_id: holding.subnet_id,
                 private_ip: holding.address,
+                ipv6: holding.ipv6,
                 mac: holding.mac,
                 link: holding.link,
                 security_group_ids: order.security_group_ids,

@@ -56,6 +56,7 @@ pub(crate) async fn ensure(
     let vpc = VpcSpec {
         name: "default".to_owned(),
         cidr_block: cidr,
+        ipv6_cidr_block: None,
         mode: VpcMode::Routed,
         bridge_name: None,
         default_group_id: group_id.clone(),
@@ -66,6 +67,7 @@ pub(crate) async fn ensure(
         name: "default".to_owned(),
         vpc_id: vpc_id.clone(),
         cidr_block: subnet_cidr,
+        ipv6_cidr_block: None,
         gateway: Ipv4Addr::from(u32::from(subnet_cidr.network()) + 1),
         dns_servers: vec![DNS_ADDRESS],
         is_default: true,

@@ -4,13 +4,13 @@
 //! dropping it gives everything back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use weft_model::{
-    AddressPool, InstanceId, InstanceSpec, LinkName, MacAddr, PowerState, Problem, Reason, Record,
-    SubnetId,
+    AddressPool, AddressPoolV6, InstanceId, InstanceSpec, LinkName, MacAddr, PowerState, Problem,
+    Reason, Record, SubnetId,
 };
 
 /// The first uid of guests' hypervisors.
@@ -21,6 +21,7 @@ pub(crate) const FIRST_UID: u32 = 1_900_000_000;
 pub(crate) struct Holding {
     pub(crate) subnet_id: SubnetId,
     pub(crate) address: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) uid: u32,
     pub(crate) link: LinkName,
     /// No two interfaces have the same one: those on bridges may meet on one LAN.
@@ -39,6 +40,8 @@ pub(crate) struct Wish {
     /// Addresses that no instance of the VPC may have, see [`AddressPool`].
     pub(crate) routers: BTreeSet<Ipv4Addr>,
     pub(crate) address: Option<Ipv4Addr>,
+    /// The subnet's IPv6 range, and what an address in it is made from.
+    pub(crate) ipv6: Option<(Ipv6Network, u64)>,
     pub(crate) link: LinkName,
     pub(crate) mac: MacAddr,
     pub(crate) memory_mib: u64,
@@ -82,6 +85,7 @@ impl Ledger {
                 let holding = Holding {
                     subnet_id: spec.interface.subnet_id.clone(),
                     address: spec.interface.private_ip,
+                    ipv6: spec.interface.ipv6,
                     uid: spec.uid,
                     link: spec.interface.link.clone(),
                     mac: spec.interface.mac,
@@ -129,6 +133,13 @@ impl Ledger {
             Some(address) => pool.check(address).map(|()| address),
             None => pool.lowest_free(),
         }?;
+        let ipv6 = match wish.ipv6 {
+            Some((range, random)) => {
+                let taken = holdings.values().filter_map(|holding| holding.ipv6).collect();
+                Some(AddressPoolV6 { range, taken: &taken }.near(random)?)
+            }
+            None => None,
+        };
         let uids: BTreeSet<u32> = holdings.values().map(|holding| holding.uid).collect();
         let uid = (FIRST_UID..).find(|uid| !uids.contains(uid)).unwrap_or(FIRST_UID);
         // Both are made from randomness: the next try has others.
@@ -141,6 +152,7 @@ impl Ledger {
         let holding = Holding {
             subnet_id: wish.subnet_id,
             address,
+            ipv6,
             uid,
             link: wish.link,
             mac: wish.mac,
@@ -263,6 +275,7 @@ mod tests {
             range: "10.0.0.0/29".parse().unwrap(),
             routers: BTreeSet::new(),
             address: address.map(|text| text.parse().unwrap()),
+            ipv6: None,
             link: format!("weft{n}").parse().unwrap(),
             mac: MacAddr::from_random([n; 5]),
             memory_mib,

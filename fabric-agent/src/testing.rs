@@ -34,6 +34,7 @@ pub(crate) fn vpc(n: u8) -> Record<VpcId, VpcSpec> {
     let spec = VpcSpec {
         name: format!("vpc {n}"),
         cidr_block: format!("10.{n}.0.0/16").parse().unwrap(),
+        ipv6_cidr_block: None,
         mode: VpcMode::Routed,
         bridge_name: None,
         default_group_id: group_id(n),
@@ -49,6 +50,7 @@ pub(crate) fn subnet(n: u8) -> Record<SubnetId, SubnetSpec> {
         name: format!("subnet {n}"),
         vpc_id: vpc_id(n),
         cidr_block: format!("10.{n}.0.0/18").parse().unwrap(),
+        ipv6_cidr_block: None,
         gateway: Ipv4Addr::new(10, n, 0, 1),
         dns_servers: Vec::new(),
         is_default: n == 0,
@@ -89,6 +91,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
             vpc_id: vpc_id(vpc),
             subnet_id: SubnetId::from_random([vpc; 9]),
             private_ip: Ipv4Addr::new(10, vpc, 0, n),
+            ipv6: None,
             mac: MacAddr::from_random([0, 0, 0, vpc, n]),
             link: format!("weft{n}").parse().unwrap(),
             security_group_ids: groups.map(|ids| ids.iter().map(|n| group_id(*n)).collect()),

@@ -336,6 +336,7 @@ fn vpcs_and_subnets() {
         (|s| s.name.clear(),                       "name",        "name"),
         (|s| s.cidr_block.clear(),                 "cidr_block",  "no prefix length"),
         (|s| s.cidr_block = "10.0.0.1/16".into(),  "cidr_block",  "bits set behind"),
+        (|s| s.ipv6_cidr_block = Some("10.0.0.0/8".into()), "ipv6_cidr_block", "not an IPv6 range"),
         (|s| s.mode = "switched".into(),           "mode",        "not one of its words"),
         (|s| s.bridge_name = Some("a b".into()),   "bridge_name", "not an interface name"),
     ];
@@ -365,6 +366,7 @@ fn vpcs_and_subnets() {
         (|s| s.vpc_id.clear(),                     "vpc_id",      "17 hexadecimal"),
         (|s| s.cidr_block = "10.0.0.0".into(),     "cidr_block",  "no prefix length"),
         (|s| s.gateway_ip = Some("here".into()),   "gateway_ip",  "IPv4"),
+        (|s| s.ipv6_cidr_block = Some("fd00::1/64".into()), "ipv6_cidr_block", "bits set behind"),
         (|s| s.dns_servers = vec!["::1".into()],   "dns_servers", "IPv4"),
     ];
     refused(&spec, |spec| c::subnet_order_from_wire(Some(spec)), cases);

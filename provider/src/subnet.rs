@@ -108,6 +108,7 @@ fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
         cidr_block: plan.read("cidr_block")?,
         gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
         dns_servers: plan.read("dns_servers")?,
+        ipv6_cidr_block: None,
     })
 }
 

@@ -106,6 +106,7 @@ fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
         cidr_block: plan.read("cidr_block")?,
         mode: plan.read("mode")?,
         bridge_name: plan.read("bridge_name")?,
+        ipv6_cidr_block: None,
     })
 }
 

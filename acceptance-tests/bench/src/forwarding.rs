@@ -126,10 +126,11 @@ fn groups(guests: &[Guest; 2]) -> Firewall {
     let rules = (0_u8..).zip(others.into_iter().chain([ours]));
     let rules = rules.map(|(n, rule)| (RuleId::from_random([n; 9]), rule)).collect();
     let members = Arc::new(guests.iter().map(|guest| guest.address).collect());
-    let group = FirewallGroup { members, rules, allow_all_egress: true };
+    let group =
+        FirewallGroup { members, rules, allow_all_egress: true, ..FirewallGroup::default() };
     let interface = |guest: &Guest| {
         let (mac, address, groups) = (guest.mac, guest.address, [group_id.clone()].into());
-        (guest.tap.clone(), FirewallInterface { mac, address, groups })
+        (guest.tap.clone(), FirewallInterface { mac, address, ipv6: None, groups })
     };
     Firewall {
         interfaces: Arc::new(guests.iter().map(interface).collect()),

@@ -91,6 +91,7 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
     VpcNetwork {
         vpc_id: network.vpc_id.clone(),
         cidr: network.cidr,
+        ipv6: network.ipv6,
         gateways: network.gateways.clone(),
         bridge: network.bridge.clone(),
         uplink: network.uplink.clone(),
@@ -98,6 +99,7 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
         firewall: Firewall {
             uplink: network.firewall.uplink.clone(),
             gateways: network.firewall.gateways.clone(),
+            ipv6: network.firewall.ipv6,
             ..Firewall::default()
         },
     }

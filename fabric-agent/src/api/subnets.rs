@@ -85,6 +85,7 @@ async fn update(
     for (field, changed) in [
         ("vpc_id", order.vpc_id != old.vpc_id),
         ("cidr_block", order.cidr_block != old.cidr_block),
+        ("ipv6_cidr_block", order.ipv6_cidr_block != old.ipv6_cidr_block),
         ("gateway_ip", order.gateway.is_some_and(|gateway| gateway != old.gateway)),
     ] {
         if changed {

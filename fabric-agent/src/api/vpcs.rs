@@ -76,6 +76,7 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
     let spec = VpcSpec {
         name: order.name,
         cidr_block: order.cidr_block,
+        ipv6_cidr_block: order.ipv6_cidr_block,
         mode: order.mode,
         bridge_name: order.bridge_name,
         default_group_id,
@@ -98,6 +99,7 @@ async fn update(context: &Context, request: v1::UpdateVpcRequest) -> Result<VpcR
     let old = &before.value.spec;
     for (field, changed) in [
         ("cidr_block", order.cidr_block != old.cidr_block),
+        ("ipv6_cidr_block", order.ipv6_cidr_block != old.ipv6_cidr_block),
         ("mode", order.mode != old.mode),
         ("bridge_name", order.bridge_name != old.bridge_name),
     ] {

@@ -3,11 +3,11 @@
 mod attached;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, LinkName, Uplink, VpcId,
-    VpcMode, VpcNetwork, VpcSpec,
+    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, LinkName, Uplink,
+    UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::HostRoute;
 
@@ -16,6 +16,9 @@ pub(crate) use attached::{Attached, AttachedOfAll};
 
 /// The first /30 of the range that connects VPCs to the agent's namespace.
 const UPLINKS: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 0);
+/// The same for IPv6: a private /48 whose random bits (RFC 4193, 3.2.2) were drawn once, for all
+/// hosts, as its addresses never leave one.
+const UPLINKS_V6: Ipv6Addr = Ipv6Addr::new(0xfdb4, 0x6e0a, 0x5c27, 0, 0, 0, 0, 0);
 /// The far end's name in each VPC's namespace.
 const GUEST_LINK: &str = "uplink";
 /// The bridge's name in the namespace of a VPC that is one, and that of the end of the pair that
@@ -39,13 +42,16 @@ pub(crate) fn vpc_network(
         VpcMode::Routed => None,
         VpcMode::Bridge => Some(bridge(vpc, prefix)?),
     };
+    let ipv6 = vpc.ipv6_cidr_block;
     let in_vpc = world.groups.values().filter(|group| group.spec.vpc_id == *vpc_id);
     let mut groups: BTreeMap<GroupId, FirewallGroup> = in_vpc
         .map(|group| {
             let members = attached.members.get(&group.id).cloned().unwrap_or_default();
+            let members_v6 = attached.members_v6.get(&group.id).cloned().unwrap_or_default();
             let allow_all_egress = group.spec.allow_all_egress;
             let rules = BTreeMap::new();
-            (group.id.clone(), FirewallGroup { members, rules, allow_all_egress })
+            let group_spec = FirewallGroup { members, members_v6, rules, allow_all_egress };
+            (group.id.clone(), group_spec)
         })
         .collect();
     for rule in world.rules.values() {
@@ -63,9 +69,10 @@ pub(crate) fn vpc_network(
         }),
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
         gateways: gateways.clone(),
+        ipv6,
     };
     let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
-    Some(VpcNetwork { vpc_id, cidr, gateways, bridge, uplink, interfaces, firewall })
+    Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, firewall })
 }
 
 /// What the agent's own namespace does for the VPCs, by the name of their uplink.
@@ -107,7 +114,15 @@ fn uplink(vpc: &VpcSpec, prefix: &str) -> Option<Uplink> {
         guest_addr: Ipv4Addr::from(network + 2),
         nat: true,
         routed: vpc.is_default,
+        ipv6: vpc.ipv6_cidr_block.map(|_| uplink_v6(vpc.uplink_index)),
     })
+}
+
+/// The /64 of [`UPLINKS_V6`] with the uplink's number.
+fn uplink_v6(index: u16) -> UplinkV6 {
+    let [a, b, c, ..] = UPLINKS_V6.segments();
+    let end = |n| Ipv6Addr::new(a, b, c, index, 0, 0, 0, n);
+    UplinkV6 { host_addr: end(1), guest_addr: end(2) }
 }
 
 #[cfg(test)]

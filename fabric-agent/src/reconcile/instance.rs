@@ -314,7 +314,10 @@ impl Pass<'_> {
         let _turn = self.reconciler.turns.object(id.as_str()).await;
         let interface = &self.record.spec.interface;
         let address = address_key(&interface.subnet_id, interface.private_ip);
-        let txn = Txn::new()
+        let ipv6 = interface.ipv6.map(|ipv6| address_key(&interface.subnet_id, ipv6));
+        let txn = ipv6
+            .into_iter()
+            .fold(Txn::new(), |txn, key| txn.delete(key))
             .delete(object_key::<Instances>(id))
             .delete(status_key(id))
             .delete(address)

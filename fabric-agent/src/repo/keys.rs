@@ -12,7 +12,7 @@
 //! metadata-key              what the metadata service proves its tokens with
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 use weft_model::{InstanceId, Name, SubnetId, TypeName};
@@ -39,8 +39,8 @@ pub(crate) fn status_key(id: &InstanceId) -> String {
 }
 
 /// Makes an address somebody's.
-pub(crate) fn address_key(subnet: &SubnetId, address: Ipv4Addr) -> String {
-    format!("addresses/{subnet}/{address}")
+pub(crate) fn address_key(subnet: &SubnetId, address: impl Into<IpAddr>) -> String {
+    format!("addresses/{subnet}/{}", address.into())
 }
 
 /// Makes a hypervisor's uid somebody's.

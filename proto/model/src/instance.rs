@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,9 @@ pub struct Interface {
     pub subnet_id: SubnetId,
     /// Its address, for the instance's whole life.
     pub private_ip: Ipv4Addr,
+    /// Its IPv6 address where its subnet has an IPv6 range, for the instance's whole life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
     /// Its MAC, for the instance's whole life.
     pub mac: MacAddr,
     /// The tap's name on the host.

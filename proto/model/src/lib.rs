@@ -48,7 +48,8 @@ pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Bridge, BridgeJoin, DNS_ADDRESS, Firewall, FirewallBridge, FirewallGroup, FirewallInterface,
     FirewallUplink, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
-    ObservedTap, ObservedUplink, SERVICE_ADDRESSES, TapInterface, Uplink, VpcNetwork,
+    ObservedTap, ObservedUplink, ROUTER_V6, SERVICE_ADDRESSES, TapInterface, Uplink, UplinkV6,
+    VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};
@@ -59,8 +60,9 @@ pub use view::{
     Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
 };
 pub use vpc::{
-    AddressPool, AddressProblem, GuestNetwork, SubnetOrder, SubnetSpec, VpcMode, VpcOrder, VpcSpec,
-    check_network_range, check_no_special_range, parse_cidr,
+    AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, SUBNET_PREFIX_V6, SubnetOrder,
+    SubnetSpec, VpcMode, VpcOrder, VpcSpec, check_network_range, check_no_special_range,
+    overlap_v6, parse_cidr, parse_cidr_v6,
 };
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.

@@ -8,10 +8,10 @@ mod firewall;
 mod observed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, MacAddr, VpcId};
@@ -28,6 +28,10 @@ pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// The addresses of every VPC's services: in its namespace, and nobody else's.
 pub const SERVICE_ADDRESSES: [Ipv4Addr; 2] = [METADATA_ADDRESS, DNS_ADDRESS];
 
+/// The IPv6 router on every guest's link, the same for all: link-local, so no address of any subnet
+/// is spent on it, and a guest that moves to another link keeps its route.
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
 /// Everything one VPC needs on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcNetwork {
@@ -35,6 +39,9 @@ pub struct VpcNetwork {
     pub vpc_id: VpcId,
     /// Its range. Addresses of it that no interface has are unreachable, they never leave.
     pub cidr: Ipv4Network,
+    /// Its IPv6 range; `None` is a VPC without IPv6. Its router is [`ROUTER_V6`] on every link.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Network>,
     /// The router's address in each subnet.
     pub gateways: BTreeSet<Ipv4Addr>,
     /// How its guests are connected: `None` is routed, no guest shares a link with another one.
@@ -82,6 +89,23 @@ pub struct Uplink {
     /// Whether the agent's namespace has a route to the VPC's range. Only one of several VPCs
     /// with overlapping ranges may have it; the others hide behind `guest_addr`.
     pub routed: bool,
+    /// The addresses of a dual-stack VPC's uplink.
+    #[serde(default)]
+    pub ipv6: Option<UplinkV6>,
+}
+
+/// The IPv6 addresses of both ends of an uplink: of one /64 of our own, private as RFC 4193 has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkV6 {
+    /// The address of the end in the agent's namespace.
+    pub host_addr: Ipv6Addr,
+    /// The address of the end in the VPC's.
+    pub guest_addr: Ipv6Addr,
+}
+
+impl UplinkV6 {
+    /// Bits of the network that both ends are in.
+    pub const PREFIX: u8 = 64;
 }
 
 impl Uplink {
@@ -148,6 +172,9 @@ pub struct TapInterface {
     pub mac: MacAddr,
     /// The guest's address.
     pub address: Ipv4Addr,
+    /// The guest's IPv6 address, if it has one.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// The router's address in its subnet; what the host itself calls the guest from.
     pub gateway: Ipv4Addr,
     /// The user that may open the tap besides root.

@@ -1,7 +1,7 @@
 //! What clients ask for and what they are shown: specifications without secrets.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Architecture, BootMode, Claim, Digest, GroupId, HostId, ImageId, InstanceId, InstanceSpec,
@@ -147,6 +147,8 @@ pub struct Assigned {
     pub interface_id: InterfaceId,
     /// The interface's MAC.
     pub mac: MacAddr,
+    /// The interface's IPv6 addresses: one where its subnet has an IPv6 range.
+    pub ipv6_addresses: Vec<Ipv6Addr>,
     /// Where it runs.
     pub host_id: HostId,
     /// Who logs in over SSH.
@@ -185,6 +187,7 @@ impl InstanceView {
             vpc_id: spec.interface.vpc_id.clone(),
             interface_id: spec.interface.id.clone(),
             mac: spec.interface.mac,
+            ipv6_addresses: spec.interface.ipv6.into_iter().collect(),
             host_id,
             default_user: spec.default_user.clone(),
             ssh_host_public_keys: vec![spec.host_key.public_line.clone()],

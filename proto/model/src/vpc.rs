@@ -1,17 +1,21 @@
 //! Address spaces and ranges in them.
 
 mod addresses;
+mod addresses_v6;
 mod ranges;
+mod ranges_v6;
 
 use std::net::Ipv4Addr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use crate::{GroupId, LinkName, VpcId};
 
 pub use addresses::{AddressPool, AddressProblem};
+pub use addresses_v6::AddressPoolV6;
 pub use ranges::{check_network_range, check_no_special_range, parse_cidr};
+pub use ranges_v6::{SUBNET_PREFIX_V6, overlap_v6, parse_cidr_v6};
 
 crate::image::words! {
     /// How the guests of a VPC are connected.
@@ -37,6 +41,9 @@ pub struct VpcSpec {
     pub name: String,
     /// The whole space; with a bridge, the range of the LAN that the guests are on.
     pub cidr_block: Ipv4Network,
+    /// Its IPv6 space; `None` is a VPC without IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<Ipv6Network>,
     /// How its guests are connected.
     #[serde(default)]
     pub mode: VpcMode,
@@ -68,6 +75,8 @@ pub struct VpcOrder {
     pub name: String,
     /// The whole space.
     pub cidr_block: Ipv4Network,
+    /// Its IPv6 space; only with [`VpcMode::Routed`].
+    pub ipv6_cidr_block: Option<Ipv6Network>,
     /// How its guests are connected.
     pub mode: VpcMode,
     /// Only with [`VpcMode::Bridge`].
@@ -83,6 +92,9 @@ pub struct SubnetSpec {
     pub vpc_id: VpcId,
     /// The range; with a bridge, the part of the LAN that Weft gives out.
     pub cidr_block: Ipv4Network,
+    /// The /64 of the VPC's IPv6 space whose addresses its interfaces get; `None` gives them none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_cidr_block: Option<Ipv6Network>,
     /// The guests' router: ours, or the LAN's own where the VPC is a bridge.
     pub gateway: Ipv4Addr,
     /// What guests ask for names; empty where there is nobody to ask.
@@ -121,6 +133,8 @@ pub struct SubnetOrder {
     pub vpc_id: VpcId,
     /// The range.
     pub cidr_block: Ipv4Network,
+    /// A /64 of the VPC's IPv6 space.
+    pub ipv6_cidr_block: Option<Ipv6Network>,
     /// The guests' router; `None` is the first address of the subnet, or, with a bridge, of the
     /// LAN.
     pub gateway: Option<Ipv4Addr>,

@@ -215,6 +215,7 @@ pub fn instance_from_wire(wire: v1::Instance) -> Result<InstanceView, Problem> {
         vpc_id,
         interface_id,
         mac_address,
+        ipv6_addresses,
         host_id,
         default_user,
         ssh_host_public_keys,
@@ -227,6 +228,10 @@ pub fn instance_from_wire(wire: v1::Instance) -> Result<InstanceView, Problem> {
         vpc_id: parse("assigned.vpc_id", &vpc_id)?,
         interface_id: parse("assigned.interface_id", &interface_id)?,
         mac: parse("assigned.mac_address", &mac_address)?,
+        ipv6_addresses: ipv6_addresses
+            .iter()
+            .map(|text| parse("assigned.ipv6_addresses", text))
+            .collect::<Result<_, _>>()?,
         host_id: parse("assigned.host_id", &host_id)?,
         default_user,
         ssh_host_public_keys,
@@ -250,6 +255,7 @@ pub fn instance_to_wire(view: InstanceView) -> v1::Instance {
             vpc_id: assigned.vpc_id.to_string(),
             interface_id: assigned.interface_id.to_string(),
             mac_address: assigned.mac.to_string(),
+            ipv6_addresses: assigned.ipv6_addresses.iter().map(ToString::to_string).collect(),
             host_id: assigned.host_id.to_string(),
             default_user: assigned.default_user,
             ssh_host_public_keys: assigned.ssh_host_public_keys,

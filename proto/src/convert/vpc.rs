@@ -1,21 +1,28 @@
 //! VPCs and subnets.
 
+use ipnetwork::Ipv6Network;
 use weft_model::{
     Name, Object, Problem, SubnetId, SubnetOrder, SubnetSpec, VpcId, VpcMode, VpcOrder, VpcSpec,
-    parse_cidr,
+    parse_cidr, parse_cidr_v6,
 };
 
 use super::object::{object_from_wire, object_to_wire};
 use super::{parse, parse_word, required};
 use crate::v1;
 
+fn ipv6_from_wire(text: Option<String>) -> Result<Option<Ipv6Network>, Problem> {
+    text.map(|text| parse_cidr_v6("ipv6_cidr_block", &text)).transpose()
+}
+
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn vpc_order_from_wire(spec: Option<v1::VpcSpec>) -> Result<VpcOrder, Problem> {
-    let v1::VpcSpec { name, cidr_block, mode, bridge_name } = required("spec", spec)?;
+    let v1::VpcSpec { name, cidr_block, ipv6_cidr_block, mode, bridge_name } =
+        required("spec", spec)?;
     Ok(VpcOrder {
         name: parse::<Name>("name", &name)?.to_string(),
         cidr_block: parse_cidr("cidr_block", &cidr_block)?,
+        ipv6_cidr_block: ipv6_from_wire(ipv6_cidr_block)?,
         mode: match mode.as_str() {
             "" => VpcMode::default(),
             word => parse_word("mode", word)?,
@@ -26,10 +33,11 @@ pub fn vpc_order_from_wire(spec: Option<v1::VpcSpec>) -> Result<VpcOrder, Proble
 
 /// The wire's form of `order`.
 pub fn vpc_order_to_wire(order: VpcOrder) -> v1::VpcSpec {
-    let VpcOrder { name, cidr_block, mode, bridge_name } = order;
+    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name } = order;
     v1::VpcSpec {
         name,
         cidr_block: cidr_block.to_string(),
+        ipv6_cidr_block: ipv6_cidr_block.map(|range| range.to_string()),
         mode: mode.to_string(),
         bridge_name: bridge_name.map(|link| link.to_string()),
     }
@@ -39,12 +47,14 @@ pub fn vpc_order_to_wire(order: VpcOrder) -> v1::VpcSpec {
 /// A [`Problem`] at the field that is wrong.
 pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
     let v1::Vpc { metadata, spec, default_security_group_id, is_default } = wire;
-    let VpcOrder { name, cidr_block, mode, bridge_name } = vpc_order_from_wire(spec)?;
+    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name } =
+        vpc_order_from_wire(spec)?;
     object_from_wire(
         metadata,
         VpcSpec {
             name,
             cidr_block,
+            ipv6_cidr_block,
             mode,
             bridge_name,
             default_group_id: parse("default_security_group_id", &default_security_group_id)?,
@@ -61,6 +71,7 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
     let VpcSpec {
         name,
         cidr_block,
+        ipv6_cidr_block,
         mode,
         bridge_name,
         default_group_id,
@@ -69,7 +80,13 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
     } = spec;
     v1::Vpc {
         metadata: Some(metadata),
-        spec: Some(vpc_order_to_wire(VpcOrder { name, cidr_block, mode, bridge_name })),
+        spec: Some(vpc_order_to_wire(VpcOrder {
+            name,
+            cidr_block,
+            ipv6_cidr_block,
+            mode,
+            bridge_name,
+        })),
         default_security_group_id: default_group_id.to_string(),
         is_default,
     }
@@ -78,13 +95,14 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn subnet_order_from_wire(spec: Option<v1::SubnetSpec>) -> Result<SubnetOrder, Problem> {
-    let v1::SubnetSpec { name, vpc_id, cidr_block, gateway_ip, dns_servers } =
+    let v1::SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway_ip, dns_servers } =
         required("spec", spec)?;
     let dns_servers = dns_servers.iter().map(|text| parse("dns_servers", text));
     Ok(SubnetOrder {
         name: parse::<Name>("name", &name)?.to_string(),
         vpc_id: parse("vpc_id", &vpc_id)?,
         cidr_block: parse_cidr("cidr_block", &cidr_block)?,
+        ipv6_cidr_block: ipv6_from_wire(ipv6_cidr_block)?,
         gateway: gateway_ip.map(|text| parse("gateway_ip", &text)).transpose()?,
         dns_servers: dns_servers.collect::<Result<_, _>>()?,
     })
@@ -92,11 +110,12 @@ pub fn subnet_order_from_wire(spec: Option<v1::SubnetSpec>) -> Result<SubnetOrde
 
 /// The wire's form of `order`.
 pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
-    let SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers } = order;
+    let SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers } = order;
     v1::SubnetSpec {
         name,
         vpc_id: vpc_id.to_string(),
         cidr_block: cidr_block.to_string(),
+        ipv6_cidr_block: ipv6_cidr_block.map(|range| range.to_string()),
         gateway_ip: gateway.map(|address| address.to_string()),
         dns_servers: dns_servers.iter().map(ToString::to_string).collect(),
     }
@@ -106,20 +125,21 @@ pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
 /// A [`Problem`] at the field that is wrong.
 pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>, Problem> {
     let v1::Subnet { metadata, spec, is_default } = wire;
-    let SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers } =
+    let SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers } =
         subnet_order_from_wire(spec)?;
     let gateway = required("gateway_ip", gateway)?;
     object_from_wire(
         metadata,
-        SubnetSpec { name, vpc_id, cidr_block, gateway, dns_servers, is_default },
+        SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers, is_default },
     )
 }
 
 /// The wire's form of `object`.
 pub fn subnet_to_wire(object: Object<SubnetId, SubnetSpec>) -> v1::Subnet {
     let (metadata, spec) = object_to_wire(object);
-    let SubnetSpec { name, vpc_id, cidr_block, gateway, dns_servers, is_default } = spec;
+    let SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers, is_default } =
+        spec;
     let gateway = Some(gateway);
-    let order = SubnetOrder { name, vpc_id, cidr_block, gateway, dns_servers };
+    let order = SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers };
     v1::Subnet { metadata: Some(metadata), spec: Some(subnet_order_to_wire(order)), is_default }
 }

@@ -1,8 +1,9 @@
 //! Every value that the model allows and the wire can carry.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::Ipv6Network;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -228,11 +229,20 @@ fn link() -> impl Strategy<Value = LinkName> {
     "[a-z][a-z0-9.-]{0,14}".prop_map(|text| text.parse().unwrap())
 }
 
+fn range_v6() -> impl Strategy<Value = Ipv6Network> {
+    (any::<u128>(), 0..=128_u8).prop_map(|(bits, prefix)| {
+        let range = Ipv6Network::new(Ipv6Addr::from(bits), prefix).unwrap();
+        Ipv6Network::new(range.network(), prefix).unwrap()
+    })
+}
+
 pub(crate) fn vpc_order() -> impl Strategy<Value = VpcOrder> {
-    (name(), range(), word(VpcMode::WORDS), option::of(link())).prop_map(
-        |(name, cidr_block, mode, bridge_name)| VpcOrder {
+    let ranges = (range(), option::of(range_v6()));
+    (name(), ranges, word(VpcMode::WORDS), option::of(link())).prop_map(
+        |(name, (cidr_block, ipv6_cidr_block), mode, bridge_name)| VpcOrder {
             name: name.to_string(),
             cidr_block,
+            ipv6_cidr_block,
             mode,
             bridge_name,
         },
@@ -244,6 +254,7 @@ pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
         VpcSpec {
             name: order.name,
             cidr_block: order.cidr_block,
+            ipv6_cidr_block: order.ipv6_cidr_block,
             mode: order.mode,
             bridge_name: order.bridge_name,
             default_group_id,
@@ -255,11 +266,13 @@ pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
 }
 
 pub(crate) fn subnet_order() -> impl Strategy<Value = SubnetOrder> {
-    (name(), vpc_id(), range(), option::of(address()), vec(address(), 0..3)).prop_map(
-        |(name, vpc_id, cidr_block, gateway, dns_servers)| SubnetOrder {
+    let ranges = (range(), option::of(range_v6()));
+    (name(), vpc_id(), ranges, option::of(address()), vec(address(), 0..3)).prop_map(
+        |(name, vpc_id, (cidr_block, ipv6_cidr_block), gateway, dns_servers)| SubnetOrder {
             name: name.to_string(),
             vpc_id,
             cidr_block,
+            ipv6_cidr_block,
             gateway,
             dns_servers,
         },
@@ -271,6 +284,7 @@ pub(crate) fn subnet_spec() -> impl Strategy<Value = SubnetSpec> {
         name: order.name,
         vpc_id: order.vpc_id,
         cidr_block: order.cidr_block,
+        ipv6_cidr_block: order.ipv6_cidr_block,
         gateway,
         dns_servers: order.dns_servers,
         is_default,
@@ -336,25 +350,33 @@ fn assigned() -> impl Strategy<Value = Assigned> {
     let mac = any::<[u8; 5]>().prop_map(MacAddr::from_random);
     (
         any::<(u32, u32, u64, u64)>(),
-        (vpc_id(), interface_id(), mac, host_id()),
+        (vpc_id(), interface_id(), mac, vec(any::<Ipv6Addr>(), 0..2), host_id()),
         text(),
         vec(text(), 0..3),
     )
-        .prop_map(|(numbers, (vpc_id, interface_id, mac, host_id), default_user, keys)| {
-            let (vcpus, memory_mib, run_epoch, root_size_bytes) = numbers;
-            Assigned {
-                vcpus,
-                memory_mib,
-                vpc_id,
-                interface_id,
-                mac,
-                host_id,
+        .prop_map(
+            |(
+                numbers,
+                (vpc_id, interface_id, mac, ipv6_addresses, host_id),
                 default_user,
-                ssh_host_public_keys: keys,
-                run_epoch,
-                root_size_bytes,
-            }
-        })
+                keys,
+            )| {
+                let (vcpus, memory_mib, run_epoch, root_size_bytes) = numbers;
+                Assigned {
+                    vcpus,
+                    memory_mib,
+                    vpc_id,
+                    interface_id,
+                    mac,
+                    ipv6_addresses,
+                    host_id,
+                    default_user,
+                    ssh_host_public_keys: keys,
+                    run_epoch,
+                    root_size_bytes,
+                }
+            },
+        )
 }
 
 pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {

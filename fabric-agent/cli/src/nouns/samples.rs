@@ -38,6 +38,7 @@ pub(crate) fn instance_view() -> InstanceView {
             vpc_id: VpcId::from_random([4; 9]),
             interface_id: InterfaceId::from_random([5; 9]),
             mac: MacAddr::from_random([6; 5]),
+            ipv6_addresses: Vec::new(),
             host_id: HostId::from_random([7; 9]),
             default_user: "weft".to_owned(),
             ssh_host_public_keys: vec!["ssh-ed25519 AAAAC3Nz".to_owned()],

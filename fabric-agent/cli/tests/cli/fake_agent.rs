@@ -109,6 +109,7 @@ impl Service {
                 vpc_id: "vpc-00000000000000000".to_owned(),
                 interface_id: "eni-00000000000000000".to_owned(),
                 mac_address: "02:00:00:00:00:01".to_owned(),
+                ipv6_addresses: Vec::new(),
                 host_id: "host-00000000000000000".to_owned(),
                 default_user: "weft".to_owned(),
                 ssh_host_public_keys: vec![self.host_key.clone()],

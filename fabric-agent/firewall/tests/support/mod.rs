@@ -48,6 +48,7 @@ pub(crate) fn group(members: &[u8], rules: &[u8], allow_all_egress: bool) -> Fir
         members: Arc::new(members.iter().map(|n| Ipv4Addr::new(10, 0, 0, *n)).collect()),
         rules: rules.iter().map(|n| rule(*n)).collect(),
         allow_all_egress,
+        ..FirewallGroup::default()
     }
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn interface(n: u8, groups: &[u8]) -> (LinkName, FirewallInterface) {
     let interface = FirewallInterface {
         mac: MacAddr::from_random([n; 5]),
         address: Ipv4Addr::new(10, 0, 0, n),
+        ipv6: None,
         groups: groups.iter().map(|n| group_id(*n)).collect(),
     };
     (format!("wt-{n}.x").parse().unwrap(), interface)
@@ -85,5 +87,6 @@ pub(crate) fn firewall(
         uplink,
         bridge: None,
         gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),
+        ipv6: None,
     }
 }

@@ -87,11 +87,13 @@ impl Machine {
             guest_addr: Ipv4Addr::new(169, 254, 128, n * 4 + 2),
             nat: true,
             routed,
+            ipv6: None,
         };
         let firewall = FirewallUplink { link, vpc_cidr: cidr, masquerade: !routed };
         let network = VpcNetwork {
             vpc_id: VpcId::from_random([n; 9]),
             cidr,
+            ipv6: None,
             gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
             bridge: None,
             uplink: Some(uplink),
@@ -132,6 +134,7 @@ impl Machine {
         let network = VpcNetwork {
             vpc_id,
             cidr: "10.0.0.0/24".parse().unwrap(),
+            ipv6: None,
             gateways,
             bridge: Some(bridge),
             uplink: None,
@@ -266,7 +269,8 @@ impl Vpc {
                     Arc::make_mut(&mut group.members).insert(address(n));
                 }
             }
-            let interface = FirewallInterface { mac: mac(n), address: address(n), groups: joined };
+            let interface =
+                FirewallInterface { mac: mac(n), address: address(n), ipv6: None, groups: joined };
             Arc::make_mut(&mut firewall.interfaces).insert(tap(n), interface);
         })
         .await;
@@ -274,7 +278,13 @@ impl Vpc {
 
     pub(crate) fn interface(n: u8) -> TapInterface {
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
-        TapInterface { mac: mac(n), address: address(n), gateway, owner_uid: Some(1_900_000_000) }
+        TapInterface {
+            mac: mac(n),
+            address: address(n),
+            ipv6: None,
+            gateway,
+            owner_uid: Some(1_900_000_000),
+        }
     }
 
     /// A guest 10.0.0.`n` in `groups`, its interface made in the order that is safe.

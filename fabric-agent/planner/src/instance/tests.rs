@@ -32,6 +32,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
                 vpc_id,
                 subnet_id: SubnetId::from_random([1; 9]),
                 private_ip: Ipv4Addr::new(10, 0, 0, 4),
+                ipv6: None,
                 mac: MacAddr::from_random([1; 5]),
                 link: "weft0".parse().unwrap(),
                 security_group_ids: Some([GroupId::from_random([1; 9])].into()),

@@ -42,6 +42,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         guest_addr: Ipv4Addr::new(169, 254, 128, 2),
         nat: true,
         routed: true,
+        ipv6: None,
     });
     let gateway = Ipv4Addr::new(10, 0, 0, 1);
     let mut interfaces = BTreeMap::new();
@@ -51,14 +52,15 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         let link: LinkName = name.parse().unwrap();
         let (mac, address) =
             (MacAddr::from_random([0, 0, 0, 0, *last]), Ipv4Addr::new(10, 0, 0, *last));
-        let tap = TapInterface { mac, address, gateway, owner_uid: Some(5) };
+        let tap = TapInterface { mac, address, ipv6: None, gateway, owner_uid: Some(5) };
         interfaces.insert(link.clone(), tap);
-        let filtered = FirewallInterface { mac, address, groups: [].into() };
+        let filtered = FirewallInterface { mac, address, ipv6: None, groups: [].into() };
         Arc::make_mut(&mut firewall.interfaces).insert(link, filtered);
     }
     VpcNetwork {
         vpc_id: vpc(),
         cidr: "10.0.0.0/16".parse().unwrap(),
+        ipv6: None,
         gateways: BTreeSet::from([gateway]),
         bridge,
         uplink,

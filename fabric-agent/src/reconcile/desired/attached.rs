@@ -5,7 +5,7 @@
 //! that come out as they were are the same ones in memory, and so compared at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weft_model::{
@@ -25,6 +25,8 @@ pub(crate) struct Attached {
     pub(super) filtered: Arc<BTreeMap<LinkName, FirewallInterface>>,
     /// The addresses of each group's members, also of instances that are off.
     pub(super) members: BTreeMap<GroupId, Arc<BTreeSet<Ipv4Addr>>>,
+    /// Their IPv6 addresses, where they have some.
+    pub(super) members_v6: BTreeMap<GroupId, Arc<BTreeSet<Ipv6Addr>>>,
 }
 
 /// Of all VPCs, remembered from pass to pass.
@@ -61,19 +63,27 @@ impl AttachedOfAll {
 
 impl Attached {
     /// Takes over the parts of `before` that are equal.
-    fn reuse(&mut self, mut before: Self) {
+    fn reuse(&mut self, before: Self) {
         if self.taps == before.taps {
             self.taps = before.taps;
         }
         if self.filtered == before.filtered {
             self.filtered = before.filtered;
         }
-        for (group, members) in &mut self.members {
-            if let Some(before) = before.members.remove(group)
-                && *members == before
-            {
-                *members = before;
-            }
+        reuse(&mut self.members, before.members);
+        reuse(&mut self.members_v6, before.members_v6);
+    }
+}
+
+fn reuse<A: Ord>(
+    members: &mut BTreeMap<GroupId, Arc<BTreeSet<A>>>,
+    mut before: BTreeMap<GroupId, Arc<BTreeSet<A>>>,
+) {
+    for (group, members) in members {
+        if let Some(before) = before.remove(group)
+            && *members == before
+        {
+            *members = before;
         }
     }
 }
@@ -86,18 +96,21 @@ fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attach
         let Some(subnet) = world.subnets.get(&interface.subnet_id) else { continue };
         let attached = by_vpc.entry(vpc.id.clone()).or_default();
         let groups = world.groups_of(interface);
-        let (mac, address) = (interface.mac, interface.private_ip);
+        let (mac, address, ipv6) = (interface.mac, interface.private_ip, interface.ipv6);
         for id in &groups {
             Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);
+            if let Some(ipv6) = ipv6 {
+                Arc::make_mut(attached.members_v6.entry(id.clone()).or_default()).insert(ipv6);
+            }
         }
         if !needs_link(world, instance) {
             continue;
         }
         let gateway = subnet.spec.service_address(vpc.spec.mode);
-        let tap = TapInterface { mac, address, gateway, owner_uid: Some(instance.spec.uid) };
+        let tap = TapInterface { mac, address, ipv6, gateway, owner_uid: Some(instance.spec.uid) };
         let link = interface.link.clone();
         Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
-        let filtered = FirewallInterface { mac, address, groups };
+        let filtered = FirewallInterface { mac, address, ipv6, groups };
         Arc::make_mut(&mut attached.filtered).insert(link, filtered);
     }
     by_vpc

@@ -1,10 +1,10 @@
 //! What the packet filter of a VPC lets through, and the answer to "would it?".
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use crate::{Direction, GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePorts, RuleSpec};
@@ -25,6 +25,9 @@ pub struct Firewall {
     /// The routers' addresses: guests may ask them for names and for their own address.
     #[serde(default)]
     pub gateways: BTreeSet<Ipv4Addr>,
+    /// The VPC's IPv6 range; without one no IPv6 packet passes. Never with a bridge.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Network>,
 }
 
 /// A group as the packet filter sees it.
@@ -32,6 +35,9 @@ pub struct Firewall {
 pub struct FirewallGroup {
     /// The addresses of all members, on every host; shared like [`Firewall::interfaces`].
     pub members: Arc<BTreeSet<Ipv4Addr>>,
+    /// The IPv6 addresses of all members that have one; shared likewise.
+    #[serde(default)]
+    pub members_v6: Arc<BTreeSet<Ipv6Addr>>,
     /// Its rules.
     pub rules: BTreeMap<RuleId, RuleSpec>,
     /// Whether members may open any connection to anywhere.
@@ -45,6 +51,9 @@ pub struct FirewallInterface {
     pub mac: MacAddr,
     /// The only source address let in.
     pub address: Ipv4Addr,
+    /// The only IPv6 source let in besides the link's own; `None` lets no IPv6 in.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// Its groups; with none, nothing passes.
     pub groups: BTreeSet<GroupId>,
 }
@@ -159,15 +168,16 @@ mod tests {
         let rules = (0u8..).zip(rules).map(|(n, r)| (RuleId::from_random([n; 9]), r)).collect();
         let address = Ipv4Addr::new(10, 0, 0, 5);
         let web =
-            FirewallGroup { members: Arc::new([address].into()), rules, allow_all_egress: false };
+            FirewallGroup { members: Arc::new([address].into()), rules, ..Default::default() };
         let friends = FirewallGroup {
             members: Arc::new([Ipv4Addr::new(10, 0, 0, 9)].into()),
-            rules: BTreeMap::new(),
             allow_all_egress: true,
+            ..Default::default()
         };
         let interface = FirewallInterface {
             mac: MacAddr::from_random([0; 5]),
             address,
+            ipv6: None,
             groups: [group(1)].into(),
         };
         Firewall {
@@ -176,6 +186,7 @@ mod tests {
             uplink: None,
             bridge: None,
             gateways: BTreeSet::new(),
+            ipv6: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnetwork::Ipv4Network;
 
-use super::reserved;
+use super::{ranges_v6, reserved};
 use crate::{Problem, Reason, SubnetId, SubnetOrder, SubnetSpec, VpcMode, VpcOrder, VpcSpec};
 
 /// Prefix lengths of VPCs and subnets, as in EC2.
@@ -92,6 +92,9 @@ impl VpcOrder {
             return Err(Problem::invalid("bridge_name", "a routed VPC is not joined to a bridge")
                 .remedy("set mode = \"bridge\", or leave bridge_name out"));
         }
+        if let Some(range) = self.ipv6_cidr_block {
+            ranges_v6::check_vpc_range(range, self.mode)?;
+        }
         check_network_range("cidr_block", self.cidr_block)
     }
 }
@@ -104,7 +107,7 @@ impl SubnetOrder {
     pub fn place<'a>(
         self,
         vpc: &VpcSpec,
-        others: impl Iterator<Item = (&'a SubnetId, &'a SubnetSpec)>,
+        others: impl Iterator<Item = (&'a SubnetId, &'a SubnetSpec)> + Clone,
     ) -> Result<SubnetSpec, Problem> {
         let (range, whole) = (self.cidr_block, vpc.cidr_block);
         check_network_range("cidr_block", range)?;
@@ -118,10 +121,14 @@ impl SubnetOrder {
             VpcMode::Bridge => reserved(whole)[0],
         });
         check_gateway(gateway, range, vpc)?;
+        if let Some(range) = self.ipv6_cidr_block {
+            ranges_v6::check_subnet_range(range, vpc, others.clone())?;
+        }
         let subnet = SubnetSpec {
             name: self.name,
             vpc_id: self.vpc_id,
             cidr_block: range,
+            ipv6_cidr_block: self.ipv6_cidr_block,
             gateway,
             dns_servers: self.dns_servers,
             is_default: false,

@@ -5,6 +5,7 @@ fn vpc(cidr: &str, mode: VpcMode) -> VpcSpec {
     VpcSpec {
         name: "lab".to_owned(),
         cidr_block: cidr.parse().unwrap(),
+        ipv6_cidr_block: None,
         mode,
         bridge_name: None,
         default_group_id: GroupId::from_random([1; 9]),
@@ -18,6 +19,7 @@ fn order(cidr: &str, gateway: Option<&str>) -> SubnetOrder {
         name: "a".to_owned(),
         vpc_id: VpcId::from_random([1; 9]),
         cidr_block: cidr.parse().unwrap(),
+        ipv6_cidr_block: None,
         gateway: gateway.map(|text| text.parse().unwrap()),
         dns_servers: Vec::new(),
     }
@@ -104,6 +106,7 @@ fn a_vpc_has_a_range_of_its_own_and_a_bridge_only_as_a_bridge() {
         let order = VpcOrder {
             name: "lab".to_owned(),
             cidr_block: cidr.parse().unwrap(),
+            ipv6_cidr_block: None,
             mode,
             bridge_name: bridge.map(|text| text.parse().unwrap()),
         };
@@ -138,4 +141,80 @@ fn a_vpc_stored_before_there_were_modes_is_routed() {
     });
     let spec: VpcSpec = serde_json::from_value(stored).unwrap();
     assert_eq!((spec.mode, spec.bridge_name), (VpcMode::Routed, None));
+}
+
+fn dual() -> VpcSpec {
+    let range = Some("fd12:3456:789a:100::/56".parse().unwrap());
+    VpcSpec { ipv6_cidr_block: range, ..vpc("10.0.0.0/16", VpcMode::Routed) }
+}
+
+#[test]
+fn an_ipv6_subnet_is_a_64_of_its_vpc_that_no_other_has() {
+    let with = |cidr: &str, range: &str| SubnetOrder {
+        ipv6_cidr_block: Some(range.parse().unwrap()),
+        ..order(cidr, None)
+    };
+    let other = place(&dual(), with("10.0.1.0/24", "fd12:3456:789a:101::/64"), &[]).unwrap();
+    #[rustfmt::skip]
+    let cases = [
+        ("fd12:3456:789a:100::/64", "10.0.0.0/24"),
+        ("fd12:3456:789a:1ff::/64", "10.0.0.0/24"),
+        ("fd12:3456:789a:101::/64", "ipv6_cidr_block: fd12:3456:789a:101::/64 is the IPv6 range of"),
+        ("fd12:3456:789a:200::/64", "ipv6_cidr_block: fd12:3456:789a:200::/64 is not in the VPC's"),
+        ("fd12:3456:789a:100::/60", "ipv6_cidr_block: fd12:3456:789a:100::/60 has a prefix length"),
+        ("fd12:3456:789a:100::/65", "ipv6_cidr_block: fd12:3456:789a:100::/65 has a prefix length"),
+    ];
+    for (range, want) in cases {
+        let placed = place(&dual(), with("10.0.0.0/24", range), std::slice::from_ref(&other));
+        let got = said(placed);
+        assert!(got.starts_with(want), "{range}: {got}");
+    }
+    let plain = vpc("10.0.0.0/16", VpcMode::Routed);
+    let got = said(place(&plain, with("10.0.0.0/24", "fd12:3456:789a:100::/64"), &[]));
+    assert!(got.starts_with("ipv6_cidr_block: the VPC lab has no IPv6 range"), "{got}");
+}
+
+#[test]
+fn a_vpc_has_an_ipv6_range_that_is_a_networks() {
+    let check = |range: &str, mode| {
+        let order = VpcOrder {
+            name: "lab".to_owned(),
+            cidr_block: "10.0.0.0/16".parse().unwrap(),
+            ipv6_cidr_block: Some(range.parse().unwrap()),
+            mode,
+            bridge_name: None,
+        };
+        order.check().map_or_else(|problem| format!("{problem}"), |()| "ok".to_owned())
+    };
+    #[rustfmt::skip]
+    let cases = [
+        ("fd12:3456:789a::/48", VpcMode::Routed, "ok"),
+        ("2a01:4f8:1:2::/64",   VpcMode::Routed, "ok"),
+        ("fd12:3456:780::/44",  VpcMode::Routed, "ok"),
+        ("fd12::/43",           VpcMode::Routed, "fd12::/43 has a prefix length of 43"),
+        ("fd12::/65",           VpcMode::Routed, "fd12::/65 has a prefix length of 65"),
+        ("fe80::/64",           VpcMode::Routed, "fe80::/64 overlaps fe80::/9, which is link-local"),
+        ("ff02::/48",           VpcMode::Routed, "ff02::/48 overlaps ff00::/8, which is multicast"),
+        ("::/64",               VpcMode::Routed, "::/64 overlaps ::/8"),
+        ("fd00:ec2::/56",       VpcMode::Routed, "fd00:ec2::/56 overlaps fd00:ec2::/32"),
+        ("fd12:3456:789a::/48", VpcMode::Bridge, "a VPC on a bridge has no IPv6 range yet"),
+    ];
+    for (range, mode, want) in cases {
+        let got = check(range, mode);
+        assert!(got.starts_with(want), "{range} {mode}: {got}");
+    }
+    for (text, want) in
+        [("fd00::1/64", "write \"fd00::/64\""), ("10.0.0.0/8", "is not an IPv6 range")]
+    {
+        let problem = parse_cidr_v6("ipv6_cidr_block", text).unwrap_err();
+        assert!(
+            format!("{problem} {:?}", problem.remedy).contains(&want.replace('"', "\\\""))
+                || problem.message.contains(want),
+            "{problem:?}"
+        );
+    }
+}    for (text, want) in [("fd00::1/64", "has bits set"), ("10.0.0.0/8", "is not an IPv6 range")] {
+        let problem = parse_cidr_v6("ipv6_cidr_block", text).unwrap_err();
+        assert!(problem.message.contains(want), "{problem:?}");
+    }
 }

@@ -90,6 +90,7 @@ impl v1::instances_server::Instances for Shared {
                 vpc_id: VPC.to_owned(),
                 interface_id: id.replace("i-", "eni-"),
                 mac_address: format!("02:00:00:00:00:{number:02x}"),
+                ipv6_addresses: Vec::new(),
                 host_id: HOST.to_owned(),
                 default_user: "weft".to_owned(),
                 ssh_host_public_keys: vec![HOST_KEY.to_owned()],
