@@ -203,17 +203,7 @@ fn a_vpc_has_an_ipv6_range_that_is_a_networks() {
         let got = check(range, mode);
         assert!(got.starts_with(want), "{range} {mode}: {got}");
     }
-    for (text, want) in
-        [("fd00::1/64", "write \"fd00::/64\""), ("10.0.0.0/8", "is not an IPv6 range")]
-    {
-        let problem = parse_cidr_v6("ipv6_cidr_block", text).unwrap_err();
-        assert!(
-            format!("{problem} {:?}", problem.remedy).contains(&want.replace('"', "\\\""))
-                || problem.message.contains(want),
-            "{problem:?}"
-        );
-    }
-}    for (text, want) in [("fd00::1/64", "has bits set"), ("10.0.0.0/8", "is not an IPv6 range")] {
+    for (text, want) in [("fd00::1/64", "has bits set"), ("10.0.0.0/8", "is not an IPv6 range")] {
         let problem = parse_cidr_v6("ipv6_cidr_block", text).unwrap_err();
         assert!(problem.message.contains(want), "{problem:?}");
     }
