@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "instances",
         "hosts",
         "watch",
+        "events",
     ]
     .map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

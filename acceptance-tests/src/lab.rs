@@ -53,11 +53,19 @@ impl Lab {
     /// # Errors
     /// The agent does not start.
     pub fn linux() -> Result<Option<Self>> {
+        Self::linux_with(&[])
+    }
+
+    /// As [`Lab::linux`], with more flags for the agent.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn linux_with(flags: &[&str]) -> Result<Option<Self>> {
         if let Some(reason) = why_no_guests() {
             skipped(&reason);
             return Ok(None);
         }
-        Self::start(Host::Linux, &[]).map(Some)
+        Self::start(Host::Linux, flags).map(Some)
     }
 
     /// As [`Lab::linux`], for a story that takes minutes: `None`, said on standard output, unless
@@ -269,6 +277,15 @@ impl Lab {
     pub fn namespace_of_guests(&self) -> Result<PathBuf> {
         let pid = *self.other_namespaces()?.first().context("there is no VPC's namespace")?;
         Ok(format!("/proc/{pid}/ns/net").into())
+    }
+
+    /// Runs a command in the network namespace of the VPC that a running guest is in.
+    ///
+    /// # Errors
+    /// As [`Lab::namespace_of_guests`]; or it fails.
+    pub fn in_network_of_guests(&self, words: &[&str]) -> Result<String> {
+        let pid = *self.other_namespaces()?.first().context("there is no VPC's namespace")?;
+        self.inside_of(pid, words)
     }
 
     fn inside_of(&self, pid: i32, words: &[&str]) -> Result<String> {

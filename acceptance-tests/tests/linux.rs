@@ -9,6 +9,8 @@ mod by_hand;
 mod crash_points;
 #[path = "linux/debian.rs"]
 mod debian;
+#[path = "linux/drift.rs"]
+mod drift;
 #[path = "linux/guest_killed.rs"]
 mod guest_killed;
 #[path = "linux/guest_tools.rs"]

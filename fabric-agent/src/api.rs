@@ -1,5 +1,6 @@
 //! The gRPC API: translate in, one call, translate out. One file per noun.
 
+mod events;
 mod fetches;
 mod groups;
 mod hosts;
@@ -197,5 +198,6 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         hosts_server::HostsServer,
         instance_types_server::InstanceTypesServer,
         watch_server::WatchServer,
+        events_server::EventsServer,
     ))
 }

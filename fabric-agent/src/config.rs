@@ -53,6 +53,10 @@ pub(crate) struct ServeArgs {
     /// Seconds that something of ours which nothing wants is left alone before it is removed
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = parse_seconds())]
     pub(crate) sweep_grace: u64,
+    /// Seconds between two looks at everything on the host, whether something said so or not: what
+    /// somebody else has changed is put right by the next one
+    #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) resync: u64,
     /// CA certificates (PEM) that are trusted besides the system's when images are fetched
     #[arg(long, value_name = "FILE")]
     pub(crate) fetch_ca: Option<PathBuf>,
@@ -96,6 +100,7 @@ pub(crate) struct Config {
     pub(crate) prefix: String,
     pub(crate) shutdown_grace: Duration,
     pub(crate) sweep_grace: Duration,
+    pub(crate) resync: Duration,
 }
 
 impl ServeArgs {
@@ -104,6 +109,7 @@ impl ServeArgs {
             prefix: self.directories.prefix.clone(),
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             sweep_grace: Duration::from_secs(self.sweep_grace),
+            resync: Duration::from_secs(self.resync),
         }
     }
 

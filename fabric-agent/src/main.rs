@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod creation;
 mod default_network;
+mod events;
 mod fetches;
 mod files;
 mod host;

@@ -13,7 +13,6 @@ mod said;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -23,6 +22,7 @@ use weft_model::{InstanceId, InstanceStatus};
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::repo::{Instances, Kind, Repo};
@@ -36,8 +36,6 @@ pub(crate) use said::Saying;
 
 /// Instances that are worked on at the same time. Starting one is mostly waiting for processes.
 const PLACES: usize = 16;
-/// How often everything is looked at even if nothing said so.
-const RESYNC: Duration = Duration::from_secs(45);
 
 /// What a pass over an instance needs to remember between two passes.
 #[derive(Debug, Default)]
@@ -81,6 +79,7 @@ pub(crate) struct Reconciler {
     pub(crate) pins: Pins,
     pub(crate) turns: Turns,
     pub(crate) services: NetworkServices,
+    pub(crate) events: Events,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -98,6 +97,7 @@ impl Reconciler {
         config: Config,
     ) -> Self {
         let networks = Networks::new();
+        let events = Events::new(repo.clone(), Arc::clone(&clock));
         let statuses = cache
             .read()
             .statuses
@@ -114,6 +114,7 @@ impl Reconciler {
             pins: Pins::default(),
             turns: Turns::new(),
             services: NetworkServices::default(),
+            events,
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),
@@ -151,7 +152,7 @@ impl Reconciler {
     async fn pull_triggers(&self, shutdown: CancellationToken) {
         let (mut changes, mut hints) = (self.cache.changes(), self.host.hints());
         self.look_at_everything().await;
-        let mut resync = tokio::time::interval(RESYNC);
+        let mut resync = tokio::time::interval(self.config.resync);
         resync.tick().await;
         loop {
             // Every arm is cancel safe.

@@ -15,8 +15,8 @@ use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
-    HOST, METADATA_KEY, OBJECTS, STATUSES, TOKENS, address_key, key_pair_name_key, object_key,
-    status_key, token_key, type_name_key, uid_key,
+    EVENTS, HOST, METADATA_KEY, OBJECTS, STATUSES, TOKENS, address_key, event_key,
+    key_pair_name_key, object_key, status_key, token_key, type_name_key, uid_key,
 };
 pub(crate) use kind::{
     Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs,

@@ -3,6 +3,7 @@
 //! `*_from_wire` parses what arrived; `*_to_wire` never fails. Each message is taken apart by name,
 //! so a new field does not compile before it is handled here.
 
+mod event;
 mod group;
 mod host;
 mod image;
@@ -12,6 +13,7 @@ mod key_pair;
 mod object;
 mod vpc;
 
+pub use event::{event_from_wire, event_to_wire};
 pub use group::{
     group_from_wire, group_order_from_wire, group_order_to_wire, group_to_wire, rule_from_wire,
     rule_spec_from_wire, rule_spec_to_wire, rule_to_wire,

@@ -106,6 +106,12 @@ proptest! {
     }
 
     #[test]
+    fn events(event in any::event()) {
+        let wire = over_the_wire(&c::event_to_wire(event.clone()));
+        prop_assert_eq!(c::event_from_wire(wire), Ok(event));
+    }
+
+    #[test]
     fn instance_types(kind in any::instance_type()) {
         let wire = over_the_wire(&c::instance_type_to_wire(kind.clone()));
         prop_assert_eq!(c::instance_type_from_wire(wire), Ok(kind));

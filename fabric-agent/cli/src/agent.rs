@@ -42,6 +42,7 @@ impl Agent {
         hosts: hosts_client::HostsClient,
         types: instance_types_client::InstanceTypesClient,
         watch: watch_client::WatchClient,
+        events: events_client::EventsClient,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod get;
 pub(crate) mod logs;
 pub(crate) mod ls;

@@ -16,7 +16,7 @@ use weft_proto::client::{
 };
 
 use crate::agent::Agent;
-use crate::commands::{console, doctor, get, logs, ls, power, proxy, remove, ssh, watch};
+use crate::commands::{console, doctor, events, get, logs, ls, power, proxy, remove, ssh, watch};
 use crate::failure::Failure;
 use crate::output::Format;
 
@@ -42,7 +42,7 @@ struct Cli {
     /// For https://: the private key of the certificate (a path; in the environment also PEM text)
     #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
     client_key: Option<String>,
-    /// Print JSON (ls, get, watch and doctor)
+    /// Print JSON (ls, get, watch, events and doctor)
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -74,6 +74,8 @@ enum Command {
     /// Look for everything that keeps a host from working well. The exit status is 1 if a check
     /// failed; warnings leave it 0
     Doctor,
+    /// Print what happened on the host that nobody asked for
+    Events(events::Args),
     /// Print changes as they happen
     Watch(watch::Args),
 }
@@ -120,6 +122,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rm(args) => remove::run(&agent.await?, &args).await,
         Command::Console(args) => console::run(&agent.await?, &args).await,
         Command::Logs(args) => logs::run(&agent.await?, &args).await,
+        Command::Events(args) => events::run(&agent.await?, &args, format).await,
         Command::Watch(args) => watch::run(&agent.await?, &args, format).await,
         Command::Doctor => doctor::run(&endpoint, format).await,
     }

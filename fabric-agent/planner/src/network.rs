@@ -1,7 +1,9 @@
 //! A VPC's network: from what the kernel has to what is wanted.
 
+mod drift;
 mod simulate;
 
+pub use drift::drift;
 pub use simulate::simulate_network;
 
 use weft_model::{Firewall, ObservedNetwork, VpcId, VpcNetwork};

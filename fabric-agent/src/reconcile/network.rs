@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
-use weft_model::{InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork};
-use weft_planner::{Action, HostRoute, SeenNetwork, plan_network, simulate_network};
+use weft_model::{
+    EventKind, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
+};
+use weft_planner::{Action, HostRoute, SeenNetwork, drift, plan_network, simulate_network};
 
 use super::Reconciler;
 use super::desired::{self, AttachedOfAll};
@@ -122,6 +124,9 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 struct Memory {
     seen: HashMap<VpcId, SeenNetwork>,
+    /// Each network as it was left when all of it was in order: what differs from that when the
+    /// kernel is looked at again was somebody else's doing.
+    applied: HashMap<VpcId, VpcNetwork>,
     host_routes: Option<BTreeMap<LinkName, HostRoute>>,
     attached: AttachedOfAll,
 }
@@ -150,7 +155,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
                 continue;
             }
             if std::mem::take(&mut requests.observe_again) {
-                memory = Memory::default();
+                memory = Memory { applied: memory.applied, ..Memory::default() };
             }
             (std::mem::take(&mut requests.waiting), requests.released.clone())
         };
@@ -185,7 +190,15 @@ async fn pass(
     let host = reconciler.host.as_ref();
     let mut report = NetworkReport::default();
     for (vpc_id, network) in &desired {
-        let outcome = settle_vpc(host, network, memory, &mut report).await;
+        let mut drifted = Vec::new();
+        let outcome = settle_vpc(host, network, memory, &mut drifted, &mut report).await;
+        let fails = |link| report.failed_links.contains_key(link);
+        let mended = outcome.is_ok() && !network.interfaces.keys().any(fails);
+        let mended = if mended { "it was put right" } else { "it could not be put right yet" };
+        for finding in drifted {
+            let message = format!("{finding}; {mended}");
+            reconciler.events.record(EventKind::Drift, vpc_id.as_str(), message).await;
+        }
         if outcome.is_ok() {
             let serving = reconciler.services.ensure(host, vpc_id, &network.gateways).await;
             if let Err(error) = serving {
@@ -222,15 +235,26 @@ async fn settle_vpc(
     host: &dyn Host,
     network: &VpcNetwork,
     memory: &mut Memory,
+    drifted: &mut Vec<String>,
     report: &mut NetworkReport,
 ) -> Result<(), String> {
     let vpc_id = &network.vpc_id;
+    // What is left half done is nobody else's doing.
+    let applied = memory.applied.remove(vpc_id);
     let mut seen = match memory.seen.remove(vpc_id) {
         Some(seen) => seen,
-        None => host.observe_network(network).await.map_err(|e| Chain(&e).to_string())?,
+        None => {
+            let expected = applied.as_ref().unwrap_or(network);
+            let seen = host.observe_network(expected).await;
+            let seen = seen.map_err(|e| Chain(&e).to_string())?;
+            drifted.extend(applied.iter().flat_map(|applied| drift(applied, &seen)));
+            seen
+        }
     };
     let mut broken: BTreeMap<LinkName, String> = BTreeMap::new();
-    for action in plan_network(vpc_id, Some(network), &seen) {
+    let steps = plan_network(vpc_id, Some(network), &seen);
+    let in_order = applied.filter(|_| steps.is_empty());
+    for action in steps {
         let link = owner(&action);
         if link.is_some_and(|link| broken.contains_key(link)) {
             continue;
@@ -257,6 +281,7 @@ async fn settle_vpc(
     // What failed is looked at in the kernel before it is tried again.
     if broken.is_empty() {
         memory.seen.insert(vpc_id.clone(), seen);
+        memory.applied.insert(vpc_id.clone(), in_order.unwrap_or_else(|| network.clone()));
     }
     report.failed_links.extend(broken);
     Ok(())
@@ -288,6 +313,7 @@ async fn remove_unwanted(
     for vpc_id in present.iter().filter(|id| !desired.contains_key(*id)) {
         tracing::info!(vpc.id = %vpc_id, "removing a network that is not wanted");
         memory.seen.remove(vpc_id);
+        memory.applied.remove(vpc_id);
         let seen = SeenNetwork { network: Some(ObservedNetwork::default()), firewall: None };
         for action in plan_network(vpc_id, None, &seen) {
             if let Err(error) = host.apply(&action).await {

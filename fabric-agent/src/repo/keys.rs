@@ -9,6 +9,7 @@
 //! type-names/NAME          the instance type that has the name
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
+//! events/NUMBER            what happened that nobody asked for
 //! metadata-key              what the metadata service proves its tokens with
 //! ```
 
@@ -29,6 +30,9 @@ pub(crate) const TOKENS: &str = "tokens/";
 pub(crate) const HOST: &str = "host";
 /// What the metadata service proves its tokens with.
 pub(crate) const METADATA_KEY: &str = "metadata-key";
+
+/// The prefix of the host's events.
+pub(crate) const EVENTS: &str = "events/";
 
 pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
     format!("{OBJECTS}{}/{id}", K::NAME)
@@ -61,4 +65,9 @@ pub(crate) fn type_name_key(name: &TypeName) -> String {
 /// A client's token: any bytes, so in hexadecimal.
 pub(crate) fn token_key(token: &str) -> String {
     format!("{TOKENS}{}", hex::encode(token))
+}
+
+/// In the order of their numbers.
+pub(crate) fn event_key(number: u64) -> String {
+    format!("{EVENTS}{number:020}")
 }

@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use weft_model::{
     Accelerator, Architecture, Assigned, BootMode, CloudInitOutcome, CloudInitReport, Digest,
-    Direction, DiskFormat, GroupId, GroupOrder, GroupSpec, HostFacts, HostId, HostView,
-    ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId, InstanceOrder, InstanceState,
-    InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec, InstanceView, InterfaceId,
-    IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name, Object, Phase,
-    PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal,
-    SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Timestamp, UserData, VpcId,
-    VpcMode, VpcOrder, VpcSpec,
+    Direction, DiskFormat, Event, EventKind, GroupId, GroupOrder, GroupSpec, HostFacts, HostId,
+    HostView, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId, InstanceOrder,
+    InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec, InstanceView,
+    InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name,
+    Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId,
+    Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Timestamp, UserData,
+    VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -465,5 +465,11 @@ pub(crate) fn revision() -> impl Strategy<Value = Revision<InstanceId>> {
             tags,
             client_data,
         },
+    )
+}
+
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    (any::<u64>(), time(), word::<EventKind>(EventKind::WORDS), text(), text()).prop_map(
+        |(number, at, kind, subject, message)| Event { number, at, kind, subject, message },
     )
 }

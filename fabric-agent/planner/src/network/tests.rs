@@ -187,3 +187,41 @@ proptest! {
         pass(Some(&desired(&after, ways.1)), &mut seen);
     }
 }
+
+/// What is said of a network with two taps and an uplink that `change` has happened to.
+fn said_of(change: impl FnOnce(&mut SeenNetwork)) -> Vec<String> {
+    let applied = desired(&[("t1", 1), ("t2", 2)], Way::Uplink);
+    let mut seen = SeenNetwork::default();
+    pass(Some(&applied), &mut seen);
+    assert_eq!(drift(&applied, &seen), Vec::<String>::new(), "nothing has happened yet");
+    change(&mut seen);
+    drift(&applied, &seen)
+}
+
+#[test]
+fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
+    type Change = fn(&mut SeenNetwork);
+    #[rustfmt::skip]
+    let cases: [(Change, &str); 7] = [
+        (|seen| seen.network = None, "the network namespace was gone"),
+        (|seen| seen.firewall = None, "the packet filter had been changed"),
+        (|seen| { taps(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
+        (|seen| tap(seen, "t2").owner_uid = None, "the tap t2 of 10.0.0.2 had been changed"),
+        (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
+        (|seen| { taps(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
+        (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
+    ];
+    for (change, want) in cases {
+        let said = said_of(change);
+        assert_eq!(said.len(), 1, "{want}: {said:?}");
+        assert!(said[0].starts_with(want), "{want}: {said:?}");
+    }
+}
+
+fn taps(seen: &mut SeenNetwork) -> &mut BTreeMap<LinkName, weft_model::ObservedTap> {
+    &mut seen.network.as_mut().unwrap().taps
+}
+
+fn tap<'a>(seen: &'a mut SeenNetwork, name: &str) -> &'a mut weft_model::ObservedTap {
+    taps(seen).get_mut(&name.parse().unwrap()).unwrap()
+}

@@ -1,0 +1,51 @@
+//! Somebody else changes what the agent made in the kernel.
+
+use anyhow::{Context as _, Result, ensure};
+use weft_acceptance::{Lab, eventually, within};
+
+use crate::module::{access, image, instance};
+
+/// Commands in the VPC's namespace, and words of what is said of them. `TAP` and `ADDRESS` are the
+/// guest's.
+const CHANGES: [(&[&str], &str); 5] = [
+    (&["ip", "link", "set", "TAP", "down"], "the tap TAP of ADDRESS was down"),
+    (&["ip", "neigh", "del", "ADDRESS", "dev", "TAP"], "its route or neighbour entry"),
+    (&["nft", "delete", "table", "inet", "weft"], "the packet filter had been changed"),
+    (&["ip", "address", "flush", "dev", "uplink"], "the way out, weftu0, was gone or"),
+    (&["ip", "route", "flush", "type", "unreachable"], "the router's addresses, its routes"),
+];
+
+#[test]
+fn what_somebody_else_changes_in_a_network_is_put_right_and_told() -> Result<()> {
+    let Some(lab) = Lab::linux_with(&["--resync", "1"])? else { return Ok(()) };
+    let key = lab.key("id")?;
+    let terraform = lab.terraform()?;
+    terraform.main(&(image("")? + &access(&key) + &instance("it", "")))?;
+    terraform.apply()?;
+    let state = terraform.state()?;
+    let guest = lab.guest(&key, &state, "weft_instance.it")?;
+    let address = state.text("weft_instance.it", "private_ip")?;
+    let links = lab.in_network_of_guests(&["ip", "-br", "link", "show", "type", "tun"])?;
+    let tap = links.split_whitespace().next().context("no tap in the VPC's namespace")?.to_owned();
+    let filled = |text: &str| text.replace("TAP", &tap).replace("ADDRESS", &address);
+    ensure!(lab.weft(&["events"])?.success()?.stdout.is_empty(), "nothing has happened yet");
+
+    for (command, finding) in CHANGES {
+        let command: Vec<String> = command.iter().map(|word| filled(word)).collect();
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        lab.in_network_of_guests(&words)?;
+        let finding = filled(finding);
+        eventually(&format!("\"{finding}\" is told"), within(), || {
+            let events = lab.weft(&["events"])?.success()?.stdout;
+            let told = events.lines().find(|line| line.contains(&finding));
+            Ok(told.map(|line| line.ends_with("; it was put right")).filter(|right| *right))
+        })?;
+        ensure!(guest.ssh("hostname")?.trim() == "it", "after {words:?}");
+    }
+    // Each was one event, and the agent itself brought about none.
+    let events = lab.weft(&["events"])?.success()?.stdout;
+    ensure!(events.lines().count() == CHANGES.len(), "{events}");
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}

@@ -1,0 +1,63 @@
+//! What has become of a network since it was brought in order, in words.
+
+use weft_model::VpcNetwork;
+
+use super::{SeenNetwork, plan_network};
+use crate::Action;
+
+/// How `seen` differs from `applied`, the network as it was left; empty where it does not. Each
+/// finding is a sentence without a capital and a full stop.
+pub fn drift(applied: &VpcNetwork, seen: &SeenNetwork) -> Vec<String> {
+    if seen.network.is_none() {
+        return vec!["the network namespace was gone, with everything in it".to_owned()];
+    }
+    let steps = plan_network(&applied.vpc_id, Some(applied), seen);
+    let mut findings: Vec<String> = Vec::new();
+    for step in &steps {
+        let finding = finding(step, applied, seen);
+        // A tap that is made is opened as well: that is one finding.
+        if let Some(finding) = finding.filter(|_| !is_remade(step, &steps)) {
+            findings.push(finding);
+        }
+    }
+    findings.dedup();
+    findings
+}
+
+fn is_remade(step: &Action, steps: &[Action]) -> bool {
+    let Action::OpenTap { link, .. } = step else { return false };
+    steps.iter().any(|other| matches!(other, Action::AddTap { link: made, .. } if made == link))
+}
+
+fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<String> {
+    Some(match step {
+        Action::SetBase { .. } => {
+            "the router's addresses, its routes or its switches had been changed".to_owned()
+        }
+        Action::SetUplink { .. } | Action::RemoveUplink { .. } => match &applied.uplink {
+            Some(uplink) => format!("the way out, {}, was gone or had been changed", uplink.link),
+            None => "there was a way out that is not wanted".to_owned(),
+        },
+        Action::SetBridge { .. } => "the bridge was gone or had been changed".to_owned(),
+        Action::JoinBridge { .. } => {
+            let joined = applied.bridge.as_ref().and_then(|bridge| bridge.joined.as_ref())?;
+            format!(
+                "the connection to the bridge {} was gone or had been changed",
+                joined.host_bridge
+            )
+        }
+        Action::RemoveTap { link, .. } => format!("there was a tap {link} that is not wanted"),
+        Action::AddTap { link, tap, .. } => {
+            let there = seen.network.as_ref().is_some_and(|seen| seen.taps.contains_key(link));
+            let fate = if there { "had been changed" } else { "was gone" };
+            format!("the tap {link} of {} {fate}", tap.address)
+        }
+        Action::OpenTap { link, tap, .. } => format!(
+            "the tap {link} of {} was down, or its route or neighbour entry had been changed",
+            tap.address
+        ),
+        Action::SetFirewall { .. } => "the packet filter had been changed".to_owned(),
+        // Nothing else is a step of a network.
+        _ => return None,
+    })
+}
