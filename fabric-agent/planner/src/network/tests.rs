@@ -205,10 +205,10 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
     let cases: [(Change, &str); 7] = [
         (|seen| seen.network = None, "the network namespace was gone"),
         (|seen| seen.firewall = None, "the packet filter had been changed"),
-        (|seen| { taps(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
+        (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
         (|seen| tap(seen, "t2").owner_uid = None, "the tap t2 of 10.0.0.2 had been changed"),
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
-        (|seen| { taps(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
+        (|seen| { taps_of(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
         (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
     ];
     for (change, want) in cases {
@@ -218,10 +218,10 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
     }
 }
 
-fn taps(seen: &mut SeenNetwork) -> &mut BTreeMap<LinkName, weft_model::ObservedTap> {
+fn taps_of(seen: &mut SeenNetwork) -> &mut BTreeMap<LinkName, weft_model::ObservedTap> {
     &mut seen.network.as_mut().unwrap().taps
 }
 
 fn tap<'a>(seen: &'a mut SeenNetwork, name: &str) -> &'a mut weft_model::ObservedTap {
-    taps(seen).get_mut(&name.parse().unwrap()).unwrap()
+    taps_of(seen).get_mut(&name.parse().unwrap()).unwrap()
 }
