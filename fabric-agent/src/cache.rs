@@ -4,6 +4,7 @@
 //! that have to see their own writes read the store, or wait with [`Cache::reached`].
 
 mod interfaces;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -20,6 +21,7 @@ use crate::repo::{
     STATUSES, Subnets, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
+use names::Names;
 
 type Table<K> = BTreeMap<<K as Kind>::Id, Arc<RecordOf<K>>>;
 
@@ -42,6 +44,8 @@ pub(crate) struct World {
     pub(crate) layout: u64,
     /// Of `instances`; kept with it.
     interfaces: Interfaces,
+    /// Of `instances`; kept with it.
+    names: Names,
 }
 
 /// One change of the world.
@@ -194,6 +198,17 @@ impl World {
         self.instances.get(self.interfaces.with_mac(vpc, mac)?).map(Arc::as_ref)
     }
 
+    /// The instances of the VPC that have this name and are not being terminated: one that replaces
+    /// another is found alone.
+    pub(crate) fn instances_called(
+        &self,
+        vpc: &VpcId,
+        label: &str,
+    ) -> impl Iterator<Item = &RecordOf<Instances>> {
+        let called = self.names.with_label(vpc, label).filter_map(|id| self.instances.get(id));
+        called.map(Arc::as_ref).filter(|instance| instance.deleting_since.is_none())
+    }
+
     /// A record that cannot be read is left out, loudly: it must not take the others with it.
     fn put_or_fence(&mut self, item: &Item) {
         if let Err(problem) = self.put(item) {
@@ -215,8 +230,13 @@ impl World {
             return Ok(());
         }
         self.layout += u64::from(is_laid_out(kind));
+        let before = self.instance_of(kind, id);
         let claim = tables!(self, kind, insert(item), else Ok(None))?;
+        if let Some(before) = before {
+            self.names.remove(&before.id, &before.spec);
+        }
         if let Some(instance) = self.instance_of(kind, id) {
+            self.names.insert(&instance.id, &instance.spec);
             self.interfaces.insert(&instance.id, &instance.spec.interface);
         }
         match claim {
@@ -236,6 +256,7 @@ impl World {
         self.layout += u64::from(kind == STATUS_KIND || is_laid_out(kind));
         if let Some(instance) = self.instance_of(kind, id) {
             self.interfaces.remove(&instance.id, &instance.spec.interface);
+            self.names.remove(&instance.id, &instance.spec);
         }
         match kind {
             STATUS_KIND => {

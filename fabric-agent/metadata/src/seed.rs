@@ -44,6 +44,8 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// Name servers, the first one asked first.
     pub dns: Vec<Ipv4Addr>,
+    /// Where it looks for names without a dot.
+    pub search: Option<&'static str>,
     /// Largest packet, in bytes.
     pub mtu: u16,
 }
@@ -110,6 +112,10 @@ fn network_config(network: &Network) -> Value {
     if !same_subnet(network) {
         route["on-link"] = json!(true);
     }
+    let mut nameservers = json!({ "addresses": network.dns });
+    if let Some(domain) = network.search {
+        nameservers["search"] = json!([domain]);
+    }
     json!({
         "version": 2,
         "ethernets": {
@@ -119,7 +125,7 @@ fn network_config(network: &Network) -> Value {
                 "dhcp4": false,
                 "addresses": [format!("{}/{}", network.address, network.prefix_len)],
                 "routes": [route],
-                "nameservers": { "addresses": network.dns },
+                "nameservers": nameservers,
                 "mtu": network.mtu,
             },
         },
@@ -166,6 +172,7 @@ pub(crate) mod tests {
                 prefix_len: 18,
                 gateway: Ipv4Addr::new(172, 31, 0, 1),
                 dns: vec![Ipv4Addr::new(172, 31, 0, 2)],
+                search: Some("default.weft.internal"),
                 mtu: 1500,
             },
             user_data: Some(b"#!/bin/sh\necho \xff\0 hi\n".to_vec()),
@@ -196,7 +203,7 @@ pub(crate) mod tests {
                 "dhcp4": false,
                 "addresses": ["172.31.0.5/18"],
                 "routes": [{ "to": "0.0.0.0/0", "via": "172.31.0.1" }],
-                "nameservers": { "addresses": ["172.31.0.2"] },
+                "nameservers": { "addresses": ["172.31.0.2"], "search": ["default.weft.internal"] },
                 "mtu": 1500,
             } } })
         );
@@ -238,7 +245,8 @@ pub(crate) mod tests {
             SeedInput { public_keys: Vec::new(), ..input() },
             SeedInput { host_key: crate::generate_host_key([2; 32], "web").unwrap(), ..input() },
             SeedInput { network: Network { mtu: 1400, ..network.clone() }, ..input() },
-            SeedInput { network: Network { dns: Vec::new(), ..network }, ..input() },
+            SeedInput { network: Network { dns: Vec::new(), ..network.clone() }, ..input() },
+            SeedInput { network: Network { search: None, ..network }, ..input() },
             SeedInput { user_data: None, ..input() },
         ];
         for change in changes {

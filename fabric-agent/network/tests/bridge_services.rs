@@ -5,18 +5,19 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
 use support::frame::{BROADCAST, Watch, ethernet, udp};
 use support::guest::serve_datagrams;
 use support::{Machine, Vpc, address, mac, on_a_machine};
 use weft_model::{ImageId, InstanceId, InterfaceId, LinkName, MacAddr, SubnetId, VpcId};
 use weft_network::Namespace;
 use weft_services::{
-    Directory, Guest, Lease, NotTaken, Report, Resolvers, Seen, Services, Sockets, TokenKey,
+    Directory, Guest, Lease, Names, NotTaken, Report, Resolvers, Seen, Services, Sockets, TokenKey,
     VpcServices,
 };
 
@@ -33,6 +34,21 @@ struct Everybody;
 
 fn instance(last: u8) -> InstanceId {
     InstanceId::from_random([last; 9])
+}
+
+impl Names for Everybody {
+    fn addresses(&self, _vpc: &VpcId, label: &str) -> Vec<IpAddr> {
+        let last = label.strip_prefix("guest").and_then(|last| last.parse().ok());
+        last.map(|last| address(last).into()).into_iter().collect()
+    }
+
+    fn label(&self, _vpc: &VpcId, at: Ipv4Addr) -> Option<String> {
+        (at.octets()[..3] == [10, 0, 0]).then(|| format!("guest{}", at.octets()[3]))
+    }
+
+    fn range(&self, _vpc: &VpcId) -> Option<Ipv4Network> {
+        None
+    }
 }
 
 #[async_trait]
@@ -71,6 +87,7 @@ impl Directory for Everybody {
             router: address(1),
             server: AGENT,
             dns_servers: vec![DNS],
+            search: None,
             hostname: format!("guest{last}"),
             mtu: None,
         })
@@ -214,6 +231,53 @@ fn names_are_asked_for_through_the_bridge() {
             assert_eq!(from, server);
             assert_eq!(answer[..3], [0x12, 0x34, 0x81], "{server} gave {answer:?}");
         }
+    });
+}
+
+#[test]
+fn the_vpcs_own_names_are_answered_over_udp_and_tcp_and_asked_of_nobody_else() {
+    on_a_machine(|machine| async move {
+        let _office = machine.office();
+        let mut vpc = machine.bridge_vpc(1, Some("office")).await;
+        vpc.rules(1, &[], false).await;
+        let guest = vpc.launch(10, &[1]).await;
+        let _services = start(&machine, &vpc);
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+        let resolver = machine.agent.enter(bind).unwrap();
+        resolver.set_nonblocking(true).unwrap();
+        // "guest11.default.weft.internal. IN A" and "11.0.0.10.in-addr.arpa. IN PTR".
+        let forward = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07guest11\x07default\x04weft\x08internal\0\0\x01\0\x01";
+        let reverse = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x0211\x010\x010\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01";
+        let ask = || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let mut answers = Vec::new();
+            for question in [forward.as_slice(), reverse.as_slice()] {
+                socket.send_to(question, (DNS, 53)).unwrap();
+                let mut answer = [0; 512];
+                let length = socket.recv(&mut answer).unwrap();
+                answers.push(answer[..length].to_vec());
+                let mut stream = TcpStream::connect((DNS, 53)).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                let length = u16::try_from(question.len()).unwrap().to_be_bytes();
+                stream.write_all(&[&length, question].concat()).unwrap();
+                stream.read_exact(&mut answer[..2]).unwrap();
+                let length = usize::from(u16::from_be_bytes([answer[0], answer[1]]));
+                stream.read_exact(&mut answer[..length]).unwrap();
+                answers.push(answer[..length].to_vec());
+            }
+            answers
+        };
+        let answers = client(&guest.namespace, ask).await;
+        for answer in &answers {
+            // An authoritative answer with one record (RFC 1035, 4.1.1).
+            assert_eq!(answer[..8], [0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1], "{answer:?}");
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert!(answers[0].ends_with(&address(11).octets()), "{answers:?}");
+        let name = b"\x07guest11\x07default\x04weft\x08internal\0";
+        assert!(answers[2].ends_with(name), "{answers:?}");
+        assert!(resolver.recv(&mut [0; 512]).is_err(), "the host's resolver was asked");
     });
 }
 

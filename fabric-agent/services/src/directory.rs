@@ -1,6 +1,6 @@
 //! Who the guests of a VPC are: what the services ask, and what they tell.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
@@ -68,6 +68,8 @@ pub struct Lease {
     pub server: Ipv4Addr,
     /// Whom it asks for names.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Where it looks for names without a dot.
+    pub search: Option<&'static str>,
     /// The name that it should give itself.
     pub hostname: String,
     /// The largest packet in bytes, where it is not Ethernet's 1500.
@@ -103,10 +105,24 @@ pub enum NotTaken {
     TooMany,
 }
 
+/// The names of a VPC. Answers come from memory, and none of them looks at every instance.
+pub trait Names: Send + Sync + 'static {
+    /// The addresses of the VPC's instances whose name is this label, in lower case.
+    fn addresses(&self, vpc: &VpcId, label: &str) -> Vec<IpAddr>;
+
+    /// The label of the instance that has this address in the VPC: its name, where nobody else has
+    /// it, else the address's. `None` where no instance has the address.
+    fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String>;
+
+    /// The range whose reverse names are the VPC's alone. `None` where others have addresses of
+    /// it too, whose names the host's resolvers may know.
+    fn range(&self, vpc: &VpcId) -> Option<Ipv4Network>;
+}
+
 /// What is known about guests. Answers come from memory: nothing here waits, but for
 /// [`report`](Directory::report).
 #[async_trait]
-pub trait Directory: Send + Sync + 'static {
+pub trait Directory: Names {
     /// Whether some interface in the VPC has this address.
     fn knows(&self, vpc: &VpcId, source: Ipv4Addr) -> bool;
 

@@ -1,10 +1,9 @@
-//! Names: every question of a guest goes on to the host's resolvers.
-//!
-//! Records of our own (instances' names) are to be answered in [`Forwarder::answer`], before the
-//! question goes on.
+//! Names: those of the VPC's own instances are answered here, all others by the host's resolvers.
 
+mod reply;
 mod resolvers;
 mod upstream;
+mod zone;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +19,10 @@ use weft_model::VpcId;
 use crate::directory::Directory;
 use crate::guests::{Limits, Place};
 use crate::sockets::{PAUSE, accept};
+use reply::{is_of_unknown_edns, refuse, reply};
 pub use resolvers::Resolvers;
 use upstream::{Transport, ask};
+use zone::Found;
 
 /// Questions that one guest may have open at once, and all guests of a VPC.
 const PER_GUEST: usize = 64;
@@ -69,8 +70,13 @@ impl Forwarder {
         if asked.metadata.op_code != OpCode::Query {
             return refuse(ResponseCode::NotImp);
         }
-        if asked.queries.len() != 1 {
-            return refuse(ResponseCode::FormErr);
+        let [query] = asked.queries.as_slice() else { return refuse(ResponseCode::FormErr) };
+        if is_of_unknown_edns(&asked) {
+            return refuse(ResponseCode::BADVERS);
+        }
+        match zone::find(query, asked.metadata.id, &self.vpc, &*self.directory) {
+            Found::Elsewhere => {}
+            found => return reply(&asked, found, transport),
         }
         let resolvers = self.resolvers.current();
         match ask(&resolvers, &asked, question, transport).await {
@@ -78,15 +84,6 @@ impl Forwarder {
             None => refuse(ResponseCode::ServFail),
         }
     }
-}
-
-fn refuse(asked: &Message, code: ResponseCode) -> Option<Vec<u8>> {
-    let (id, op_code) = (asked.metadata.id, asked.metadata.op_code);
-    let mut refusal = Message::error_msg(id, op_code, code);
-    refusal.metadata.recursion_desired = asked.metadata.recursion_desired;
-    refusal.metadata.recursion_available = true;
-    refusal.add_queries(asked.queries.iter().cloned());
-    refusal.to_vec().ok()
 }
 
 /// Answers until `stop`; then the socket is closed, and questions under way are given up.

@@ -24,7 +24,7 @@ mod sockets;
 mod testing;
 mod vpc;
 
-pub use directory::{Directory, Guest, GuestKey, Lease, NotTaken, Report, Seen};
+pub use directory::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
 pub use dns::Resolvers;
 pub use metadata::TokenKey;
 pub use sockets::{SocketError, Sockets};

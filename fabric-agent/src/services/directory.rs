@@ -1,16 +1,18 @@
 //! What the services know of guests: the agent's cache.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast::error::RecvError;
 use weft_metadata::hostname;
 use weft_model::{
     GuestNetwork, InstanceId, InstanceStatus, LinkName, MacAddr, Name, VpcId, VpcMode,
+    address_label, search_domain,
 };
-use weft_services::{Directory, Guest, GuestKey, Lease, NotTaken, Report, Seen};
+use weft_services::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
 
 use crate::cache::World;
 use crate::reconcile::{Reconciler, Saying};
@@ -36,6 +38,34 @@ impl Guests {
         let reconciler = self.reconciler.upgrade()?;
         let world = reconciler.cache.read();
         read(&world)
+    }
+}
+
+impl Names for Guests {
+    fn addresses(&self, vpc: &VpcId, label: &str) -> Vec<IpAddr> {
+        let addresses = |world: &World| {
+            let called = world.instances_called(vpc, label);
+            Some(called.map(|instance| instance.spec.interface.private_ip.into()).collect())
+        };
+        self.look(addresses).unwrap_or_default()
+    }
+
+    fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String> {
+        self.look(|world| {
+            let label = name_of(world.instance_at(vpc, address)?);
+            let called = world.instances_called(vpc, &label).take(2);
+            let called: Vec<_> = called.map(|one| one.spec.interface.private_ip).collect();
+            // Its name must lead back to it, and to nobody else.
+            let alone = called == [address];
+            Some(if alone { label } else { address_label(address) })
+        })
+    }
+
+    fn range(&self, vpc: &VpcId) -> Option<Ipv4Network> {
+        self.look(|world| {
+            let vpc = &world.vpcs.get(vpc)?.spec;
+            (vpc.mode == VpcMode::Routed).then_some(vpc.cidr_block)
+        })
     }
 }
 
@@ -67,6 +97,7 @@ impl Directory for Guests {
                 prefix_len: network.prefix_len,
                 router: network.gateway,
                 server: subnet.service_address(vpc.mode),
+                search: search_domain(&network.dns_servers, network.gateway),
                 dns_servers: network.dns_servers,
                 hostname: name_of(instance),
                 mtu: None,

@@ -3,6 +3,7 @@
 //! Wire, file and HCL values are parsed into these once, at the edge; past it a value is known to
 //! be well formed. Nothing here does I/O, reads a clock or is async.
 
+mod dns;
 mod event;
 mod group;
 mod host;
@@ -22,6 +23,7 @@ mod text;
 mod view;
 mod vpc;
 
+pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
 pub use event::{Event, EventKind};
 pub use group::{
     Direction, GroupSpec, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_RULES_PER_GROUP, RulePeer,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
+use hickory_proto::rr::Name;
 use ipnetwork::Ipv4Network;
 
 use crate::directory::Lease;
@@ -107,6 +108,13 @@ fn insert_lease(options: &mut dhcproto::v4::DhcpOptions, lease: &Lease) {
     if !lease.dns_servers.is_empty() {
         options.insert(DhcpOption::DomainNameServer(lease.dns_servers.clone()));
     }
+    if let Some(domain) = lease.search {
+        options.insert(DhcpOption::DomainName(domain.to_owned()));
+        // It is one of ours, and a name.
+        if let Ok(domain) = Name::from_ascii(domain) {
+            options.insert(DhcpOption::DomainSearch(vec![domain]));
+        }
+    }
     options.insert(DhcpOption::Hostname(lease.hostname.clone()));
     if let Some(mtu) = lease.mtu {
         options.insert(DhcpOption::InterfaceMtu(mtu));
@@ -136,6 +144,7 @@ pub(super) mod tests {
             router: ROUTER,
             server: SERVER,
             dns_servers: vec![Ipv4Addr::new(169, 254, 169, 253)],
+            search: Some("default.weft.internal"),
             hostname: "web".to_owned(),
             mtu: Some(1450),
         }
@@ -197,6 +206,11 @@ pub(super) mod tests {
         assert_eq!(option(OptionCode::Router), Some(DhcpOption::Router(vec![ROUTER])));
         let dns = DhcpOption::DomainNameServer(lease().dns_servers);
         assert_eq!(option(OptionCode::DomainNameServer), Some(dns));
+        let domain = "default.weft.internal";
+        let name = Some(DhcpOption::DomainName(domain.to_owned()));
+        assert_eq!(option(OptionCode::DomainName), name);
+        let search = Some(DhcpOption::DomainSearch(vec![Name::from_ascii(domain).unwrap()]));
+        assert_eq!(option(OptionCode::DomainSearch), search);
         assert_eq!(option(OptionCode::Hostname), Some(DhcpOption::Hostname("web".to_owned())));
         assert_eq!(option(OptionCode::InterfaceMtu), Some(DhcpOption::InterfaceMtu(1450)));
         assert_eq!(

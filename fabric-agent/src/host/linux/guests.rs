@@ -14,7 +14,7 @@ use weft_hypervisor::{
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, Seed, SeedInput, hostname, smbios_credentials};
-use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp};
+use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp, search_domain};
 use weft_planner::{GuestLaunch, GuestState, SeedContent};
 
 use crate::chain::Chain;
@@ -130,6 +130,7 @@ impl LinuxGuests {
                 prefix_len: seed.prefix_len,
                 gateway: seed.gateway,
                 dns: seed.dns_servers.clone(),
+                search: search_domain(&seed.dns_servers, seed.gateway),
                 mtu: MTU_BYTES,
             },
             user_data: seed.user_data.as_ref().map(|data| data.0.clone()),
