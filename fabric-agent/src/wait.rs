@@ -1,7 +1,6 @@
 //! Waiting for an instance, and saying why the wait was in vain.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use weft_model::{
     CloudInitOutcome, CloudInitReport, Direction, InstanceId, InstanceSpec, InstanceState,
-    InstanceStatus, IpProtocol, Phase, Problem, Reason, Record, Signal, SignalOutcome, WaitFor,
+    InstanceStatus, Phase, Problem, Reason, Record, RulePeer, Service, Signal, SignalOutcome,
+    WaitFor,
 };
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until as WireUntil;
@@ -296,15 +296,10 @@ fn admitted(context: &Context, record: &Record<InstanceId, InstanceSpec>) -> Str
         .filter(|rule| {
             groups.contains(&rule.spec.group_id) && rule.spec.direction == Direction::Ingress
         })
-        .filter_map(|rule| {
-            // The peer is what is asked for: any address of it will do.
-            let (peer, from) = match &rule.spec.peer {
-                weft_model::RulePeer::Cidr(range) => (range.network(), range.to_string()),
-                weft_model::RulePeer::Group(id) => {
-                    (Ipv4Addr::UNSPECIFIED, format!("members of {id}"))
-                }
-            };
-            rule.spec.admits(IpProtocol::Tcp, 22, peer, |_, _| true).then_some(from)
+        .filter(|rule| rule.spec.is_about(&Service::Tcp(22)))
+        .map(|rule| match &rule.spec.peer {
+            RulePeer::Cidr(range) => range.to_string(),
+            RulePeer::Group(id) => format!("members of {id}"),
         })
         .collect();
     match rules.is_empty() {

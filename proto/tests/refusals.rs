@@ -278,6 +278,13 @@ fn rules() {
     fn cidr(spec: &mut v1::SecurityGroupRuleSpec, text: &str) {
         spec.peer = Some(Peer::CidrIpv4(text.to_owned()));
     }
+    fn cidr_v6(spec: &mut v1::SecurityGroupRuleSpec, text: &str) {
+        spec.peer = Some(Peer::CidrIpv6(text.to_owned()));
+    }
+    fn icmp_to(spec: &mut v1::SecurityGroupRuleSpec, protocol: &str, peer: Peer) {
+        (spec.ip_protocol, spec.peer) = (protocol.to_owned(), Some(peer));
+        (spec.from_port, spec.to_port) = (None, None);
+    }
     fn ports(spec: &mut v1::SecurityGroupRuleSpec, from: Option<i64>, to: Option<i64>) {
         (spec.from_port, spec.to_port) = (from, to);
     }
@@ -316,6 +323,11 @@ fn rules() {
         (|s| cidr(s, "10.0.0.1"),                "cidr_ipv4",         "no prefix length"),
         (|s| cidr(s, "10.0.0.1/8"),              "cidr_ipv4",         "bits set behind"),
         (|s| cidr(s, "10.0.0.0/33"),             "cidr_ipv4",         "not an IPv4 range"),
+        (|s| cidr_v6(s, "10.0.0.0/8"),           "cidr_ipv6",         "not an IPv6 range"),
+        (|s| cidr_v6(s, "2001:db8::1/32"),       "cidr_ipv6",         "bits set behind"),
+        (|s| cidr_v6(s, "2001:db8::1"),          "cidr_ipv6",         "not an IPv6 range"),
+        (|s| icmp_to(s, "icmp", Peer::CidrIpv6("::/0".into())), "cidr_ipv6", "matches no packet"),
+        (|s| icmp_to(s, "icmpv6", Peer::CidrIpv4("0.0.0.0/0".into())), "cidr_ipv4", "matches no packet"),
         (|s| cidr(s, "::/0"),                    "cidr_ipv4",         "not an IPv4 range"),
         (|s| s.peer = Some(Peer::ReferencedSecurityGroupId(id("i"))),
                                        "referenced_security_group_id", "an instance"),

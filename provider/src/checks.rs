@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
     Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
-    Problem, PublicKey, Tags, TypeName, check_network_range, parse_cidr,
+    Problem, PublicKey, Tags, TypeName, check_network_range, parse_cidr, parse_cidr_v6,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -105,6 +105,16 @@ pub(crate) fn description() -> Validator {
 pub(crate) fn cidr() -> Validator {
     text("must be an IPv4 range such as \"10.0.0.0/8\"", |text| {
         let range = parse_cidr("", text).map_err(|problem| said(&problem))?;
+        if range.to_string() == text {
+            return Ok(());
+        }
+        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
+    })
+}
+
+pub(crate) fn cidr_v6() -> Validator {
+    text("must be an IPv6 range such as \"2001:db8::/32\"", |text| {
+        let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
         if range.to_string() == text {
             return Ok(());
         }

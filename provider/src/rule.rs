@@ -32,6 +32,13 @@ pub(crate) trait Way: std::fmt::Debug + Send + Sync + 'static {
     const PEER: &'static str;
 }
 
+/// The attributes of which exactly one says who the peer is.
+const PEERS: [(&str, fn(String) -> Peer); 3] = [
+    ("cidr_ipv4", Peer::CidrIpv4),
+    ("cidr_ipv6", Peer::CidrIpv6),
+    ("referenced_security_group_id", Peer::ReferencedSecurityGroupId),
+];
+
 #[derive(Debug)]
 pub(crate) struct Rule<W>(pub(crate) Arc<Agent>, pub(crate) PhantomData<W>);
 
@@ -74,8 +81,12 @@ impl<W: Way> Kind for Rule<W> {
                 "The highest port; for ICMP the code, `-1` for all. Not with protocols that have no ports.",
             ))
             .attribute(
-                Attribute::string("cidr_ipv4", format!("{}: a range, such as `10.0.0.0/8`. Either this or `referenced_security_group_id`.", W::PEER))
+                Attribute::string("cidr_ipv4", format!("{}: a range, such as `10.0.0.0/8`. Exactly one of this and the others like it.", W::PEER))
                     .validate(checks::cidr()),
+            )
+            .attribute(
+                Attribute::string("cidr_ipv6", format!("{}: an IPv6 range, such as `2001:db8::/32`.", W::PEER))
+                    .validate(checks::cidr_v6()),
             )
             .attribute(
                 Attribute::string("referenced_security_group_id", format!("{}: the members of this group.", W::PEER))
@@ -108,18 +119,20 @@ impl<W: Way> Kind for Rule<W> {
         let same = RulePorts::parse(rule.protocol, kept.from_port, kept.to_port) == Ok(rule.ports);
         let (from_port, to_port) =
             if same { (kept.from_port, kept.to_port) } else { rule.ports.as_ports() };
-        let (cidr, group) = match rule.peer {
-            RulePeer::Cidr(range) => (Some(range.to_string()), None),
-            RulePeer::Group(group) => (None, Some(group.to_string())),
+        let peer = match &rule.peer {
+            RulePeer::Cidr(range) => range.to_string(),
+            RulePeer::Group(group) => group.to_string(),
         };
+        let said = |field: &str| (rule.peer.field() == field).then(|| peer.clone());
         Ok(Value::object([
             ("id", Value::from(object.id.to_string())),
             ("security_group_id", rule.group_id.to_string().into()),
             ("ip_protocol", rule.protocol.to_string().into()),
             ("from_port", from_port.into()),
             ("to_port", to_port.into()),
-            ("cidr_ipv4", cidr.into()),
-            ("referenced_security_group_id", group.into()),
+            ("cidr_ipv4", said("cidr_ipv4").into()),
+            ("cidr_ipv6", said("cidr_ipv6").into()),
+            ("referenced_security_group_id", said("referenced_security_group_id").into()),
             ("description", rule.description.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
@@ -129,17 +142,18 @@ impl<W: Way> Kind for Rule<W> {
 
 impl<W: Way> Rule<W> {
     fn spec(plan: &Value) -> Result<v1::SecurityGroupRuleSpec, Diagnostics> {
-        let cidr = plan.read::<Option<String>>("cidr_ipv4")?.map(Peer::CidrIpv4);
-        let group = plan
-            .read::<Option<String>>("referenced_security_group_id")?
-            .map(Peer::ReferencedSecurityGroupId);
+        let mut peer = None;
+        for (name, kind) in PEERS {
+            let set = plan.read::<Option<String>>(name)?;
+            peer = peer.or(set.map(kind));
+        }
         Ok(v1::SecurityGroupRuleSpec {
             security_group_id: plan.read("security_group_id")?,
             direction: W::DIRECTION.into(),
             ip_protocol: plan.read("ip_protocol")?,
             from_port: plan.read("from_port")?,
             to_port: plan.read("to_port")?,
-            peer: cidr.or(group),
+            peer,
             description: plan.read("description")?,
         })
     }
@@ -174,19 +188,20 @@ impl<W: Way> Resource for Rule<W> {
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let config = &ctx.config;
         let mut found = Diagnostics::new();
-        let peers = ["cidr_ipv4", "referenced_security_group_id"].map(|name| config.get(name));
-        let unknown = peers.iter().any(|peer| peer.is_unknown());
-        match peers.iter().filter(|peer| peer.is_set()).count() {
-            0 if !unknown => found.push(
+        let peers = PEERS.map(|(name, _)| name);
+        let unknown = peers.iter().any(|name| config.get(*name).is_unknown());
+        let set: Vec<&str> = peers.into_iter().filter(|name| config.get(*name).is_set()).collect();
+        match set.as_slice() {
+            [] if !unknown => found.push(
                 Diagnostic::error("The rule has no peer")
-                    .cause("neither cidr_ipv4 nor referenced_security_group_id is set")
-                    .remedy("Set one of them; cidr_ipv4 = \"0.0.0.0/0\" means every address"),
+                    .cause(format!("none of {} is set", peers.join(", ")))
+                    .remedy("Set one of them; cidr_ipv4 = \"0.0.0.0/0\" means every IPv4 address, cidr_ipv6 = \"::/0\" every IPv6 address"),
             ),
-            2 => found.push(
+            [first, second, ..] => found.push(
                 Diagnostic::error("The rule has two peers")
-                    .cause("both cidr_ipv4 and referenced_security_group_id are set")
+                    .cause(format!("both {first} and {second} are set"))
                     .remedy("Keep one of them and make a second rule for the other")
-                    .at("referenced_security_group_id"),
+                    .at(*second),
             ),
             _ => {}
         }
@@ -200,6 +215,13 @@ impl<W: Way> Resource for Rule<W> {
             if let Err(problem) = RulePorts::parse(protocol, from, to) {
                 let schema = <Self as Kind>::schema();
                 found.push(problem::diagnostic("Invalid ports", &problem, &schema, config));
+            }
+            let range = set.iter().find_map(|name| config.get(*name).as_str()?.parse().ok());
+            if let Some(range) = range
+                && let Err(problem) = RulePeer::Cidr(range).check_family(protocol)
+            {
+                let schema = <Self as Kind>::schema();
+                found.push(problem::diagnostic("Invalid range", &problem, &schema, config));
             }
         }
         found

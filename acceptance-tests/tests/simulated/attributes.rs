@@ -261,8 +261,9 @@ fn steps_of_a_rule(other: &str) -> Vec<Step> {
         (json!({ "to_port": 95 }), Live),
         (json!({ "ip_protocol": "udp" }), Live),
         (json!({ "cidr_ipv4": "10.1.0.0/16" }), Live),
+        (json!({ "cidr_ipv4": null, "cidr_ipv6": "2001:db8::/32" }), Live),
         (
-            json!({ "cidr_ipv4": null, "referenced_security_group_id": "${weft_security_group.it.id}" }),
+            json!({ "cidr_ipv6": null, "referenced_security_group_id": "${weft_security_group.it.id}" }),
             Live,
         ),
         (json!({ "description": "why" }), Live),

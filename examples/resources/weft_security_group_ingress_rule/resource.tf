@@ -25,3 +25,12 @@ resource "weft_security_group_ingress_rule" "ping" {
   to_port           = -1
   cidr_ipv4         = "10.0.0.0/8"
 }
+
+# IPv6 has ranges of its own.
+resource "weft_security_group_ingress_rule" "https_ipv6" {
+  security_group_id = weft_security_group.web.id
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv6         = "::/0"
+}

@@ -10,6 +10,7 @@ use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody};
 pub(crate) struct Image {
     pub(crate) sets: BTreeMap<String, SetBody>,
     pub(crate) chains: BTreeMap<String, (Option<Hook>, Vec<String>)>,
+    pub(crate) counters: BTreeSet<String>,
 }
 
 impl From<&Ruleset> for Image {
@@ -21,6 +22,7 @@ impl From<&Ruleset> for Image {
             chains: chains
                 .map(|(name, body)| (name.clone(), (body.hook.clone(), comments(&body.rules))))
                 .collect(),
+            counters: ruleset.counters.clone(),
         }
     }
 }
@@ -82,6 +84,9 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     for (name, body) in new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {
         steps.push(Command::Add(writer.set(name, body)));
     }
+    steps.extend(
+        new.counters.difference(&old.counters).map(|name| Command::Add(writer.counter(name))),
+    );
     for (name, body) in new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
         steps.push(Command::Add(writer.chain(name, body.hook.as_ref())));
     }
@@ -105,6 +110,9 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     steps.extend(chains.iter().map(|name| Command::Flush(writer.chain(name, None))));
     steps.extend(chains.iter().map(|name| Command::Delete(writer.chain(name, None))));
     steps.extend(sets.map(|(name, body)| Command::Delete(writer.set(name, body))));
+    steps.extend(
+        old.counters.difference(&new.counters).map(|name| Command::Delete(writer.counter(name))),
+    );
     Some(steps)
 }
 
@@ -156,6 +164,10 @@ impl Table<'_> {
             map: body.is_map.then_some("verdict"),
         };
         if body.is_map { Object::Map(set) } else { Object::Set(set) }
+    }
+
+    fn counter(&self, name: &str) -> Object {
+        Object::Counter { family: self.family, table: self.name.to_owned(), name: name.to_owned() }
     }
 
     fn chain(&self, name: &str, hook: Option<&Hook>) -> Object {

@@ -97,5 +97,9 @@ pub(crate) fn ruleset(wanted: &HostNat) -> Ruleset {
         is_map: false,
         elements: wanted.links.iter().map(|link| (vec![link.to_string()], None)).collect(),
     };
-    Ruleset { chains: chains.into(), sets: [(LINKS.to_owned(), links)].into() }
+    Ruleset {
+        chains: chains.into(),
+        sets: [(LINKS.to_owned(), links)].into(),
+        ..Ruleset::default()
+    }
 }

@@ -37,6 +37,15 @@ pub enum Object {
     Map(Set),
     /// Elements of a set or map.
     Element(Element),
+    /// Packets and bytes, counted by the rules that name it; survives a rewrite of their chain.
+    Counter {
+        /// The address family.
+        family: Family,
+        /// The table.
+        table: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Whose packets a table sees. Routed taps need nothing for ARP: with strict `rp_filter` the
@@ -150,6 +159,9 @@ pub enum Statement {
     },
     /// Counts packets and bytes.
     Counter(()),
+    /// Counts them in the counter of this name.
+    #[serde(rename = "counter")]
+    CountIn(String),
     /// Ends this hook's chain.
     Accept(()),
     /// Ends the packet.

@@ -26,7 +26,7 @@ struct Listing {
     nftables: Vec<Listed>,
 }
 
-/// Kinds of objects that we never make (`metainfo`, counters and so on) are left out.
+/// Kinds of objects that we never make (`metainfo`, quotas and so on) are left out.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Listed {
@@ -34,6 +34,12 @@ struct Listed {
     rule: Option<ListedRule>,
     set: Option<ListedSet>,
     map: Option<ListedSet>,
+    counter: Option<ListedCounter>,
+}
+
+#[derive(Deserialize)]
+struct ListedCounter {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +79,7 @@ impl ObservedFirewall {
             if let Some(rule) = object.rule {
                 image.chains.entry(rule.chain).or_default().1.push(rule.comment);
             }
+            image.counters.extend(object.counter.map(|counter| counter.name));
             for (set, is_map) in [(object.set, false), (object.map, true)] {
                 if let Some(set) = set {
                     image.sets.insert(set.name.clone(), set.body(is_map));

@@ -10,7 +10,7 @@ mod group;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
-use weft_model::{Direction, Firewall, FirewallInterface, GroupId, LinkName};
+use weft_model::{Direction, Firewall, FirewallInterface, GroupId, LinkName, RuleId};
 
 use crate::json::{Expression, Statement};
 
@@ -19,6 +19,8 @@ use crate::json::{Expression, Statement};
 pub(crate) struct Ruleset {
     pub(crate) sets: BTreeMap<String, SetBody>,
     pub(crate) chains: BTreeMap<String, ChainBody>,
+    /// Counters with a name: they survive the rewriting of a chain.
+    pub(crate) counters: BTreeSet<String>,
 }
 
 /// A set or, when `is_map`, a map to chains.
@@ -101,6 +103,21 @@ pub(crate) fn member_set(group: &GroupId) -> String {
     format!("members_{}", group.digits())
 }
 
+/// What counts the connections that a rule has let through.
+pub(crate) fn rule_counter(rule: &RuleId) -> String {
+    format!("hits_{}", rule.digits())
+}
+
+/// The same for `allow_all_egress` of a group.
+pub(crate) fn all_egress_counter(group: &GroupId) -> String {
+    format!("egress_{}", group.digits())
+}
+
+/// Packets that no group of an interface let through.
+pub(crate) fn denied_counter(direction: Direction) -> String {
+    format!("denied_{}", suffix(direction))
+}
+
 fn group_chain(group: &GroupId, direction: Direction) -> String {
     format!("group_{}_{}", group.digits(), suffix(direction))
 }
@@ -143,6 +160,7 @@ impl Ruleset {
     pub(crate) fn except(firewall: &Firewall, common: &Common<'_>) -> Self {
         let mut ruleset = Self::default();
         ruleset.add_base(firewall);
+        ruleset.counters.extend(DIRECTIONS.map(denied_counter));
         for (id, group) in &firewall.groups {
             let members = !common.members.contains(id);
             ruleset.add_group(id, group, members, &firewall.groups);
@@ -175,7 +193,8 @@ impl Ruleset {
                     RuleBody::new(id.as_str(), vec![Statement::Jump { target }])
                 })
                 .collect();
-            rules.push(denied());
+            let count = Statement::CountIn(denied_counter(direction));
+            rules.push(RuleBody::new("denied", vec![count, Statement::Drop(())]));
             let chain = link_chain(link, direction);
             self.chains.insert(chain.clone(), ChainBody { hook: None, rules });
             self.add_element(&verdict_map(direction), vec![key.clone()], Some(chain));

@@ -1,10 +1,9 @@
 //! Security groups and their rules, with the words of EC2.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{GroupId, Problem, Reason, VpcId};
@@ -98,8 +97,8 @@ pub enum RulePorts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RulePeer {
-    /// Addresses in this range.
-    Cidr(Ipv4Network),
+    /// Addresses in this range; packets of the other family are not meant.
+    Cidr(IpNetwork),
     /// Members of this group.
     Group(GroupId),
 }
@@ -283,27 +282,29 @@ impl RulePorts {
     }
 }
 
-impl RuleSpec {
-    /// Whether a new connection of `protocol` to `port` with the far end at `peer` is let through.
-    /// `in_group` answers whether an address belongs to a member of a group.
-    pub fn admits(
-        &self,
-        protocol: IpProtocol,
-        port: u16,
-        peer: Ipv4Addr,
-        in_group: impl Fn(&GroupId, Ipv4Addr) -> bool,
-    ) -> bool {
-        let protocol_fits = self.protocol == IpProtocol::All || self.protocol == protocol;
-        let port_fits = match self.ports {
-            RulePorts::Any => true,
-            RulePorts::Range { from, to } => (from..=to).contains(&port),
-            RulePorts::Icmp { .. } => false,
+impl RulePeer {
+    /// The API's field that says it.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Cidr(IpNetwork::V4(_)) => "cidr_ipv4",
+            Self::Cidr(IpNetwork::V6(_)) => "cidr_ipv6",
+            Self::Group(_) => "referenced_security_group_id",
+        }
+    }
+
+    /// Refuses ICMP of one family with a range of the other, as EC2 does: no packet could match.
+    ///
+    /// # Errors
+    /// At the range's field.
+    pub fn check_family(&self, protocol: IpProtocol) -> Result<(), Problem> {
+        let (has, other, wants) = match (protocol, self) {
+            (IpProtocol::Icmp, Self::Cidr(IpNetwork::V6(_))) => ("IPv6", "icmpv6", "cidr_ipv4"),
+            (IpProtocol::Icmpv6, Self::Cidr(IpNetwork::V4(_))) => ("IPv4", "icmp", "cidr_ipv6"),
+            _ => return Ok(()),
         };
-        let peer_fits = match &self.peer {
-            RulePeer::Cidr(range) => range.contains(peer),
-            RulePeer::Group(group) => in_group(group, peer),
-        };
-        protocol_fits && port_fits && peer_fits
+        let message = format!("{protocol} with an {has} range matches no packet");
+        Err(Problem::invalid(self.field(), message)
+            .remedy(format!("set ip_protocol = \"{other}\", or use {wants}")))
     }
 }
 
@@ -342,6 +343,24 @@ mod tests {
                 }
             };
             assert!(got.starts_with(want), "{protocol} {from:?} {to:?}: {got}");
+        }
+    }
+
+    #[test]
+    fn icmp_keeps_to_its_family() {
+        #[rustfmt::skip]
+        let cases = [
+            (IpProtocol::Icmp,   "10.0.0.0/8", None),
+            (IpProtocol::Icmp,   "::/0",       Some("cidr_ipv6")),
+            (IpProtocol::Icmpv6, "fd00::/8",   None),
+            (IpProtocol::Icmpv6, "0.0.0.0/0",  Some("cidr_ipv4")),
+            (IpProtocol::Tcp,    "::/0",       None),
+            (IpProtocol::All,    "::/0",       None),
+        ];
+        for (protocol, range, want) in cases {
+            let peer = RulePeer::Cidr(range.parse().unwrap());
+            let got = peer.check_family(protocol).err().and_then(|problem| problem.field);
+            assert_eq!(got.as_deref(), want, "{protocol} {range}");
         }
     }
 

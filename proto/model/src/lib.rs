@@ -50,10 +50,10 @@ pub use instance_type::{
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
-    Bridge, BridgeJoin, DNS_ADDRESS, Firewall, FirewallBridge, FirewallGroup, FirewallInterface,
-    FirewallUplink, METADATA_ADDRESS, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort,
-    ObservedTap, ObservedUplink, ROUTER_V6, SERVICE_ADDRESSES, TapInterface, Uplink, UplinkV6,
-    VpcNetwork,
+    Admission, Bridge, BridgeJoin, DNS_ADDRESS, Firewall, FirewallBridge, FirewallGroup,
+    FirewallInterface, FirewallUplink, METADATA_ADDRESS, ObservedBridge, ObservedJoin,
+    ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink, Opening, ROUTER_V6,
+    SERVICE_ADDRESSES, Service, TapInterface, Uplink, UplinkV6, VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};

@@ -6,6 +6,7 @@
 
 mod firewall;
 mod observed;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,7 @@ pub use firewall::{Firewall, FirewallBridge, FirewallGroup, FirewallInterface, F
 pub use observed::{
     ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
 };
+pub use verdict::{Admission, Opening, Service};
 
 /// Where every VPC serves its guests' metadata, as in EC2.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

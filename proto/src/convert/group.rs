@@ -1,5 +1,6 @@
 //! Security groups and their rules.
 
+use ipnetwork::IpNetwork;
 use weft_model::{
     Direction, GroupId, GroupOrder, GroupSpec, Name, Object, Problem, RuleId, RulePeer, RulePorts,
     RuleSpec,
@@ -96,19 +97,24 @@ pub fn rule_spec_from_wire(spec: Option<v1::SecurityGroupRuleSpec>) -> Result<Ru
     };
     let protocol = parse_word("ip_protocol", &ip_protocol)?;
     let peer = match required("cidr_ipv4", peer)? {
-        Peer::CidrIpv4(text) => RulePeer::Cidr(weft_model::parse_cidr("cidr_ipv4", &text)?),
+        Peer::CidrIpv4(text) => RulePeer::Cidr(weft_model::parse_cidr("cidr_ipv4", &text)?.into()),
+        Peer::CidrIpv6(text) => {
+            RulePeer::Cidr(weft_model::parse_cidr_v6("cidr_ipv6", &text)?.into())
+        }
         Peer::ReferencedSecurityGroupId(text) => {
             RulePeer::Group(parse("referenced_security_group_id", &text)?)
         }
     };
-    Ok(RuleSpec {
+    let spec = RuleSpec {
         group_id: parse("security_group_id", &security_group_id)?,
         direction,
         protocol,
         ports: RulePorts::parse(protocol, from_port, to_port)?,
         peer,
         description: description_from_wire(description)?,
-    })
+    };
+    spec.peer.check_family(protocol)?;
+    Ok(spec)
 }
 
 /// The wire's form of `spec`.
@@ -125,7 +131,8 @@ pub fn rule_spec_to_wire(spec: RuleSpec) -> v1::SecurityGroupRuleSpec {
         from_port,
         to_port,
         peer: Some(match spec.peer {
-            RulePeer::Cidr(range) => Peer::CidrIpv4(range.to_string()),
+            RulePeer::Cidr(range @ IpNetwork::V4(_)) => Peer::CidrIpv4(range.to_string()),
+            RulePeer::Cidr(range @ IpNetwork::V6(_)) => Peer::CidrIpv6(range.to_string()),
             RulePeer::Group(group) => Peer::ReferencedSecurityGroupId(group.to_string()),
         }),
         description: spec.description,

@@ -77,6 +77,13 @@ fn range() -> impl Strategy<Value = ipnetwork::Ipv4Network> {
     })
 }
 
+fn range_v6() -> impl Strategy<Value = ipnetwork::Ipv6Network> {
+    (any::<u128>(), 0..=128_u8).prop_map(|(bits, prefix)| {
+        let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+        ipnetwork::Ipv6Network::new(std::net::Ipv6Addr::from(bits & mask), prefix).unwrap()
+    })
+}
+
 /// The wire carries milliseconds.
 fn time() -> impl Strategy<Value = Timestamp> {
     (-62_000_000_000_000..250_000_000_000_000_i64)
@@ -212,8 +219,12 @@ fn protocol_and_ports() -> impl Strategy<Value = (IpProtocol, RulePorts)> {
 
 pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
     let direction = select(vec![Direction::Ingress, Direction::Egress]);
-    let peer = prop_oneof![range().prop_map(RulePeer::Cidr), group_id().prop_map(RulePeer::Group)];
-    (group_id(), direction, protocol_and_ports(), peer, printable()).prop_map(
+    let peer = prop_oneof![
+        range().prop_map(|range| RulePeer::Cidr(range.into())),
+        range_v6().prop_map(|range| RulePeer::Cidr(range.into())),
+        group_id().prop_map(RulePeer::Group),
+    ];
+    let spec = (group_id(), direction, protocol_and_ports(), peer, printable()).prop_map(
         |(group_id, direction, (protocol, ports), peer, description)| RuleSpec {
             group_id,
             direction,
@@ -222,7 +233,10 @@ pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
             peer,
             description,
         },
-    )
+    );
+    spec.prop_filter("ICMP of the range's family", |spec| {
+        spec.peer.check_family(spec.protocol).is_ok()
+    })
 }
 
 fn link() -> impl Strategy<Value = LinkName> {

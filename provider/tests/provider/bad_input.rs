@@ -120,6 +120,8 @@ fn cases(fake: &Fake) -> Vec<Case> {
         ("protocol by the wrong name",       rule,            vec![("ip_protocol", "TCP".into())]),
         ("no peer",                          rule,            vec![("cidr_ipv4", Value::Null)]),
         ("two peers",                        rule,            vec![("referenced_security_group_id", "sg-0123456789abcdef0".into())]),
+        ("IPv6 CIDR with host bits",         rule,            vec![("cidr_ipv4", Value::Null), ("cidr_ipv6", "2001:db8::1/32".into())]),
+        ("ICMP with an IPv6 CIDR",           rule,            vec![("ip_protocol", "icmp".into()), ("from_port", 8.into()), ("to_port", 0.into()), ("cidr_ipv4", Value::Null), ("cidr_ipv6", "::/0".into())]),
         ("group that does not exist",        rule,            vec![("security_group_id", "sg-0123456789abcdef0".into())]),
         ("range of another size",            "weft_vpc",      vec![("cidr_block", "10.0.0.0/8".into())]),
         ("range of loopback",                "weft_vpc",      vec![("cidr_block", "127.0.0.0/16".into())]),

@@ -82,18 +82,16 @@ impl Noun for Object<RuleId, RuleSpec> {
     fn json(&self) -> Value {
         let spec = &self.spec;
         let (from_port, to_port) = spec.ports.as_ports();
-        let (cidr, group) = match &spec.peer {
-            RulePeer::Cidr(range) => (Some(range), None),
-            RulePeer::Group(id) => (None, Some(id)),
-        };
+        let said = |field| (spec.peer.field() == field).then(|| peer(&spec.peer));
         let specific = json!({
             "security_group_id": spec.group_id,
             "direction": spec.direction,
             "ip_protocol": spec.protocol,
             "from_port": from_port,
             "to_port": to_port,
-            "cidr_ipv4": cidr,
-            "referenced_security_group_id": group,
+            "cidr_ipv4": said("cidr_ipv4"),
+            "cidr_ipv6": said("cidr_ipv6"),
+            "referenced_security_group_id": said("referenced_security_group_id"),
             "description": spec.description,
         });
         common_json(self, specific)

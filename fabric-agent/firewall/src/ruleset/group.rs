@@ -1,11 +1,15 @@
-//! A security group: the set of its members, and a chain per direction with one nft rule, and so
-//! one counter, per rule.
+//! A security group: the set of its members, and a chain per direction with one nft rule per rule
+//! and family; each rule has a named counter of its own.
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use weft_model::{Direction, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts, RuleSpec};
 
-use super::{ChainBody, DIRECTIONS, RuleBody, Ruleset, group_chain, member_set, payload};
+use super::{
+    ChainBody, DIRECTIONS, RuleBody, Ruleset, all_egress_counter, group_chain, member_set, payload,
+    rule_counter,
+};
 use crate::json::{Expression, Statement};
 
 type Groups = BTreeMap<GroupId, FirewallGroup>;
@@ -27,66 +31,99 @@ impl Ruleset {
         self.sets.insert(member_set(id), members);
         for direction in DIRECTIONS {
             let specs = group.rules.iter().filter(|(_, spec)| spec.direction == direction);
-            let mut rules: Vec<_> = specs
-                .map(|(rule_id, spec)| RuleBody::new(rule_id.as_str(), statements(spec, all)))
-                .collect();
+            let mut rules = Vec::new();
+            for (rule_id, spec) in specs {
+                let counter = rule_counter(rule_id);
+                let bodies = conditions(spec, all).into_iter().map(|mut statements| {
+                    let count = Statement::CountIn(counter.clone());
+                    statements.extend([count, Statement::Accept(())]);
+                    RuleBody::new(rule_id.as_str(), statements)
+                });
+                rules.extend(bodies);
+                self.counters.insert(counter);
+            }
             if direction == Direction::Egress && group.allow_all_egress {
-                let all = vec![Statement::Counter(()), Statement::Accept(())];
+                let counter = all_egress_counter(id);
+                let all = vec![Statement::CountIn(counter.clone()), Statement::Accept(())];
                 rules.push(RuleBody::new("all-egress", all));
+                self.counters.insert(counter);
             }
             self.chains.insert(group_chain(id, direction), ChainBody { hook: None, rules });
         }
     }
 }
 
-/// One nft rule. A rule that can match no IPv4 packet counts what it sees and admits nothing.
-fn statements(spec: &RuleSpec, groups: &Groups) -> Vec<Statement> {
-    let mut all = Vec::new();
-    let possible = peer(spec, groups, &mut all) && service(spec, &mut all);
-    if !possible {
-        return vec![Statement::Counter(())];
-    }
-    all.extend([Statement::Counter(()), Statement::Accept(())]);
-    all
+/// The conditions of the nft rules that make one rule: none where no packet can match, one per
+/// family where the peer has addresses of both.
+fn conditions(spec: &RuleSpec, groups: &Groups) -> Vec<Vec<Statement>> {
+    let families = peer(spec, groups).into_iter();
+    families
+        .filter_map(|(family, peer)| {
+            let mut all = vec![peer];
+            service(spec, family, &mut all).then_some(all)
+        })
+        .collect()
 }
 
-fn peer(spec: &RuleSpec, groups: &Groups, out: &mut Vec<Statement>) -> bool {
+/// Of the IP packet that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IpFamily {
+    V4,
+    V6,
+}
+
+impl IpFamily {
+    /// As nft names the header, and the value of `meta nfproto`.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V4 => ("ip", "ipv4"),
+            Self::V6 => ("ip6", "ipv6"),
+        }
+    }
+}
+
+/// The condition for the far end, per family.
+fn peer(spec: &RuleSpec, groups: &Groups) -> Vec<(IpFamily, Statement)> {
     let field = match spec.direction {
         Direction::Ingress => "saddr",
         Direction::Egress => "daddr",
     };
+    let is = |family: IpFamily, right| Statement::is(payload(family.names().0, field), right);
     match &spec.peer {
-        RulePeer::Cidr(range) if range.prefix() == 0 => {
-            out.push(Statement::meta("nfproto", "ipv4"));
-        }
-        RulePeer::Cidr(range) if range.prefix() == 32 => {
-            out.push(Statement::is(payload("ip", field), Expression::text(range.ip())));
-        }
         RulePeer::Cidr(range) => {
-            let addr = range.network().to_string();
-            let prefix = Expression::Prefix { addr, len: range.prefix() };
-            out.push(Statement::is(payload("ip", field), prefix));
+            let (family, bits) = match range {
+                IpNetwork::V4(_) => (IpFamily::V4, 32),
+                IpNetwork::V6(_) => (IpFamily::V6, 128),
+            };
+            let condition = match range.prefix() {
+                0 => Statement::meta("nfproto", family.names().1),
+                prefix if prefix == bits => is(family, Expression::text(range.ip())),
+                len => is(family, Expression::Prefix { addr: range.network().to_string(), len }),
+            };
+            vec![(family, condition)]
         }
         RulePeer::Group(id) if groups.contains_key(id) => {
             let members = Expression::text(format!("@{}", member_set(id)));
-            out.push(Statement::is(payload("ip", field), members));
+            vec![(IpFamily::V4, is(IpFamily::V4, members))]
         }
-        RulePeer::Group(_) => return false,
+        RulePeer::Group(_) => Vec::new(),
     }
-    true
 }
 
-fn service(spec: &RuleSpec, out: &mut Vec<Statement>) -> bool {
+/// The condition for what is above IP; `false` where no packet of the family matches.
+fn service(spec: &RuleSpec, family: IpFamily, out: &mut Vec<Statement>) -> bool {
     let (number, name) = match spec.protocol {
         IpProtocol::All => return spec.ports == RulePorts::Any,
-        // IPv6's ICMP in an IPv4 packet is nothing that a guest understands.
-        IpProtocol::Icmpv6 => return false,
-        IpProtocol::Icmp => (1, "icmp"),
+        // ICMP of one family in packets of the other is nothing that a guest understands.
+        IpProtocol::Icmp if family == IpFamily::V4 => (1, "icmp"),
+        IpProtocol::Icmpv6 if family == IpFamily::V6 => (58, "icmpv6"),
+        IpProtocol::Icmp | IpProtocol::Icmpv6 => return false,
         IpProtocol::Tcp => (6, "tcp"),
         IpProtocol::Udp => (17, "udp"),
         IpProtocol::Other(number) => (number, "other"),
     };
     let has_ports = matches!(spec.protocol, IpProtocol::Tcp | IpProtocol::Udp);
+    let is_icmp = matches!(spec.protocol, IpProtocol::Icmp | IpProtocol::Icmpv6);
     match spec.ports {
         RulePorts::Any | RulePorts::Range { from: 0, to: u16::MAX } => {
             let protocol = Expression::Meta { key: "l4proto" };
@@ -101,10 +138,10 @@ fn service(spec: &RuleSpec, out: &mut Vec<Statement>) -> bool {
             };
             out.push(Statement::is(payload(name, "dport"), right));
         }
-        RulePorts::Icmp { kind, code } if spec.protocol == IpProtocol::Icmp => {
-            out.push(Statement::is(payload("icmp", "type"), Expression::Number(kind.into())));
+        RulePorts::Icmp { kind, code } if is_icmp => {
+            out.push(Statement::is(payload(name, "type"), Expression::Number(kind.into())));
             if let Some(code) = code {
-                out.push(Statement::is(payload("icmp", "code"), Expression::Number(code.into())));
+                out.push(Statement::is(payload(name, "code"), Expression::Number(code.into())));
             }
         }
         RulePorts::Range { .. } | RulePorts::Icmp { .. } => return false,

@@ -22,7 +22,7 @@ pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
     let cidr = |text: &str| RulePeer::Cidr(text.parse().unwrap());
     let icmp = |kind, code| RulePorts::Icmp { kind, code };
     // Every shape of rule, and two that overlap.
-    let (direction, protocol, ports, peer) = match n % 13 {
+    let (direction, protocol, ports, peer) = match n % 15 {
         0 => (Ingress, IpProtocol::All, RulePorts::Any, cidr("0.0.0.0/0")),
         1 => (Ingress, IpProtocol::Tcp, range(22, 22), cidr("192.0.2.0/24")),
         2 => (Ingress, IpProtocol::Tcp, range(20, 30), cidr("192.0.2.128/25")),
@@ -35,6 +35,8 @@ pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
         9 => (Egress, IpProtocol::Icmpv6, RulePorts::Any, cidr("0.0.0.0/0")),
         10 => (Egress, IpProtocol::Icmp, RulePorts::Any, RulePeer::Group(group_id(99))),
         11 => (Ingress, IpProtocol::Other(0), RulePorts::Any, cidr("10.1.2.3/8")),
+        12 => (Ingress, IpProtocol::Tcp, range(22, 22), cidr("::/0")),
+        13 => (Egress, IpProtocol::Icmpv6, icmp(128, Some(0)), cidr("fd00::/8")),
         _ => (Ingress, IpProtocol::All, RulePorts::Any, RulePeer::Group(group_id(0))),
     };
     let group_id = group_id(0);
