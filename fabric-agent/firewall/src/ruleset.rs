@@ -77,8 +77,12 @@ pub(crate) struct Common<'a> {
 
 impl<'a> Common<'a> {
     pub(crate) fn of(old: &'a Firewall, new: &'a Firewall) -> Self {
+        let same_families = old.ipv6.is_some() == new.ipv6.is_some();
         let members = new.groups.iter().filter(|(id, group)| {
-            old.groups.get(*id).is_some_and(|before| before.members == group.members)
+            same_families
+                && old.groups.get(*id).is_some_and(|before| {
+                    (&before.members, &before.members_v6) == (&group.members, &group.members_v6)
+                })
         });
         Self {
             members: members.map(|(id, _)| id).collect(),
@@ -101,6 +105,11 @@ pub(crate) fn verdict_map(direction: Direction) -> String {
 /// The set of a group's members.
 pub(crate) fn member_set(group: &GroupId) -> String {
     format!("members_{}", group.digits())
+}
+
+/// The set of its members' IPv6 addresses, where the VPC has IPv6.
+pub(crate) fn member_set_v6(group: &GroupId) -> String {
+    format!("members6_{}", group.digits())
 }
 
 /// What counts the connections that a rule has let through.
@@ -163,7 +172,7 @@ impl Ruleset {
         ruleset.counters.extend(DIRECTIONS.map(denied_counter));
         for (id, group) in &firewall.groups {
             let members = !common.members.contains(id);
-            ruleset.add_group(id, group, members, &firewall.groups);
+            ruleset.add_group(id, group, members, firewall);
         }
         if !common.interfaces {
             for (link, interface) in firewall.interfaces.iter() {

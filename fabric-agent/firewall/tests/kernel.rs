@@ -51,6 +51,8 @@ fn stages() -> Vec<Firewall> {
         web(&[1, 2, 4]),
         firewall(&[], &[interface(1, &[])], Some(uplink(false))),
         all_shapes(),
+        dual_stack(&[1, 2]),
+        dual_stack(&[2]),
         Firewall { bridge: Some(bridge(None)), uplink: None, ..all_shapes() },
         Firewall { bridge: Some(bridge(Some("wlan"))), uplink: None, ..all_shapes() },
         bridged(&[1, 2]),
@@ -59,6 +61,16 @@ fn stages() -> Vec<Firewall> {
         firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),
         Firewall::default(),
     ]
+}
+
+fn dual_stack(members: &[u16]) -> Firewall {
+    let mut firewall = all_shapes();
+    firewall.ipv6 = Some("fd00:a::/56".parse().unwrap());
+    for group in firewall.groups.values_mut() {
+        let address = |n: &u16| std::net::Ipv6Addr::new(0xfd00, 0xa, 0, 0, 0, 0, 0, *n);
+        group.members_v6 = std::sync::Arc::new(members.iter().map(address).collect());
+    }
+    firewall
 }
 
 fn bridged(interfaces: &[u8]) -> Firewall {

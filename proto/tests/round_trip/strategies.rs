@@ -77,13 +77,6 @@ fn range() -> impl Strategy<Value = ipnetwork::Ipv4Network> {
     })
 }
 
-fn range_v6() -> impl Strategy<Value = ipnetwork::Ipv6Network> {
-    (any::<u128>(), 0..=128_u8).prop_map(|(bits, prefix)| {
-        let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-        ipnetwork::Ipv6Network::new(std::net::Ipv6Addr::from(bits & mask), prefix).unwrap()
-    })
-}
-
 /// The wire carries milliseconds.
 fn time() -> impl Strategy<Value = Timestamp> {
     (-62_000_000_000_000..250_000_000_000_000_i64)

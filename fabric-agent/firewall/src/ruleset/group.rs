@@ -1,18 +1,16 @@
 //! A security group: the set of its members, and a chain per direction with one nft rule per rule
 //! and family; each rule has a named counter of its own.
 
-use std::collections::BTreeMap;
-
 use ipnetwork::IpNetwork;
-use weft_model::{Direction, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts, RuleSpec};
+use weft_model::{
+    Direction, Firewall, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts, RuleSpec,
+};
 
 use super::{
-    ChainBody, DIRECTIONS, RuleBody, Ruleset, all_egress_counter, group_chain, member_set, payload,
-    rule_counter,
+    ChainBody, DIRECTIONS, RuleBody, Ruleset, all_egress_counter, group_chain, member_set,
+    member_set_v6, payload, rule_counter,
 };
 use crate::json::{Expression, Statement};
-
-type Groups = BTreeMap<GroupId, FirewallGroup>;
 
 impl Ruleset {
     /// `has_members`: without them the set is there and empty.
@@ -21,7 +19,7 @@ impl Ruleset {
         id: &GroupId,
         group: &FirewallGroup,
         has_members: bool,
-        all: &Groups,
+        all: &Firewall,
     ) {
         let mut members = super::set_of(&["ipv4_addr"]);
         if has_members {
@@ -29,6 +27,15 @@ impl Ruleset {
             members.elements = elements.collect();
         }
         self.sets.insert(member_set(id), members);
+        if all.ipv6.is_some() {
+            let mut members = super::set_of(&["ipv6_addr"]);
+            if has_members {
+                let addresses = group.members_v6.iter();
+                members.elements =
+                    addresses.map(|address| (vec![address.to_string()], None)).collect();
+            }
+            self.sets.insert(member_set_v6(id), members);
+        }
         for direction in DIRECTIONS {
             let specs = group.rules.iter().filter(|(_, spec)| spec.direction == direction);
             let mut rules = Vec::new();
@@ -55,12 +62,12 @@ impl Ruleset {
 
 /// The conditions of the nft rules that make one rule: none where no packet can match, one per
 /// family where the peer has addresses of both.
-fn conditions(spec: &RuleSpec, groups: &Groups) -> Vec<Vec<Statement>> {
-    let families = peer(spec, groups).into_iter();
+fn conditions(spec: &RuleSpec, all: &Firewall) -> Vec<Vec<Statement>> {
+    let families = peer(spec, all).into_iter();
     families
         .filter_map(|(family, peer)| {
-            let mut all = vec![peer];
-            service(spec, family, &mut all).then_some(all)
+            let mut conditions = vec![peer];
+            service(spec, family, &mut conditions).then_some(conditions)
         })
         .collect()
 }
@@ -83,7 +90,7 @@ impl IpFamily {
 }
 
 /// The condition for the far end, per family.
-fn peer(spec: &RuleSpec, groups: &Groups) -> Vec<(IpFamily, Statement)> {
+fn peer(spec: &RuleSpec, all: &Firewall) -> Vec<(IpFamily, Statement)> {
     let field = match spec.direction {
         Direction::Ingress => "saddr",
         Direction::Egress => "daddr",
@@ -102,9 +109,11 @@ fn peer(spec: &RuleSpec, groups: &Groups) -> Vec<(IpFamily, Statement)> {
             };
             vec![(family, condition)]
         }
-        RulePeer::Group(id) if groups.contains_key(id) => {
-            let members = Expression::text(format!("@{}", member_set(id)));
-            vec![(IpFamily::V4, is(IpFamily::V4, members))]
+        RulePeer::Group(id) if all.groups.contains_key(id) => {
+            let in_set =
+                |family, set: String| (family, is(family, Expression::text(format!("@{set}"))));
+            let v6 = all.ipv6.is_some().then(|| in_set(IpFamily::V6, member_set_v6(id)));
+            std::iter::once(in_set(IpFamily::V4, member_set(id))).chain(v6).collect()
         }
         RulePeer::Group(_) => Vec::new(),
     }
