@@ -212,6 +212,21 @@ pub enum Expression {
         /// The field.
         field: &'static str,
     },
+    /// Bits of a header.
+    #[serde(rename = "payload")]
+    Raw {
+        /// Where they are counted from, such as `th`.
+        base: &'static str,
+        /// The first.
+        offset: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Whether there is an IPv6 extension header.
+    Exthdr {
+        /// Such as `rt`.
+        name: &'static str,
+    },
     /// Something known about the connection.
     Ct {
         /// Such as `state`.
@@ -246,6 +261,9 @@ pub enum Expression {
     /// A number.
     #[serde(untagged)]
     Number(u32),
+    /// Whether something is there.
+    #[serde(untagged)]
+    Flag(bool),
 }
 
 /// nft takes a list of one for a concatenation, which then fits no plain value.

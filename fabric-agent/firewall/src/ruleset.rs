@@ -6,6 +6,7 @@
 mod base;
 mod frames;
 mod group;
+mod sources_v6;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,6 +156,9 @@ const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 /// Interfaces allowed to send: link, source MAC, source address.
 pub(crate) const BOUND_SET: &str = "bound_sources";
 
+/// Interfaces with IPv6: link, source MAC, source address, and again with the link's own address.
+pub(crate) const BOUND_SET_V6: &str = "bound_sources_v6";
+
 /// Interfaces that may ask for an address, which they do not have yet: link and source MAC.
 pub(crate) const SENDER_SET: &str = "bound_senders";
 
@@ -187,6 +191,7 @@ impl Ruleset {
             let (mac, address) = (interface.mac.to_string(), interface.address.to_string());
             self.add_element(BOUND_SET, vec![link.to_string(), mac.clone(), address], None);
             self.add_element(SENDER_SET, vec![link.to_string(), mac], None);
+            self.bind_v6(link, interface);
         }
         // On a bridge the kernel shows its name for every port; there the table of the bridge
         // family vouches for the addresses.

@@ -6,7 +6,7 @@ use rtnetlink::packet_route::route::RouteType;
 use weft_model::{SERVICE_ADDRESSES, VpcNetwork};
 
 use crate::netlink::Netlink;
-use crate::{Namespace, NetworkError, sysctl};
+use crate::{Namespace, NetworkError, sysctl, sysctl_v6, v6};
 
 /// Brings loopback, switches, gateways, services' addresses and the VPC's own range in order. Idempotent.
 ///
@@ -19,6 +19,7 @@ use crate::{Namespace, NetworkError, sysctl};
 pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), NetworkError> {
     sysctl::set(vpc, &sysctl::for_namespace())?;
     sysctl::set(vpc, &[sysctl::forwarding(network.bridge.is_none())])?;
+    sysctl::set(vpc, &sysctl_v6::for_namespace(network.ipv6.is_some()))?;
     let netlink = Netlink::of(vpc)?;
     let loopback = loopback(&netlink).await?;
     netlink.change(&loopback, "up", |link| link.up()).await?;
@@ -35,7 +36,7 @@ pub async fn ensure_base(vpc: &Namespace, network: &VpcNetwork) -> Result<(), Ne
     for range in unreachable {
         netlink.add_route(range, |route| route.kind(RouteType::Unreachable)).await?;
     }
-    Ok(())
+    v6::ensure_base(&netlink, &loopback, network).await
 }
 
 pub(crate) async fn loopback(netlink: &Netlink) -> Result<crate::netlink::Link, NetworkError> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use weft_model::LinkName;
 
 /// Why the kernel's network could not be changed or read.
@@ -27,7 +27,7 @@ pub enum NetworkError {
     )]
     RangeTaken {
         /// The VPC's range.
-        range: Ipv4Network,
+        range: IpNetwork,
         /// The route that has it.
         by: String,
     },

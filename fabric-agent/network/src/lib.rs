@@ -25,8 +25,10 @@ mod observe;
 mod pair;
 mod port;
 mod sysctl;
+mod sysctl_v6;
 mod tap;
 mod uplink;
+mod v6;
 
 pub use base::ensure_base;
 pub use bridge::{ensure_bridge, find_operators_bridge, join_bridge};

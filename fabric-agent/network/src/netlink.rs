@@ -219,7 +219,7 @@ impl Netlink {
         let same: Vec<_> = self.routes().await?.into_iter().filter(is_same).collect();
         if let Some(taken) = same.iter().find(|route| !is_ours(route)) {
             let by = taken.describe(&self.links().await?);
-            return Err(NetworkError::RangeTaken { range: to, by });
+            return Err(NetworkError::RangeTaken { range: to.into(), by });
         }
         if same.iter().any(|route| route.gateway == Some(gateway)) {
             return Ok(());

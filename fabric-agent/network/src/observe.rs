@@ -15,7 +15,8 @@ use crate::bridge::SETTINGS;
 use crate::netlink::{Link, Netlink, Route};
 use crate::pair::is_pair;
 use crate::port::static_macs;
-use crate::{Namespace, NetworkError, sysctl};
+use crate::v6::SeenV6;
+use crate::{Namespace, NetworkError, sysctl, sysctl_v6};
 
 /// What the kernel has of a VPC's network; only what is ours. Changes nothing.
 ///
@@ -28,6 +29,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     let addresses = inside.addresses().await?;
     let neighbours = inside.neighbours().await?;
     let loopback = loopback(&inside).await?;
+    let v6 = SeenV6::of(&inside).await?;
 
     // A tap is ours by being in our namespace: a half-made one has no alias yet.
     let taps: Vec<_> = links.iter().filter(|l| l.kind == Some(InfoKind::Tun)).collect();
@@ -38,12 +40,19 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     };
     let of_bridge = bridge.map(|bridge| sysctl::for_bridge(&bridge.name)).unwrap_or_default();
     let mut switches = vec![sysctl::for_namespace(), vec![sysctl::forwarding(true)], of_bridge];
-    switches.extend(taps.iter().map(|tap| sysctl::for_tap(&tap.name)));
-    let mut switches = sysctl::check(vpc, &switches)?.into_iter();
+    switches.extend([true, false].map(sysctl_v6::for_namespace));
+    for tap in &taps {
+        switches.push(sysctl::for_tap(&tap.name));
+        switches.extend([true, false].map(|on| sysctl_v6::for_link(&tap.name, on)));
+    }
+    let switches = sysctl::check(vpc, &switches)?;
+    let mut switches = switches.into_iter();
     let mut next = || switches.next().unwrap_or(false);
     let (sysctls_ok, forwarding, bridge_ok) = (next(), next(), next());
+    let ipv6_on = is_on(next(), next());
 
-    let taps = taps.into_iter().zip(switches).map(|(tap, sysctls_ok)| {
+    let taps = taps.into_iter().map(|tap| {
+        let (sysctls_ok, on) = (next(), is_on(next(), next()));
         let of_tap = routes.iter().filter(|r| r.ours && r.out == Some(tap.index));
         let behind = behind_ports.iter().filter(|(port, _)| *port == tap.index);
         let port = bridge.filter(|bridge| tap.controller == Some(bridge.index)).map(|bridge| {
@@ -65,6 +74,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
                 .filter(|((index, _), mac)| is_neighbour(*index, mac))
                 .map(|((_, address), mac)| (*address, *mac))
                 .collect(),
+            ipv6: v6.tap(on, tap),
             port,
         };
         (tap.name.clone(), seen)
@@ -88,6 +98,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
             let mut uplink = seen_inside(guest, &routes);
             uplink.guest_addr =
                 addresses.iter().find(|(index, _)| *index == guest.index).map(|(_, a)| a.ip());
+            uplink.ipv6 = v6.inside(guest);
             add_outside(agent, guest, &mut uplink).await?;
             Some(uplink)
         }
@@ -107,10 +118,21 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
             .filter(|r| r.ours && r.kind == RouteType::Unreachable)
             .map(|r| r.to)
             .collect(),
+        ipv6: v6.base(ipv6_on, &loopback),
         uplink,
         bridge: seen_bridge,
         taps,
     })
+}
+
+/// What two lists of switches, for IPv6 and against it, say together. A kernel without IPv6 has
+/// none of them, and so nothing against either.
+fn is_on(on: bool, off: bool) -> Option<bool> {
+    match (on, off) {
+        (_, true) => Some(false),
+        (true, false) => Some(true),
+        (false, false) => None,
+    }
 }
 
 fn seen_inside(guest: &Link, routes: &[Route]) -> ObservedUplink {
@@ -124,6 +146,7 @@ fn seen_inside(guest: &Link, routes: &[Route]) -> ObservedUplink {
         host_up: false,
         host_addr: None,
         routes: std::collections::BTreeSet::new(),
+        ipv6: Default::default(),
     }
 }
 
@@ -141,6 +164,7 @@ async fn add_outside(
     let routes = outside.routes().await?;
     let ours = routes.iter().filter(|r| r.ours && r.out == Some(host.index));
     uplink.routes = ours.map(|route| route.to).collect();
+    SeenV6::of(&outside).await?.add_outside(&host, &mut uplink.ipv6);
     uplink.host_up = host.up;
     uplink.link = Some(host.name);
     Ok(())

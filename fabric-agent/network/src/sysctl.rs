@@ -24,7 +24,7 @@ pub(crate) fn bridge_filter() -> PathBuf {
 }
 
 /// What a VPC's namespace needs as a whole: it tells guests of no shorter way, believes no
-/// such tale, drops sources that do not belong where they come from, and knows no IPv6.
+/// such tale, and drops sources that do not belong where they come from.
 ///
 /// `rp_filter` judges ARP too (Linux `net/ipv4/arp.c`, `arp_process` asks for a route back): a
 /// guest cannot fill the neighbour table, which all namespaces share, with made-up senders.
@@ -35,8 +35,6 @@ pub(crate) fn for_namespace() -> Vec<Switch> {
         ("ipv4/conf/default/send_redirects", "0"),
         ("ipv4/conf/all/accept_redirects", "0"),
         ("ipv4/conf/default/accept_redirects", "0"),
-        ("ipv6/conf/all/disable_ipv6", "1"),
-        ("ipv6/conf/default/disable_ipv6", "1"),
     ]
     .map(|(file, value)| (file.to_owned(), value))
     .into()
@@ -45,7 +43,6 @@ pub(crate) fn for_namespace() -> Vec<Switch> {
 /// What a tap needs: the router answers ARP at once for every address it can route.
 pub(crate) fn for_tap(link: &LinkName) -> Vec<Switch> {
     [
-        ("ipv6/conf", "disable_ipv6", "1"),
         ("ipv4/conf", "proxy_arp", "1"),
         ("ipv4/conf", "rp_filter", "1"),
         ("ipv4/conf", "send_redirects", "0"),
@@ -70,7 +67,7 @@ pub(crate) fn for_bridge(link: &LinkName) -> Vec<Switch> {
 
 /// What the uplink needs at either end.
 pub(crate) fn for_uplink(link: &LinkName) -> Vec<Switch> {
-    [("ipv6/conf", "disable_ipv6", "1"), ("ipv4/conf", "send_redirects", "0")]
+    [("ipv4/conf", "send_redirects", "0")]
         .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
         .into()
 }

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::route::RouteScope;
 use weft_model::{Bridge, LinkName, TapInterface};
 
 use crate::netlink::{ALIAS, Netlink};
-use crate::{Namespace, NetworkError, port, sysctl};
+use crate::{Namespace, NetworkError, port, sysctl, sysctl_v6, v6};
 
 /// Makes the tap, or brings it in order, without setting it up. Idempotent.
 ///
@@ -34,6 +34,7 @@ pub async fn add_tap(
         weft_crash_points::point("tap.add.made");
     }
     sysctl::set(vpc, &sysctl::for_tap(link))?;
+    sysctl::set(vpc, &sysctl_v6::for_link(link, tap.ipv6.is_some()))?;
     let made = netlink.get(link).await?;
     let address = router_mac(tap);
     netlink.change(&made, "address and alias", |l| l.address(address).alias(ALIAS)).await
@@ -89,7 +90,9 @@ pub async fn tap_up(
         .add_route(target, |route| {
             route.output_interface(found.index).scope(RouteScope::Link).pref_source(tap.gateway)
         })
-        .await
+        .await?;
+    weft_crash_points::point("tap.open.routed");
+    v6::ensure_tap(&netlink, &found, tap).await
 }
 
 /// Sets the tap down: nothing passes and its routes go. Absence is success.

@@ -1,11 +1,11 @@
 //! The way out of a VPC: a pair of virtual Ethernet links to the agent's namespace.
 
 use ipnetwork::Ipv4Network;
-use weft_model::{LinkName, Uplink};
+use weft_model::{LinkName, Uplink, VpcNetwork};
 
 use crate::netlink::Netlink;
 use crate::pair::ensure_pair;
-use crate::{Namespace, NetworkError, sysctl};
+use crate::{Namespace, NetworkError, sysctl, sysctl_v6, v6};
 
 /// Brings both ends, their addresses and the routes in order. Idempotent.
 ///
@@ -16,15 +16,19 @@ use crate::{Namespace, NetworkError, sysctl};
 pub async fn ensure_uplink(
     agent: &Namespace,
     vpc: &Namespace,
-    cidr: Ipv4Network,
+    network: &VpcNetwork,
     uplink: &Uplink,
 ) -> Result<(), NetworkError> {
+    let cidr = network.cidr;
     let (outside, inside) = (Netlink::of(agent)?, Netlink::of(vpc)?);
     let (host, guest) =
         ensure_pair(&outside, &inside, vpc, &uplink.link, &uplink.guest_link).await?;
     weft_crash_points::point("uplink.set.pair_made");
     sysctl::set(agent, &sysctl::for_uplink(&uplink.link))?;
     sysctl::set(vpc, &sysctl::for_uplink(&uplink.guest_link))?;
+    let on = uplink.ipv6.is_some();
+    sysctl::set(agent, &sysctl_v6::for_link(&uplink.link, on))?;
+    sysctl::set(vpc, &sysctl_v6::for_link(&uplink.guest_link, on))?;
 
     outside.set_addresses(&host, &[transit(uplink.host_addr)]).await?;
     inside.set_addresses(&guest, &[transit(uplink.guest_addr)]).await?;
@@ -48,7 +52,7 @@ pub async fn ensure_uplink(
     if uplink.routed {
         outside.add_route_beside(cidr, uplink.guest_addr, &host).await?;
     }
-    Ok(())
+    v6::ensure_uplink((&outside, &host), (&inside, &guest), network, uplink).await
 }
 
 fn transit(address: std::net::Ipv4Addr) -> Ipv4Network {

@@ -276,7 +276,7 @@ fn a_strangers_link_is_never_touched() {
         let mut uplink = vpc.uplink().clone();
         uplink.link = "weft1".parse().unwrap();
         let (agent, inside) = (&machine.agent, &vpc.namespace);
-        let made = weft_network::ensure_uplink(agent, inside, vpc.network.cidr, &uplink).await;
+        let made = weft_network::ensure_uplink(agent, inside, &vpc.network, &uplink).await;
         assert!(made.is_err());
         remove_uplink(agent, &uplink.link).await.unwrap();
         ip(agent, "link show weft1");
@@ -292,7 +292,7 @@ fn a_strangers_route_is_never_replaced() {
         let mut uplink = vpc.uplink().clone();
         uplink.routed = true;
         let route = || async {
-            weft_network::ensure_uplink(agent, &vpc.namespace, vpc.network.cidr, &uplink).await
+            weft_network::ensure_uplink(agent, &vpc.namespace, &vpc.network, &uplink).await
         };
         ip(agent, "link add lan0 type veth peer name lan1");
         ip(agent, "link set lan0 up");

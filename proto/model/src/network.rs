@@ -6,6 +6,7 @@
 
 mod firewall;
 mod observed;
+mod observed_v6;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub use firewall::{Firewall, FirewallBridge, FirewallGroup, FirewallInterface, F
 pub use observed::{
     ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
 };
+pub use observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 pub use verdict::{Admission, Opening, Service};
 
 /// Where every VPC serves its guests' metadata, as in EC2.
@@ -29,6 +31,13 @@ pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 /// The addresses of every VPC's services: in its namespace, and nobody else's.
 pub const SERVICE_ADDRESSES: [Ipv4Addr; 2] = [METADATA_ADDRESS, DNS_ADDRESS];
+
+/// Where a dual-stack VPC serves its guests' metadata over IPv6, as in EC2.
+pub const METADATA_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Where it resolves names over IPv6, as in EC2.
+pub const DNS_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253);
+/// The IPv6 addresses of a dual-stack VPC's services.
+pub const SERVICE_ADDRESSES_V6: [Ipv6Addr; 2] = [METADATA_ADDRESS_V6, DNS_ADDRESS_V6];
 
 /// The IPv6 router on every guest's link, the same for all: link-local, so no address of any subnet
 /// is spent on it, and a guest that moves to another link keeps its route.

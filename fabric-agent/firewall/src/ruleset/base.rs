@@ -9,7 +9,8 @@
 //!                  the VPC's services: DHCP, DNS, metadata, whatever their groups say
 //! postrouting      the uplink's address outside, if wanted
 //! ```
-//! Every chain ends in a drop. IPv6 is not routed yet: no rule accepts it.
+//! Every chain ends in a drop. IPv6 takes the same way, but who may send it is judged in a chain of its
+//! own, see [`super::sources_v6`]; where the VPC has no IPv6 range, and on a bridge, no rule accepts it.
 //!
 //! On a bridge, frames come here through br_netfilter with the bridge as their link. Who may send
 //! was judged before, see [`super::frames`]: its marks say where a frame came in, and no frame
@@ -23,6 +24,7 @@ use weft_model::{
 };
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
+use super::sources_v6::{self, NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
 use super::{
     BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload, set_of,
     verdict_map,
@@ -42,6 +44,8 @@ pub(super) const DHCP_SERVER: u32 = 67;
 pub(super) const DHCP_CLIENT: u32 = 68;
 const DNS: u32 = 53;
 const HTTP: u32 = 80;
+/// RFC 4443, 4.1.
+const ECHO_REQUEST_V6: u32 = 128;
 /// Echo requests the router answers, all guests together.
 const ECHO_PER_SECOND: u32 = 50;
 
@@ -54,7 +58,8 @@ impl Ruleset {
         self.sets.insert(BOUND_SET.to_owned(), super::bound_sources());
         self.sets.insert(SENDER_SET.to_owned(), set_of(&["ifname", "ether_addr"]));
         self.add_verdict_maps("ifname");
-        self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(uplink));
+        self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(firewall));
+        self.add_sources_v6(firewall);
         self.add_hooked(
             "base_out",
             hook("filter", "forward", FILTER),
@@ -69,12 +74,12 @@ impl Ruleset {
         if let Some(uplink) = uplink.filter(|uplink| uplink.masquerade) {
             let mut nat = hook("nat", "postrouting", SOURCE_NAT);
             nat.policy = "accept".to_owned();
-            let hide = vec![
-                Statement::meta("oifname", &uplink.link),
-                from_vpc(uplink),
-                Statement::Masquerade(()),
-            ];
-            self.add_hooked("base_nat", nat, vec![RuleBody::new("masquerade", hide)]);
+            let sources = firewall.ipv6.map(sources_v6::from).into_iter();
+            let hide = sources.chain([from_vpc(uplink)]).map(|source| {
+                let outward = Statement::meta("oifname", &uplink.link);
+                RuleBody::new("masquerade", vec![outward, source, Statement::Masquerade(())])
+            });
+            self.add_hooked("base_nat", nat, hide.collect());
         }
     }
 
@@ -146,19 +151,23 @@ fn from_vpc(uplink: &FirewallUplink) -> Statement {
     Statement::is(payload("ip", "saddr"), prefix)
 }
 
-fn sources(uplink: Option<&FirewallUplink>) -> Vec<RuleBody> {
+fn sources(firewall: &Firewall) -> Vec<RuleBody> {
     let source = Expression::Concat(vec![
         Expression::Meta { key: "iifname" },
         payload("ether", "saddr"),
         payload("ip", "saddr"),
     ]);
     let bound = Statement::is(source, Expression::text(format!("@{BOUND_SET}")));
-    let mut rules = vec![
-        accept("loopback", vec![Statement::meta("iifname", "lo")]),
+    let mut rules = vec![accept("loopback", vec![Statement::meta("iifname", "lo")])];
+    if firewall.ipv6.is_some() {
+        let goto = Statement::Goto { target: SOURCES_V6.to_owned() };
+        rules.push(RuleBody::new("IPv6", vec![Statement::meta("nfproto", "ipv6"), goto]));
+    }
+    rules.extend([
         accept("bound", vec![bound]),
         accept("asks for its address", asks_for_its_address()),
-    ];
-    if let Some(uplink) = uplink {
+    ]);
+    if let Some(uplink) = &firewall.uplink {
         let outside = Statement::meta("iifname", &uplink.link);
         rules.push(RuleBody::new(
             "forged",
@@ -240,6 +249,12 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         accept("loopback", vec![Statement::meta("iifname", "lo")]),
         accept("echo", echo),
     ];
+    if firewall.ipv6.is_some() {
+        // Judged before, and never from farther away than the link (RFC 4861, 6.1).
+        rules.push(accept("neighbours", vec![icmp(&[NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT])]));
+        let limit = Statement::Limit { rate: ECHO_PER_SECOND, per: "second" };
+        rules.push(accept("echo", vec![icmp(&[ECHO_REQUEST_V6]), limit]));
+    }
     let from_outside = match (&firewall.bridge, &firewall.uplink) {
         (Some(_), _) => Some(marked(FROM_OUTSIDE)),
         (None, Some(uplink)) => Some(Statement::meta("iifname", &uplink.link)),

@@ -231,8 +231,7 @@ impl Vpc {
     }
 
     pub(crate) async fn ensure_uplink(&self) {
-        let cidr = self.network.cidr;
-        ensure_uplink(&self.agent, &self.namespace, cidr, self.uplink()).await.unwrap();
+        ensure_uplink(&self.agent, &self.namespace, &self.network, self.uplink()).await.unwrap();
     }
 
     pub(crate) async fn join_bridge(&self) -> Result<(), NetworkError> {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{
-    Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedUplink,
-    SERVICE_ADDRESSES, VpcNetwork,
+    Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6, ObservedPort,
+    ObservedTapV6, ObservedUplink, ObservedUplinkV6, SERVICE_ADDRESSES, VpcNetwork,
 };
 
 use super::SeenNetwork;
@@ -35,6 +35,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             network.forwarding = desired.bridge.is_none();
             (network.gateways, network.unreachable) = desired.on_loopback();
             network.services = BTreeSet::from(SERVICE_ADDRESSES);
+            network.ipv6 = ObservedNetworkV6::of(desired);
         }
         Action::SetUplink { network: desired } => {
             network.uplink = desired.uplink.as_ref().map(|uplink| ObservedUplink {
@@ -46,6 +47,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 host_up: true,
                 host_addr: Some(uplink.host_addr),
                 routes: uplink.routed.then_some(desired.cidr).into_iter().collect(),
+                ipv6: ObservedUplinkV6::of(uplink, desired.ipv6),
             });
         }
         Action::RemoveUplink { .. } => {
@@ -65,6 +67,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             let made = network.taps.entry(link.clone()).or_default();
             made.sysctls_ok = true;
             made.owner_uid = tap.owner_uid;
+            made.ipv6.on = Some(tap.ipv6.is_some());
         }
         Action::OpenTap { link, tap, bridge, .. } => {
             if let Some(made) = network.taps.get_mut(link) {
@@ -75,6 +78,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 };
                 made.port = bridge.as_ref().map(|bridge| ObservedPort::of(&bridge.link, tap));
                 made.neighbours = BTreeMap::from([(tap.address, tap.mac)]);
+                made.ipv6 = ObservedTapV6::of(tap);
             }
         }
         Action::RemoveTap { link, .. } => {

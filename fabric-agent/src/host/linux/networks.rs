@@ -136,7 +136,7 @@ impl LinuxNetworks {
         let namespace = self.get(&desired.vpc_id)?;
         self.keep_apart(&uplink.link).await?;
         weft_crash_points::point("uplink.set.kept_apart");
-        let done = weft_network::ensure_uplink(&self.agent, &namespace, desired.cidr, uplink).await;
+        let done = weft_network::ensure_uplink(&self.agent, &namespace, desired, uplink).await;
         done.map_err(network(format!("connect {} to the host", desired.vpc_id)))
     }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
+use crate::network::observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 use crate::{
     Bridge, BridgeJoin, LinkName, MacAddr, SERVICE_ADDRESSES, TapInterface, Uplink, VpcNetwork,
 };
@@ -27,6 +28,9 @@ pub struct ObservedNetwork {
     pub services: BTreeSet<Ipv4Addr>,
     /// Ranges that are unreachable unless a longer route says otherwise.
     pub unreachable: BTreeSet<Ipv4Network>,
+    /// Its IPv6 half.
+    #[serde(default)]
+    pub ipv6: ObservedNetworkV6,
     /// The way out, if any part of it exists inside the VPC's namespace.
     pub uplink: Option<ObservedUplink>,
     /// The bridge of a VPC that has one.
@@ -49,6 +53,9 @@ pub struct ObservedTap {
     pub routes: BTreeMap<Ipv4Addr, Option<Ipv4Addr>>,
     /// Permanent neighbours on it; of a port, those on its bridge whose MAC is behind it.
     pub neighbours: BTreeMap<Ipv4Addr, MacAddr>,
+    /// Its IPv6 half.
+    #[serde(default)]
+    pub ipv6: ObservedTapV6,
     /// The bridge that it is a port of.
     #[serde(default)]
     pub port: Option<ObservedPort>,
@@ -114,6 +121,9 @@ pub struct ObservedUplink {
     pub host_addr: Option<Ipv4Addr>,
     /// Ranges that the agent's namespace routes into it.
     pub routes: BTreeSet<Ipv4Network>,
+    /// Its IPv6 half.
+    #[serde(default)]
+    pub ipv6: ObservedUplinkV6,
 }
 
 impl ObservedNetwork {
@@ -126,6 +136,7 @@ impl ObservedNetwork {
             && self.gateways == gateways
             && self.services == BTreeSet::from(SERVICE_ADDRESSES)
             && self.unreachable == unreachable
+            && self.ipv6 == ObservedNetworkV6::of(desired)
     }
 
     /// Whether the bridge is as `desired` wants it, without what it is joined to.
@@ -160,7 +171,7 @@ impl ObservedNetwork {
     pub fn uplink_matches(&self, desired: &VpcNetwork) -> bool {
         match (&self.uplink, &desired.uplink) {
             (None, None) => true,
-            (Some(seen), Some(wanted)) => seen.matches(wanted, desired.cidr),
+            (Some(seen), Some(wanted)) => seen.matches(wanted, desired),
             _ => false,
         }
     }
@@ -169,7 +180,9 @@ impl ObservedNetwork {
 impl ObservedTap {
     /// Whether the tap is made as wanted, whether it is up or not.
     pub fn is_made_for(&self, desired: &TapInterface) -> bool {
-        self.sysctls_ok && self.owner_uid == desired.owner_uid
+        self.sysctls_ok
+            && self.owner_uid == desired.owner_uid
+            && self.ipv6.on == Some(desired.ipv6.is_some())
     }
 
     /// Whether the tap is up and leads to the guest, and to nobody else: by a route or, with a
@@ -183,6 +196,7 @@ impl ObservedTap {
             && self.up
             && self.routes == routes
             && self.neighbours == BTreeMap::from([(desired.address, desired.mac)])
+            && self.ipv6 == ObservedTapV6::of(desired)
             && self.port == bridge.map(|bridge| ObservedPort::of(&bridge.link, desired))
     }
 }
@@ -208,9 +222,9 @@ impl ObservedJoin {
 }
 
 impl ObservedUplink {
-    /// Whether both ends are as wanted for a VPC with the range `cidr`.
-    pub fn matches(&self, desired: &Uplink, cidr: Ipv4Network) -> bool {
-        let routes = if desired.routed { BTreeSet::from([cidr]) } else { BTreeSet::new() };
+    /// Whether both ends are as wanted for `network`.
+    pub fn matches(&self, desired: &Uplink, network: &VpcNetwork) -> bool {
+        let routes = if desired.routed { BTreeSet::from([network.cidr]) } else { BTreeSet::new() };
         *self
             == Self {
                 guest_link: desired.guest_link.clone(),
@@ -221,6 +235,7 @@ impl ObservedUplink {
                 host_up: true,
                 host_addr: Some(desired.host_addr),
                 routes,
+                ipv6: ObservedUplinkV6::of(desired, network.ipv6),
             }
     }
 }
