@@ -108,7 +108,7 @@ fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
             vec![Statement::is(Expression::Exthdr { name: "rt" }, Expression::Flag(true))],
         ),
         refused("router claims", vec![icmp(&[ROUTER_ADVERT, REDIRECT])]),
-        refused("router claims", vec![advert(), target_is_router]),
+        refused("router address claims", vec![advert(), target_is_router]),
         refused("neighbour claims", vec![advert(), target_is_not_link_local]),
         accept("neighbours", vec![advert(), sender(), target_is_link_local]),
         refused("for the agent", vec![icmp(&chatter), sender()]),

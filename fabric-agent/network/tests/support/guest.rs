@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
-use weft_model::{LinkName, TapInterface};
+use weft_model::{LinkName, ROUTER_V6, TapInterface};
 use weft_network::Namespace;
 
 use super::ip;
@@ -63,6 +63,10 @@ impl Guest {
         ip(&namespace, "link set eth0 up");
         ip(&namespace, &format!("addr add {}/24 dev eth0", interface.address));
         ip(&namespace, &format!("route add default via {}", interface.gateway));
+        if let Some(address) = interface.ipv6 {
+            ip(&namespace, &format!("-6 addr add {address}/128 dev eth0 nodad"));
+            ip(&namespace, &format!("-6 route add default via {ROUTER_V6} dev eth0"));
+        }
         Self { namespace, address: interface.address, tap, unplugged, wire }
     }
 

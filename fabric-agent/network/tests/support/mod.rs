@@ -11,7 +11,7 @@ pub(crate) mod frame;
 pub(crate) mod guest;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use weft_firewall::{HostNat, Nft, host_nat};
 use weft_model::{
     Bridge, BridgeJoin, Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink,
     GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec, TapInterface,
-    Uplink, VpcId, VpcNetwork,
+    Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 use weft_network::{
     HolderCommand, Namespace, NetworkError, add_tap, ensure_base, ensure_bridge, ensure_uplink,
@@ -234,6 +234,20 @@ impl Vpc {
         ensure_uplink(&self.agent, &self.namespace, &self.network, self.uplink()).await.unwrap();
     }
 
+    /// Gives the VPC the range fd00:1:2::/56 as well, before anybody is in it.
+    pub(crate) async fn dual_stack(mut self, n: u16) -> Self {
+        let range = Some("fd00:1:2::/56".parse().unwrap());
+        let end = |last| Ipv6Addr::new(0xfd00, 0xffff, 0, n, 0, 0, 0, last);
+        self.network.ipv6 = range;
+        if let Some(uplink) = &mut self.network.uplink {
+            uplink.ipv6 = Some(UplinkV6 { host_addr: end(1), guest_addr: end(2) });
+        }
+        ensure_base(&self.namespace, &self.network).await.unwrap();
+        self.firewall(|firewall| firewall.ipv6 = range).await;
+        self.ensure_uplink().await;
+        self
+    }
+
     pub(crate) async fn join_bridge(&self) -> Result<(), NetworkError> {
         let Some(bridge) = &self.network.bridge else { return Ok(()) };
         let Some(join) = &bridge.joined else { return Ok(()) };
@@ -268,8 +282,14 @@ impl Vpc {
                     Arc::make_mut(&mut group.members).insert(address(n));
                 }
             }
+            let ipv6 = firewall.ipv6.map(|_| address_v6(n));
+            for (id, group) in &mut firewall.groups {
+                let members = Arc::make_mut(&mut group.members_v6);
+                members.remove(&address_v6(n));
+                members.extend(ipv6.filter(|_| joined.contains(id)));
+            }
             let interface =
-                FirewallInterface { mac: mac(n), address: address(n), ipv6: None, groups: joined };
+                FirewallInterface { mac: mac(n), address: address(n), ipv6, groups: joined };
             Arc::make_mut(&mut firewall.interfaces).insert(tap(n), interface);
         })
         .await;
@@ -288,7 +308,8 @@ impl Vpc {
 
     /// A guest 10.0.0.`n` in `groups`, its interface made in the order that is safe.
     pub(crate) async fn launch(&mut self, n: u8, groups: &[u8]) -> Guest {
-        let interface = Self::interface(n);
+        let ipv6 = self.network.ipv6.map(|_| address_v6(n));
+        let interface = TapInterface { ipv6, ..Self::interface(n) };
         add_tap(&self.namespace, &tap(n), &interface).await.unwrap();
         let guest = Guest::plug_in(&self.namespace, &tap(n), &interface);
         self.join(n, groups).await;
@@ -304,6 +325,11 @@ pub(crate) fn group_id(n: u8) -> GroupId {
 
 pub(crate) fn address(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, n)
+}
+
+/// Of the subnet fd00:1:2:3::/64.
+pub(crate) fn address_v6(n: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 2, 3, 0, 0, 0, n.into())
 }
 
 pub(crate) fn mac(n: u8) -> MacAddr {
