@@ -136,6 +136,17 @@ pub(crate) fn network_cidr() -> Validator {
     })
 }
 
+/// A VPC's or subnet's IPv6 range.
+pub(crate) fn ipv6_cidr() -> Validator {
+    text("must be an IPv6 range such as \"fd12:3456:789a::/56\"", |text| {
+        let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
+        if range.to_string() != text {
+            return Err(format!("{text:?} is written in an unusual way: write \"{range}\""));
+        }
+        Ok(())
+    })
+}
+
 /// A name of a network interface of the host.
 pub(crate) fn link_name() -> Validator {
     text("must be the name of a bridge of the host, such as \"br0\"", |text| {

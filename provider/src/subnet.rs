@@ -59,6 +59,14 @@ impl Kind for Subnet {
         )
         .attribute(
             Attribute::string(
+                "ipv6_cidr_block",
+                "A /64 of the VPC's `ipv6_cidr_block` that no other subnet has, such as `cidrsubnet(weft_vpc.NAME.ipv6_cidr_block, 8, 0)` of a /56: each interface then gets an IPv6 address of it as well.",
+            )
+            .replace_on_change()
+            .validate(checks::ipv6_cidr()),
+        )
+        .attribute(
+            Attribute::string(
                 "gateway_ip",
                 "The guests' router. In a routed VPC one of the first three addresses, unset the first. In a bridge VPC the LAN's router, anywhere in the VPC's range, unset its first address; the agent itself then has the first of the subnet's first three addresses that is free.",
             )
@@ -93,6 +101,7 @@ impl Kind for Subnet {
             ("name", spec.name.into()),
             ("vpc_id", spec.vpc_id.to_string().into()),
             ("cidr_block", spec.cidr_block.to_string().into()),
+            ("ipv6_cidr_block", spec.ipv6_cidr_block.map(|range| range.to_string()).into()),
             ("gateway_ip", spec.gateway.to_string().into()),
             ("dns_servers", servers.into()),
             ("tags", kept.tags.into()),
@@ -108,7 +117,7 @@ fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
         cidr_block: plan.read("cidr_block")?,
         gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
         dns_servers: plan.read("dns_servers")?,
-        ipv6_cidr_block: None,
+        ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
     })
 }
 

@@ -53,6 +53,14 @@ impl Kind for Vpc {
         )
         .attribute(
             Attribute::string(
+                "ipv6_cidr_block",
+                "Its IPv6 addresses beside the IPv4 ones, such as `fd12:3456:789a::/56`: from /44 to /64, a range of your own or a private one (RFC 4193). Only with `mode = \"routed\"`.",
+            )
+            .replace_on_change()
+            .validate(checks::ipv6_cidr()),
+        )
+        .attribute(
+            Attribute::string(
                 "mode",
                 "`routed`: as in EC2, each guest talks to the VPC's router only, and goes out behind the host's address. `bridge`: the guests are on one LAN, which is the office's where `bridge_name` says so. Security groups hold in both.",
             )
@@ -91,6 +99,7 @@ impl Kind for Vpc {
             ("id", Value::from(object.id.to_string())),
             ("name", spec.name.into()),
             ("cidr_block", spec.cidr_block.to_string().into()),
+            ("ipv6_cidr_block", spec.ipv6_cidr_block.map(|range| range.to_string()).into()),
             ("mode", spec.mode.as_str().into()),
             ("bridge_name", spec.bridge_name.map(|link| link.to_string()).into()),
             ("default_security_group_id", spec.default_group_id.to_string().into()),
@@ -106,7 +115,7 @@ fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
         cidr_block: plan.read("cidr_block")?,
         mode: plan.read("mode")?,
         bridge_name: plan.read("bridge_name")?,
-        ipv6_cidr_block: None,
+        ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
     })
 }
 
@@ -124,6 +133,15 @@ impl Resource for Vpc {
         let (mode, bridge) = (ctx.config.get("mode"), ctx.config.get("bridge_name"));
         let is_routed = mode.is_null() || mode.as_str() == Some(VpcMode::Routed.as_str());
         let mut found = Diagnostics::new();
+        let range = ctx.config.get("ipv6_cidr_block");
+        if range.is_set() && mode.as_str() == Some(VpcMode::Bridge.as_str()) {
+            found.push(
+                Diagnostic::error("A VPC on a bridge has no IPv6 range yet")
+                    .cause(format!("ipv6_cidr_block is {range}, and mode is \"bridge\""))
+                    .remedy("Leave ipv6_cidr_block out, or set mode = \"routed\"")
+                    .at("ipv6_cidr_block"),
+            );
+        }
         if bridge.is_set() && is_routed {
             found.push(
                 Diagnostic::error("A routed VPC is not joined to a bridge")

@@ -131,6 +131,8 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let groups =
         order.security_group_ids.map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
     let root_volume = order.root_size_gib.map(|size| Value::object([("size_gib", size)]));
+    let ipv6_addresses: Vec<String> =
+        assigned.ipv6_addresses.iter().map(ToString::to_string).collect();
     Ok(Value::object([
         ("id", Value::from(object.id.to_string())),
         ("name", order.name.map(|name| name.to_string()).into()),
@@ -154,6 +156,7 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("tags", kept.tags.into()),
         ("tags_all", object.tags.into_map().into()),
         ("mac_address", assigned.mac.to_string().into()),
+        ("ipv6_addresses", ipv6_addresses.into()),
         ("host_id", assigned.host_id.to_string().into()),
         ("launched_at", status.launched_at.map(|at| at.to_string()).into()),
         ("ssh_host_public_keys", assigned.ssh_host_public_keys.into()),

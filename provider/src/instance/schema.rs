@@ -89,12 +89,18 @@ fn how_it_is_managed() -> [Attribute; 3] {
     ]
 }
 
-fn what_the_agent_chose() -> [Attribute; 8] {
+fn what_the_agent_chose() -> [Attribute; 9] {
     let computed = |name: &str, text: &str| Attribute::string(name, text).computed();
     [
         computed("id", "`i-` and 17 hexadecimal digits."),
         Attribute::bool("image_outdated", "Whether it was made from another image than `image_id`; only with `replace_on_image_change = false`.").computed(),
         computed("mac_address", "Of its network interface; kept for its whole life."),
+        Attribute::list(
+            "ipv6_addresses",
+            Type::String,
+            "Its IPv6 address, where its subnet has an `ipv6_cidr_block`; kept for its whole life.",
+        )
+        .computed(),
         computed("host_id", "Where it runs."),
         computed("launched_at", "When the guest was started last (RFC 3339)."),
         Attribute::list(

@@ -281,6 +281,7 @@ fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
         gateways: network.gateways.clone(),
         services: network.services.clone(),
         unreachable: network.unreachable.clone(),
+        ipv6: network.ipv6.clone(),
         uplink: network.uplink.clone(),
         bridge: network.bridge.clone(),
         taps: BTreeMap::new(),
