@@ -97,6 +97,7 @@ impl Context {
             keys: references.keys,
             user_data: order.user_data,
             root_size_gib,
+            metadata_options: order.metadata_options,
             power,
             run_epoch: 1,
             host_key,
@@ -237,6 +238,7 @@ impl Context {
             memory_mib,
             keys,
             user_data: order.user_data,
+            metadata_options: order.metadata_options,
             power,
             ..old.clone()
         };

@@ -79,6 +79,18 @@ impl NetworkServices {
         }
     }
 
+    /// What guests asked for and did not get since the agent's start, in words; `None` where no
+    /// guest is served.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let counted = self.offered.get()?.refusals().counted();
+        let counted = counted.iter().map(|(why, count)| format!("{} {count}", why.as_str()));
+        let list = counted.collect::<Vec<_>>().join(", ");
+        Some(match list.is_empty() {
+            true => "none was refused since the agent's start".to_owned(),
+            false => format!("refused since the agent's start: {list}"),
+        })
+    }
+
     async fn stop(&self, vpc_id: &VpcId) {
         let running = self.running().remove(vpc_id);
         if let Some(running) = running {

@@ -99,6 +99,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         keys: Vec::new(),
         user_data: None,
         root_size_gib: None,
+        metadata_options: None,
         power: PowerState::Running,
         run_epoch: 1,
         host_key: SshHostKey { private_pem: "secret".into(), public_line: "ssh-ed25519 A".into() },

@@ -62,6 +62,9 @@ fn instance_orders() {
     fn groups(spec: &mut v1::InstanceSpec, ids: Vec<String>) {
         spec.security_group_ids = Some(v1::SecurityGroupIds { ids });
     }
+    fn options(spec: &mut v1::InstanceSpec) -> &mut v1::MetadataOptions {
+        spec.metadata_options.get_or_insert_default()
+    }
     #[rustfmt::skip]
     let cases: &[(Spoil<v1::InstanceSpec>, &str, &str)] = &[
         (|s| s.name = Some(String::new()),              "name",               "cannot be a name"),
@@ -84,6 +87,12 @@ fn instance_orders() {
         (|s| s.root_volume_size_gib = Some((64 << 10) + 1), "root_volume.size_gib", "65537 GiB"),
         (|s| s.power_state = Some("on".into()),         "power_state",        "\"on\""),
         (|s| s.power_state = Some(String::new()),       "power_state",        "\"\""),
+        (|s| options(s).http_endpoint = Some("on".into()), "metadata_options.http_endpoint", "\"on\""),
+        (|s| options(s).http_tokens = Some(String::new()), "metadata_options.http_tokens", "\"\""),
+        (|s| options(s).http_put_response_hop_limit = Some(0),
+                                              "metadata_options.http_put_response_hop_limit", "0 is"),
+        (|s| options(s).http_put_response_hop_limit = Some(65),
+                                              "metadata_options.http_put_response_hop_limit", "65 is"),
         (|s| numbers(s, None, None),                    "instance_type",      "no size"),
         (|s| numbers(s, Some(1), None),                 "instance_type",      "no size"),
         (|s| numbers(s, None, Some(512)),               "instance_type",      "no size"),

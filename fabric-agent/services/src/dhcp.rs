@@ -13,6 +13,7 @@ use dhcproto::{Decodable, Decoder, Encodable};
 use weft_model::{MacAddr, VpcId};
 
 use crate::directory::{Directory, Seen};
+use crate::refusals::{Refusals, Refused};
 use answer::{Answer, Destination, answer};
 use socket::{LinkSocket, Received};
 
@@ -32,9 +33,8 @@ const WANTED: [(u8, u8); 3] = [(50, 4), (53, 1), (54, 4)];
 pub(crate) struct Server {
     socket: LinkSocket,
     vpc: VpcId,
-    /// Datagrams that were no DHCP request.
-    malformed: u64,
     directory: Arc<dyn Directory>,
+    refusals: Arc<Refusals>,
 }
 
 impl Server {
@@ -42,12 +42,13 @@ impl Server {
         socket: UdpSocket,
         vpc: VpcId,
         directory: Arc<dyn Directory>,
+        refusals: Arc<Refusals>,
     ) -> std::io::Result<Self> {
-        Ok(Self { socket: LinkSocket::new(socket)?, vpc, malformed: 0, directory })
+        Ok(Self { socket: LinkSocket::new(socket)?, vpc, directory, refusals })
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         loop {
             match self.socket.receive().await {
                 Ok(received) => self.take(&received).await,
@@ -59,19 +60,12 @@ impl Server {
         }
     }
 
-    async fn take(&mut self, received: &Received) {
+    async fn take(&self, received: &Received) {
         let Some((mac, request)) = parse(&received.datagram) else {
-            self.malformed += 1;
-            // A guest must not fill the log: powers of two are enough to see that it goes on.
-            if self.malformed.is_power_of_two() {
-                let (count, link) = (self.malformed, received.link.as_str());
-                tracing::warn!(vpc.id = %self.vpc, link.name = link, count, "malformed DHCP requests");
-            }
-            return;
+            return self.refusals.count(Refused::DhcpMalformed, &received.link);
         };
         let Some(lease) = self.directory.lease(&self.vpc, &received.link, mac) else {
-            tracing::debug!(vpc.id = %self.vpc, link.name = %received.link, %mac, "not a guest: no DHCP answer");
-            return;
+            return self.refusals.count(Refused::DhcpStranger, &received.link);
         };
         let Some(Answer { message, to, gives_address }) = answer(&request, &lease) else { return };
         let Ok(datagram) = message.to_vec() else { return };

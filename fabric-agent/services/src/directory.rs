@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use weft_model::{
-    CloudInitReport, GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, Signal,
-    SubnetId, Timestamp, UserData, VpcId,
+    CloudInitReport, GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, MetadataOptions,
+    Signal, SubnetId, Timestamp, UserData, VpcId,
 };
 
 /// Everything that a guest is told about itself by its metadata.
@@ -42,6 +42,8 @@ pub struct Guest {
     pub keys: Vec<GuestKey>,
     /// Given verbatim.
     pub user_data: Option<UserData>,
+    /// How it is told all this.
+    pub metadata_options: MetadataOptions,
 }
 
 /// A public key with the name of its key pair.

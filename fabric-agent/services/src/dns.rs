@@ -5,7 +5,7 @@ mod resolvers;
 mod upstream;
 mod zone;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use weft_model::VpcId;
 
 use crate::directory::Directory;
-use crate::guests::{Limits, Place};
+use crate::guests::{HostLimit, Limits, Place};
+use crate::refusals::{Refusals, Refused};
 use crate::sockets::{PAUSE, accept};
 use reply::{is_of_unknown_edns, refuse, reply};
 pub use resolvers::Resolvers;
@@ -26,7 +27,7 @@ use zone::Found;
 
 /// Questions that one guest may have open at once, and all guests of a VPC.
 const PER_GUEST: usize = 64;
-const IN_ALL: usize = 1024;
+const IN_VPC: usize = 1024;
 /// How long a guest's connection may be idle, and how many questions it may bring.
 const IDLE: Duration = Duration::from_secs(10);
 const MAX_QUESTIONS: usize = 100;
@@ -39,6 +40,7 @@ pub(crate) struct Forwarder {
     vpc: VpcId,
     directory: Arc<dyn Directory>,
     resolvers: Arc<Resolvers>,
+    refusals: Arc<Refusals>,
     limits: Limits,
 }
 
@@ -47,24 +49,41 @@ impl Forwarder {
         vpc: VpcId,
         directory: Arc<dyn Directory>,
         resolvers: Arc<Resolvers>,
+        refusals: Arc<Refusals>,
+        host: &HostLimit,
     ) -> Self {
-        Self { vpc, directory, resolvers, limits: Limits::new(PER_GUEST, IN_ALL) }
+        let limits = Limits::new(PER_GUEST, IN_VPC, host);
+        Self { vpc, directory, resolvers, refusals, limits }
     }
 
     /// A place for a question of `source`, if it is a guest with places left: whoever is not a
     /// guest of this VPC gets no answer at all.
     fn admit(&self, source: SocketAddr) -> Option<Place> {
         let SocketAddr::V4(source) = source else { return None };
-        let known = self.directory.knows(&self.vpc, *source.ip());
-        known.then(|| self.limits.take(*source.ip())).flatten()
+        let refused = |why| {
+            self.refusals.count(why, source.ip());
+            None
+        };
+        if !self.directory.knows(&self.vpc, *source.ip()) {
+            return refused(Refused::DnsStranger);
+        }
+        self.limits.take(*source.ip()).or_else(|| refused(Refused::DnsTooMany))
     }
 
     /// The answer to a question, or `None` where it is none.
-    async fn answer(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    async fn answer(
+        &self,
+        guest: Ipv4Addr,
+        question: &[u8],
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
         let asked = match Message::from_vec(question) {
             Ok(asked) if asked.metadata.message_type == MessageType::Query => asked,
             // An answer to an answer could go on for ever.
-            _ => return None,
+            _ => {
+                self.refusals.count(Refused::DnsMalformed, &guest);
+                return None;
+            }
         };
         let refuse = |code| refuse(&asked, code);
         if asked.metadata.op_code != OpCode::Query {
@@ -110,8 +129,8 @@ pub(crate) async fn serve_udp(socket: UdpSocket, forwarder: Forwarder, stop: Can
         let question = buffer.get(..length).unwrap_or_default().to_vec();
         let (socket, forwarder) = (Arc::clone(&socket), forwarder.clone());
         questions.spawn(async move {
-            let _place = place;
-            if let Some(answer) = forwarder.answer(&question, Transport::Udp).await
+            let answer = forwarder.answer(place.guest(), &question, Transport::Udp).await;
+            if let Some(answer) = answer
                 && let Err(error) = socket.send_to(&answer, source).await
             {
                 tracing::debug!(%source, %error, "a DNS answer could not be sent");
@@ -141,7 +160,7 @@ async fn connection(mut stream: TcpStream, forwarder: Forwarder, place: Place) {
             }
             let mut question = vec![0; length];
             stream.read_exact(&mut question).await.ok()?;
-            let answer = forwarder.answer(&question, Transport::Tcp).await?;
+            let answer = forwarder.answer(place.guest(), &question, Transport::Tcp).await?;
             stream.write_all(&upstream::with_length(&answer)?).await.ok()
         };
         if !matches!(tokio::time::timeout(IDLE, turn).await, Ok(Some(()))) {

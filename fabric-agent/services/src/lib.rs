@@ -1,9 +1,9 @@
 //! What a VPC offers its guests besides wires: addresses by DHCP, metadata as EC2 serves it, and
-//! names by forwarding.
+//! names, its own and, by forwarding, all others.
 //!
 //! ```text
 //!   guest ── tap ──▶ VPC's namespace: 0.0.0.0:67          DHCP, answered by (link, MAC)
-//!                                     169.254.169.254:80  metadata, tokens required, TTL 1
+//!                                     169.254.169.254:80  metadata; a token goes one hop far
 //!                                     169.254.169.253:53  DNS; also on each gateway
 //!                                          │ sockets opened inside, served from outside
 //!                                          ▼
@@ -12,13 +12,14 @@
 //!
 //! Guests are hostile. Who asks is known by link, MAC and source address, which the packet filter
 //! makes true; whoever is not known is not answered. Everything is bounded: sizes, times, and how
-//! much one guest may ask for at once. Nothing here knows the store, and nothing changes a host.
+//! much one guest, one VPC and all of them may ask for at once. What is refused is counted. Nothing here knows the store, and nothing changes a host.
 
 mod dhcp;
 mod directory;
 mod dns;
 mod guests;
 mod metadata;
+mod refusals;
 mod sockets;
 #[cfg(test)]
 mod testing;
@@ -27,5 +28,6 @@ mod vpc;
 pub use directory::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
 pub use dns::Resolvers;
 pub use metadata::TokenKey;
+pub use refusals::{Refusals, Refused};
 pub use sockets::{SocketError, Sockets};
 pub use vpc::{Services, VpcServices};

@@ -9,9 +9,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 use weft_model::{DNS_ADDRESS, METADATA_ADDRESS};
 
-/// EC2's default `http_put_response_hop_limit`: an answer, and with it a token, reaches the guest
-/// and nobody behind it.
-const METADATA_TTL: u8 = 1;
+/// Of metadata's answers before a token is given: containers behind the guest's own bridge are
+/// served where its hop limit allows, so the handshake must reach them.
+const METADATA_TTL: u8 = 64;
 const DHCP_PORT: u16 = 67;
 /// After a failed receive or accept: no memory or no descriptors left, as a rule.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);

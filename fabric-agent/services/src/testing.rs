@@ -1,10 +1,17 @@
-//! A guest for unit tests.
+//! A guest for unit tests, and a directory that knows two.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
 
-use weft_model::{GroupId, ImageId, InstanceId, InterfaceId, SubnetId, UserData, VpcId};
+use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
 
-use crate::directory::{Guest, GuestKey};
+use weft_model::{
+    GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, MetadataOptions, SubnetId,
+    UserData, VpcId,
+};
+
+use crate::directory::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
 
 pub(crate) fn guest() -> Guest {
     let key = |name: &str, line: &str| GuestKey { name: name.to_owned(), line: line.to_owned() };
@@ -27,5 +34,84 @@ pub(crate) fn guest() -> Guest {
         ],
         keys: vec![key("alice", "ssh-ed25519 AAAA alice"), key("bob", "ssh-ed25519 BBBB bob")],
         user_data: Some(UserData(b"#!/bin/sh\n".to_vec())),
+        metadata_options: MetadataOptions::default(),
+    }
+}
+
+pub(crate) fn other_guest() -> Guest {
+    Guest {
+        instance_id: InstanceId::from_random([11; 9]),
+        hostname: "db".to_owned(),
+        mac: "02:00:00:00:00:02".parse().unwrap(),
+        address: Ipv4Addr::new(172, 31, 0, 6),
+        user_data: None,
+        ..guest()
+    }
+}
+
+/// Knows the guests that it has, in the VPC of each, behind the links `tap` and their address's
+/// last part.
+#[derive(Debug)]
+pub(crate) struct Known {
+    guests: Vec<Guest>,
+    pub(crate) reports: Mutex<Vec<(InstanceId, Report)>>,
+}
+
+impl Known {
+    pub(crate) fn new(guests: impl IntoIterator<Item = Guest>) -> Self {
+        Self { guests: guests.into_iter().collect(), reports: Mutex::default() }
+    }
+
+    fn of(&self, vpc: &VpcId) -> impl Iterator<Item = &Guest> {
+        self.guests.iter().filter(move |guest| guest.vpc_id == *vpc)
+    }
+}
+
+impl Names for Known {
+    fn addresses(&self, vpc: &VpcId, label: &str) -> Vec<IpAddr> {
+        let called = self.of(vpc).filter(|guest| guest.hostname == label);
+        called.map(|guest| guest.address.into()).collect()
+    }
+
+    fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String> {
+        self.of(vpc).find(|guest| guest.address == address).map(|guest| guest.hostname.clone())
+    }
+
+    fn range(&self, vpc: &VpcId) -> Option<Ipv4Network> {
+        self.of(vpc).next().map(|guest| guest.vpc_cidr)
+    }
+}
+
+#[async_trait]
+impl Directory for Known {
+    fn knows(&self, vpc: &VpcId, source: Ipv4Addr) -> bool {
+        self.guest(vpc, source).is_some()
+    }
+
+    fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
+        self.of(vpc).find(|guest| guest.address == source).cloned()
+    }
+
+    fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease> {
+        let guest = self.of(vpc).find(|guest| guest.mac == mac)?;
+        let [.., last] = guest.address.octets();
+        (link.as_str() == format!("tap{last}")).then(|| Lease {
+            instance_id: guest.instance_id.clone(),
+            address: guest.address,
+            prefix_len: guest.subnet_cidr.prefix(),
+            router: Ipv4Addr::new(172, 31, 0, 1),
+            server: Ipv4Addr::new(172, 31, 0, 1),
+            dns_servers: Vec::new(),
+            search: None,
+            hostname: guest.hostname.clone(),
+            mtu: None,
+        })
+    }
+
+    fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
+
+    async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
+        self.reports.lock().unwrap().push((instance.clone(), report));
+        Ok(())
     }
 }

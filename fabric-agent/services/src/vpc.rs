@@ -9,9 +9,15 @@ use weft_model::VpcId;
 
 use crate::directory::Directory;
 use crate::dns::{self, Resolvers};
+use crate::guests::HostLimit;
 use crate::metadata::{self, TokenKey};
+use crate::refusals::Refusals;
 use crate::sockets::Sockets;
 use crate::{dhcp, metadata::Metadata};
+
+/// Open at once on a host: DNS questions (a descriptor each) and connections for metadata (two).
+const DNS_ON_HOST: usize = 4096;
+const METADATA_ON_HOST: usize = 4096;
 
 /// What the services of all VPCs share.
 #[derive(Clone)]
@@ -19,6 +25,9 @@ pub struct Services {
     directory: Arc<dyn Directory>,
     resolvers: Arc<Resolvers>,
     key: TokenKey,
+    refusals: Arc<Refusals>,
+    dns_limit: HostLimit,
+    metadata_limit: HostLimit,
 }
 
 impl std::fmt::Debug for Services {
@@ -47,7 +56,19 @@ impl Services {
     /// Services that know guests from `directory`, forward names to `resolvers`, and whose tokens
     /// are valid for all who have `key`.
     pub fn new(directory: Arc<dyn Directory>, resolvers: Resolvers, key: TokenKey) -> Self {
-        Self { directory, resolvers: Arc::new(resolvers), key }
+        Self {
+            directory,
+            resolvers: Arc::new(resolvers),
+            key,
+            refusals: Arc::default(),
+            dns_limit: HostLimit::new(DNS_ON_HOST),
+            metadata_limit: HostLimit::new(METADATA_ON_HOST),
+        }
+    }
+
+    /// What was not served, of all VPCs.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Serves one VPC. Must be called inside a tokio runtime.
@@ -58,15 +79,20 @@ impl Services {
         let Sockets { dhcp, metadata, dns } = sockets;
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
-        let dhcp = dhcp::Server::new(dhcp, vpc.clone(), Arc::clone(&self.directory))?;
+        let refusals = || Arc::clone(&self.refusals);
+        let directory = || Arc::clone(&self.directory);
+        let dhcp = dhcp::Server::new(dhcp, vpc.clone(), directory(), refusals())?;
         tasks.spawn(until(stop.clone(), dhcp.run()));
-        let service = Metadata::new(vpc.clone(), Arc::clone(&self.directory), self.key.clone());
-        let served = metadata::serve(TcpListener::from_std(metadata)?, service);
+        let service = Metadata::new(vpc.clone(), directory(), self.key.clone(), refusals());
+        let listener = TcpListener::from_std(metadata)?;
+        let served = metadata::serve(listener, service, self.metadata_limit.clone());
         tasks.spawn(until(stop.clone(), served));
         let forwarder = dns::Forwarder::new(
             vpc.clone(),
-            Arc::clone(&self.directory),
+            directory(),
             Arc::clone(&self.resolvers),
+            refusals(),
+            &self.dns_limit,
         );
         for (udp, tcp) in dns {
             let udp = UdpSocket::from_std(udp)?;

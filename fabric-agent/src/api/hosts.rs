@@ -7,6 +7,7 @@ use weft_proto::v1;
 
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
+use crate::host::{Check, CheckResult};
 
 fn this_host(context: &Context) -> HostView {
     let facts = context.host.facts().clone();
@@ -45,8 +46,15 @@ impl v1::hosts_server::Hosts for Api {
         &self,
         _request: Request<v1::DoctorRequest>,
     ) -> Result<Response<v1::DoctorResponse>, Status> {
-        let checks = self.context.host.doctor().await;
-        let show = |check: crate::host::Check| v1::DoctorCheck {
+        let mut checks = self.context.host.doctor().await;
+        // Known to the running agent alone.
+        checks.extend(self.context.reconciler.services.refused().map(|finding| Check {
+            name: "guests' requests",
+            result: CheckResult::Ok,
+            finding,
+            remedy: String::new(),
+        }));
+        let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),
             result: check.result.as_str().to_owned(),
             finding: check.finding,

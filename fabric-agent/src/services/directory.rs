@@ -45,7 +45,12 @@ impl Names for Guests {
     fn addresses(&self, vpc: &VpcId, label: &str) -> Vec<IpAddr> {
         let addresses = |world: &World| {
             let called = world.instances_called(vpc, label);
-            Some(called.map(|instance| instance.spec.interface.private_ip.into()).collect())
+            let both = |instance: &RecordOf<Instances>| {
+                let interface = &instance.spec.interface;
+                let ipv6 = interface.ipv6.map(IpAddr::V6);
+                [IpAddr::V4(interface.private_ip)].into_iter().chain(ipv6)
+            };
+            Some(called.flat_map(both).collect())
         };
         self.look(addresses).unwrap_or_default()
     }
@@ -178,5 +183,6 @@ fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
         groups: world.groups_of(interface).into_iter().filter_map(with_name).collect(),
         keys: spec.keys.iter().map(key).collect(),
         user_data: spec.user_data.clone(),
+        metadata_options: spec.metadata_options.unwrap_or_default(),
     })
 }

@@ -96,6 +96,26 @@ async fn what_cannot_change_is_refused_at_its_field() {
 }
 
 #[tokio::test]
+async fn metadata_options_are_live_and_stay_as_they_were_said() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut before = api.running("web", &image).await;
+    assert_eq!(before.spec.as_ref().unwrap().metadata_options, None);
+    let optional = v1::MetadataOptions {
+        http_tokens: Some("optional".to_owned()),
+        ..v1::MetadataOptions::default()
+    };
+    for options in [Some(optional), Some(v1::MetadataOptions::default()), None] {
+        let mut request = update(&before);
+        request.spec.as_mut().unwrap().metadata_options = options.clone();
+        before = ok(api.instances.clone().update(request).await);
+        assert_eq!(before.spec.as_ref().unwrap().metadata_options, options);
+        assert_eq!(before.assigned.as_ref().unwrap().run_epoch, 1, "nothing is restarted");
+    }
+}
+
+#[tokio::test]
 async fn a_new_name_is_live_and_a_new_size_restarts() {
     let agent = Agent::start().await;
     let api = agent.api().await;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr, Name,
-    PublicKey, Signal, SubnetId, Timestamp, VpcId,
+    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr,
+    MetadataOptions, Name, PublicKey, Signal, SubnetId, Timestamp, VpcId,
 };
 
 /// The largest user data, in bytes before base64.
@@ -178,6 +178,9 @@ pub struct InstanceSpec {
     pub run_epoch: u64,
     /// The guest's SSH identity.
     pub host_key: SshHostKey,
+    /// How its metadata are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_options: Option<MetadataOptions>,
     /// The uid (and gid) that its hypervisor runs under.
     pub uid: u32,
 }

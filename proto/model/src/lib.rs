@@ -13,6 +13,7 @@ mod image_url;
 mod instance;
 mod instance_type;
 mod key_pair;
+mod metadata_options;
 mod net;
 mod network;
 mod problem;
@@ -48,6 +49,9 @@ pub use instance_type::{
     built_in_types, check_size, find_type, no_such_type,
 };
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
+pub use metadata_options::{
+    HOP_LIMITS, HttpEndpoint, HttpTokens, MetadataOptions, check_hop_limit,
+};
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall, FirewallBridge,

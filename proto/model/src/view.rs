@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Architecture, BootMode, Claim, Digest, GroupId, HostId, ImageId, InstanceId, InstanceSpec,
-    InstanceStatus, InterfaceId, KernelContent, MacAddr, Name, PowerState, Record, SubnetId, Tags,
-    Timestamp, UserData, VpcId,
+    InstanceStatus, InterfaceId, KernelContent, MacAddr, MetadataOptions, Name, PowerState, Record,
+    SubnetId, Tags, Timestamp, UserData, VpcId,
 };
 
 /// An object as clients see it. `S` is its specification.
@@ -130,6 +130,8 @@ pub struct InstanceOrder {
     pub user_data: Option<UserData>,
     /// `None` is the image's size.
     pub root_size_gib: Option<u32>,
+    /// How its metadata are served.
+    pub metadata_options: Option<MetadataOptions>,
     /// On or off; `None` is on in a Create, and as it is in an Update.
     pub power: Option<PowerState>,
 }
@@ -214,6 +216,7 @@ impl From<InstanceSpec> for InstanceOrder {
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,
+            metadata_options: spec.metadata_options,
             power: Some(spec.power),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use weft_model::{
     Assigned, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
-    MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, PhaseRecord, Problem, Signal, Size, UserData,
-    check_size,
+    MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions, PhaseRecord, Problem, Signal,
+    Size, UserData, check_hop_limit, check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -31,6 +31,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         user_data,
         root_volume_size_gib,
         power_state,
+        metadata_options,
     } = required("spec", spec)?;
     if let Some(data) = user_data.as_ref().filter(|data| data.len() > MAX_USER_DATA_BYTES) {
         return Err(Problem::invalid("user_data", format!("user data has {} bytes", data.len()))
@@ -58,7 +59,21 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
             .collect::<Result<_, _>>()?,
         user_data: user_data.map(UserData),
         root_size_gib: root_volume_size_gib,
+        metadata_options: metadata_options.map(metadata_options_from_wire).transpose()?,
         power: power_state.map(|text| parse_word("power_state", &text)).transpose()?,
+    })
+}
+
+fn metadata_options_from_wire(wire: v1::MetadataOptions) -> Result<MetadataOptions, Problem> {
+    let v1::MetadataOptions { http_endpoint, http_tokens, http_put_response_hop_limit } = wire;
+    let endpoint = |text: String| parse_word("metadata_options.http_endpoint", &text);
+    let tokens = |text: String| parse_word("metadata_options.http_tokens", &text);
+    Ok(MetadataOptions {
+        http_endpoint: http_endpoint.map(endpoint).transpose()?,
+        http_tokens: http_tokens.map(tokens).transpose()?,
+        http_put_response_hop_limit: http_put_response_hop_limit
+            .map(check_hop_limit)
+            .transpose()?,
     })
 }
 
@@ -118,6 +133,11 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         user_data: order.user_data.map(|data| data.0),
         root_volume_size_gib: order.root_size_gib,
         power_state: order.power.map(|power| power.to_string()),
+        metadata_options: order.metadata_options.map(|options| v1::MetadataOptions {
+            http_endpoint: options.http_endpoint.map(|word| word.to_string()),
+            http_tokens: options.http_tokens.map(|word| word.to_string()),
+            http_put_response_hop_limit: options.http_put_response_hop_limit.map(Into::into),
+        }),
     }
 }
 

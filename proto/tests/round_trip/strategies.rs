@@ -11,12 +11,12 @@ use proptest::sample::select;
 use weft_model::{
     Accelerator, Architecture, Assigned, BootMode, CloudInitOutcome, CloudInitReport, Digest,
     Direction, DiskFormat, Event, EventKind, GroupId, GroupOrder, GroupSpec, HostFacts, HostId,
-    HostView, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId, InstanceOrder,
-    InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec, InstanceView,
-    InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName, MacAddr, Name,
-    Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer, RulePorts, RuleSpec, SessionId,
-    Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Timestamp, UserData,
-    VpcId, VpcMode, VpcOrder, VpcSpec,
+    HostView, HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId,
+    InstanceOrder, InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec,
+    InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName,
+    MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer,
+    RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec,
+    Tags, Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -306,6 +306,17 @@ fn size() -> impl Strategy<Value = Size> {
     ]
 }
 
+fn metadata_options() -> impl Strategy<Value = MetadataOptions> {
+    (
+        option::of(word::<HttpEndpoint>(HttpEndpoint::WORDS)),
+        option::of(word::<HttpTokens>(HttpTokens::WORDS)),
+        option::of(1..=64_u8),
+    )
+        .prop_map(|(http_endpoint, http_tokens, http_put_response_hop_limit)| {
+            MetadataOptions { http_endpoint, http_tokens, http_put_response_hop_limit }
+        })
+}
+
 pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
     let groups = btree_set(group_id(), 1..=16).prop_map(BTreeSet::from);
     let placed = (option::of(subnet_id()), option::of(address()), option::of(groups));
@@ -314,11 +325,12 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
         option::of(vec(any::<u8>(), 0..200).prop_map(UserData)),
         option::of(1..=(64_u32 << 10)),
         option::of(word::<PowerState>(PowerState::WORDS)),
+        option::of(metadata_options()),
     );
     (option::of(name()), image_id(), size(), placed, given).prop_map(
         |(name, image_id, size, placed, given)| {
             let (subnet_id, private_ip, security_group_ids) = placed;
-            let (key_names, user_data, root_size_gib, power) = given;
+            let (key_names, user_data, root_size_gib, power, metadata_options) = given;
             InstanceOrder {
                 name,
                 image_id,
@@ -329,6 +341,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 key_names,
                 user_data,
                 root_size_gib,
+                metadata_options,
                 power,
             }
         },

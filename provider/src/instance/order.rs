@@ -90,7 +90,19 @@ pub(super) fn spec(
         user_data: user_data(plan),
         root_volume_size_gib: plan.read("root_volume.size_gib")?,
         power_state: power.map(|power| power.to_string()),
+        metadata_options: metadata_options(plan)?,
     })
+}
+
+fn metadata_options(plan: &Value) -> Result<Option<v1::MetadataOptions>, ConvertError> {
+    if !plan.get("metadata_options").is_set() {
+        return Ok(None);
+    }
+    Ok(Some(v1::MetadataOptions {
+        http_endpoint: plan.read("metadata_options.http_endpoint")?,
+        http_tokens: plan.read("metadata_options.http_tokens")?,
+        http_put_response_hop_limit: plan.read("metadata_options.http_put_response_hop_limit")?,
+    }))
 }
 
 /// The power that the plan asks for; `None` where it is left to people.
@@ -133,6 +145,15 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let root_volume = order.root_size_gib.map(|size| Value::object([("size_gib", size)]));
     let ipv6_addresses: Vec<String> =
         assigned.ipv6_addresses.iter().map(ToString::to_string).collect();
+    // What was not said stays unsaid.
+    let metadata_options = order.metadata_options.map(|options| {
+        let hop_limit = options.http_put_response_hop_limit.map(u32::from);
+        Value::object([
+            ("http_endpoint", options.http_endpoint.map(|word| word.to_string()).into()),
+            ("http_tokens", options.http_tokens.map(|word| word.to_string()).into()),
+            ("http_put_response_hop_limit", Value::from(hop_limit)),
+        ])
+    });
     Ok(Value::object([
         ("id", Value::from(object.id.to_string())),
         ("name", order.name.map(|name| name.to_string()).into()),
@@ -143,6 +164,7 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("vcpus", assigned.vcpus.into()),
         ("memory_mib", assigned.memory_mib.into()),
         ("root_volume", root_volume.unwrap_or_default()),
+        ("metadata_options", metadata_options.unwrap_or_default()),
         ("subnet_id", order.subnet_id.map(|id| id.to_string()).into()),
         ("private_ip", address.clone().into()),
         ("security_group_ids", groups.into()),

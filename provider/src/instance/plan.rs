@@ -12,6 +12,7 @@ pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
     let config = &ctx.config;
     let mut found = Diagnostics::new();
     validate_size(config, &mut found);
+    validate_wait(config, &mut found);
     if config.get("user_data").is_set() && config.get("user_data_base64").is_set() {
         found.push(
             Diagnostic::error("User data are given twice")
@@ -21,6 +22,25 @@ pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
         );
     }
     found
+}
+
+/// A guest reports through its metadata endpoint.
+fn validate_wait(config: &Value, found: &mut Diagnostics) {
+    let wait = config.get("wait_for").as_str();
+    let disabled = config.get("metadata_options.http_endpoint").as_str() == Some("disabled");
+    if let Some(wait @ ("cloud_init" | "signal")) = wait
+        && disabled
+    {
+        found.push(
+            Diagnostic::error("The wait can never end")
+                .cause(format!(
+                    "wait_for = \"{wait}\" waits for the guest's report, and \
+                     metadata_options.http_endpoint = \"disabled\" refuses it"
+                ))
+                .remedy("Enable the endpoint, or set wait_for = \"ssh\" or \"running\"")
+                .at("wait_for"),
+        );
+    }
 }
 
 fn validate_size(config: &Value, found: &mut Diagnostics) {

@@ -2,7 +2,9 @@
 
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Type, Validator};
-use weft_model::{GroupId, ImageId, MEMORY_MIB, SubnetId, VCPUS, WaitFor};
+use weft_model::{
+    GroupId, HOP_LIMITS, HttpEndpoint, HttpTokens, ImageId, MEMORY_MIB, SubnetId, VCPUS, WaitFor,
+};
 
 use crate::{checks, tags};
 
@@ -65,7 +67,7 @@ fn how_it_is_connected() -> [Attribute; 3] {
     ]
 }
 
-fn what_it_is_given() -> [Attribute; 4] {
+fn what_it_is_given() -> [Attribute; 5] {
     [
         Attribute::set("key_names", Type::String, "The names of the key pairs whose owners may log in. A change is recorded; a running guest does not see it.")
             .validate(checks::names()),
@@ -75,6 +77,14 @@ fn what_it_is_given() -> [Attribute; 4] {
             .validate(checks::user_data_base64()),
         Attribute::bool("user_data_replace_on_change", "Whether other user data replace the instance.")
             .default(false),
+        Attribute::object("metadata_options", "How the guest's metadata are served on 169.254.169.254, as in EC2. Changes live.", [
+            Attribute::string("http_endpoint", "`enabled` or `disabled`: every request is refused, reports of cloud-init and signals too. Unset, `enabled`.")
+                .validate(Validator::one_of(HttpEndpoint::WORDS.iter().copied())),
+            Attribute::string("http_tokens", "`required` (IMDSv2) or `optional`: metadata are read without a token too (IMDSv1). Unset, `required`.")
+                .validate(Validator::one_of(HttpTokens::WORDS.iter().copied())),
+            Attribute::number("http_put_response_hop_limit", "How many hops the answer with a token goes: containers behind the guest's own bridge need 2. Unset, 1.")
+                .validate(checks::number("hops", checks::wide(HOP_LIMITS))),
+        ]),
     ]
 }
 

@@ -3,7 +3,7 @@
 use tfplugin::testing::{Action, State, Terraform};
 use tfplugin::{Diagnostics, Value};
 
-use crate::samples::{bz_image, full, group, least, strings};
+use crate::samples::{bz_image, full, group, least, metadata_options, strings};
 use crate::support::{Fake, OTHER_KEY, PUBLIC_KEY, attributes, connected, connected_with, with};
 
 /// What a change does, in the words of the table.
@@ -165,6 +165,9 @@ async fn instances() {
         ("security_group_ids", Value::Null,                         Live),
         ("key_names",          strings(&["me"]),                    Live),
         ("wait_for",           "ssh".into(),                        Live),
+        ("metadata_options",   Value::Null,                         Live),
+        ("metadata_options",   metadata_options("", Value::Null),             Live),
+        ("metadata_options",   metadata_options("http_tokens", "required".into()),          Live),
         ("timeouts",           Value::object([("delete", "1m")]),   Live),
         ("tags",               Value::Null,                         Live),
         ("power_state",        "stopped".into(),                    Live),

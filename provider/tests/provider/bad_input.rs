@@ -9,7 +9,7 @@ use tfplugin::testing::Terraform;
 use tfplugin::{Diagnostics, Severity, Value};
 use weft_proto::version::API_VERSION;
 
-use crate::samples::{bz_image, full, strings};
+use crate::samples::{bz_image, full, metadata_options, strings};
 use crate::support::{Fake, agent_of_api_versions, attributes, connected, with};
 
 const GOLDEN: &str = "tests/golden/bad_input.txt";
@@ -100,6 +100,11 @@ fn cases(fake: &Fake) -> Vec<Case> {
         ("user data twice",                  "weft_instance", vec![("user_data_base64", "aGk=".into())]),
         ("user data that is not base64",     "weft_instance", vec![("user_data", Value::Null), ("user_data_base64", "hi there".into())]),
         ("unknown power state",              "weft_instance", vec![("power_state", "off".into())]),
+        ("unknown use of tokens",            "weft_instance", vec![("metadata_options", metadata_options("http_tokens", "never".into()))]),
+        ("unknown state of the endpoint",    "weft_instance", vec![("metadata_options", metadata_options("http_endpoint", "off".into()))]),
+        ("no hops",                          "weft_instance", vec![("metadata_options", metadata_options("http_put_response_hop_limit", 0.into()))]),
+        ("too many hops",                    "weft_instance", vec![("metadata_options", metadata_options("http_put_response_hop_limit", 65.into()))]),
+        ("reports to a disabled endpoint",   "weft_instance", vec![("metadata_options", metadata_options("http_endpoint", "disabled".into())), ("wait_for", "cloud_init".into())]),
         ("unknown wait",                     "weft_instance", vec![("wait_for", "coffee".into())]),
         ("timeout that is no duration",      "weft_instance", vec![("timeouts", Value::object([("create", "10")]))]),
         ("empty public key",                 "weft_key_pair", vec![("public_key", " \n".into())]),

@@ -100,6 +100,14 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("key_names", strings(&["you", "me"])),
             ("user_data", "#!/bin/sh\n".into()),
             ("root_volume", Value::object([("size_gib", 2)])),
+            (
+                "metadata_options",
+                Value::object([
+                    ("http_endpoint", "enabled".into()),
+                    ("http_tokens", "optional".into()),
+                    ("http_put_response_hop_limit", Value::from(2)),
+                ]),
+            ),
             ("wait_for", "running".into()),
             ("timeouts", Value::object([("create", "5m")])),
             ("tags", tags),
@@ -152,4 +160,12 @@ pub(crate) async fn group(terraform: &Terraform, name: &str) -> Value {
 async fn vpc(terraform: &Terraform) -> Value {
     let config = attributes([("name", "of a subnet".into()), ("cidr_block", "10.0.0.0/16".into())]);
     terraform.create("weft_vpc", config).await.unwrap().get("id").clone()
+}
+
+/// The `metadata_options` of an instance with one of them.
+pub(crate) fn metadata_options(name: &str, value: Value) -> Value {
+    let names = ["http_endpoint", "http_tokens", "http_put_response_hop_limit"];
+    Value::object(
+        names.map(|known| (known, if known == name { value.clone() } else { Value::Null })),
+    )
 }

@@ -116,6 +116,16 @@ pub(crate) fn instances(lab: &Lab) -> Result<Vec<Case>> {
         greedy.after(format!("{image}{neighbour}")),
         bad("no security group at all", Fails::InPlan, &typed("security_group_ids = []")),
         bad("a key pair that does not exist", Fails::InApply, &typed("key_names = [\"nobody\"]")),
+        bad(
+            "a hop limit that is none",
+            Fails::InPlan,
+            &typed("metadata_options = { http_put_response_hop_limit = 65 }"),
+        ),
+        bad(
+            "a wait for reports that are refused",
+            Fails::InPlan,
+            &typed("metadata_options = { http_endpoint = \"disabled\" }\nwait_for = \"signal\""),
+        ),
         bad("a wait for nothing known", Fails::InPlan, &typed("wait_for = \"login\"")),
         bad("a duration that is none", Fails::InPlan, &typed("timeouts = { create = \"soon\" }")),
     ])

@@ -276,6 +276,10 @@ impl<'a> Generator<'a> {
         });
         self.sometimes(&mut it, "wait_for", |dice| json!(dice.pick(&["none", "running", "ssh"])));
         self.sometimes(&mut it, "timeouts", |_| json!({ "create": "3m" }));
+        self.sometimes(&mut it, "metadata_options", |dice| {
+            let tokens = dice.pick(&["required", "optional"]);
+            json!({ "http_tokens": tokens, "http_put_response_hop_limit": 1 + dice.roll(64) })
+        });
         self.tags(&mut it);
         self.put("weft_instance", it);
     }

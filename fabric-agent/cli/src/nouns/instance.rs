@@ -74,6 +74,7 @@ impl Noun for InstanceView {
             "memory_mib": assigned.memory_mib,
             "root_volume_size_gib": spec.root_size_gib,
             "root_size_bytes": assigned.root_size_bytes,
+            "metadata_options": spec.metadata_options,
             "image_id": spec.image_id,
             "private_ip": spec.private_ip,
             "subnet_id": spec.subnet_id,

@@ -24,6 +24,7 @@ pub(crate) fn instance_view() -> InstanceView {
                 key_names: vec!["me".parse().unwrap()],
                 user_data: Some(UserData(b"a secret".to_vec())),
                 root_size_gib: None,
+                metadata_options: None,
                 power: Some(PowerState::Running),
             },
             tags: Tags::parse([("role".to_owned(), "front".to_owned())]).unwrap(),

@@ -40,6 +40,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             keys: Vec::new(),
             user_data: None,
             root_size_gib: None,
+            metadata_options: None,
             power,
             run_epoch,
             host_key: SshHostKey {

@@ -12,9 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::put;
 use weft_model::{Timestamp, VpcId};
 
+use super::reach::Reach;
 use super::token::{MAX_SECONDS, TokenKey};
 use super::{reports, tree};
 use crate::directory::{Directory, Guest, NotTaken, Report, Seen};
+use crate::refusals::{Refusals, Refused};
 
 const TOKEN_PATH: &str = "/latest/api/token";
 const TOKEN: &str = "x-aws-ec2-metadata-token";
@@ -32,11 +34,17 @@ pub(crate) struct Metadata {
     vpc: VpcId,
     directory: Arc<dyn Directory>,
     key: TokenKey,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 impl Metadata {
-    pub(crate) fn new(vpc: VpcId, directory: Arc<dyn Directory>, key: TokenKey) -> Self {
-        Self { vpc, directory, key }
+    pub(crate) fn new(
+        vpc: VpcId,
+        directory: Arc<dyn Directory>,
+        key: TokenKey,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        Self { vpc, directory, key, refusals }
     }
 }
 
@@ -45,17 +53,30 @@ impl Metadata {
 struct Caller {
     metadata: Arc<Metadata>,
     source: Ipv4Addr,
+    reach: Reach,
 }
 
 impl Caller {
+    /// The guest, if its metadata are served at all.
     fn guest(&self) -> Result<Guest, Refusal> {
-        self.metadata.directory.guest(&self.metadata.vpc, self.source).ok_or(Refusal::Unknown)
+        let Metadata { vpc, directory, .. } = &*self.metadata;
+        let guest = directory.guest(vpc, self.source).ok_or(Refusal::Unknown)?;
+        match guest.metadata_options.is_enabled() {
+            true => Ok(guest),
+            false => Err(Refusal::Disabled),
+        }
     }
 
-    /// The guest, if it shows a token of its own.
-    fn guest_with_token(&self, headers: &HeaderMap) -> Result<Guest, Refusal> {
+    /// The guest, if it shows a token of its own; without any, if it `may` do without.
+    fn guest_with_token(
+        &self,
+        headers: &HeaderMap,
+        may: fn(&Guest) -> bool,
+    ) -> Result<Guest, Refusal> {
         let guest = self.guest()?;
-        let token = headers.get(TOKEN).ok_or(Refusal::NoToken)?;
+        let Some(token) = headers.get(TOKEN) else {
+            return if may(&guest) { Ok(guest) } else { Err(Refusal::NoToken) };
+        };
         let now = Timestamp::now().as_second();
         match self.metadata.key.admits(&guest.instance_id, token.as_bytes(), now) {
             true => Ok(guest),
@@ -69,6 +90,8 @@ impl Caller {
 enum Refusal {
     /// No guest of the VPC has the source address.
     Unknown,
+    /// The instance's metadata are switched off.
+    Disabled,
     /// It came through a proxy.
     Forwarded,
     /// No token, an ended one, or another guest's.
@@ -84,10 +107,28 @@ enum Refusal {
     TooMany,
 }
 
+impl Refusal {
+    /// What it counts as, where it is an attempt at something.
+    fn counted(&self) -> Option<Refused> {
+        match self {
+            Self::Unknown => Some(Refused::MetadataStranger),
+            Self::Disabled => Some(Refused::MetadataDisabled),
+            Self::Forwarded => Some(Refused::MetadataForwarded),
+            Self::NoToken => Some(Refused::MetadataNoToken),
+            _ => None,
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let counted = self.counted();
         let (status, text) = match self {
             Self::Unknown => (StatusCode::FORBIDDEN, "no guest has this address".to_owned()),
+            Self::Disabled => (
+                StatusCode::FORBIDDEN,
+                "metadata are disabled for this instance (metadata_options)".to_owned(),
+            ),
             Self::Forwarded => (StatusCode::FORBIDDEN, "requests of others are refused".to_owned()),
             Self::NoToken => (
                 StatusCode::UNAUTHORIZED,
@@ -107,28 +148,38 @@ impl IntoResponse for Refusal {
                 "no more reports are kept of this launch".to_owned(),
             ),
         };
-        (status, [(header::CONTENT_TYPE, "text/plain")], format!("{text}\n")).into_response()
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "text/plain")], format!("{text}\n")).into_response();
+        if let Some(counted) = counted {
+            response.extensions_mut().insert(counted);
+        }
+        response
     }
 }
 
-/// What is served to the guest at `source`.
-pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr) -> Router {
+/// What is served to the guest at `source`, whose connection has this reach.
+pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr, reach: Reach) -> Router {
+    let caller = Caller { metadata, source, reach };
     Router::new()
         .route(TOKEN_PATH, put(issue_token))
         .route("/weft/v1/cloud-init", put(take_cloud_init))
         .route("/weft/v1/signal", put(take_signal))
         .fallback(read)
         .method_not_allowed_fallback(async || Refusal::OnlyPut)
-        .layer(middleware::from_fn(refuse_forwarded))
-        .with_state(Caller { metadata, source })
+        .layer(middleware::from_fn_with_state(caller.clone(), judge))
+        .with_state(caller)
 }
 
-/// A proxy in a guest that lets others in would hand out the guest's secrets.
-async fn refuse_forwarded(request: Request, next: Next) -> Response {
-    match request.headers().contains_key(FORWARDED) {
+/// Refuses what a proxy passed on, as it would hand out the guest's secrets, and counts refusals.
+async fn judge(State(caller): State<Caller>, request: Request, next: Next) -> Response {
+    let response = match request.headers().contains_key(FORWARDED) {
         true => Refusal::Forwarded.into_response(),
         false => next.run(request).await,
+    };
+    if let Some(why) = response.extensions().get::<Refused>() {
+        caller.metadata.refusals.count(*why, &caller.source);
     }
+    response
 }
 
 async fn issue_token(
@@ -141,6 +192,10 @@ async fn issue_token(
         .filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
         .ok_or_else(|| Refusal::Bad(format!("set {TOKEN_SECONDS} to 1 to {MAX_SECONDS}")))?;
     let end = Timestamp::now().as_second() + i64::from(seconds);
+    caller.reach.limit(guest.metadata_options.hop_limit()).map_err(|error| {
+        tracing::warn!(instance.id = %guest.instance_id, %error, "a token's hop limit cannot be set");
+        Refusal::Later
+    })?;
     let token = caller.metadata.key.issue(&guest.instance_id, end);
     let seen = Seen::Imds(TOKEN_PATH.to_owned());
     caller.metadata.directory.saw(&guest.instance_id, seen);
@@ -153,7 +208,8 @@ async fn read(State(caller): State<Caller>, request: Request) -> Result<Response
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Refusal::Method);
     }
-    let guest = caller.guest_with_token(request.headers())?;
+    let may = |guest: &Guest| !guest.metadata_options.needs_token();
+    let guest = caller.guest_with_token(request.headers(), may)?;
     let path = request.uri().path();
     let content = match path.trim_end_matches('/') {
         "/weft" => b"v1/".to_vec(),
@@ -191,7 +247,8 @@ async fn take(
     body: Body,
     parse: fn(&[u8], Timestamp) -> Result<Report, String>,
 ) -> Result<(), Refusal> {
-    let guest = caller.guest_with_token(headers)?;
+    // Whom a guest can be made to send a GET for cannot report in its name.
+    let guest = caller.guest_with_token(headers, |_| false)?;
     let body = to_bytes(body, MAX_REPORT_BYTES).await.map_err(|_| Refusal::TooLarge)?;
     let report = parse(&body, Timestamp::now()).map_err(Refusal::Bad)?;
     let taken = caller.metadata.directory.report(&guest.instance_id, report).await;
@@ -200,3 +257,7 @@ async fn take(
         NotTaken::TooMany => Refusal::TooMany,
     })
 }
+
+#[cfg(test)]
+#[path = "service/tests.rs"]
+mod tests;
