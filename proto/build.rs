@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "key_pairs",
         "instance_types",
         "security_groups",
+        "network_insights",
         "networks",
         "instances",
         "hosts",

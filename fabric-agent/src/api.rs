@@ -8,6 +8,7 @@ mod images;
 mod instance_types;
 mod instances;
 mod key_pairs;
+mod network_insights;
 mod reads;
 mod rules;
 mod sessions;
@@ -190,6 +191,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         sessions_server::SessionsServer,
         images_server::ImagesServer,
         key_pairs_server::KeyPairsServer,
+        network_insights_server::NetworkInsightsServer,
         security_groups_server::SecurityGroupsServer,
         security_group_rules_server::SecurityGroupRulesServer,
         vpcs_server::VpcsServer,

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::creation::TokenRecord;
 use crate::fetches::Fetches;
+use crate::hits::HitCounts;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
@@ -33,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) fetches: Arc<Fetches>,
+    pub(crate) hits: HitCounts,
     /// Held for reading while references are made, for writing while what may be referred to is
     /// deleted: nobody ends up referring to something that is gone.
     pub(crate) references: RwLock<()>,

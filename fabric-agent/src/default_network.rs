@@ -90,6 +90,7 @@ pub(crate) fn put_default_group(txn: Txn, id: GroupId, vpc_id: &VpcId, now: Time
             .to_owned(),
         vpc_id: vpc_id.clone(),
         allow_all_egress: true,
+        revoke_now: false,
         is_default: true,
     };
     let rule = RuleSpec {

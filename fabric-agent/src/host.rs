@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason, Timestamp, VpcId,
-    VpcNetwork,
+    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason,
+    Timestamp, TrackedFlow, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork};
 use weft_services::Sockets;
@@ -185,6 +185,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the host has of the network that `desired` describes.
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError>;
+
+    /// What the named counters of the VPC's packet filter say; nothing where it has none yet.
+    async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError>;
+
+    /// The connections that the VPC keeps track of.
+    async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError>;
 
     /// Every VPC that the host has a namespace of.
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError>;

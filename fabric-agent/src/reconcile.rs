@@ -30,6 +30,7 @@ use crate::services::NetworkServices;
 use crate::turns::Turns;
 
 pub(crate) use blobs::{Pins, digests};
+pub(crate) use desired::firewall_of;
 use network::Networks;
 use queue::WorkQueue;
 pub(crate) use said::Saying;

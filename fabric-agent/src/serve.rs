@@ -25,6 +25,7 @@ use crate::config::{Directories, HostKind, ServeArgs};
 use crate::context::Context;
 use crate::default_network;
 use crate::fetches::Fetches;
+use crate::hits::{self, HitCounts};
 use crate::host::Host;
 use crate::host::linux::LinuxHost;
 use crate::host::sim::SimHost;
@@ -133,6 +134,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         sessions: Sessions::default(),
         fetches: Fetches::new(fetcher, Arc::clone(&reconciler), args.max_image_bytes()),
         reconciler: Arc::clone(&reconciler),
+        hits: HitCounts::default(),
         references: tokio::sync::RwLock::default(),
     });
 
@@ -157,6 +159,11 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let token = shutdown.clone();
     let janitor = Arc::clone(&context);
     tasks.spawn(async move { forget_tokens(&janitor, token).await });
+    let (sampler, token) = (Arc::clone(&context), shutdown.clone());
+    tasks.spawn(async move {
+        hits::sample(&sampler, token).await;
+        Ok(())
+    });
     let token = shutdown.clone();
     if let Some(network) = &network {
         let (certificates, token) = (Arc::clone(&network.certificates), token.clone());

@@ -65,6 +65,7 @@ pub(crate) fn group(n: u8, vpc: u8) -> Record<GroupId, GroupSpec> {
         description: String::new(),
         vpc_id: vpc_id(vpc),
         allow_all_egress: true,
+        revoke_now: false,
         is_default: n == vpc,
     };
     record(group_id(n), spec)

@@ -3,7 +3,7 @@
 //! The rules are the model's; here they only get the shape that Terraform wants.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -157,6 +157,13 @@ pub(crate) fn link_name() -> Validator {
 pub(crate) fn ipv4() -> Validator {
     text("must be an IPv4 address such as \"172.31.0.10\"", |text| {
         text.parse::<Ipv4Addr>().map(drop).map_err(|_| format!("{text:?} is no IPv4 address"))
+    })
+}
+
+/// An address of either family.
+pub(crate) fn address() -> Validator {
+    text("must be an IP address such as \"172.31.0.10\" or \"2001:db8::10\"", |text| {
+        text.parse::<IpAddr>().map(drop).map_err(|_| format!("{text:?} is no IP address"))
     })
 }
 

@@ -8,6 +8,8 @@ pub(crate) mod instance;
 pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
 pub(crate) mod instances;
+pub(crate) mod reachability;
+pub(crate) mod security_group_hits;
 
 use std::sync::Arc;
 

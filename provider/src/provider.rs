@@ -179,6 +179,8 @@ impl Provider for Weft {
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
             Box::new(data::host::Host(agent())),
+            Box::new(data::security_group_hits::SecurityGroupHits(agent())),
+            Box::new(data::reachability::Reachability(agent())),
         ]
     }
 

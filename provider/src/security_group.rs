@@ -61,6 +61,13 @@ impl Kind for SecurityGroup {
             )
             .default(true),
         )
+        .attribute(
+            Attribute::bool(
+                "revoke_now",
+                "Whether open connections of members are cut as soon as no rule admits them any more. With `false`, as in EC2, a change of rules is about new connections, and what is open goes on.",
+            )
+            .default(false),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`sg-` and 17 hexadecimal digits.").computed())
     }
@@ -78,6 +85,7 @@ impl Kind for SecurityGroup {
             ("description", object.spec.description.into()),
             ("vpc_id", object.spec.vpc_id.to_string().into()),
             ("allow_all_egress", object.spec.allow_all_egress.into()),
+            ("revoke_now", object.spec.revoke_now.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
@@ -90,6 +98,7 @@ fn spec(plan: &Value) -> Result<v1::SecurityGroupSpec, Diagnostics> {
         description: plan.read("description")?,
         vpc_id: plan.read::<Known<String>>("vpc_id")?.value(),
         allow_all_egress: plan.read("allow_all_egress")?,
+        revoke_now: plan.read("revoke_now")?,
     })
 }
 

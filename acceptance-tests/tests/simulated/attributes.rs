@@ -219,6 +219,8 @@ fn of_a_security_group() -> Result<()> {
             (json!({ "description": null }), Live),
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "allow_all_egress": false }), Live),
+            (json!({ "revoke_now": true }), Live),
+            (json!({ "revoke_now": false }), Live),
             (json!({ "allow_all_egress": null }), Live),
             (json!({ "vpc_id": "vpc-0123456789abcdef0" }), ReplaceInPlan),
         ])

@@ -205,6 +205,9 @@ pub enum Expression {
         /// Such as `iifname`.
         key: &'static str,
     },
+    /// Bits of a value.
+    #[serde(rename = "&")]
+    And(Box<[Expression; 2]>),
     /// A field of a header.
     Payload {
         /// The header.

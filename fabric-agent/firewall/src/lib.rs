@@ -6,6 +6,7 @@
 //! out by the sender's groups and let in by the receiver's.
 
 mod changes;
+mod counters;
 mod host;
 mod json;
 mod nft;

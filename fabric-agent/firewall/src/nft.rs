@@ -1,5 +1,6 @@
 //! Runs `nft` inside a network namespace.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command as Process;
-use weft_model::Firewall;
+use weft_model::{Counted, Counts, Firewall};
 
 use crate::json::{Command, Family};
 use crate::observe::ObservedFirewall;
@@ -143,11 +144,24 @@ impl Nft {
         Ok(Some(seen.with_frames(frames)))
     }
 
+    /// What the table's named counters have counted; nothing where there is no table.
+    ///
+    /// # Errors
+    /// See [`FirewallError`].
+    pub async fn counters(&self) -> Result<BTreeMap<Counted, Counts>, FirewallError> {
+        let arguments = ["-j", "list", "counters", "table", Family::Inet.as_str(), &self.table];
+        let output = self.run(&arguments, Vec::new()).await?;
+        if is_absent(&output) {
+            return Ok(BTreeMap::new());
+        }
+        let listing = self.succeeded("count what passed", output)?;
+        crate::counters::parse(&listing).map_err(|source| self.bad_json(source))
+    }
+
     async fn list(&self, family: Family) -> Result<Option<ObservedFirewall>, FirewallError> {
         let arguments = ["-j", "-n", "-y", "list", "table", family.as_str(), &self.table];
         let output = self.run(&arguments, Vec::new()).await?;
-        let absent = "No such file or directory";
-        if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(absent) {
+        if is_absent(&output) {
             return Ok(None);
         }
         let listing = self.succeeded("list", output)?;
@@ -203,6 +217,12 @@ impl Nft {
         let output = tokio::time::timeout(DEADLINE, exchange).await;
         output.map_err(|_| FirewallError::TimedOut)?.map_err(failed)
     }
+}
+
+/// Whether `nft` failed because the table does not exist.
+fn is_absent(output: &Output) -> bool {
+    let absent = "No such file or directory";
+    !output.status.success() && String::from_utf8_lossy(&output.stderr).contains(absent)
 }
 
 #[expect(unsafe_code, reason = "only a child between fork and exec can enter a namespace alone")]

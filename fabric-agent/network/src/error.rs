@@ -20,6 +20,15 @@ pub enum NetworkError {
         #[source]
         source: rtnetlink::Error,
     },
+    /// Tracked connections could not be listed or forgotten.
+    #[error("{action}")]
+    Conntrack {
+        /// What was tried.
+        action: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The host has a route of its own to the range of a VPC.
     #[error(
         "the host's own network has {range} already ({by}); give the VPC a range that the host \
@@ -157,7 +166,8 @@ impl NetworkError {
             | Self::HolderSilent { .. }
             | Self::HolderEnded { .. }
             | Self::NotJoined { .. } => true,
-            Self::Tap { source, .. }
+            Self::Conntrack { source, .. }
+            | Self::Tap { source, .. }
             | Self::Sysctl { source, .. }
             | Self::Enter { source, .. }
             | Self::Record { source, .. }

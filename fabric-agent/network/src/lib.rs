@@ -16,6 +16,7 @@
 
 mod base;
 mod bridge;
+mod conntrack;
 mod error;
 pub mod holder;
 mod host;
@@ -32,6 +33,7 @@ mod v6;
 
 pub use base::ensure_base;
 pub use bridge::{ensure_bridge, find_operators_bridge, join_bridge};
+pub use conntrack::{connections, forget};
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
 pub use host::{enable_forwarding, first_free_range, overlaps, uplinks};

@@ -23,6 +23,7 @@ impl Action {
             Self::OpenTap { .. } => "open_tap",
             Self::RemoveTap { .. } => "remove_tap",
             Self::SetFirewall { .. } => "set_firewall",
+            Self::CutConnections { .. } => "cut_connections",
             Self::RemoveNamespace { .. } => "remove_namespace",
             Self::SetHostRouting { .. } => "set_host_routing",
             Self::BeginUpload { .. } => "begin_upload",
@@ -50,6 +51,7 @@ impl Action {
             Self::MakeNamespace { vpc_id }
             | Self::RemoveUplink { vpc_id }
             | Self::SetFirewall { vpc_id, .. }
+            | Self::CutConnections { vpc_id, .. }
             | Self::RemoveNamespace { vpc_id } => vec![vpc_id.to_string()],
             Self::SetBase { network }
             | Self::SetUplink { network }

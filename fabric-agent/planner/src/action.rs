@@ -7,7 +7,7 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, ImageContent, InstanceId, LinkName, MacAddr, SshHostKey,
-    TapInterface, UserData, VpcId, VpcNetwork,
+    TapInterface, TrackedFlow, UserData, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -126,6 +126,13 @@ pub enum Action {
         vpc_id: VpcId,
         /// What it should let through.
         firewall: Firewall,
+    },
+    /// Forgets connections: their next packets are judged as new ones, and denied.
+    CutConnections {
+        /// Where.
+        vpc_id: VpcId,
+        /// Which.
+        flows: Vec<TrackedFlow>,
     },
     /// Removes a VPC's namespace with all that is in it.
     RemoveNamespace {

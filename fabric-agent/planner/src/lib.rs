@@ -12,5 +12,7 @@ mod status;
 
 pub use action::{Action, GuestLaunch, HostRoute, SeedContent};
 pub use instance::{GuestState, InstanceStep, SeenInstance, Wanted, plan_instance, wanted};
-pub use network::{SeenNetwork, drift, plan_network, simulate_network};
+pub use network::{
+    SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,
+};
 pub use status::{Observation, derive_status, record_phase};

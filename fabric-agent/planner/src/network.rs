@@ -1,9 +1,11 @@
 //! A VPC's network: from what the kernel has to what is wanted.
 
 mod drift;
+mod revoke;
 mod simulate;
 
 pub use drift::drift;
+pub use revoke::{must_judge_connections, plan_cuts};
 pub use simulate::simulate_network;
 
 use weft_model::{Firewall, ObservedNetwork, VpcId, VpcNetwork};

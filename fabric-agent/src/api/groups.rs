@@ -58,6 +58,7 @@ async fn create(
         description: order.description,
         vpc_id,
         allow_all_egress: order.allow_all_egress,
+        revoke_now: order.revoke_now,
         is_default: false,
     };
     let id = Groups::new_id(random::bytes(), &spec);
@@ -85,7 +86,9 @@ async fn update(
     record.spec.name = order.name;
     record.spec.description = order.description;
     record.spec.allow_all_egress = order.allow_all_egress;
-    let enforced = record.spec.allow_all_egress != before.value.spec.allow_all_egress;
+    record.spec.revoke_now = order.revoke_now;
+    let enforced = |spec: &GroupSpec| (spec.allow_all_egress, spec.revoke_now);
+    let enforced = enforced(&record.spec) != enforced(&before.value.spec);
     let record = context.store_update::<Groups>(before, record, Txn::new()).await?;
     if enforced {
         context.settle_networks(NOT_YET).await;

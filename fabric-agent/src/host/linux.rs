@@ -17,7 +17,8 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{
-    Accelerator, Digest, DiskFormat, HostFacts, InstanceId, LinkName, VpcId, VpcNetwork,
+    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, TrackedFlow,
+    VpcId, VpcNetwork,
 };
 use weft_planner::{Action, SeenNetwork};
 use weft_services::Sockets;
@@ -127,6 +128,7 @@ impl Host for LinuxHost {
             Action::SetFirewall { vpc_id, firewall } => {
                 networks.set_firewall(vpc_id, firewall).await
             }
+            Action::CutConnections { vpc_id, flows } => networks.cut(vpc_id, flows).await,
             Action::RemoveNamespace { vpc_id } => networks.remove_namespace(vpc_id).await,
             Action::SetHostRouting { routes } => networks.set_host_routing(routes).await,
 
@@ -148,6 +150,14 @@ impl Host for LinuxHost {
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
         self.networks.observe(desired).await
+    }
+
+    async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError> {
+        self.networks.counters(vpc_id).await
+    }
+
+    async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {
+        self.networks.connections(vpc_id).await
     }
 
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {

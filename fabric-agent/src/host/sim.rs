@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
-    Accelerator, CloudInitOutcome, CloudInitReport, Digest, DiskFormat, HostFacts, InstanceId,
-    LinkName, Reason, Signal, SignalOutcome, Timestamp, VpcId, VpcNetwork,
+    Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
+    InstanceId, LinkName, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
 
@@ -249,6 +249,8 @@ impl Host for SimHost {
                 let change = |seen: &mut SeenNetwork| simulate_network(seen, action);
                 self.reality.change_network(&network.vpc_id, change).await
             }
+            // Simulated guests have no connections.
+            Action::CutConnections { .. } => Ok(()),
             // The agent's own namespace is none of a simulated host's.
             Action::SetHostRouting { .. } => Ok(()),
             Action::BeginUpload { .. }
@@ -289,6 +291,21 @@ impl Host for SimHost {
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
         Ok(self.reality.network(&desired.vpc_id))
+    }
+
+    /// No packet is ever sent: every counter stands at nothing.
+    async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError> {
+        let seen = self.reality.network(vpc_id);
+        let groups = seen.firewall.iter().flat_map(|firewall| &firewall.groups);
+        let counted = groups.flat_map(|(id, group)| {
+            let rules = group.rules.keys().cloned().map(Counted::Rule);
+            rules.chain(group.allow_all_egress.then(|| Counted::AllEgress(id.clone())))
+        });
+        Ok(counted.map(|counted| (counted, Counts::default())).collect())
+    }
+
+    async fn connections(&self, _vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {
+        Ok(Vec::new())
     }
 
     async fn observe_vpcs(&self) -> Result<BTreeSet<VpcId>, HostError> {

@@ -50,7 +50,9 @@ pub(crate) fn vpc_network(
             let members_v6 = attached.members_v6.get(&group.id).cloned().unwrap_or_default();
             let allow_all_egress = group.spec.allow_all_egress;
             let rules = BTreeMap::new();
-            let group_spec = FirewallGroup { members, members_v6, rules, allow_all_egress };
+            let revoke_now = group.spec.revoke_now;
+            let group_spec =
+                FirewallGroup { members, members_v6, rules, allow_all_egress, revoke_now };
             (group.id.clone(), group_spec)
         })
         .collect();
@@ -73,6 +75,13 @@ pub(crate) fn vpc_network(
     };
     let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
     Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, firewall })
+}
+
+/// The packet filter of a VPC as it is enforced, or would be.
+pub(crate) fn firewall_of(world: &World, vpc_id: &VpcId, prefix: &str) -> Option<Firewall> {
+    let mut attached = AttachedOfAll::default();
+    attached.renew(world, &BTreeSet::new());
+    Some(vpc_network(world, vpc_id, attached.of(vpc_id), prefix)?.firewall)
 }
 
 /// What the agent's own namespace does for the VPCs, by the name of their uplink.

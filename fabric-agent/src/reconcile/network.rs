@@ -10,14 +10,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use weft_model::{
-    EventKind, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
+    EventKind, Firewall, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, HostRoute, SeenNetwork, drift, plan_network, simulate_network};
+use weft_planner::{
+    Action, HostRoute, SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network,
+    simulate_network,
+};
 
 use super::Reconciler;
 use super::desired::{self, AttachedOfAll};
 use crate::chain::Chain;
-use crate::host::Host;
+use crate::host::{Host, HostError};
 
 /// How a pass left the networks.
 #[derive(Clone, Debug, Default)]
@@ -128,6 +131,8 @@ struct Memory {
     /// kernel is looked at again was somebody else's doing.
     applied: HashMap<VpcId, VpcNetwork>,
     host_routes: Option<BTreeMap<LinkName, HostRoute>>,
+    /// Up to which packet filter open connections were judged.
+    judged: HashMap<VpcId, Firewall>,
     attached: AttachedOfAll,
 }
 
@@ -269,6 +274,7 @@ async fn settle_vpc(
             (Err(error), None) => return Err(Chain(&error).to_string()),
         }
     }
+    judge_connections(host, network, memory).await.map_err(|error| Chain(&error).to_string())?;
     let taps = seen.network.iter().flat_map(|network| &network.taps);
     for (link, tap) in taps {
         report.present.insert(link.clone());
@@ -284,6 +290,32 @@ async fn settle_vpc(
         memory.applied.insert(vpc_id.clone(), in_order.unwrap_or_else(|| network.clone()));
     }
     report.failed_links.extend(broken);
+    Ok(())
+}
+
+/// Cuts connections that nothing admits any more, where a group wants that. After the packet filter:
+/// what is cut before could be opened again.
+async fn judge_connections(
+    host: &dyn Host,
+    network: &VpcNetwork,
+    memory: &mut Memory,
+) -> Result<(), HostError> {
+    let (vpc_id, now) = (&network.vpc_id, &network.firewall);
+    let before = memory.judged.get(vpc_id);
+    if must_judge_connections(before, now) {
+        let connections = host.connections(vpc_id).await?;
+        if let Some(action) = plan_cuts(vpc_id, before, now, &connections) {
+            if let Action::CutConnections { flows, .. } = &action {
+                let openings: Vec<_> = flows.iter().take(10).map(|flow| flow.opening).collect();
+                let count = flows.len();
+                tracing::info!(vpc.id = %vpc_id, count, first = ?openings, "cutting connections that no rule admits any more");
+            }
+            host.apply(&action).await?;
+        }
+    }
+    if before != Some(now) {
+        memory.judged.insert(vpc_id.clone(), now.clone());
+    }
     Ok(())
 }
 

@@ -24,6 +24,10 @@ pub struct GroupSpec {
     pub vpc_id: VpcId,
     /// Whether members may open any connection to anywhere.
     pub allow_all_egress: bool,
+    /// Whether members' connections are cut that nothing admits any more; else they go on, as in
+    /// EC2.
+    #[serde(default)]
+    pub revoke_now: bool,
     /// The group every interface gets that names none. Allows everything from its own members.
     pub is_default: bool,
 }

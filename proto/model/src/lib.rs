@@ -54,11 +54,12 @@ pub use metadata_options::{
 };
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
-    Admission, Bridge, BridgeJoin, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall, FirewallBridge,
-    FirewallGroup, FirewallInterface, FirewallUplink, METADATA_ADDRESS, METADATA_ADDRESS_V6,
-    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6, ObservedPort, ObservedTap,
-    ObservedTapV6, ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6, SERVICE_ADDRESSES,
-    SERVICE_ADDRESSES_V6, Service, TapInterface, Uplink, UplinkV6, VpcNetwork,
+    Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
+    FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink, METADATA_ADDRESS,
+    METADATA_ADDRESS_V6, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6,
+    ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6,
+    SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Uplink, UplinkV6,
+    VpcNetwork,
 };
 pub use problem::{Problem, Reason};
 pub use record::{Claim, ContentHash, Record};

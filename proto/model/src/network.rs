@@ -4,7 +4,9 @@
 //! packet filter) live in crates of their own. A tap is set up only after the packet filter
 //! knows it, so that an interface is never open by mistake.
 
+mod counts;
 mod firewall;
+mod flow;
 mod observed;
 mod observed_v6;
 mod verdict;
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, MacAddr, VpcId};
 
+pub use counts::{Counted, Counts};
 pub use firewall::{Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink};
+pub use flow::TrackedFlow;
 pub use observed::{
     ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
 };

@@ -93,6 +93,8 @@ pub struct GroupOrder {
     pub vpc_id: Option<VpcId>,
     /// Whether members may open any connection to anywhere.
     pub allow_all_egress: bool,
+    /// Whether members' connections are cut that nothing admits any more.
+    pub revoke_now: bool,
 }
 
 /// How big an instance is asked to be.

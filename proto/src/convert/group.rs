@@ -28,13 +28,14 @@ fn description_from_wire(text: String) -> Result<String, Problem> {
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn group_order_from_wire(spec: Option<v1::SecurityGroupSpec>) -> Result<GroupOrder, Problem> {
-    let v1::SecurityGroupSpec { name, description, vpc_id, allow_all_egress } =
+    let v1::SecurityGroupSpec { name, description, vpc_id, allow_all_egress, revoke_now } =
         required("spec", spec)?;
     Ok(GroupOrder {
         name: parse::<Name>("name", &name)?.to_string(),
         description: description_from_wire(description)?,
         vpc_id: vpc_id.map(|text| parse("vpc_id", &text)).transpose()?,
         allow_all_egress,
+        revoke_now,
     })
 }
 
@@ -45,6 +46,7 @@ pub fn group_order_to_wire(order: GroupOrder) -> v1::SecurityGroupSpec {
         description: order.description,
         vpc_id: order.vpc_id.map(|id| id.to_string()),
         allow_all_egress: order.allow_all_egress,
+        revoke_now: order.revoke_now,
     }
 }
 
@@ -61,6 +63,7 @@ pub fn group_from_wire(wire: v1::SecurityGroup) -> Result<Object<GroupId, GroupS
             description: order.description,
             vpc_id,
             allow_all_egress: order.allow_all_egress,
+            revoke_now: order.revoke_now,
             is_default,
         },
     )
@@ -69,8 +72,9 @@ pub fn group_from_wire(wire: v1::SecurityGroup) -> Result<Object<GroupId, GroupS
 /// The wire's form of `object`.
 pub fn group_to_wire(object: Object<GroupId, GroupSpec>) -> v1::SecurityGroup {
     let (metadata, spec) = object_to_wire(object);
-    let GroupSpec { name, description, vpc_id, allow_all_egress, is_default } = spec;
-    let order = GroupOrder { name, description, vpc_id: Some(vpc_id), allow_all_egress };
+    let GroupSpec { name, description, vpc_id, allow_all_egress, revoke_now, is_default } = spec;
+    let order =
+        GroupOrder { name, description, vpc_id: Some(vpc_id), allow_all_egress, revoke_now };
     v1::SecurityGroup {
         metadata: Some(metadata),
         spec: Some(group_order_to_wire(order)),

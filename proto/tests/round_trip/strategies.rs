@@ -167,23 +167,25 @@ pub(crate) fn key_pair_spec() -> impl Strategy<Value = KeyPairSpec> {
 }
 
 pub(crate) fn group_order() -> impl Strategy<Value = GroupOrder> {
-    (name(), printable(), option::of(vpc_id()), any::<bool>()).prop_map(
-        |(name, description, vpc_id, allow_all_egress)| GroupOrder {
+    (name(), printable(), option::of(vpc_id()), any::<(bool, bool)>()).prop_map(
+        |(name, description, vpc_id, (allow_all_egress, revoke_now))| GroupOrder {
             name: name.to_string(),
             description,
             vpc_id,
             allow_all_egress,
+            revoke_now,
         },
     )
 }
 
 pub(crate) fn group_spec() -> impl Strategy<Value = GroupSpec> {
-    (name(), printable(), vpc_id(), any::<(bool, bool)>()).prop_map(
-        |(name, description, vpc_id, (allow_all_egress, is_default))| GroupSpec {
+    (name(), printable(), vpc_id(), any::<(bool, bool, bool)>()).prop_map(
+        |(name, description, vpc_id, (allow_all_egress, revoke_now, is_default))| GroupSpec {
             name: name.to_string(),
             description,
             vpc_id,
             allow_all_egress,
+            revoke_now,
             is_default,
         },
     )

@@ -75,6 +75,7 @@ async fn security_groups() {
         ("name",             "db".into(),                    Live),
         ("description",      "other".into(),                 Live),
         ("allow_all_egress", true.into(),                    Live),
+        ("revoke_now",       false.into(),                   Live),
         ("vpc_id",           "vpc-00000000000000001".into(), Replace),
         ("vpc_id",           "vpc-0000000000000000d".into(), Nothing),
         ("tags",             Value::Null,                    Live),

@@ -133,3 +133,51 @@ async fn timeline_types_and_host() {
     let again = terraform.data("weft_host", attributes([("id", host.get("id").clone())])).await;
     assert_eq!(again.unwrap(), host);
 }
+
+#[tokio::test]
+async fn hits_of_a_group() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_security_group_ingress_rule", &terraform, &fake).await;
+    let group = config.get("security_group_id").clone();
+    let rule = terraform.create("weft_security_group_ingress_rule", config).await.unwrap();
+    let asked = attributes([("security_group_id", group)]);
+    let hits = terraform.data("weft_security_group_hits", asked).await.unwrap();
+    assert_eq!(hits.get("rules[0].security_group_rule_id"), rule.get("id"));
+    assert_eq!(hits.get("rules[0].packets").as_i64(), Some(3));
+    assert_eq!(hits.get("rules[0].last_hit_at").as_str(), Some("2023-11-14T22:13:20Z"));
+    assert_eq!(hits.get("denied_ingress.bytes").as_i64(), Some(180));
+    assert_eq!(hits.get("denied_egress.packets").as_i64(), Some(0));
+}
+
+#[tokio::test]
+async fn reachability_is_asked_with_one_of_each_kind_of_end() {
+    let (terraform, _fake) = connected().await;
+    let ask = |pairs: Vec<(&'static str, Value)>| {
+        let mut config = attributes([
+            ("source_address", "192.0.2.1".into()),
+            ("destination_instance_id", "i-0123456789abcdef0".into()),
+            ("protocol", "tcp".into()),
+        ]);
+        pairs.into_iter().for_each(|(name, value)| config.set(name, value));
+        terraform.data("weft_reachability", config)
+    };
+    let open = ask(vec![("port", 22.into())]).await.unwrap();
+    assert_eq!(open.get("allowed").as_bool(), Some(true));
+    assert_eq!(open.get("ingress_rule_id").as_str(), Some("sgr-0123456789abcdef0"));
+    assert!(open.get("reason").as_str().unwrap().contains("192.0.2.1"), "{open:?}");
+    let closed = ask(vec![("port", 80.into())]).await.unwrap();
+    assert_eq!(closed.get("allowed").as_bool(), Some(false));
+    for (name, wrong, says) in [
+        ("no port", vec![], "port"),
+        ("an ICMP type of TCP", vec![("port", 1.into()), ("icmp_type", 8.into())], "icmp_type"),
+        (
+            "two sources",
+            vec![("port", 1.into()), ("source_instance_id", "i-0123456789abcdef0".into())],
+            "two sources",
+        ),
+        ("a range", vec![("port", 1.into()), ("source_address", "192.0.2.0/24".into())], "address"),
+    ] {
+        let refused = ask(wrong).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{name}: {refused}");
+    }
+}

@@ -62,6 +62,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("name", "web".into()),
             ("description", "For the web".into()),
             ("allow_all_egress", false.into()),
+            ("revoke_now", true.into()),
             ("tags", tags),
         ]),
         "weft_security_group_ingress_rule" | "weft_security_group_egress_rule" => attributes([

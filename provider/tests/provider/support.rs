@@ -6,6 +6,7 @@
 mod images;
 mod instance_types;
 mod instances;
+mod network_insights;
 mod networks;
 mod vpcs;
 mod world;
@@ -104,6 +105,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
             v1::images_server::ImagesServer::new(world.clone()).max_decoding_message_size(max),
         )
         .add_service(v1::key_pairs_server::KeyPairsServer::new(world.clone()))
+        .add_service(v1::network_insights_server::NetworkInsightsServer::new(world.clone()))
         .add_service(v1::security_groups_server::SecurityGroupsServer::new(world.clone()))
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
         .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))

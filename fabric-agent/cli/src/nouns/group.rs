@@ -29,6 +29,7 @@ impl Noun for Object<GroupId, GroupSpec> {
             ("description", self.spec.description.clone()),
             ("vpc", self.spec.vpc_id.to_string()),
             ("all egress", yes(self.spec.allow_all_egress)),
+            ("revoke now", yes(self.spec.revoke_now)),
             ("default", yes(self.spec.is_default)),
         ];
         pairs.extend(common_details(self));
@@ -41,6 +42,7 @@ impl Noun for Object<GroupId, GroupSpec> {
             "description": self.spec.description,
             "vpc_id": self.spec.vpc_id,
             "allow_all_egress": self.spec.allow_all_egress,
+            "revoke_now": self.spec.revoke_now,
             "is_default": self.spec.is_default,
         });
         common_json(self, specific)

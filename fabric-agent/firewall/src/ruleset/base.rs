@@ -105,6 +105,7 @@ impl Ruleset {
         };
         let sent = vec![
             known_connections(),
+            not_a_beginning(),
             accept("outside", vec![marked(FROM_OUTSIDE)]),
             by("saddr", Direction::Egress),
             denied(),
@@ -203,6 +204,17 @@ fn known_connections() -> RuleBody {
     RuleBody::new("known", vec![Statement::Vmap { key, data: Expression::Set(verdicts.into()) }])
 }
 
+/// Connection tracking takes any packet of TCP for the beginning of a connection that it does not
+/// know. One that was cut would come back as the opposite one, opened by the next answer.
+fn not_a_beginning() -> RuleBody {
+    // FIN, SYN, RST and ACK (RFC 9293, 3.1): of these a beginning has SYN alone.
+    let (looked_at, syn) = (Expression::Number(0x17), Expression::Number(0x02));
+    let flags = Expression::And(Box::new([payload("tcp", "flags"), looked_at]));
+    let drop = [Statement::Counter(()), Statement::Drop(())];
+    let conditions = std::iter::once(Statement::is_not(flags, syn));
+    RuleBody::new("not a beginning", conditions.chain(drop).collect())
+}
+
 fn forward(
     direction: Direction,
     link: &'static str,
@@ -210,7 +222,8 @@ fn forward(
 ) -> Vec<RuleBody> {
     let data = Expression::text(format!("@{}", verdict_map(direction)));
     let to_link = Statement::Vmap { key: Expression::Meta { key: link }, data };
-    let mut rules = vec![known_connections(), RuleBody::new("link", vec![to_link])];
+    let mut rules = vec![known_connections(), not_a_beginning()];
+    rules.push(RuleBody::new("link", vec![to_link]));
     if let Some(uplink) = uplink {
         rules.push(accept("uplink", vec![Statement::meta(link, &uplink.link)]));
     }

@@ -118,7 +118,7 @@ impl Guest {
 
 /// Opens an existing tap as a hypervisor does; frames carry a `virtio_net_hdr`.
 #[expect(unsafe_code, reason = "TUNSETIFF is an ioctl without a wrapper")]
-fn open_tap(namespace: &Namespace, link: &LinkName) -> std::io::Result<OwnedFd> {
+pub(crate) fn open_tap(namespace: &Namespace, link: &LinkName) -> std::io::Result<OwnedFd> {
     let open = || {
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
         let mut options = std::fs::OpenOptions::new();

@@ -13,7 +13,9 @@ use std::time::Duration;
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
 use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart};
-use weft_model::{Bridge, Firewall, LinkName, TapInterface, VpcId, VpcNetwork};
+use weft_model::{
+    Bridge, Counted, Counts, Firewall, LinkName, TapInterface, TrackedFlow, VpcId, VpcNetwork,
+};
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostRoute, SeenNetwork};
 use weft_services::Sockets;
@@ -44,6 +46,17 @@ fn network(what: String) -> impl FnOnce(NetworkError) -> HostError {
 
 fn firewall(what: String) -> impl FnOnce(FirewallError) -> HostError {
     move |error| HostError::new(what, error.is_retryable()).caused_by(error)
+}
+
+/// Runs what may take long where there are many connections, beside the runtime's threads.
+async fn in_kernel<T: Send + 'static>(
+    what: String,
+    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
+) -> Result<T, HostError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(network(what)),
+        Err(error) => Err(HostError::new(what, true).caused_by(error)),
+    }
 }
 
 impl LinuxNetworks {
@@ -234,6 +247,27 @@ impl LinuxNetworks {
         }
         self.known().firewalls.insert(vpc_id.clone(), desired.clone());
         Ok(())
+    }
+
+    pub(super) async fn counters(
+        &self,
+        vpc_id: &VpcId,
+    ) -> Result<BTreeMap<Counted, Counts>, HostError> {
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(BTreeMap::new()) };
+        let counters = self.nft(&namespace).counters().await;
+        counters.map_err(firewall(format!("read the counters of {vpc_id}")))
+    }
+
+    pub(super) async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {
+        let namespace = self.get(vpc_id)?;
+        let what = format!("list the connections of {vpc_id}");
+        in_kernel(what, move || weft_network::connections(&namespace)).await
+    }
+
+    pub(super) async fn cut(&self, vpc_id: &VpcId, flows: &[TrackedFlow]) -> Result<(), HostError> {
+        let (namespace, flows) = (self.get(vpc_id)?, flows.to_vec());
+        let what = format!("cut connections of {vpc_id}");
+        in_kernel(what, move || weft_network::forget(&namespace, &flows)).await
     }
 
     pub(super) async fn remove_namespace(&self, vpc_id: &VpcId) -> Result<(), HostError> {

@@ -42,6 +42,9 @@ pub struct FirewallGroup {
     pub rules: BTreeMap<RuleId, RuleSpec>,
     /// Whether members may open any connection to anywhere.
     pub allow_all_egress: bool,
+    /// Whether connections of members are cut that nothing admits any more.
+    #[serde(default)]
+    pub revoke_now: bool,
 }
 
 /// What is known, and enforced, about a tap.

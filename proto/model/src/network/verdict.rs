@@ -3,12 +3,16 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    Direction, Firewall, GroupId, IpProtocol, LinkName, RuleId, RulePeer, RulePorts, RuleSpec,
+    Direction, Firewall, GroupId, IpProtocol, LinkName, Problem, RuleId, RulePeer, RulePorts,
+    RuleSpec,
 };
 
 /// What a new connection asks for, above IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Service {
     /// A destination port.
     Tcp(u16),
@@ -33,7 +37,7 @@ pub enum Service {
 }
 
 /// A connection as its first packet shows it to the groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// What is asked for.
     pub service: Service,
@@ -53,6 +57,66 @@ pub enum Admission {
 }
 
 impl Service {
+    /// Judges what is asked for together, as an attribute each.
+    ///
+    /// # Errors
+    /// At `protocol`, `port`, `icmp_type` or `icmp_code`: missing, out of range, or of another
+    /// protocol.
+    pub fn parse(
+        protocol: IpProtocol,
+        port: Option<i64>,
+        icmp_type: Option<i64>,
+        icmp_code: Option<i64>,
+    ) -> Result<Self, Problem> {
+        let has_ports = matches!(protocol, IpProtocol::Tcp | IpProtocol::Udp);
+        let is_icmp = matches!(protocol, IpProtocol::Icmp | IpProtocol::Icmpv6);
+        for (field, set, fits) in [
+            ("port", port.is_some(), has_ports),
+            ("icmp_type", icmp_type.is_some(), is_icmp),
+            ("icmp_code", icmp_code.is_some(), is_icmp),
+        ] {
+            if set && !fits {
+                let message = format!("protocol {protocol} has no {field}");
+                return Err(Problem::invalid(field, message).remedy(format!("remove {field}")));
+            }
+        }
+        let byte = |field: &str, value: Option<i64>, unset: u8| match value.map(u8::try_from) {
+            None => Ok(unset),
+            Some(Ok(byte)) => Ok(byte),
+            Some(Err(_)) => {
+                Err(Problem::invalid(field, "this is not an ICMP number").remedy("use 0 to 255"))
+            }
+        };
+        let port = || match port.map(u16::try_from) {
+            Some(Ok(port)) => Ok(port),
+            Some(Err(_)) => {
+                Err(Problem::invalid("port", "this is not a port").remedy("use 0 to 65535"))
+            }
+            None => Err(Problem::invalid("port", format!("{protocol} needs a port"))
+                .remedy("set port to the destination port")),
+        };
+        Ok(match protocol {
+            IpProtocol::Tcp => Self::Tcp(port()?),
+            IpProtocol::Udp => Self::Udp(port()?),
+            // Unset, echo requests (RFC 792, RFC 4443).
+            IpProtocol::Icmp => {
+                let (kind, code) =
+                    (byte("icmp_type", icmp_type, 8)?, byte("icmp_code", icmp_code, 0)?);
+                Self::Icmp { kind, code }
+            }
+            IpProtocol::Icmpv6 => {
+                let (kind, code) =
+                    (byte("icmp_type", icmp_type, 128)?, byte("icmp_code", icmp_code, 0)?);
+                Self::Icmpv6 { kind, code }
+            }
+            IpProtocol::Other(number) => Self::Other(number),
+            IpProtocol::All => {
+                return Err(Problem::invalid("protocol", "a connection has one protocol, not all")
+                    .remedy("name one, such as tcp"));
+            }
+        })
+    }
+
     /// Its protocol; never [`IpProtocol::All`].
     pub fn protocol(&self) -> IpProtocol {
         match self {
