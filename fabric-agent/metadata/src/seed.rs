@@ -5,11 +5,11 @@
 //! module `cc_ssh`.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use weft_model::{Digest, MacAddr, SshHostKey};
+use weft_model::{Digest, MacAddr, ROUTER_V6, SshHostKey};
 
 use crate::report::{REPORT_SCRIPT, multipart};
 
@@ -38,6 +38,8 @@ pub struct Network {
     pub mac: MacAddr,
     /// Its own address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    pub ipv6: Option<Ipv6Addr>,
     /// Length of the subnet's prefix, in bits.
     pub prefix_len: u8,
     /// Where everything outside of the subnet goes.
@@ -112,6 +114,13 @@ fn network_config(network: &Network) -> Value {
     if !same_subnet(network) {
         route["on-link"] = json!(true);
     }
+    let mut addresses = vec![format!("{}/{}", network.address, network.prefix_len)];
+    let mut routes = vec![route];
+    if let Some(address) = network.ipv6 {
+        // Nobody else is on its link but the router.
+        addresses.push(format!("{address}/128"));
+        routes.push(json!({ "to": "::/0", "via": ROUTER_V6, "on-link": true }));
+    }
     let mut nameservers = json!({ "addresses": network.dns });
     if let Some(domain) = network.search {
         nameservers["search"] = json!([domain]);
@@ -123,8 +132,8 @@ fn network_config(network: &Network) -> Value {
                 "match": { "macaddress": network.mac },
                 "set-name": "eth0",
                 "dhcp4": false,
-                "addresses": [format!("{}/{}", network.address, network.prefix_len)],
-                "routes": [route],
+                "addresses": addresses,
+                "routes": routes,
                 "nameservers": nameservers,
                 "mtu": network.mtu,
             },
@@ -169,6 +178,7 @@ pub(crate) mod tests {
             network: Network {
                 mac: "02:00:00:00:00:01".parse().unwrap(),
                 address: Ipv4Addr::new(172, 31, 0, 5),
+                ipv6: None,
                 prefix_len: 18,
                 gateway: Ipv4Addr::new(172, 31, 0, 1),
                 dns: vec![Ipv4Addr::new(172, 31, 0, 2)],
@@ -215,6 +225,17 @@ pub(crate) mod tests {
         assert_eq!(config["ssh_keys"]["ed25519_private"], input().host_key.private_pem);
         assert_eq!(config["ssh_keys"]["ed25519_public"], input().host_key.public_line);
         assert_eq!(config["ssh_deletekeys"], true);
+    }
+
+    #[test]
+    fn a_guest_with_ipv6_has_one_address_and_the_link_local_router() {
+        let ipv6 = Some("fd00:1:2:3::5".parse().unwrap());
+        let config = network_config(&Network { ipv6, ..input().network });
+        let eth0 = &config["ethernets"]["eth0"];
+        assert_eq!(eth0["addresses"], json!(["172.31.0.5/18", "fd00:1:2:3::5/128"]));
+        assert_eq!(eth0["routes"][1], json!({ "to": "::/0", "via": "fe80::1", "on-link": true }));
+        let seed = |network| Seed::new(&SeedInput { network, ..input() }).digest();
+        assert_ne!(seed(Network { ipv6, ..input().network }), seed(input().network));
     }
 
     #[test]

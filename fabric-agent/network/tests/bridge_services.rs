@@ -72,6 +72,7 @@ impl Directory for Everybody {
             subnet_cidr: "10.0.0.0/24".parse().unwrap(),
             vpc_id: vpc.clone(),
             vpc_cidr: "10.0.0.0/24".parse().unwrap(),
+            ipv6: None,
             groups: Vec::new(),
             keys: Vec::new(),
             user_data: None,
@@ -91,7 +92,12 @@ impl Directory for Everybody {
             search: None,
             hostname: format!("guest{last}"),
             mtu: None,
+            ipv6: None,
         })
+    }
+
+    fn links(&self, _vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
+        Vec::new()
     }
 
     fn saw(&self, _instance: &InstanceId, _seen: Seen) {}

@@ -1,7 +1,7 @@
 //! Every change of a host, as data.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
@@ -204,6 +204,9 @@ pub struct SeedContent {
     pub mac: MacAddr,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// Bits of the network that it reaches without a router.
     pub prefix_len: u8,
     /// Its router.

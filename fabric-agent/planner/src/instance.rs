@@ -197,6 +197,7 @@ fn seed(id: &InstanceId, spec: &InstanceSpec, network: &GuestNetwork) -> SeedCon
         host_key: spec.host_key.clone(),
         mac: spec.interface.mac,
         address: spec.interface.private_ip,
+        ipv6: spec.interface.ipv6,
         prefix_len: network.prefix_len,
         gateway: network.gateway,
         dns_servers: network.dns_servers.clone(),

@@ -15,6 +15,7 @@ use weft_model::{MacAddr, VpcId};
 use crate::directory::{Directory, Seen};
 use crate::refusals::{Refusals, Refused};
 use answer::{Answer, Destination, answer};
+pub(crate) use socket::link_name;
 use socket::{LinkSocket, Received};
 
 /// Where a client listens (RFC 2131, 4.1).

@@ -1,9 +1,9 @@
 //! Who the guests of a VPC are: what the services ask, and what they tell.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use weft_model::{
     CloudInitReport, GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, MetadataOptions,
     Signal, SubnetId, Timestamp, UserData, VpcId,
@@ -36,6 +36,8 @@ pub struct Guest {
     pub vpc_id: VpcId,
     /// The VPC's range.
     pub vpc_cidr: Ipv4Network,
+    /// The same for IPv6, where it has some.
+    pub ipv6: Option<GuestV6>,
     /// The interface's security groups and their names.
     pub groups: Vec<(GroupId, String)>,
     /// Who may log in.
@@ -44,6 +46,17 @@ pub struct Guest {
     pub user_data: Option<UserData>,
     /// How it is told all this.
     pub metadata_options: MetadataOptions,
+}
+
+/// What a guest is told of its IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestV6 {
+    /// The interface's address.
+    pub address: Ipv6Addr,
+    /// The subnet's range.
+    pub subnet_cidr: Ipv6Network,
+    /// The VPC's range.
+    pub vpc_cidr: Ipv6Network,
 }
 
 /// A public key with the name of its key pair.
@@ -76,6 +89,17 @@ pub struct Lease {
     pub hostname: String,
     /// The largest packet in bytes, where it is not Ethernet's 1500.
     pub mtu: Option<u16>,
+    /// What it is told by router advertisements and DHCPv6, where it has IPv6.
+    pub ipv6: Option<LeaseV6>,
+}
+
+/// What a guest is told by router advertisements and DHCPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseV6 {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// The subnet that the address is of.
+    pub subnet: Ipv6Network,
 }
 
 /// Something that a guest asked for.
@@ -133,6 +157,9 @@ pub trait Directory: Names {
 
     /// What the guest with this MAC behind this link is to be told by DHCP.
     fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease>;
+
+    /// The links of the VPC's guests that have IPv6, with the MAC behind each.
+    fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)>;
 
     /// A guest asked for something.
     fn saw(&self, instance: &InstanceId, seen: Seen);

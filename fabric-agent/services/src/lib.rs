@@ -5,6 +5,7 @@
 //!   guest ── tap ──▶ VPC's namespace: 0.0.0.0:67          DHCP, answered by (link, MAC)
 //!                                     169.254.169.254:80  metadata; a token goes one hop far
 //!                                     169.254.169.253:53  DNS; also on each gateway
+//!                                     fe80::1             router advertisements and DHCPv6
 //!                                          │ sockets opened inside, served from outside
 //!                                          ▼
 //!                    agent's namespace: Directory (who is that?), the host's resolvers
@@ -23,9 +24,12 @@ mod refusals;
 mod sockets;
 #[cfg(test)]
 mod testing;
+mod v6;
 mod vpc;
 
-pub use directory::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
+pub use directory::{
+    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+};
 pub use dns::Resolvers;
 pub use metadata::TokenKey;
 pub use refusals::{Refusals, Refused};

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{
+    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket,
+};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -13,6 +16,7 @@ use weft_model::{DNS_ADDRESS, METADATA_ADDRESS};
 /// served where its hop limit allows, so the handshake must reach them.
 const METADATA_TTL: u8 = 64;
 const DHCP_PORT: u16 = 67;
+const DHCP_V6_PORT: u16 = 547;
 /// After a failed receive or accept: no memory or no descriptors left, as a rule.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 const HTTP_PORT: u16 = 80;
@@ -23,7 +27,7 @@ const DNS_PORT: u16 = 53;
 #[error("listen on {address} ({service})")]
 pub struct SocketError {
     service: &'static str,
-    address: SocketAddrV4,
+    address: SocketAddr,
     #[source]
     source: io::Error,
 }
@@ -34,6 +38,8 @@ pub struct Sockets {
     pub(crate) dhcp: UdpSocket,
     pub(crate) metadata: TcpListener,
     pub(crate) dns: Vec<(UdpSocket, TcpListener)>,
+    /// Sees nothing that is answered where no guest has IPv6.
+    pub(crate) v6: OwnedFd,
 }
 
 impl Sockets {
@@ -45,9 +51,9 @@ impl Sockets {
     pub fn open(gateways: &BTreeSet<Ipv4Addr>) -> Result<Self, SocketError> {
         let failed = |service, address| move |source| SocketError { service, address, source };
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_PORT);
-        let dhcp = open_dhcp(any).map_err(failed("DHCP", any))?;
+        let dhcp = open_dhcp(any).map_err(failed("DHCP", any.into()))?;
         let at = SocketAddrV4::new(METADATA_ADDRESS, HTTP_PORT);
-        let metadata = open_metadata(at).map_err(failed("metadata", at))?;
+        let metadata = open_metadata(at).map_err(failed("metadata", at.into()))?;
         let mut dns = Vec::new();
         for address in gateways.iter().copied().chain([DNS_ADDRESS]) {
             let at = SocketAddrV4::new(address, DNS_PORT);
@@ -57,9 +63,11 @@ impl Sockets {
                 tcp.set_nonblocking(true)?;
                 Ok((udp, tcp))
             };
-            dns.push(open().map_err(failed("DNS", at))?);
+            dns.push(open().map_err(failed("DNS", at.into()))?);
         }
-        Ok(Self { dhcp, metadata, dns })
+        let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, DHCP_V6_PORT, 0, 0);
+        let v6 = crate::v6::open().map_err(failed("DHCPv6", any.into()))?;
+        Ok(Self { dhcp, metadata, dns, v6 })
     }
 }
 

@@ -11,7 +11,9 @@ use weft_model::{
     UserData, VpcId,
 };
 
-use crate::directory::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
+use crate::directory::{
+    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+};
 
 pub(crate) fn guest() -> Guest {
     let key = |name: &str, line: &str| GuestKey { name: name.to_owned(), line: line.to_owned() };
@@ -28,6 +30,11 @@ pub(crate) fn guest() -> Guest {
         subnet_cidr: "172.31.0.0/18".parse().unwrap(),
         vpc_id: VpcId::from_random([5; 9]),
         vpc_cidr: "172.31.0.0/16".parse().unwrap(),
+        ipv6: Some(GuestV6 {
+            address: "fd00:1:2:3::5".parse().unwrap(),
+            subnet_cidr: "fd00:1:2:3::/64".parse().unwrap(),
+            vpc_cidr: "fd00:1:2::/56".parse().unwrap(),
+        }),
         groups: vec![
             (GroupId::from_random([6; 9]), "default".to_owned()),
             (GroupId::from_random([7; 9]), "web".to_owned()),
@@ -105,7 +112,18 @@ impl Directory for Known {
             search: None,
             hostname: guest.hostname.clone(),
             mtu: None,
+            ipv6: guest
+                .ipv6
+                .map(|ipv6| LeaseV6 { address: ipv6.address, subnet: ipv6.subnet_cidr }),
         })
+    }
+
+    fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
+        let link = |guest: &Guest| {
+            let [.., last] = guest.address.octets();
+            (format!("tap{last}").parse().unwrap(), guest.mac)
+        };
+        self.of(vpc).filter(|guest| guest.ipv6.is_some()).map(link).collect()
     }
 
     fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
@@ -113,5 +131,12 @@ impl Directory for Known {
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
         self.reports.lock().unwrap().push((instance.clone(), report));
         Ok(())
+    }
+}
+
+pub(crate) fn lease_v6() -> LeaseV6 {
+    LeaseV6 {
+        address: "fd00:1:2:3::5".parse().unwrap(),
+        subnet: "fd00:1:2:3::/64".parse().unwrap(),
     }
 }

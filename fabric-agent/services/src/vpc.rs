@@ -13,7 +13,7 @@ use crate::guests::HostLimit;
 use crate::metadata::{self, TokenKey};
 use crate::refusals::Refusals;
 use crate::sockets::Sockets;
-use crate::{dhcp, metadata::Metadata};
+use crate::{dhcp, metadata::Metadata, v6};
 
 /// Open at once on a host: DNS questions (a descriptor each) and connections for metadata (two).
 const DNS_ON_HOST: usize = 4096;
@@ -76,13 +76,15 @@ impl Services {
     /// # Errors
     /// The sockets are not fit for the runtime.
     pub fn start(&self, vpc: &VpcId, sockets: Sockets) -> std::io::Result<VpcServices> {
-        let Sockets { dhcp, metadata, dns } = sockets;
+        let Sockets { dhcp, metadata, dns, v6 } = sockets;
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
         let refusals = || Arc::clone(&self.refusals);
         let directory = || Arc::clone(&self.directory);
         let dhcp = dhcp::Server::new(dhcp, vpc.clone(), directory(), refusals())?;
         tasks.spawn(until(stop.clone(), dhcp.run()));
+        let server = v6::Server::new(v6, vpc.clone(), directory())?;
+        tasks.spawn(until(stop.clone(), server.run()));
         let service = Metadata::new(vpc.clone(), directory(), self.key.clone(), refusals());
         let listener = TcpListener::from_std(metadata)?;
         let served = metadata::serve(listener, service, self.metadata_limit.clone());

@@ -9,10 +9,12 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast::error::RecvError;
 use weft_metadata::hostname;
 use weft_model::{
-    GuestNetwork, InstanceId, InstanceStatus, LinkName, MacAddr, Name, VpcId, VpcMode,
-    address_label, search_domain,
+    GuestNetwork, InstanceId, InstanceStatus, Interface, LinkName, MacAddr, Name, SubnetSpec,
+    VpcId, VpcMode, VpcSpec, address_label, search_domain,
 };
-use weft_services::{Directory, Guest, GuestKey, Lease, Names, NotTaken, Report, Seen};
+use weft_services::{
+    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+};
 
 use crate::cache::World;
 use crate::reconcile::{Reconciler, Saying};
@@ -106,8 +108,21 @@ impl Directory for Guests {
                 dns_servers: network.dns_servers,
                 hostname: name_of(instance),
                 mtu: None,
+                ipv6: interface
+                    .ipv6
+                    .zip(subnet.ipv6_cidr_block)
+                    .map(|(address, subnet)| LeaseV6 { address, subnet }),
             })
         })
+    }
+
+    fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
+        let links = |world: &World| {
+            let interfaces = world.instances.values().map(|instance| &instance.spec.interface);
+            let here = interfaces.filter(|one| one.vpc_id == *vpc && one.ipv6.is_some());
+            Some(here.map(|one| (one.link.clone(), one.mac)).collect())
+        };
+        self.look(links).unwrap_or_default()
     }
 
     fn saw(&self, instance: &InstanceId, seen: Seen) {
@@ -155,6 +170,14 @@ fn name_of(instance: &RecordOf<Instances>) -> String {
     hostname(spec.name.as_ref().map(Name::as_str), spec.interface.private_ip)
 }
 
+fn ipv6(interface: &Interface, vpc: &VpcSpec, subnet: &SubnetSpec) -> Option<GuestV6> {
+    Some(GuestV6 {
+        address: interface.ipv6?,
+        subnet_cidr: subnet.ipv6_cidr_block?,
+        vpc_cidr: vpc.ipv6_cidr_block?,
+    })
+}
+
 fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
     let (spec, interface) = (&instance.spec, &instance.spec.interface);
     let vpc = world.vpcs.get(&interface.vpc_id)?;
@@ -180,6 +203,7 @@ fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
         subnet_cidr: subnet.spec.cidr_block,
         vpc_id: interface.vpc_id.clone(),
         vpc_cidr: vpc.spec.cidr_block,
+        ipv6: ipv6(interface, &vpc.spec, &subnet.spec),
         groups: world.groups_of(interface).into_iter().filter_map(with_name).collect(),
         keys: spec.keys.iter().map(key).collect(),
         user_data: spec.user_data.clone(),

@@ -49,6 +49,12 @@ impl MacAddr {
         Self([0x02, a, b, c, d, e])
     }
 
+    /// The address with these bytes in wire order; `None` for one that no interface has.
+    pub fn from_octets(octets: [u8; 6]) -> Option<Self> {
+        let multicast = octets[0] & 1 == 1;
+        (!multicast && octets != [0; 6]).then_some(Self(octets))
+    }
+
     /// The six bytes in wire order.
     pub fn octets(&self) -> [u8; 6] {
         self.0
@@ -65,11 +71,10 @@ impl FromStr for MacAddr {
             let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
         }
-        let multicast = octets[0] & 1 == 1;
-        if parts.next().is_some() || multicast || octets == [0; 6] {
+        if parts.next().is_some() {
             return Err(invalid());
         }
-        Ok(Self(octets))
+        Self::from_octets(octets).ok_or_else(invalid)
     }
 }
 

@@ -147,6 +147,7 @@ pub(super) mod tests {
             search: Some("default.weft.internal"),
             hostname: "web".to_owned(),
             mtu: Some(1450),
+            ipv6: None,
         }
     }
 

@@ -86,7 +86,7 @@ fn receive(socket: &UdpSocket) -> io::Result<(Vec<u8>, libc::c_int)> {
 /// The link's name in the socket's own namespace, which is not the calling thread's: the kernel
 /// goes by the socket (Linux `net/socket.c`, `sock_do_ioctl`).
 #[expect(unsafe_code, reason = "SIOCGIFNAME is an ioctl without a wrapper")]
-fn link_name(socket: &UdpSocket, index: libc::c_int) -> Option<LinkName> {
+pub(crate) fn link_name(socket: &impl AsRawFd, index: libc::c_int) -> Option<LinkName> {
     let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_ifindex: index };
     let mut request = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru };
     // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.

@@ -119,17 +119,25 @@ fn meta_data(guest: &Guest) -> Node<'_> {
         ("security-groups", text(groups)),
         ("services", folder([("domain", text(DOMAIN)), ("partition", text("weft"))])),
     ]);
+    if let (Node::Folder(entries), Some(ipv6)) = (&mut node, &guest.ipv6) {
+        insert(entries, "ipv6", text(ipv6.address));
+    }
     if let Node::Folder(entries) = &mut node
         && !guest.keys.is_empty()
     {
-        let place = entries.partition_point(|(name, _)| name.as_str() < "public-keys");
-        entries.insert(place, ("public-keys".to_owned(), public_keys(guest)));
+        insert(entries, "public-keys", public_keys(guest));
     }
     node
 }
 
+/// Keeps the order of the names.
+fn insert<'a>(entries: &mut Vec<(String, Node<'a>)>, name: &str, node: Node<'a>) {
+    let place = entries.partition_point(|(other, _)| other.as_str() < name);
+    entries.insert(place, (name.to_owned(), node));
+}
+
 fn interface(guest: &Guest) -> Node<'_> {
-    folder([
+    let mut node = folder([
         ("device-number", text(0)),
         ("interface-id", text(&guest.interface_id)),
         ("local-hostname", text(&guest.hostname)),
@@ -144,7 +152,13 @@ fn interface(guest: &Guest) -> Node<'_> {
         ("vpc-id", text(&guest.vpc_id)),
         ("vpc-ipv4-cidr-block", text(guest.vpc_cidr)),
         ("vpc-ipv4-cidr-blocks", text(guest.vpc_cidr)),
-    ])
+    ]);
+    if let (Node::Folder(entries), Some(ipv6)) = (&mut node, &guest.ipv6) {
+        insert(entries, "ipv6s", text(ipv6.address));
+        insert(entries, "subnet-ipv6-cidr-blocks", text(ipv6.subnet_cidr));
+        insert(entries, "vpc-ipv6-cidr-blocks", text(ipv6.vpc_cidr));
+    }
+    node
 }
 
 fn public_keys(guest: &Guest) -> Node<'_> {
@@ -218,6 +232,10 @@ mod tests {
             (&format!("{mac}/vpc-ipv4-cidr-block"), "172.31.0.0/16"),
             (&format!("{mac}/local-ipv4s"),       "172.31.0.5"),
             (&format!("{mac}/device-number"),     "0"),
+            ("/latest/meta-data/ipv6",            "fd00:1:2:3::5"),
+            (&format!("{mac}/ipv6s"),             "fd00:1:2:3::5"),
+            (&format!("{mac}/subnet-ipv6-cidr-blocks"), "fd00:1:2:3::/64"),
+            (&format!("{mac}/vpc-ipv6-cidr-blocks"), "fd00:1:2::/56"),
             ("/latest/",                          "dynamic\nmeta-data\nuser-data"),
             ("//latest//meta-data//ami-launch-index", "0"),
         ];

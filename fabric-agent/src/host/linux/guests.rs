@@ -127,6 +127,7 @@ impl LinuxGuests {
             network: Network {
                 mac: seed.mac,
                 address: seed.address,
+                ipv6: seed.ipv6,
                 prefix_len: seed.prefix_len,
                 gateway: seed.gateway,
                 dns: seed.dns_servers.clone(),
