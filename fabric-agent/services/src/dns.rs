@@ -2,7 +2,7 @@
 
 mod reply;
 mod resolvers;
-mod upstream;
+pub(crate) mod upstream;
 mod zone;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,7 +71,7 @@ impl Forwarder {
     }
 
     /// The answer to a question, or `None` where it is none.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         guest: Ipv4Addr,
         question: &[u8],

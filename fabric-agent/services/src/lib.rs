@@ -18,6 +18,8 @@
 mod dhcp;
 mod directory;
 mod dns;
+#[cfg(test)]
+mod fuzz;
 mod guests;
 mod metadata;
 mod refusals;

@@ -4,8 +4,8 @@
 //! (IMDSv2), our own paths too, unless the instance's `metadata_options` say otherwise.
 
 mod reach;
-mod reports;
-mod service;
+pub(crate) mod reports;
+pub(crate) mod service;
 mod token;
 mod tree;
 
@@ -16,6 +16,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
@@ -23,7 +24,7 @@ use tower::ServiceExt as _;
 use crate::guests::{HostLimit, Limits, Place};
 use crate::refusals::Refused;
 use crate::sockets::accept;
-use reach::Reach;
+pub(crate) use reach::Reach;
 pub(crate) use service::Metadata;
 pub use token::TokenKey;
 
@@ -62,18 +63,7 @@ async fn connection(stream: TcpStream, metadata: Arc<Metadata>, place: Place) {
         return metadata.refusals.count(Refused::MetadataTooMany, &place.guest());
     };
     let router = service::router(Arc::clone(&metadata), place.guest(), reach);
-    let service = TowerToHyperService::new(
-        router.map_request(|request: hyper::Request<_>| request.map(axum::body::Body::new)),
-    );
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        // A shell script with nc has said all before it is answered.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_DEADLINE, served).await {
+    match tokio::time::timeout(CONNECTION_DEADLINE, serve_on(stream, router)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             if error.is_parse() || error.is_timeout() {
@@ -83,4 +73,23 @@ async fn connection(stream: TcpStream, metadata: Arc<Metadata>, place: Place) {
         }
         Err(_) => tracing::debug!(guest = %place.guest(), "metadata connection lived too long"),
     }
+}
+
+/// Speaks HTTP on `stream` until either side has said all.
+pub(crate) async fn serve_on(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: axum::Router,
+) -> hyper::Result<()> {
+    let service = TowerToHyperService::new(
+        router.map_request(|request: hyper::Request<_>| request.map(axum::body::Body::new)),
+    );
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        // A shell script with nc has said all before it is answered.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
 }

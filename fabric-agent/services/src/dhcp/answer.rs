@@ -13,19 +13,20 @@ const LEASE_SECONDS: u32 = 3600;
 
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Destination {
+pub(crate) enum Destination {
     /// The guest has no address yet.
     Everybody,
     /// The guest uses this address.
     Guest(Ipv4Addr),
 }
 
+/// An answer and how it is sent.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) message: Message,
-    pub(super) to: Destination,
+pub(crate) struct Answer {
+    pub(crate) message: Message,
+    pub(crate) to: Destination,
     /// Whether the guest has its address now.
-    pub(super) gives_address: bool,
+    pub(crate) gives_address: bool,
 }
 
 /// The answer to `request` of the guest that `lease` is for, if there is one.
@@ -125,7 +126,7 @@ fn insert_lease(options: &mut dhcproto::v4::DhcpOptions, lease: &Lease) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use weft_model::InstanceId;
 
     use super::*;
@@ -136,7 +137,7 @@ pub(super) mod tests {
     const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
     const OTHER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 9);
 
-    pub(crate) fn lease() -> Lease {
+    fn lease() -> Lease {
         Lease {
             instance_id: InstanceId::from_random([1; 9]),
             address: ADDRESS,

@@ -15,7 +15,7 @@ const MAX_DATAGRAM: usize = 65_535;
 
 /// How a question came, and so how it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Udp,
     Tcp,
 }

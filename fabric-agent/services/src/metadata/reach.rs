@@ -10,12 +10,12 @@ use tokio::net::TcpStream;
 /// A connection's IP TTL. It only ever falls: TCP may send what it has sent once more, and a token
 /// must not go farther than its limit then.
 #[derive(Clone, Debug)]
-pub(super) struct Reach(Arc<OwnedFd>);
+pub(crate) struct Reach(Arc<OwnedFd>);
 
 impl Reach {
     /// # Errors
     /// No descriptor is left.
-    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+    pub(crate) fn of(stream: &TcpStream) -> io::Result<Self> {
         Ok(Self(Arc::new(stream.as_fd().try_clone_to_owned()?)))
     }
 

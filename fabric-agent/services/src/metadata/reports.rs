@@ -26,7 +26,7 @@ struct SignalBody {
 
 /// # Errors
 /// What is wrong with the body, for whoever wrote it.
-pub(super) fn cloud_init(body: &[u8], now: Timestamp) -> Result<Report, String> {
+pub(crate) fn cloud_init(body: &[u8], now: Timestamp) -> Result<Report, String> {
     let body: CloudInitBody = parse(body)?;
     let outcome = match body.status.as_str() {
         "done" => CloudInitOutcome::Done,
@@ -48,7 +48,7 @@ pub(super) fn cloud_init(body: &[u8], now: Timestamp) -> Result<Report, String> 
 
 /// # Errors
 /// What is wrong with the body, for whoever wrote it.
-pub(super) fn signal(body: &[u8], now: Timestamp) -> Result<Report, String> {
+pub(crate) fn signal(body: &[u8], now: Timestamp) -> Result<Report, String> {
     let body: SignalBody = parse(body)?;
     let outcome: SignalOutcome = body.status.parse().map_err(|_| {
         format!("status \"{}\" is not a signal: use success or failure", body.status)

@@ -158,7 +158,7 @@ impl IntoResponse for Refusal {
 }
 
 /// What is served to the guest at `source`, whose connection has this reach.
-pub(super) fn router(metadata: Arc<Metadata>, source: Ipv4Addr, reach: Reach) -> Router {
+pub(crate) fn router(metadata: Arc<Metadata>, source: Ipv4Addr, reach: Reach) -> Router {
     let caller = Caller { metadata, source, reach };
     Router::new()
         .route(TOKEN_PATH, put(issue_token))

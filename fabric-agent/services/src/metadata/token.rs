@@ -30,7 +30,7 @@ impl TokenKey {
     }
 
     /// A token of `instance` that ends at `end`.
-    pub(super) fn issue(&self, instance: &InstanceId, end: i64) -> String {
+    pub(crate) fn issue(&self, instance: &InstanceId, end: i64) -> String {
         let mut token = end.to_be_bytes().to_vec();
         token.extend(self.proof(instance, end).finalize().into_bytes());
         URL_SAFE_NO_PAD.encode(token)
