@@ -3,129 +3,18 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
 use support::frame::{BROADCAST, Watch, ethernet, udp};
 use support::guest::serve_datagrams;
-use support::{Machine, Vpc, address, mac, on_a_machine};
-use weft_model::{ImageId, InstanceId, InterfaceId, LinkName, MacAddr, SubnetId, VpcId};
-use weft_network::Namespace;
-use weft_services::{
-    Directory, Guest, Lease, Names, NotTaken, Report, Resolvers, Seen, Services, Sockets, TokenKey,
-    VpcServices,
-};
+use support::services::{AGENT, DNS, METADATA, client, start};
+use support::{address, mac, on_a_machine};
 
 const IP: u16 = 0x0800;
-const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
-/// The agent's own address on the LAN.
-const AGENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 250);
 /// Magic cookie and "discover", a request's end (RFC 2131, 3; RFC 2132, 9.6).
 const DISCOVER: [u8; 8] = [99, 130, 83, 99, 53, 1, 1, 255];
-
-/// Knows every 10.0.0.n with the MAC that the machine gives it.
-struct Everybody;
-
-fn instance(last: u8) -> InstanceId {
-    InstanceId::from_random([last; 9])
-}
-
-impl Names for Everybody {
-    fn addresses(&self, _vpc: &VpcId, label: &str) -> Vec<IpAddr> {
-        let last = label.strip_prefix("guest").and_then(|last| last.parse().ok());
-        last.map(|last| address(last).into()).into_iter().collect()
-    }
-
-    fn label(&self, _vpc: &VpcId, at: Ipv4Addr) -> Option<String> {
-        (at.octets()[..3] == [10, 0, 0]).then(|| format!("guest{}", at.octets()[3]))
-    }
-
-    fn range(&self, _vpc: &VpcId) -> Option<Ipv4Network> {
-        None
-    }
-}
-
-#[async_trait]
-impl Directory for Everybody {
-    fn knows(&self, _vpc: &VpcId, _source: Ipv4Addr) -> bool {
-        true
-    }
-
-    fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
-        let last = source.octets()[3];
-        Some(Guest {
-            instance_id: instance(last),
-            image_id: ImageId::from_random([1; 9]),
-            instance_type: None,
-            hostname: format!("guest{last}"),
-            launched_at: None,
-            interface_id: InterfaceId::from_random([2; 9]),
-            mac: mac(last),
-            address: source,
-            subnet_id: SubnetId::from_random([3; 9]),
-            subnet_cidr: "10.0.0.0/24".parse().unwrap(),
-            vpc_id: vpc.clone(),
-            vpc_cidr: "10.0.0.0/24".parse().unwrap(),
-            ipv6: None,
-            groups: Vec::new(),
-            keys: Vec::new(),
-            user_data: None,
-            metadata_options: Default::default(),
-        })
-    }
-
-    fn lease(&self, _vpc: &VpcId, _link: &LinkName, asks: MacAddr) -> Option<Lease> {
-        let last = asks.octets()[5];
-        Some(Lease {
-            instance_id: instance(last),
-            address: address(last),
-            prefix_len: 24,
-            router: address(1),
-            server: AGENT,
-            dns_servers: vec![DNS],
-            search: None,
-            hostname: format!("guest{last}"),
-            mtu: None,
-            ipv6: None,
-        })
-    }
-
-    fn links(&self, _vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
-        Vec::new()
-    }
-
-    fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
-
-    async fn report(&self, _instance: &InstanceId, _report: Report) -> Result<(), NotTaken> {
-        Err(NotTaken::InTime)
-    }
-}
-
-/// The services of a VPC, as the agent has them.
-fn start(machine: &Machine, vpc: &Vpc) -> VpcServices {
-    let gateways = BTreeSet::from([AGENT]);
-    let sockets = vpc.namespace.enter(|| Sockets::open(&gateways)).unwrap().unwrap();
-    let resolv_conf = machine.record(1).with_file_name("resolv.conf");
-    std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
-    let resolvers = Resolvers::from_file(&resolv_conf);
-    let services = Services::new(Arc::new(Everybody), resolvers, TokenKey::new([7; 32]));
-    services.start(&vpc.network.vpc_id, sockets).unwrap()
-}
-
-/// Runs a client that blocks, while the services run on this thread.
-async fn client<T: Send + 'static>(
-    namespace: &Namespace,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let namespace = namespace.clone();
-    tokio::task::spawn_blocking(move || namespace.enter(work).unwrap()).await.unwrap()
-}
 
 fn request(head: &'static str, to: Ipv4Addr) -> impl FnOnce() -> Option<String> + Send {
     move || {

@@ -9,6 +9,7 @@
 
 pub(crate) mod frame;
 pub(crate) mod guest;
+pub(crate) mod services;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
