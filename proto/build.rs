@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "security_groups",
         "network_insights",
         "networks",
+        "public",
         "instances",
         "hosts",
         "watch",

@@ -8,14 +8,17 @@ use std::net::Ipv4Addr;
 use weft_model::{
     GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceState,
     InstanceStatus, Interface, InterfaceId, KeyMaterial, MacAddr, Name, PowerState, Problem,
-    Reason, Record, SubnetId, SubnetSpec, VpcId,
+    Reason, Record, SubnetId, SubnetSpec, VpcId, check_map_public_ip,
 };
 use weft_store::Txn;
 
 use crate::context::Context;
 use crate::ledger::{Reservation, Wish};
 use crate::random;
-use crate::repo::{Groups, Images, KeyPairs, Stored, Subnets, address_key, encode, uid_key};
+use crate::repo::{
+    Groups, Images, KeyPairs, Stored, Subnets, Vpcs, address_key, encode, public_key, uid_key,
+};
+use crate::turns::Turn;
 
 /// What a new instance refers to, as it is now.
 struct References {
@@ -38,7 +41,7 @@ impl Context {
         &self,
         id: &InstanceId,
         order: InstanceOrder,
-    ) -> Result<(InstanceSpec, Reservation, Txn), Problem> {
+    ) -> Result<(InstanceSpec, Reservation, Txn, Option<Turn>), Problem> {
         let (instance_type, vcpus, memory_mib) = self.resolve_size(&order.size).await?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
@@ -46,6 +49,7 @@ impl Context {
         let root_size_gib = check_root_size(&order, image)?;
         let vpc_id = references.subnet.vpc_id.clone();
         self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
+        let (public_ip, public_turn) = self.public_for(&order, &references).await?.unzip();
         let power = order.power.unwrap_or(PowerState::Running);
         let on = power == PowerState::Running;
         let digits = &id.digits()[..11];
@@ -74,6 +78,10 @@ impl Context {
         let txn = keys
             .chain(ipv6)
             .fold(Txn::new(), |txn, key| txn.when_absent(&key).put(key, id.as_str()));
+        let txn = public_ip
+            .map(public_key)
+            .into_iter()
+            .fold(txn, |txn, key| txn.when_absent(&key).put(key, id.as_str()));
         let host_key = weft_metadata::generate_host_key(random::bytes(), id.as_str())
             .map_err(|error| Problem::new(Reason::Internal, error.to_string()))?;
         let spec = InstanceSpec {
@@ -102,8 +110,24 @@ impl Context {
             run_epoch: 1,
             host_key,
             uid: holding.uid,
+            public_ip,
         };
-        Ok((spec, reservation, txn))
+        Ok((spec, reservation, txn, public_turn))
+    }
+
+    /// The public address of a new instance, where it gets one, and the turn to store it.
+    async fn public_for(
+        &self,
+        order: &InstanceOrder,
+        references: &References,
+    ) -> Result<Option<(Ipv4Addr, Turn)>, Problem> {
+        if !order.associate_public_ip.unwrap_or(references.subnet.map_public_ip) {
+            return Ok(None);
+        }
+        let vpc = self.repo.get::<Vpcs>(&references.subnet.vpc_id).await?;
+        check_map_public_ip(true, vpc.value.spec.mode)
+            .map_err(|problem| problem.at("associate_public_ip_address"))?;
+        self.choose_public(None).await.map(Some)
     }
 
     async fn resolve(&self, order: &InstanceOrder) -> Result<References, Problem> {
@@ -307,6 +331,9 @@ fn check_immutable(old: &InstanceSpec, order: &InstanceOrder) -> Result<(), Prob
     fixed("image_id", order.image_id != old.image_id)?;
     fixed("subnet_id", order.subnet_id.as_ref().is_some_and(|id| *id != interface.subnet_id))?;
     fixed("private_ip", order.private_ip.is_some_and(|ip| ip != interface.private_ip))?;
+    let with_public = old.public_ip.is_some();
+    let other = order.associate_public_ip.is_some_and(|asked| asked != with_public);
+    fixed("associate_public_ip_address", other)?;
     let resized = order.root_size_gib.is_some_and(|size| Some(size) != old.root_size_gib);
     fixed("root_volume.size_gib", resized)
 }

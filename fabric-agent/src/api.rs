@@ -1,5 +1,7 @@
 //! The gRPC API: translate in, one call, translate out. One file per noun.
 
+mod associations;
+mod elastic_ips;
 mod events;
 mod fetches;
 mod groups;
@@ -9,6 +11,7 @@ mod instance_types;
 mod instances;
 mod key_pairs;
 mod network_insights;
+mod port_forwards;
 mod reads;
 mod rules;
 mod sessions;
@@ -196,6 +199,9 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         security_group_rules_server::SecurityGroupRulesServer,
         vpcs_server::VpcsServer,
         subnets_server::SubnetsServer,
+        elastic_ips_server::ElasticIpsServer,
+        elastic_ip_associations_server::ElasticIpAssociationsServer,
+        port_forwards_server::PortForwardsServer,
         instances_server::InstancesServer,
         hosts_server::HostsServer,
         instance_types_server::InstanceTypesServer,

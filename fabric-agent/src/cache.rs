@@ -17,8 +17,8 @@ use weft_model::{Claim, GroupId, InstanceId, InstanceStatus, Interface, MacAddr,
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
-    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, OBJECTS, RecordOf, Repo, Rules,
-    STATUSES, Subnets, Vpcs, decode, store_problem,
+    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, OBJECTS,
+    PortForwards, RecordOf, Repo, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -35,6 +35,9 @@ pub(crate) struct World {
     pub(crate) images: Table<Images>,
     pub(crate) key_pairs: Table<KeyPairs>,
     pub(crate) instance_types: Table<InstanceTypes>,
+    pub(crate) elastic_ips: Table<ElasticIps>,
+    pub(crate) associations: Table<Associations>,
+    pub(crate) port_forwards: Table<PortForwards>,
     pub(crate) instances: Table<Instances>,
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
@@ -168,6 +171,9 @@ macro_rules! tables {
             Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),
             KeyPairs::NAME => $call::<KeyPairs>(&mut $self.key_pairs, $($argument),*),
             InstanceTypes::NAME => $call::<InstanceTypes>(&mut $self.instance_types, $($argument),*),
+            ElasticIps::NAME => $call::<ElasticIps>(&mut $self.elastic_ips, $($argument),*),
+            Associations::NAME => $call::<Associations>(&mut $self.associations, $($argument),*),
+            PortForwards::NAME => $call::<PortForwards>(&mut $self.port_forwards, $($argument),*),
             Instances::NAME => $call::<Instances>(&mut $self.instances, $($argument),*),
             _ => $otherwise,
         }
@@ -276,7 +282,8 @@ impl World {
 
 /// Whether records of this kind say who is attached to which network.
 fn is_laid_out(kind: &str) -> bool {
-    [Vpcs::NAME, Subnets::NAME, Instances::NAME].contains(&kind)
+    [Vpcs::NAME, Subnets::NAME, Instances::NAME, Associations::NAME, PortForwards::NAME]
+        .contains(&kind)
 }
 
 fn insert<K: Kind>(table: &mut Table<K>, item: &Item) -> Result<Option<Claim>, Problem> {

@@ -1,11 +1,13 @@
 //! What an operator can set. Every setting has a default; there is no configuration file.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipnetwork::Ipv4Network;
+use weft_model::{AddressRange, GuestAccess};
 
 /// Where an agent keeps what must survive, unless told otherwise.
 pub(crate) const STATE_DIR: &str = "/var/lib/weft";
@@ -63,6 +65,15 @@ pub(crate) struct ServeArgs {
     /// The largest file that is fetched for an image, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) max_image_gib: u64,
+    /// What elastic IPs and instances get public addresses from: CIDR ranges or FIRST-LAST. Unset: a
+    /// part of 198.18.0.0/15 that overlaps no route, which only this host reaches. Addresses of a
+    /// network that the host is in are answered for there, when they are in use
+    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
+    pub(crate) public_pool: Vec<AddressRange>,
+    /// What guests may use of this host, which is closed to them otherwise but for echo requests:
+    /// protocol/port, such as tcp/8080,udp/123
+    #[arg(long, value_name = "PROTOCOL/PORT", value_delimiter = ',')]
+    pub(crate) guest_access: Vec<GuestAccess>,
     /// The host's resolvers, which guests' questions for names go on to
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     pub(crate) resolv_conf: PathBuf,
@@ -101,6 +112,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) sweep_grace: Duration,
     pub(crate) resync: Duration,
+    pub(crate) guest_access: BTreeSet<GuestAccess>,
 }
 
 impl ServeArgs {
@@ -110,6 +122,7 @@ impl ServeArgs {
             shutdown_grace: Duration::from_secs(self.shutdown_grace),
             sweep_grace: Duration::from_secs(self.sweep_grace),
             resync: Duration::from_secs(self.resync),
+            guest_access: self.guest_access.iter().copied().collect(),
         }
     }
 

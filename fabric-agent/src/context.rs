@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
-use weft_model::{Claim, HostId, Problem, Reason, SessionId, Timestamp};
+use weft_model::{Claim, HostId, Problem, PublicPool, Reason, SessionId, Timestamp};
 use weft_proto::convert::Revision as Update;
 use weft_store::Txn;
 
@@ -16,8 +16,9 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
-    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, RecordOf, Repo, Rules, Stored,
-    Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
+    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind,
+    PortForwards, RecordOf, Repo, Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key,
+    store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) fetches: Arc<Fetches>,
     pub(crate) hits: HitCounts,
+    /// What public addresses come from.
+    pub(crate) public_pool: PublicPool,
     /// Held for reading while references are made, for writing while what may be referred to is
     /// deleted: nobody ends up referring to something that is gone.
     pub(crate) references: RwLock<()>,
@@ -191,7 +194,19 @@ impl Context {
                 }
             };
         }
-        claim_as!(Instances, InstanceTypes, Images, KeyPairs, Groups, Rules, Vpcs, Subnets)
+        claim_as!(
+            Instances,
+            InstanceTypes,
+            Images,
+            KeyPairs,
+            Groups,
+            Rules,
+            Vpcs,
+            Subnets,
+            ElasticIps,
+            Associations,
+            PortForwards
+        )
     }
 
     async fn claim_record<K: Kind>(&self, key: &str) -> Result<(), Problem> {

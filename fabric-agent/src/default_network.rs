@@ -70,6 +70,7 @@ pub(crate) async fn ensure(
         ipv6_cidr_block: None,
         gateway: Ipv4Addr::from(u32::from(subnet_cidr.network()) + 1),
         dns_servers: vec![DNS_ADDRESS],
+        map_public_ip: false,
         is_default: true,
     };
     let subnet_id = Subnets::new_id(random::bytes(), &subnet);

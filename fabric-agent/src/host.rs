@@ -8,7 +8,7 @@ pub(crate) mod linux;
 pub(crate) mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
     Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason,
-    Timestamp, TrackedFlow, VpcId, VpcNetwork,
+    Timestamp, TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork};
 use weft_services::Sockets;
@@ -261,6 +261,14 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
         &self,
         candidates: &[ipnetwork::Ipv4Network],
     ) -> Result<Option<ipnetwork::Ipv4Network>, HostError>;
+
+    /// Where a service of the agent's namespace listens on this port, at this address or at each.
+    async fn listener(
+        &self,
+        protocol: TransportProtocol,
+        port: u16,
+        address: Option<Ipv4Addr>,
+    ) -> Result<Option<SocketAddr>, HostError>;
 
     /// Everything that keeps the host from working well.
     async fn doctor(&self) -> Vec<Check>;

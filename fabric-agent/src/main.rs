@@ -17,6 +17,7 @@ mod hits;
 mod host;
 mod ledger;
 mod logging;
+mod public;
 mod purge;
 mod random;
 mod reachability;

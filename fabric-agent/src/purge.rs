@@ -107,6 +107,8 @@ async fn purge_networks(directories: &Directories) -> anyhow::Result<()> {
         weft_network::remove_uplink(&agent, &link).await?;
         tracing::info!(link.name = %link, "link removed");
     }
+    // Nothing leads to any of them now.
+    weft_network::answer_for(&agent, &directories.prefix, &Default::default()).await?;
     let records = match std::fs::read_dir(directories.vpcs()) {
         Ok(entries) => entries.collect::<Result<Vec<_>, _>>()?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),

@@ -15,11 +15,13 @@ use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
-    EVENTS, HOST, METADATA_KEY, OBJECTS, STATUSES, TOKENS, address_key, event_key,
-    key_pair_name_key, object_key, status_key, token_key, type_name_key, uid_key,
+    EVENTS, HOST, METADATA_KEY, OBJECTS, PUBLIC, PUBLIC_POOL, STATUSES, TOKENS, address_key,
+    associated_key, event_key, host_port_key, key_pair_name_key, object_key, public_key,
+    public_of_key, status_key, token_key, type_name_key, uid_key,
 };
 pub(crate) use kind::{
-    Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, Rules, Subnets, Vpcs,
+    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind,
+    PortForwards, Rules, Subnets, Vpcs,
 };
 
 /// A record and the revision it was read at.

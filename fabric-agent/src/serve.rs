@@ -111,6 +111,9 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     default_network::ensure(&repo, host.as_ref(), args.default_vpc_cidr, clock.now())
         .await
         .map_err(explain)?;
+    let public_pool = crate::public::ensure_pool(&repo, host.as_ref(), &args.public_pool)
+        .await
+        .map_err(explain)?;
     let cache = Arc::new(Cache::load(&repo).await.map_err(explain)?);
     let instances = repo.list::<Instances>().await.map_err(explain)?;
     let ledger = Ledger::new(facts.memory_mib, &instances, |mib| host.memory_cost_mib(mib));
@@ -131,6 +134,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         host_id: host_id.clone(),
         clock,
         ledger,
+        public_pool,
         sessions: Sessions::default(),
         fetches: Fetches::new(fetcher, Arc::clone(&reconciler), args.max_image_bytes()),
         reconciler: Arc::clone(&reconciler),

@@ -53,6 +53,7 @@ pub(crate) fn subnet(n: u8) -> Record<SubnetId, SubnetSpec> {
         ipv6_cidr_block: None,
         gateway: Ipv4Addr::new(10, n, 0, 1),
         dns_servers: Vec::new(),
+        map_public_ip: false,
         is_default: n == 0,
     };
     record(SubnetId::from_random([n; 9]), spec)
@@ -105,6 +106,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         run_epoch: 1,
         host_key: SshHostKey { private_pem: "secret".into(), public_line: "ssh-ed25519 A".into() },
         uid: 1_900_000_000 + u32::from(n),
+        public_ip: None,
     };
     record(InstanceId::from_random([n; 9]), spec)
 }

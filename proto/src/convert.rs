@@ -11,6 +11,7 @@ mod instance;
 mod instance_type;
 mod key_pair;
 mod object;
+mod public;
 mod vpc;
 
 pub use event::{event_from_wire, event_to_wire};
@@ -33,6 +34,12 @@ pub use key_pair::{
 };
 pub use object::{
     Creation, Revision, creation_from_wire, creation_to_wire, revision_from_wire, revision_to_wire,
+};
+pub use public::{
+    association_from_wire, association_spec_from_wire, association_spec_to_wire,
+    association_to_wire, elastic_ip_from_wire, elastic_ip_order_from_wire,
+    elastic_ip_order_to_wire, elastic_ip_to_wire, port_forward_from_wire,
+    port_forward_spec_from_wire, port_forward_spec_to_wire, port_forward_to_wire,
 };
 pub use vpc::{
     subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,

@@ -82,6 +82,30 @@ proptest! {
     }
 
     #[test]
+    fn elastic_ips(object in any::object(any::elastic_ip_id(), any::elastic_ip_spec())) {
+        let wire = over_the_wire(&c::elastic_ip_to_wire(object.clone()));
+        prop_assert_eq!(c::elastic_ip_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn elastic_ip_orders(order in any::elastic_ip_order()) {
+        let wire = over_the_wire(&c::elastic_ip_order_to_wire(order.clone()));
+        prop_assert_eq!(c::elastic_ip_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn associations(object in any::object(any::association_id(), any::association_spec())) {
+        let wire = over_the_wire(&c::association_to_wire(object.clone()));
+        prop_assert_eq!(c::association_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn port_forwards(object in any::object(any::port_forward_id(), any::port_forward_spec())) {
+        let wire = over_the_wire(&c::port_forward_to_wire(object.clone()));
+        prop_assert_eq!(c::port_forward_from_wire(wire), Ok(object));
+    }
+
+    #[test]
     fn instances(view in any::instance_view()) {
         let wire = over_the_wire(&c::instance_to_wire(view.clone()));
         prop_assert_eq!(c::instance_from_wire(wire), Ok(view));

@@ -1,5 +1,7 @@
 //! Data sources: what changes by itself lives here and not in resources.
 
+mod by_name;
+pub(crate) mod elastic_ip;
 mod filter;
 pub(crate) mod host;
 pub(crate) mod image;
@@ -8,6 +10,7 @@ pub(crate) mod instance;
 pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
 pub(crate) mod instances;
+pub(crate) mod port_forward;
 pub(crate) mod reachability;
 pub(crate) mod security_group_hits;
 

@@ -12,12 +12,15 @@
 mod agent;
 mod checks;
 mod data;
+mod elastic_ip;
+mod elastic_ip_association;
 mod image;
 mod instance;
 mod instance_type;
 mod kept;
 mod key_pair;
 mod kind;
+mod port_forward;
 mod problem;
 mod provider;
 mod rule;
@@ -26,6 +29,7 @@ mod security_group_egress_rule;
 mod security_group_ingress_rule;
 mod subnet;
 mod tags;
+mod target;
 mod vpc;
 
 pub use provider::Weft;

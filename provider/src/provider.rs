@@ -12,10 +12,13 @@ use tfplugin::{
 use weft_proto::client::{Credentials, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint, Pem};
 
 use crate::agent::{Agent, PlanChecks, Settings};
+use crate::elastic_ip::ElasticIp;
+use crate::elastic_ip_association::ElasticIpAssociation;
 use crate::image::Image;
 use crate::instance::Instance;
 use crate::instance_type::InstanceType;
 use crate::key_pair::KeyPair;
+use crate::port_forward::PortForward;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
 use crate::subnet::Subnet;
@@ -166,6 +169,9 @@ impl Provider for Weft {
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
             Box::new(Instance(agent())),
+            Box::new(ElasticIp(agent())),
+            Box::new(ElasticIpAssociation(agent())),
+            Box::new(PortForward(agent())),
         ]
     }
 
@@ -178,6 +184,8 @@ impl Provider for Weft {
             Box::new(data::instances::Instances(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
+            Box::new(data::elastic_ip::ElasticIp(agent())),
+            Box::new(data::port_forward::PortForward(agent())),
             Box::new(data::host::Host(agent())),
             Box::new(data::security_group_hits::SecurityGroupHits(agent())),
             Box::new(data::reachability::Reachability(agent())),

@@ -83,6 +83,13 @@ impl Kind for Subnet {
             .default(vec![DNS_ADDRESS.to_string()])
             .validate(checks::ipv4s()),
         )
+        .attribute(
+            Attribute::bool(
+                "map_public_ip_on_launch",
+                "Whether new instances in it get an address of the public pool, unless they say otherwise. Changes live, for instances made from then on.",
+            )
+            .default(false),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`subnet-` and 17 hexadecimal digits.").computed())
     }
@@ -104,6 +111,7 @@ impl Kind for Subnet {
             ("ipv6_cidr_block", spec.ipv6_cidr_block.map(|range| range.to_string()).into()),
             ("gateway_ip", spec.gateway.to_string().into()),
             ("dns_servers", servers.into()),
+            ("map_public_ip_on_launch", spec.map_public_ip.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
@@ -118,6 +126,7 @@ fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
         gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
         dns_servers: plan.read("dns_servers")?,
         ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
+        map_public_ip_on_launch: plan.read("map_public_ip_on_launch")?,
     })
 }
 

@@ -136,6 +136,7 @@ fn groups(guests: &[Guest; 2]) -> Firewall {
         interfaces: Arc::new(guests.iter().map(interface).collect()),
         groups: [(group_id.clone(), group)].into(),
         gateways: [GATEWAY].into(),
+        nat: Default::default(),
         ..Firewall::default()
     }
 }

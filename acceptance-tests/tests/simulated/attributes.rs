@@ -61,6 +61,15 @@ impl<'a> Module<'a> {
             }},
             "weft_security_group_ingress_rule": { "it": rule() },
             "weft_security_group_egress_rule": { "it": egress_rule() },
+            "weft_elastic_ip": { "it": { "name": "it" }, "other": {} },
+            "weft_elastic_ip_association": { "it": {
+                "elastic_ip_id": "${weft_elastic_ip.other.id}",
+                "instance_id": "${weft_instance.it.id}",
+            }},
+            "weft_port_forward": { "it": {
+                "name": "it", "protocol": "tcp", "host_port": 8080,
+                "instance_id": "${weft_instance.it.id}",
+            }},
             "weft_instance": { "it": {
                 "name": "it",
                 "image_id": "${weft_image.other.id}",
@@ -250,6 +259,8 @@ fn of_a_subnet() -> Result<()> {
             (json!({ "dns_servers": ["10.50.1.53"] }), Live),
             (json!({ "dns_servers": [] }), Live),
             (json!({ "dns_servers": null }), Live),
+            (json!({ "map_public_ip_on_launch": true }), Live),
+            (json!({ "map_public_ip_on_launch": null }), Live),
             (json!({ "cidr_block": "10.50.2.0/24" }), Replace),
             (json!({ "gateway_ip": "10.50.2.3" }), Replace),
             (json!({ "vpc_id": "${weft_vpc.it.id}" }), Replace),
@@ -285,6 +296,42 @@ fn of_an_ingress_rule() -> Result<()> {
 fn of_an_egress_rule() -> Result<()> {
     let it = "${weft_security_group.it.id}";
     run("weft_security_group_egress_rule", |_| Ok(steps_of_a_rule(it)))
+}
+
+#[test]
+fn of_an_elastic_ip() -> Result<()> {
+    run("weft_elastic_ip", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "name": null }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "address": "198.18.0.77" }), Replace),
+            (json!({ "address": null }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_an_association() -> Result<()> {
+    run("weft_elastic_ip_association", |_| {
+        Ok(vec![(json!({ "elastic_ip_id": "${weft_elastic_ip.it.id}" }), Replace)])
+    })
+}
+
+#[test]
+fn of_a_port_forward() -> Result<()> {
+    run("weft_port_forward", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "target_port": 81 }), Live),
+            (json!({ "target_port": null }), Live),
+            (json!({ "protocol": "udp" }), Replace),
+            (json!({ "host_port": 8081 }), Replace),
+            (json!({ "host_address": "192.0.2.1" }), Replace),
+            (json!({ "host_address": null }), Replace),
+        ])
+    })
 }
 
 #[test]

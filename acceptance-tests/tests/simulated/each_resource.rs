@@ -9,8 +9,19 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 8] =
-    ["instances", "types", "images", "keys", "groups", "rules", "vpcs", "subnets"];
+const KINDS: [&str; 11] = [
+    "instances",
+    "types",
+    "images",
+    "keys",
+    "groups",
+    "rules",
+    "vpcs",
+    "subnets",
+    "elastic-ips",
+    "elastic-ip-associations",
+    "port-forwards",
+];
 
 #[test]
 fn after_an_apply_the_plan_is_empty() -> Result<()> {
@@ -99,7 +110,7 @@ fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
     // Without a refresh Terraform does not notice, and asks for each to be deleted.
     let args = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
     let said = terraform.run(&args)?.success()?.stdout;
-    ensure!(said.contains("9 destroyed"), "not all nine were asked for:\n{said}");
+    ensure!(said.contains("12 destroyed"), "not all twelve were asked for:\n{said}");
     ensure!(terraform.state()?.addresses().is_empty());
     lab.close()
 }
@@ -112,6 +123,11 @@ fn what_was_removed_by_hand_is_made_again() -> Result<()> {
     terraform.apply()?;
     let before = terraform.state()?.text("weft_instance.it", "id")?;
 
+    let used = lab.weft(&["rm", &before])?.failure()?;
+    ensure!(used.text().contains("is used by association"), "{}", used.text());
+    for user in ["weft_elastic_ip_association.it", "weft_port_forward.it"] {
+        lab.weft(&["rm", &terraform.state()?.text(user, "id")?])?.success()?;
+    }
     lab.weft(&["rm", &before])?.success()?;
 
     ensure!(terraform.plan()?.change("weft_instance.it") == Change::Create);
@@ -154,12 +170,13 @@ fn default_tags_reach_everything_that_has_tags() -> Result<()> {
     terraform
         .write("provider.tf", "provider \"weft\" {\n  default_tags = { team = \"blue\" }\n}\n")?;
     let plan = terraform.plan()?;
-    for address in ONE_OF_EACH {
+    let tagged = || ONE_OF_EACH.into_iter().filter(|one| !one.contains("_association"));
+    for address in tagged() {
         ensure!(plan.change(address) == Change::Update, "{address}");
     }
     terraform.apply_plan()?;
     let state = terraform.state()?;
-    for address in ONE_OF_EACH {
+    for address in tagged() {
         let tags = state.attribute(address, "tags_all")?;
         ensure!(tags["team"] == "blue", "{address} has the tags {tags}");
     }

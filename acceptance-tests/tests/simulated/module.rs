@@ -94,11 +94,28 @@ resource "weft_instance" "it" {{
   tags               = {{ role = "story" }}
   timeouts           = {{ create = "2m" }}
 }}
+
+resource "weft_elastic_ip" "it" {{
+  name = "it"
+}}
+
+resource "weft_elastic_ip_association" "it" {{
+  elastic_ip_id = weft_elastic_ip.it.id
+  instance_id   = weft_instance.it.id
+}}
+
+resource "weft_port_forward" "it" {{
+  name        = "it"
+  protocol    = "tcp"
+  host_port   = 8080
+  target_port = 80
+  instance_id = weft_instance.it.id
+}}
 "##
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 9] = [
+pub(crate) const ONE_OF_EACH: [&str; 12] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
@@ -108,6 +125,9 @@ pub(crate) const ONE_OF_EACH: [&str; 9] = [
     "weft_security_group_ingress_rule.it",
     "weft_security_group_egress_rule.it",
     "weft_instance.it",
+    "weft_elastic_ip.it",
+    "weft_elastic_ip_association.it",
+    "weft_port_forward.it",
 ];
 
 /// An image and `count` instances, `weft_instance.it[0]` and so on.

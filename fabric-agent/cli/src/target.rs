@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use weft_model::{
-    GroupId, HostId, ImageId, InstanceId, InstanceState, InstanceTypeId, InstanceView, KeyPairId,
-    Problem, Reason, RuleId, SubnetId, VpcId,
+    AssociationId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
+    InstanceTypeId, InstanceView, KeyPairId, PortForwardId, Problem, Reason, RuleId, SubnetId,
+    VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -23,6 +24,9 @@ pub(crate) enum AnyId {
     Rule(RuleId),
     Vpc(VpcId),
     Subnet(SubnetId),
+    ElasticIp(ElasticIpId),
+    Association(AssociationId),
+    PortForward(PortForwardId),
     Host(HostId),
 }
 
@@ -40,6 +44,9 @@ impl AnyId {
             .or_else(|| of(text, Self::Rule))
             .or_else(|| of(text, Self::Vpc))
             .or_else(|| of(text, Self::Subnet))
+            .or_else(|| of(text, Self::ElasticIp))
+            .or_else(|| of(text, Self::Association))
+            .or_else(|| of(text, Self::PortForward))
             .or_else(|| of(text, Self::Host))
     }
 }
@@ -132,7 +139,9 @@ mod tests {
             ("key-00000000000000000", "KeyPair"),
             ("type-00000000000000000", "InstanceType"), ("sg-00000000000000000", "Group"),
             ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
-            ("subnet-00000000000000000", "Subnet"), ("host-00000000000000000", "Host"),
+            ("subnet-00000000000000000", "Subnet"),
+            ("eip-00000000000000000", "ElasticIp"), ("pf-00000000000000000", "PortForward"),
+            ("eip-00000000000000000/i-00000000000000000", "Association"), ("host-00000000000000000", "Host"),
         ];
         for (text, want) in cases {
             let id = AnyId::parse(text).map(|id| format!("{id:?}")).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::json::{Chain, Command, Element, Expression, Family, Object, Rule, Set};
-use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody};
+use crate::ruleset::{ChainBody, Hook, MapTo, RuleBody, Ruleset, SetBody};
 
 /// What a table holds, with each rule known by its comment alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     for (name, body) in new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
         steps.push(Command::Add(writer.chain(name, body.hook.as_ref())));
     }
-    for (name, body) in new.sets.iter().filter(|(_, body)| !body.is_map) {
+    for (name, body) in new.sets.iter().filter(|(_, body)| body.map.is_none()) {
         steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
     }
     for (name, body) in &new.chains {
@@ -99,7 +99,7 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     for (name, body) in &new.sets {
         let gone = removed(before(name), body);
         steps.extend(writer.elements(name, gone).map(Command::Delete));
-        if body.is_map {
+        if body.map.is_some() {
             steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
         }
     }
@@ -118,7 +118,7 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
 
 fn changes_kind(old: &Image, new: &Ruleset) -> bool {
     let set_differs = |(name, set): (&String, &SetBody)| {
-        old.sets.get(name).is_some_and(|old| (&old.types, old.is_map) != (&set.types, set.is_map))
+        old.sets.get(name).is_some_and(|old| (&old.types, old.map) != (&set.types, set.map))
     };
     let chain_differs = |(name, chain): (&String, &ChainBody)| {
         old.chains.get(name).is_some_and(|(hook, _)| *hook != chain.hook)
@@ -130,22 +130,25 @@ type Elements = BTreeMap<Vec<String>, Option<String>>;
 
 fn added(old: &Elements, new: &SetBody) -> Vec<Expression> {
     let fresh = new.elements.iter().filter(|(key, value)| old.get(*key) != Some(*value));
-    fresh.map(|(key, value)| element(key, value.as_ref())).collect()
+    fresh.map(|(key, value)| element(key, new.map.zip(value.as_ref()))).collect()
 }
 
 fn removed(old: &Elements, new: &SetBody) -> Vec<Expression> {
     let gone = old.iter().filter(|(key, value)| new.elements.get(*key) != Some(*value));
-    gone.map(|(key, value)| element(key, value.as_ref())).collect()
+    gone.map(|(key, value)| element(key, new.map.zip(value.as_ref()))).collect()
 }
 
-fn element(parts: &[String], chain: Option<&String>) -> Expression {
+fn element(parts: &[String], leads_to: Option<(MapTo, &String)>) -> Expression {
     let key = match parts {
         [one] => Expression::text(one),
         several => Expression::Concat(several.iter().map(Expression::text).collect()),
     };
-    match chain {
+    match leads_to {
         None => key,
-        Some(chain) => Expression::pair(key, Expression::Goto { target: chain.clone() }),
+        Some((MapTo::Chains, chain)) => {
+            Expression::pair(key, Expression::Goto { target: chain.clone() })
+        }
+        Some((MapTo::Addresses, address)) => Expression::pair(key, Expression::text(address)),
     }
 }
 
@@ -161,9 +164,9 @@ impl Table<'_> {
             table: self.name.to_owned(),
             name: name.to_owned(),
             types: body.types.clone(),
-            map: body.is_map.then_some("verdict"),
+            map: body.map.map(MapTo::as_str),
         };
-        if body.is_map { Object::Map(set) } else { Object::Set(set) }
+        if body.map.is_some() { Object::Map(set) } else { Object::Set(set) }
     }
 
     fn counter(&self, name: &str) -> Object {

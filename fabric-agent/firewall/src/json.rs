@@ -143,7 +143,7 @@ pub struct Element {
 pub enum Statement {
     /// Goes on only if it holds.
     Match {
-        /// `==` or `!=`.
+        /// `==`, `!=`, or `in` for one bit of several.
         op: &'static str,
         /// What is looked at.
         left: Expression,
@@ -185,6 +185,23 @@ pub enum Statement {
     },
     /// Gives the packet the address of the link it leaves by.
     Masquerade(()),
+    /// Leads the packet elsewhere.
+    Dnat {
+        /// Of the address: `ip`.
+        family: &'static str,
+        /// Where.
+        addr: Expression,
+        /// At which port; `None` keeps it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+    /// Gives the packet another source.
+    Snat {
+        /// Of the address: `ip`.
+        family: &'static str,
+        /// Which.
+        addr: Expression,
+    },
     /// Changes a field of the packet, or what is known about it.
     Mangle {
         /// What.
@@ -235,6 +252,20 @@ pub enum Expression {
         /// Such as `state`.
         key: &'static str,
     },
+    /// What the routing tables say.
+    Fib {
+        /// `type`.
+        result: &'static str,
+        /// Of what: `daddr`.
+        flags: Vec<&'static str>,
+    },
+    /// What a map has for a key.
+    Map {
+        /// The key.
+        key: Box<Expression>,
+        /// The map.
+        data: Box<Expression>,
+    },
     /// A range of addresses.
     Prefix {
         /// Its first address.
@@ -282,6 +313,11 @@ impl Expression {
         Self::Text(text.to_string())
     }
 
+    /// The kind of an address: `local` where it is one of the namespace's own.
+    pub(crate) fn local(field: &'static str) -> Self {
+        Self::Fib { result: "type", flags: vec![field] }
+    }
+
     pub(crate) fn pair(key: Self, value: Self) -> Self {
         Self::Pair(Box::new([key, value]))
     }
@@ -294,6 +330,11 @@ impl Statement {
 
     pub(crate) fn is_not(left: Expression, right: Expression) -> Self {
         Self::Match { op: "!=", left, right }
+    }
+
+    /// One bit of several.
+    pub(crate) fn has(left: Expression, bit: &str) -> Self {
+        Self::Match { op: "in", left, right: Expression::text(bit) }
     }
 
     pub(crate) fn set(key: Expression, value: impl ToString) -> Self {

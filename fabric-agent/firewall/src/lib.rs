@@ -18,7 +18,7 @@ use weft_model::Firewall;
 use changes::{Image, Table};
 use ruleset::{Common, Ruleset};
 
-pub use host::{HostNat, host_nat, keep_apart};
+pub use host::{HostNat, host_changes, host_nat, keep_apart};
 pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, Statement};
 pub use nft::{FirewallError, Nft};
 pub use observe::ObservedFirewall;

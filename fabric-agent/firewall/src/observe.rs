@@ -12,7 +12,7 @@ use weft_model::Firewall;
 use crate::HostNat;
 use crate::changes::Image;
 use crate::json::Command;
-use crate::ruleset::{Hook, Ruleset, SetBody};
+use crate::ruleset::{Hook, MapTo, Ruleset, SetBody};
 
 /// What a table holds, and its namesake in the bridge family where that was looked at and exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ struct ListedSet {
     name: String,
     #[serde(rename = "type")]
     types: Value,
+    /// Of a map, what it leads to.
+    map: Option<Value>,
     #[serde(default)]
     elem: Vec<Value>,
 }
@@ -80,10 +82,8 @@ impl ObservedFirewall {
                 image.chains.entry(rule.chain).or_default().1.push(rule.comment);
             }
             image.counters.extend(object.counter.map(|counter| counter.name));
-            for (set, is_map) in [(object.set, false), (object.map, true)] {
-                if let Some(set) = set {
-                    image.sets.insert(set.name.clone(), set.body(is_map));
-                }
+            for set in [object.set, object.map].into_iter().flatten() {
+                image.sets.insert(set.name.clone(), set.body());
             }
         }
         Ok(Self { image, frames: None })
@@ -128,13 +128,18 @@ impl ListedChain {
 }
 
 impl ListedSet {
-    fn body(self, is_map: bool) -> SetBody {
+    fn body(self) -> SetBody {
+        let map = self.map.as_ref().map(|to| match to.as_str() {
+            Some("verdict") => MapTo::Chains,
+            // Of other kinds we have none: their elements are not ours either.
+            _ => MapTo::Addresses,
+        });
         let types = match &self.types {
             Value::Array(types) => types.iter().map(text).collect(),
             one => vec![text(one)],
         };
         let elements: BTreeMap<_, _> = self.elem.iter().map(element).collect();
-        SetBody { types, is_map, elements }
+        SetBody { types, map, elements }
     }
 }
 

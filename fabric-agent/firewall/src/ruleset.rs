@@ -3,9 +3,10 @@
 //! Everything is named with a prefix of its own, because nft reserves words such as `dst`, `fwd`
 //! or `tap`'s cousins; an id's 17 digits make the rest.
 
-mod base;
+pub(crate) mod base;
 mod frames;
 mod group;
+mod nat;
 mod sources_v6;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,13 +25,32 @@ pub(crate) struct Ruleset {
     pub(crate) counters: BTreeSet<String>,
 }
 
-/// A set or, when `is_map`, a map to chains.
+/// What a map leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MapTo {
+    /// A chain, which goes on with the packet.
+    Chains,
+    /// An address.
+    Addresses,
+}
+
+impl MapTo {
+    /// As nft calls it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Chains => "verdict",
+            Self::Addresses => "ipv4_addr",
+        }
+    }
+}
+
+/// A set, or a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SetBody {
     /// The types of an element's parts.
     pub(crate) types: Vec<String>,
-    pub(crate) is_map: bool,
-    /// An element's parts, and for a map the chain it leads to.
+    pub(crate) map: Option<MapTo>,
+    /// An element's parts, and for a map what it leads to.
     pub(crate) elements: BTreeMap<Vec<String>, Option<String>>,
 }
 
@@ -225,7 +245,7 @@ fn bound_sources() -> SetBody {
     set_of(&["ifname", "ether_addr", "ipv4_addr"])
 }
 
-fn set_of(types: &[&str]) -> SetBody {
+pub(crate) fn set_of(types: &[&str]) -> SetBody {
     let types = types.iter().map(|part| (*part).to_owned()).collect();
     SetBody { types, ..SetBody::default() }
 }

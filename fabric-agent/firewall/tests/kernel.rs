@@ -10,9 +10,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use nix::sched::{CloneFlags, unshare};
-use support::{TABLE, bridge, firewall, group, interface, uplink};
-use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart, remove};
-use weft_model::{Firewall, LinkName};
+use support::{TABLE, bridge, firewall, group, interface, nat, uplink};
+use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart, remove};
+use weft_model::{Firewall, FirewallNat, HostForward, LinkName, TransportProtocol};
 
 /// Runs `test` on a thread in a new network namespace; the machine's own rules are never touched.
 fn in_new_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -39,7 +39,8 @@ fn all_shapes() -> Firewall {
         (1, group(&[3], &[], false)),
         (2, group(&[], &[6, 7], false)),
     ];
-    firewall(&groups, &[interface(1, &[0, 1]), interface(2, &[])], Some(uplink(true)))
+    let plain = firewall(&groups, &[interface(1, &[0, 1]), interface(2, &[])], Some(uplink(true)));
+    Firewall { nat: nat(&[1, 2], &[80]), ..plain }
 }
 
 fn stages() -> Vec<Firewall> {
@@ -53,6 +54,8 @@ fn stages() -> Vec<Firewall> {
         all_shapes(),
         dual_stack(&[1, 2]),
         dual_stack(&[2]),
+        Firewall { nat: nat(&[2], &[80, 81]), ..all_shapes() },
+        Firewall { nat: swapped(), ..all_shapes() },
         Firewall { bridge: Some(bridge(None)), uplink: None, ..all_shapes() },
         Firewall { bridge: Some(bridge(Some("wlan"))), uplink: None, ..all_shapes() },
         bridged(&[1, 2]),
@@ -71,6 +74,14 @@ fn dual_stack(members: &[u16]) -> Firewall {
         group.members_v6 = std::sync::Arc::new(members.iter().map(address).collect());
     }
     firewall
+}
+
+/// The same addresses, each with the other guest.
+fn swapped() -> FirewallNat {
+    let mut nat = nat(&[1, 2], &[]);
+    let others: Vec<_> = nat.public.values().rev().copied().collect();
+    nat.public.values_mut().zip(others).for_each(|(one, other)| *one = other);
+    nat
 }
 
 fn bridged(interfaces: &[u8]) -> Firewall {
@@ -130,6 +141,9 @@ fn a_table_that_somebody_changed_is_mended() {
                 "add chain inet {TABLE} extra {{ type filter hook input priority 0; policy accept; }}"
             ),
             format!("add chain inet {TABLE} base_out {{ policy accept; }}"),
+            format!("delete element inet {TABLE} public_in {{ 198.18.0.1 : 10.0.0.1 }}"),
+            format!("add element inet {TABLE} public_out {{ 10.0.0.9 : 198.18.0.9 }}"),
+            format!("flush chain inet {TABLE} base_nat_in"),
             format!("delete table inet {TABLE}; add table inet {TABLE}"),
         ];
         for damage in damages {
@@ -180,11 +194,33 @@ fn the_hosts_table_is_made_and_removed() {
         let sources =
             BTreeSet::from(["172.31.0.0/16".parse().unwrap(), "169.254.128.2/32".parse().unwrap()]);
         let links = links(&["eu0", "eu1"]);
-        let wanted = HostNat { links, sources };
+        let forward = HostForward {
+            protocol: TransportProtocol::Udp,
+            port: 53,
+            address: Some("192.0.2.1".parse().unwrap()),
+            to: "169.254.128.2".parse().unwrap(),
+        };
+        let wanted = HostNat {
+            links,
+            sources,
+            public: ["198.18.0.1".parse().unwrap()].into(),
+            hidden: ["198.18.0.1".parse().unwrap()].into(),
+            forwards: [forward.clone(), HostForward { address: None, ..forward }].into(),
+            guest_access: ["tcp/8080".parse().unwrap()].into(),
+        };
         nft.apply(&host_nat("weft_host", &wanted)).await.unwrap();
         let seen = nft.observe(true).await.unwrap().unwrap();
         assert!(seen.is_host_nat(&wanted));
         assert!(!seen.is_host_nat(&HostNat::default()));
+        let closed = HostNat { guest_access: BTreeSet::new(), ..wanted.clone() };
+        let open = HostNat { public: BTreeSet::new(), ..wanted };
+        for next in [closed, open, HostNat::default()] {
+            let seen = nft.observe(true).await.unwrap().unwrap();
+            nft.apply(&host_changes("weft_host", &seen, &next)).await.unwrap();
+            let seen = nft.observe(true).await.unwrap().unwrap();
+            assert!(seen.is_host_nat(&next), "{seen:#?}");
+            assert_eq!(host_changes("weft_host", &seen, &next), []);
+        }
         nft.apply(&remove("weft_host")).await.unwrap();
         assert_eq!(nft.observe(true).await.unwrap(), None);
     });
@@ -200,9 +236,10 @@ fn a_new_link_joins_those_that_are_kept_apart_and_the_rest_stays() {
         let nft = nft("weft_host");
         let link: LinkName = "eu1".parse().unwrap();
         let sources = BTreeSet::from(["172.31.0.0/16".parse().unwrap()]);
-        let before = HostNat { links: links(&["eu0"]), sources: sources.clone() };
+        let before =
+            HostNat { links: links(&["eu0"]), sources: sources.clone(), ..HostNat::default() };
         nft.apply(&host_nat("weft_host", &before)).await.unwrap();
-        let after = HostNat { links: links(&["eu0", "eu1"]), sources };
+        let after = HostNat { links: links(&["eu0", "eu1"]), sources, ..HostNat::default() };
         for changes in [1, 0] {
             let seen = nft.observe(true).await.unwrap();
             let commands = keep_apart("weft_host", seen.as_ref(), &link);
@@ -217,8 +254,12 @@ fn a_new_link_joins_those_that_are_kept_apart_and_the_rest_stays() {
 fn a_link_is_kept_apart_also_where_there_is_no_table_or_one_that_does_not() {
     in_new_namespace(|| async {
         let nft = nft("weft_host");
-        let alone = HostNat { links: links(&["eu1"]), sources: BTreeSet::new() };
-        let damages = ["list ruleset", "flush chain inet weft_host base_apart"];
+        let alone = HostNat { links: links(&["eu1"]), ..HostNat::default() };
+        let damages = [
+            "list ruleset",
+            "flush chain inet weft_host base_apart",
+            "flush chain inet weft_host base_closed",
+        ];
         for damage in damages {
             let done = std::process::Command::new("nft").args(damage.split(' ')).output().unwrap();
             assert!(done.status.success(), "{damage}");

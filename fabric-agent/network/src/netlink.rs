@@ -270,7 +270,7 @@ impl Netlink {
     }
 }
 
-fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
+pub(crate) fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(to.network(), to.prefix())
         .protocol(RouteProtocol::from(PROTOCOL))
@@ -278,7 +278,7 @@ fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
 
 impl Route {
     /// Its table; numbers above 255 come as an attribute (rtnetlink(7), RTA_TABLE).
-    fn table(&self) -> u8 {
+    pub(crate) fn table(&self) -> u8 {
         let large = self.message.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Table(table) => Some(u8::try_from(*table)),
             _ => None,

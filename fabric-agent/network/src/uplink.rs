@@ -5,7 +5,7 @@ use weft_model::{LinkName, Uplink, VpcNetwork};
 
 use crate::netlink::Netlink;
 use crate::pair::ensure_pair;
-use crate::{Namespace, NetworkError, sysctl, sysctl_v6, v6};
+use crate::{Namespace, NetworkError, public, sysctl, sysctl_v6, v6};
 
 /// Brings both ends, their addresses and the routes in order. Idempotent.
 ///
@@ -42,9 +42,9 @@ pub async fn ensure_uplink(
             route.gateway(uplink.host_addr).output_interface(guest.index)
         })
         .await?;
+    let wanted = uplink.host_routes(cidr);
     for stale in outside.routes().await? {
-        let wanted = uplink.routed && stale.to == cidr;
-        if stale.ours && stale.out == Some(host.index) && !wanted {
+        if stale.ours && stale.out == Some(host.index) && !wanted.contains(&stale.to) {
             outside.delete_route(&stale).await?;
         }
     }
@@ -52,6 +52,7 @@ pub async fn ensure_uplink(
     if uplink.routed {
         outside.add_route_beside(cidr, uplink.guest_addr, &host).await?;
     }
+    public::lead_here(&outside, &uplink.public, uplink.guest_addr, &host).await?;
     v6::ensure_uplink((&outside, &host), (&inside, &guest), network, uplink).await
 }
 

@@ -96,7 +96,7 @@ mod tests {
         let actions = [
             Action::PressPowerButton { instance_id },
             Action::RemoveNamespace { vpc_id },
-            Action::SetHostRouting { routes: std::collections::BTreeMap::new() },
+            Action::SetHostRouting { routes: Default::default(), edge: Default::default() },
             Action::RemoveBlob { digest },
         ];
         for action in actions {

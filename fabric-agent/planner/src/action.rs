@@ -1,13 +1,13 @@
 //! Every change of a host, as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Bridge, Digest, DiskFormat, Firewall, ImageContent, InstanceId, LinkName, MacAddr, SshHostKey,
-    TapInterface, TrackedFlow, UserData, VpcId, VpcNetwork,
+    Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
+    LinkName, MacAddr, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -139,10 +139,13 @@ pub enum Action {
         /// Whose.
         vpc_id: VpcId,
     },
-    /// Makes the agent's own namespace forward, and hide the VPCs that want it behind its address.
+    /// Makes the agent's own namespace forward, hide the VPCs that want it behind its address,
+    /// answer for public addresses, and keep guests from the host itself.
     SetHostRouting {
         /// By the name of the uplink's end.
         routes: BTreeMap<LinkName, HostRoute>,
+        /// What passes between VPCs, the host and the outside.
+        edge: HostEdge,
     },
 
     /// Makes room for a blob that is about to come.
@@ -187,6 +190,18 @@ pub struct HostRoute {
     pub sources: Ipv4Network,
     /// Whether they hide behind the host's address.
     pub masquerade: bool,
+}
+
+/// What passes the edge of the host: to guests from outside and beside them, and from guests to
+/// the host itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEdge {
+    /// Public addresses that guests have.
+    pub public: BTreeSet<Ipv4Addr>,
+    /// Ports of the host that lead to guests.
+    pub forwards: BTreeSet<HostForward>,
+    /// Ports of the host that guests may use.
+    pub guest_access: BTreeSet<GuestAccess>,
 }
 
 /// What a guest is told about itself at its start.

@@ -17,6 +17,7 @@ fn this_host(context: &Context) -> HostView {
         free_memory_mib: context.ledger.free_memory_mib(),
         facts,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        public_pool: context.public_pool.clone(),
     }
 }
 

@@ -69,7 +69,7 @@ async fn create(
     };
     let _guard = context.references.read().await;
     let id = InstanceId::from_random(random::bytes());
-    let (spec, reservation, txn) = context.admit(&id, order).await?;
+    let (spec, reservation, txn, _public) = context.admit(&id, order).await?;
     let txn = txn.put(status_key(&id), first_status(context));
     let record = context.new_record::<Instances>(id, spec, &creation, &content);
     context.store_new::<Instances>(&record, &creation, &content, txn).await?;
@@ -155,10 +155,16 @@ async fn switch(
 }
 
 async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
+    let _guard = context.references.write().await;
     let _turn = context.turns().object(id.as_str()).await;
     let before = context.repo.get::<Instances>(id).await?;
     if before.value.deleting_since.is_some() {
         return Ok(());
+    }
+    let users = context.public_users(id);
+    if !users.is_empty() {
+        let message = format!("instance {id} is used by {}", users.join(", "));
+        return Err(Problem::new(Reason::InUse, message).at("id").remedy("remove these first"));
     }
     let mut record = before.value.clone();
     record.deleting_since = Some(context.clock.now());

@@ -2,7 +2,9 @@
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
-use weft_model::{Object, Problem, Reason, Record, SubnetId, SubnetOrder, SubnetSpec};
+use weft_model::{
+    Object, Problem, Reason, Record, SubnetId, SubnetOrder, SubnetSpec, check_map_public_ip,
+};
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, subnet_order_from_wire, subnet_to_wire,
 };
@@ -98,6 +100,11 @@ async fn update(
     record.client_data = update.client_data;
     record.spec.name = order.name;
     record.spec.dns_servers = order.dns_servers;
+    if order.map_public_ip && !old.map_public_ip {
+        let vpc = context.repo.get::<Vpcs>(&old.vpc_id).await?;
+        check_map_public_ip(true, vpc.value.spec.mode)?;
+    }
+    record.spec.map_public_ip = order.map_public_ip;
     context.store_update::<Subnets>(before, record, Txn::new()).await
 }
 

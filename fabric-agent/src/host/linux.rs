@@ -4,11 +4,12 @@
 pub(crate) mod doctor;
 mod facts;
 mod guests;
+mod listeners;
 mod networks;
 mod ssh;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{
     Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, TrackedFlow,
-    VpcId, VpcNetwork,
+    TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, SeenNetwork};
 use weft_services::Sockets;
@@ -130,7 +131,9 @@ impl Host for LinuxHost {
             }
             Action::CutConnections { vpc_id, flows } => networks.cut(vpc_id, flows).await,
             Action::RemoveNamespace { vpc_id } => networks.remove_namespace(vpc_id).await,
-            Action::SetHostRouting { routes } => networks.set_host_routing(routes).await,
+            Action::SetHostRouting { routes, edge } => {
+                networks.set_host_routing(routes, edge).await
+            }
 
             Action::BeginUpload { .. }
             | Action::AppendUpload { .. }
@@ -243,6 +246,15 @@ impl Host for LinuxHost {
         candidates: &[Ipv4Network],
     ) -> Result<Option<Ipv4Network>, HostError> {
         self.networks.first_free_range(candidates).await
+    }
+
+    async fn listener(
+        &self,
+        protocol: TransportProtocol,
+        port: u16,
+        address: Option<Ipv4Addr>,
+    ) -> Result<Option<SocketAddr>, HostError> {
+        listeners::find(protocol, port, address)
     }
 
     async fn doctor(&self) -> Vec<Check> {

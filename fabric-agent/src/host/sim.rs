@@ -413,6 +413,16 @@ impl Host for SimHost {
         Ok(candidates.first().copied())
     }
 
+    /// It has no services.
+    async fn listener(
+        &self,
+        _protocol: weft_model::TransportProtocol,
+        _port: u16,
+        _address: Option<Ipv4Addr>,
+    ) -> Result<Option<std::net::SocketAddr>, HostError> {
+        Ok(None)
+    }
+
     async fn doctor(&self) -> Vec<Check> {
         let host = Check {
             name: "host",

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, LinkName, Uplink,
-    UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
+    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, GuestAccess, HostForward,
+    LinkName, Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
-use weft_planner::HostRoute;
+use weft_planner::{HostEdge, HostRoute};
 
 use crate::cache::World;
 pub(crate) use attached::{Attached, AttachedOfAll};
@@ -37,7 +37,8 @@ pub(crate) fn vpc_network(
     let subnets = world.subnets.values().filter(|subnet| subnet.spec.vpc_id == *vpc_id);
     let gateways: BTreeSet<Ipv4Addr> =
         subnets.map(|subnet| subnet.spec.service_address(vpc.mode)).collect();
-    let uplink = uplink(vpc, prefix);
+    let uplink = uplink(vpc, prefix)
+        .map(|uplink| Uplink { public: attached.nat.public.keys().copied().collect(), ..uplink });
     let bridge = match vpc.mode {
         VpcMode::Routed => None,
         VpcMode::Bridge => Some(bridge(vpc, prefix)?),
@@ -72,6 +73,7 @@ pub(crate) fn vpc_network(
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
         gateways: gateways.clone(),
         ipv6,
+        nat: attached.nat,
     };
     let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
     Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, firewall })
@@ -95,6 +97,30 @@ pub(crate) fn host_routes(world: &World, prefix: &str) -> BTreeMap<LinkName, Hos
             Some((uplink.link, HostRoute { sources, masquerade: uplink.nat }))
         })
         .collect()
+}
+
+/// What passes the edge of the host, with all the VPCs' networks as they are `desired`.
+pub(crate) fn host_edge(
+    world: &World,
+    desired: &BTreeMap<VpcId, VpcNetwork>,
+    guest_access: &BTreeSet<GuestAccess>,
+) -> HostEdge {
+    let public = desired.values().flat_map(|network| network.firewall.nat.public.keys().copied());
+    let forwards = world.port_forwards.values().filter_map(|forward| {
+        let interface = world.interface_of(&forward.spec.target)?;
+        let uplink = desired.get(&interface.vpc_id)?.uplink.as_ref()?;
+        Some(HostForward {
+            protocol: forward.spec.protocol,
+            port: forward.spec.host_port,
+            address: forward.spec.host_address,
+            to: uplink.guest_addr,
+        })
+    });
+    HostEdge {
+        public: public.collect(),
+        forwards: forwards.collect(),
+        guest_access: guest_access.clone(),
+    }
 }
 
 /// Ours in the VPC's namespace, joined to the operator's where one is named.
@@ -124,6 +150,7 @@ fn uplink(vpc: &VpcSpec, prefix: &str) -> Option<Uplink> {
         nat: true,
         routed: vpc.is_default,
         ipv6: vpc.ipv6_cidr_block.map(|_| uplink_v6(vpc.uplink_index)),
+        public: BTreeSet::new(),
     })
 }
 

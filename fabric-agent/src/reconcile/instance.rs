@@ -20,7 +20,7 @@ use super::queue::Next;
 use super::{Reconciler, Shutdown, probe};
 use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
-use crate::repo::{Instances, address_key, object_key, status_key, uid_key};
+use crate::repo::{Instances, address_key, object_key, public_key, status_key, uid_key};
 use interface::NetworkView;
 use sweep::sweep;
 
@@ -322,6 +322,8 @@ impl Pass<'_> {
             .delete(status_key(id))
             .delete(address)
             .delete(uid_key(self.record.spec.uid));
+        let public = self.record.spec.public_ip.map(public_key);
+        let txn = public.into_iter().fold(txn, Txn::delete);
         let revision = self.reconciler.repo.commit(txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);

@@ -13,8 +13,8 @@ use weft_model::{
     EventKind, Firewall, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, HostRoute, SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network,
-    simulate_network,
+    Action, HostEdge, HostRoute, SeenNetwork, drift, must_judge_connections, plan_cuts,
+    plan_network, simulate_network,
 };
 
 use super::Reconciler;
@@ -130,7 +130,7 @@ struct Memory {
     /// Each network as it was left when all of it was in order: what differs from that when the
     /// kernel is looked at again was somebody else's doing.
     applied: HashMap<VpcId, VpcNetwork>,
-    host_routes: Option<BTreeMap<LinkName, HostRoute>>,
+    host: Option<(BTreeMap<LinkName, HostRoute>, HostEdge)>,
     /// Up to which packet filter open connections were judged.
     judged: HashMap<VpcId, Firewall>,
     attached: AttachedOfAll,
@@ -182,7 +182,7 @@ async fn pass(
     released: &BTreeSet<InstanceId>,
 ) -> NetworkReport {
     let prefix = &reconciler.config.prefix;
-    let (desired, routes) = {
+    let (desired, routes, edge) = {
         let world = reconciler.cache.read();
         memory.attached.renew(&world, released);
         let network = |id: &VpcId| {
@@ -190,7 +190,8 @@ async fn pass(
             Some((id.clone(), desired::vpc_network(&world, id, attached, prefix)?))
         };
         let desired: BTreeMap<VpcId, VpcNetwork> = world.vpcs.keys().filter_map(network).collect();
-        (desired, desired::host_routes(&world, prefix))
+        let edge = desired::host_edge(&world, &desired, &reconciler.config.guest_access);
+        (desired, desired::host_routes(&world, prefix), edge)
     };
     let host = reconciler.host.as_ref();
     let mut report = NetworkReport::default();
@@ -219,9 +220,10 @@ async fn pass(
         }
     }
     // The uplinks exist now: the host may lead packets into them.
-    if memory.host_routes.as_ref() != Some(&routes) {
-        match host.apply(&Action::SetHostRouting { routes: routes.clone() }).await {
-            Ok(()) => memory.host_routes = Some(routes),
+    if memory.host.as_ref() != Some(&(routes.clone(), edge.clone())) {
+        let action = Action::SetHostRouting { routes: routes.clone(), edge: edge.clone() };
+        match host.apply(&action).await {
+            Ok(()) => memory.host = Some((routes, edge)),
             Err(error) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(error, "the host's own forwarding could not be set");

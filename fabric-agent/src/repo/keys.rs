@@ -7,16 +7,23 @@
 //! uids/UID                  the instance whose hypervisor runs under it
 //! key-names/HASH            the key pair that has the name with this SHA-256
 //! type-names/NAME          the instance type that has the name
+//! public/ADDRESS           the elastic IP or the instance that has the public address
+//! associated/EIP           the association of the elastic IP
+//! public-of/INTERFACE      the association of the network interface
+//! host-ports/PROTOCOL/PORT the port forward that has the host's port
+//! public-pool              the pool that was chosen at the first start
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
 //! events/NUMBER            what happened that nobody asked for
 //! metadata-key              what the metadata service proves its tokens with
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sha2::{Digest as _, Sha256};
-use weft_model::{InstanceId, Name, SubnetId, TypeName};
+use weft_model::{
+    ElasticIpId, InstanceId, InterfaceId, Name, SubnetId, TransportProtocol, TypeName,
+};
 
 use super::Kind;
 
@@ -60,6 +67,31 @@ pub(crate) fn key_pair_name_key(name: &Name) -> String {
 /// Makes an instance type's name somebody's.
 pub(crate) fn type_name_key(name: &TypeName) -> String {
     format!("type-names/{name}")
+}
+
+/// The prefix of public addresses that are somebody's.
+pub(crate) const PUBLIC: &str = "public/";
+/// The pool that was chosen at the first start.
+pub(crate) const PUBLIC_POOL: &str = "public-pool";
+
+/// Makes a public address somebody's.
+pub(crate) fn public_key(address: Ipv4Addr) -> String {
+    format!("{PUBLIC}{address}")
+}
+
+/// Makes an elastic IP lead to one interface only.
+pub(crate) fn associated_key(id: &ElasticIpId) -> String {
+    format!("associated/{id}")
+}
+
+/// Gives an interface one elastic IP only.
+pub(crate) fn public_of_key(id: &InterfaceId) -> String {
+    format!("public-of/{id}")
+}
+
+/// Makes a port of the host somebody's.
+pub(crate) fn host_port_key(protocol: TransportProtocol, port: u16) -> String {
+    format!("host-ports/{protocol}/{port}")
 }
 
 /// A client's token: any bytes, so in hexadecimal.

@@ -7,9 +7,10 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weft_model::{
-    GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
-    InstanceTypeSpec, InvalidId, KeyPairId, KeyPairSpec, RuleId, RuleSpec, SubnetId, SubnetSpec,
-    VpcId, VpcSpec,
+    AssociationId, AssociationSpec, ElasticIpId, ElasticIpSpec, GroupId, GroupSpec, ImageId,
+    ImageSpec, InstanceId, InstanceSpec, InstanceTypeId, InstanceTypeSpec, InvalidId, KeyPairId,
+    KeyPairSpec, PortForwardId, PortForwardSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId,
+    VpcSpec,
 };
 
 /// A kind of object.
@@ -71,4 +72,22 @@ kinds! {
     Vpcs, VpcId, VpcSpec, "vpcs", "VPC";
     /// Ranges in them.
     Subnets, SubnetId, SubnetSpec, "subnets", "subnet";
+    /// Addresses of the public pool.
+    ElasticIps, ElasticIpId, ElasticIpSpec, "elastic-ips", "elastic IP";
+    /// Ports of the host that lead to guests.
+    PortForwards, PortForwardId, PortForwardSpec, "port-forwards", "port forward";
+}
+
+/// What elastic IPs lead to.
+#[derive(Debug)]
+pub(crate) enum Associations {}
+
+impl Kind for Associations {
+    type Id = AssociationId;
+    type Spec = AssociationSpec;
+    const NAME: &'static str = "elastic-ip-associations";
+    const NOUN: &'static str = "association";
+    fn new_id(_random: [u8; 9], spec: &AssociationSpec) -> AssociationId {
+        AssociationId::new(spec.elastic_ip_id.clone(), spec.target.clone())
+    }
 }

@@ -23,6 +23,7 @@ mod life;
 mod networks;
 mod orders;
 mod power;
+mod public;
 mod restart;
 mod sessions;
 mod updates;

@@ -56,6 +56,11 @@ impl Agent {
         agent
     }
 
+    /// Settings for the next start.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// A place for an agent.
     pub(crate) fn not_started(flags: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("weft-agent-").tempdir().unwrap();

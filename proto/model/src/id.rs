@@ -54,6 +54,7 @@ const KINDS: &[(&str, &str)] = &[
     ("subnet-", "a subnet"),
     ("eni-", "a network interface"),
     ("eip-", "an elastic IP"),
+    ("pf-", "a port forward"),
     ("vol-", "a volume"),
     ("snap-", "a snapshot"),
     ("host-", "a host"),
@@ -161,6 +162,8 @@ ids! {
     InterfaceId, "eni-", "a network interface";
     /// An address of the public pool.
     ElasticIpId, "eip-", "an elastic IP";
+    /// A port of the host that leads to a guest.
+    PortForwardId, "pf-", "a port forward";
     /// A machine that runs guests.
     HostId, "host-", "a host";
     /// One run of a client, from ConfigureProvider to its end.

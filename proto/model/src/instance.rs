@@ -183,6 +183,9 @@ pub struct InstanceSpec {
     pub metadata_options: Option<MetadataOptions>,
     /// The uid (and gid) that its hypervisor runs under.
     pub uid: u32,
+    /// An address of the public pool, for its whole life.
+    #[serde(default)]
+    pub public_ip: Option<Ipv4Addr>,
 }
 
 impl InstanceSpec {

@@ -17,6 +17,7 @@ mod metadata_options;
 mod net;
 mod network;
 mod problem;
+mod public;
 mod record;
 mod report;
 mod tags;
@@ -33,7 +34,8 @@ pub use group::{
 pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, PairId, RuleId, SessionId, SubnetId, VpcId,
+    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, RuleId, SessionId, SubnetId,
+    VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -55,13 +57,17 @@ pub use metadata_options::{
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
-    FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink, METADATA_ADDRESS,
-    METADATA_ADDRESS_V6, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6,
-    ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6,
-    SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Uplink, UplinkV6,
-    VpcNetwork,
+    FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat, FirewallUplink,
+    METADATA_ADDRESS, METADATA_ADDRESS_V6, ObservedBridge, ObservedJoin, ObservedNetwork,
+    ObservedNetworkV6, ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6,
+    Opening, ROUTER_V6, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
+    TrackedFlow, Uplink, UplinkV6, VpcNetwork,
 };
 pub use problem::{Problem, Reason};
+pub use public::{
+    AddressRange, Association, AssociationId, AssociationSpec, ElasticIpOrder, ElasticIpSpec,
+    GuestAccess, HostForward, PortForwardSpec, PublicPool, Target, TransportProtocol,
+};
 pub use record::{Claim, ContentHash, Record};
 pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
 pub use tags::Tags;
@@ -71,8 +77,8 @@ pub use view::{
 };
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, SUBNET_PREFIX_V6, SubnetOrder,
-    SubnetSpec, VpcMode, VpcOrder, VpcSpec, check_network_range, check_no_special_range,
-    overlap_v6, parse_cidr, parse_cidr_v6,
+    SubnetSpec, VpcMode, VpcOrder, VpcSpec, check_map_public_ip, check_network_range,
+    check_no_special_range, overlap_v6, parse_cidr, parse_cidr_v6,
 };
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.

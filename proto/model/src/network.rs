@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use crate::{LinkName, MacAddr, VpcId};
 
 pub use counts::{Counted, Counts};
-pub use firewall::{Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink};
+pub use firewall::{
+    Firewall, FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat,
+    FirewallUplink,
+};
 pub use flow::TrackedFlow;
 pub use observed::{
     ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
@@ -107,6 +110,9 @@ pub struct Uplink {
     /// The addresses of a dual-stack VPC's uplink.
     #[serde(default)]
     pub ipv6: Option<UplinkV6>,
+    /// Public addresses of guests of the VPC: the agent's namespace leads each of them here.
+    #[serde(default)]
+    pub public: BTreeSet<Ipv4Addr>,
 }
 
 /// The IPv6 addresses of both ends of an uplink: of one /64 of our own, private as RFC 4193 has it.
@@ -127,7 +133,14 @@ impl Uplink {
     /// Bits of the network that both ends are in.
     pub const PREFIX: u8 = 30;
 
-    /// The addresses that packets of the VPC carry when they come out of `link`.
+    /// The ranges that the agent's namespace leads into `link`, where the VPC has the range `cidr`.
+    pub fn host_routes(&self, cidr: Ipv4Network) -> BTreeSet<Ipv4Network> {
+        let public = self.public.iter().copied().map(Ipv4Network::from);
+        self.routed.then_some(cidr).into_iter().chain(public).collect()
+    }
+
+    /// The addresses that packets of the VPC carry when they come out of `link`, besides public
+    /// ones.
     pub fn visible_sources(&self, cidr: Ipv4Network) -> Ipv4Network {
         if self.routed { cidr } else { Ipv4Network::from(self.guest_addr) }
     }

@@ -124,6 +124,8 @@ pub struct InstanceOrder {
     pub subnet_id: Option<SubnetId>,
     /// `None` is the lowest free address.
     pub private_ip: Option<Ipv4Addr>,
+    /// Whether it gets an address of the public pool; `None` is what its subnet says.
+    pub associate_public_ip: Option<bool>,
     /// `None` is the VPC's default group.
     pub security_group_ids: Option<BTreeSet<GroupId>>,
     /// Who may log in, by the names of key pairs.
@@ -163,6 +165,8 @@ pub struct Assigned {
     pub run_epoch: u64,
     /// The root disk's real size.
     pub root_size_bytes: u64,
+    /// Its address of the public pool, if it was made with one.
+    pub public_ip: Option<Ipv4Addr>,
 }
 
 /// An instance as clients see it.
@@ -197,6 +201,7 @@ impl InstanceView {
             ssh_host_public_keys: vec![spec.host_key.public_line.clone()],
             run_epoch: spec.run_epoch,
             root_size_bytes: spec.root_size_bytes(),
+            public_ip: spec.public_ip,
         };
         Self { object: object.map(InstanceOrder::from), assigned, status }
     }
@@ -214,6 +219,7 @@ impl From<InstanceSpec> for InstanceOrder {
             size,
             subnet_id: Some(spec.interface.subnet_id),
             private_ip: Some(spec.interface.private_ip),
+            associate_public_ip: Some(spec.public_ip.is_some()),
             security_group_ids: spec.interface.security_group_ids,
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
@@ -237,4 +243,6 @@ pub struct HostView {
     pub free_memory_mib: u64,
     /// Of the agent on it.
     pub agent_version: String,
+    /// What public addresses come from.
+    pub public_pool: crate::PublicPool,
 }

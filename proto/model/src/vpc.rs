@@ -14,7 +14,7 @@ use crate::{GroupId, LinkName, VpcId};
 
 pub use addresses::{AddressPool, AddressProblem};
 pub use addresses_v6::AddressPoolV6;
-pub use ranges::{check_network_range, check_no_special_range, parse_cidr};
+pub use ranges::{check_map_public_ip, check_network_range, check_no_special_range, parse_cidr};
 pub use ranges_v6::{SUBNET_PREFIX_V6, overlap_v6, parse_cidr_v6};
 
 crate::image::words! {
@@ -99,6 +99,9 @@ pub struct SubnetSpec {
     pub gateway: Ipv4Addr,
     /// What guests ask for names; empty where there is nobody to ask.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether new instances get an address of the public pool, unless they say otherwise.
+    #[serde(default)]
+    pub map_public_ip: bool,
     /// Whether instances that name no subnet get this one.
     pub is_default: bool,
 }
@@ -140,6 +143,8 @@ pub struct SubnetOrder {
     pub gateway: Option<Ipv4Addr>,
     /// What guests ask for names.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether new instances get an address of the public pool, unless they say otherwise.
+    pub map_public_ip: bool,
 }
 
 /// What a guest is told of the network that it is in.

@@ -1,6 +1,6 @@
 //! Hosts.
 
-use weft_model::{HostFacts, HostView, Problem};
+use weft_model::{HostFacts, HostView, Problem, PublicPool};
 
 use super::{parse, parse_word};
 use crate::v1;
@@ -19,7 +19,10 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         free_memory_mib,
         hypervisor_version,
         agent_version,
+        public_pool,
     } = wire;
+    let ranges = public_pool.iter().map(|text| parse("public_pool", text));
+    let public_pool = PublicPool::new(ranges.collect::<Result<_, _>>()?);
     let facts = HostFacts {
         name,
         accelerator: parse_word("accelerator", &accelerator)?,
@@ -28,12 +31,19 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         memory_mib,
         hypervisor_version,
     };
-    Ok(HostView { id: parse("id", &id)?, facts, free_vcpus, free_memory_mib, agent_version })
+    Ok(HostView {
+        id: parse("id", &id)?,
+        facts,
+        free_vcpus,
+        free_memory_mib,
+        agent_version,
+        public_pool,
+    })
 }
 
 /// The wire's form of `view`.
 pub fn host_to_wire(view: HostView) -> v1::Host {
-    let HostView { id, facts, free_vcpus, free_memory_mib, agent_version } = view;
+    let HostView { id, facts, free_vcpus, free_memory_mib, agent_version, public_pool } = view;
     v1::Host {
         id: id.to_string(),
         name: facts.name,
@@ -45,5 +55,6 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         free_memory_mib,
         hypervisor_version: facts.hypervisor_version,
         agent_version,
+        public_pool: public_pool.ranges().iter().map(ToString::to_string).collect(),
     }
 }

@@ -32,6 +32,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         root_volume_size_gib,
         power_state,
         metadata_options,
+        associate_public_ip_address,
     } = required("spec", spec)?;
     if let Some(data) = user_data.as_ref().filter(|data| data.len() > MAX_USER_DATA_BYTES) {
         return Err(Problem::invalid("user_data", format!("user data has {} bytes", data.len()))
@@ -52,6 +53,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         size: size_from_wire(instance_type, vcpus, memory_mib)?,
         subnet_id: subnet_id.map(|text| parse("subnet_id", &text)).transpose()?,
         private_ip: private_ip.map(|text| parse("private_ip", &text)).transpose()?,
+        associate_public_ip: associate_public_ip_address,
         security_group_ids: security_group_ids.map(groups_from_wire).transpose()?,
         key_names: key_names
             .iter()
@@ -138,6 +140,7 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
             http_tokens: options.http_tokens.map(|word| word.to_string()),
             http_put_response_hop_limit: options.http_put_response_hop_limit.map(Into::into),
         }),
+        associate_public_ip_address: order.associate_public_ip,
     }
 }
 
@@ -241,6 +244,7 @@ pub fn instance_from_wire(wire: v1::Instance) -> Result<InstanceView, Problem> {
         ssh_host_public_keys,
         run_epoch,
         root_size_bytes,
+        public_ip,
     } = required("assigned", assigned)?;
     let assigned = Assigned {
         vcpus,
@@ -257,6 +261,7 @@ pub fn instance_from_wire(wire: v1::Instance) -> Result<InstanceView, Problem> {
         ssh_host_public_keys,
         run_epoch,
         root_size_bytes,
+        public_ip: public_ip.map(|text| parse("assigned.public_ip", &text)).transpose()?,
     };
     let object = object_from_wire(metadata, instance_order_from_wire(spec)?)?;
     Ok(InstanceView { object, assigned, status: status_from_wire(status)? })
@@ -281,6 +286,7 @@ pub fn instance_to_wire(view: InstanceView) -> v1::Instance {
             ssh_host_public_keys: assigned.ssh_host_public_keys,
             run_epoch: assigned.run_epoch,
             root_size_bytes: assigned.root_size_bytes,
+            public_ip: assigned.public_ip.map(|address| address.to_string()),
         }),
         status: Some(status_to_wire(status)),
     }

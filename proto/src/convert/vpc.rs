@@ -95,8 +95,15 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn subnet_order_from_wire(spec: Option<v1::SubnetSpec>) -> Result<SubnetOrder, Problem> {
-    let v1::SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway_ip, dns_servers } =
-        required("spec", spec)?;
+    let v1::SubnetSpec {
+        name,
+        vpc_id,
+        cidr_block,
+        ipv6_cidr_block,
+        gateway_ip,
+        dns_servers,
+        map_public_ip_on_launch: map_public_ip,
+    } = required("spec", spec)?;
     let dns_servers = dns_servers.iter().map(|text| parse("dns_servers", text));
     Ok(SubnetOrder {
         name: parse::<Name>("name", &name)?.to_string(),
@@ -105,12 +112,21 @@ pub fn subnet_order_from_wire(spec: Option<v1::SubnetSpec>) -> Result<SubnetOrde
         ipv6_cidr_block: ipv6_from_wire(ipv6_cidr_block)?,
         gateway: gateway_ip.map(|text| parse("gateway_ip", &text)).transpose()?,
         dns_servers: dns_servers.collect::<Result<_, _>>()?,
+        map_public_ip,
     })
 }
 
 /// The wire's form of `order`.
 pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
-    let SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers } = order;
+    let SubnetOrder {
+        name,
+        vpc_id,
+        cidr_block,
+        ipv6_cidr_block,
+        gateway,
+        dns_servers,
+        map_public_ip,
+    } = order;
     v1::SubnetSpec {
         name,
         vpc_id: vpc_id.to_string(),
@@ -118,6 +134,7 @@ pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
         ipv6_cidr_block: ipv6_cidr_block.map(|range| range.to_string()),
         gateway_ip: gateway.map(|address| address.to_string()),
         dns_servers: dns_servers.iter().map(ToString::to_string).collect(),
+        map_public_ip_on_launch: map_public_ip,
     }
 }
 
@@ -125,21 +142,53 @@ pub fn subnet_order_to_wire(order: SubnetOrder) -> v1::SubnetSpec {
 /// A [`Problem`] at the field that is wrong.
 pub fn subnet_from_wire(wire: v1::Subnet) -> Result<Object<SubnetId, SubnetSpec>, Problem> {
     let v1::Subnet { metadata, spec, is_default } = wire;
-    let SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers } =
-        subnet_order_from_wire(spec)?;
+    let SubnetOrder {
+        name,
+        vpc_id,
+        cidr_block,
+        ipv6_cidr_block,
+        gateway,
+        dns_servers,
+        map_public_ip,
+    } = subnet_order_from_wire(spec)?;
     let gateway = required("gateway_ip", gateway)?;
     object_from_wire(
         metadata,
-        SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers, is_default },
+        SubnetSpec {
+            name,
+            vpc_id,
+            cidr_block,
+            ipv6_cidr_block,
+            gateway,
+            dns_servers,
+            map_public_ip,
+            is_default,
+        },
     )
 }
 
 /// The wire's form of `object`.
 pub fn subnet_to_wire(object: Object<SubnetId, SubnetSpec>) -> v1::Subnet {
     let (metadata, spec) = object_to_wire(object);
-    let SubnetSpec { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers, is_default } =
-        spec;
+    let SubnetSpec {
+        name,
+        vpc_id,
+        cidr_block,
+        ipv6_cidr_block,
+        gateway,
+        dns_servers,
+        map_public_ip,
+        is_default,
+    } = spec;
     let gateway = Some(gateway);
-    let order = SubnetOrder { name, vpc_id, cidr_block, ipv6_cidr_block, gateway, dns_servers };
+    let order = SubnetOrder {
+        name,
+        vpc_id,
+        cidr_block,
+        ipv6_cidr_block,
+        gateway,
+        dns_servers,
+        map_public_ip,
+    };
     v1::Subnet { metadata: Some(metadata), spec: Some(subnet_order_to_wire(order)), is_default }
 }

@@ -9,14 +9,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use weft_model::{
-    Accelerator, Architecture, Assigned, BootMode, CloudInitOutcome, CloudInitReport, Digest,
-    Direction, DiskFormat, Event, EventKind, GroupId, GroupOrder, GroupSpec, HostFacts, HostId,
-    HostView, HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId,
+    Accelerator, AddressRange, Architecture, Assigned, AssociationId, AssociationSpec, BootMode,
+    CloudInitOutcome, CloudInitReport, Digest, Direction, DiskFormat, ElasticIpId, ElasticIpOrder,
+    ElasticIpSpec, Event, EventKind, GroupId, GroupOrder, GroupSpec, HostFacts, HostId, HostView,
+    HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId,
     InstanceOrder, InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec,
     InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName,
-    MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord, PowerState, RuleId, RulePeer,
-    RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec,
-    Tags, Timestamp, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
+    MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord, PortForwardId, PortForwardSpec,
+    PowerState, PublicPool, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal,
+    SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp,
+    TransportProtocol, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -43,6 +45,8 @@ ids! {
     vpc_id: VpcId,
     subnet_id: SubnetId,
     interface_id: InterfaceId,
+    elastic_ip_id: ElasticIpId,
+    port_forward_id: PortForwardId,
     host_id: HostId,
     session_id: SessionId,
 }
@@ -191,6 +195,47 @@ pub(crate) fn group_spec() -> impl Strategy<Value = GroupSpec> {
     )
 }
 
+pub(crate) fn elastic_ip_order() -> impl Strategy<Value = ElasticIpOrder> {
+    (option::of(name()), option::of(address()))
+        .prop_map(|(name, address)| ElasticIpOrder { name, address })
+}
+
+pub(crate) fn elastic_ip_spec() -> impl Strategy<Value = ElasticIpSpec> {
+    (option::of(name()), any::<bool>(), address())
+        .prop_map(|(name, chosen, public_ip)| ElasticIpSpec { name, chosen, public_ip })
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        instance_id().prop_map(Target::Instance),
+        interface_id().prop_map(Target::Interface),
+    ]
+}
+
+pub(crate) fn association_id() -> impl Strategy<Value = AssociationId> {
+    (elastic_ip_id(), target()).prop_map(|(id, target)| AssociationId::new(id, target))
+}
+
+pub(crate) fn association_spec() -> impl Strategy<Value = AssociationSpec> {
+    (elastic_ip_id(), target())
+        .prop_map(|(elastic_ip_id, target)| AssociationSpec { elastic_ip_id, target })
+}
+
+pub(crate) fn port_forward_spec() -> impl Strategy<Value = PortForwardSpec> {
+    let protocol = word::<TransportProtocol>(TransportProtocol::WORDS);
+    let ports = (1..=u16::MAX, 1..=u16::MAX);
+    (name(), protocol, option::of(address()), target(), ports).prop_map(
+        |(name, protocol, host_address, target, (host_port, target_port))| PortForwardSpec {
+            name,
+            protocol,
+            host_address,
+            host_port,
+            target,
+            target_port,
+        },
+    )
+}
+
 /// A protocol and the ports that it can have.
 fn protocol_and_ports() -> impl Strategy<Value = (IpProtocol, RulePorts)> {
     // Numbers that have a name are written with it.
@@ -276,14 +321,17 @@ pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
 
 pub(crate) fn subnet_order() -> impl Strategy<Value = SubnetOrder> {
     let ranges = (range(), option::of(range_v6()));
-    (name(), vpc_id(), ranges, option::of(address()), vec(address(), 0..3)).prop_map(
-        |(name, vpc_id, (cidr_block, ipv6_cidr_block), gateway, dns_servers)| SubnetOrder {
-            name: name.to_string(),
-            vpc_id,
-            cidr_block,
-            ipv6_cidr_block,
-            gateway,
-            dns_servers,
+    (name(), vpc_id(), ranges, option::of(address()), vec(address(), 0..3), any::<bool>()).prop_map(
+        |(name, vpc_id, (cidr_block, ipv6_cidr_block), gateway, dns_servers, map_public_ip)| {
+            SubnetOrder {
+                name: name.to_string(),
+                vpc_id,
+                cidr_block,
+                ipv6_cidr_block,
+                gateway,
+                dns_servers,
+                map_public_ip,
+            }
         },
     )
 }
@@ -296,6 +344,7 @@ pub(crate) fn subnet_spec() -> impl Strategy<Value = SubnetSpec> {
         ipv6_cidr_block: order.ipv6_cidr_block,
         gateway,
         dns_servers: order.dns_servers,
+        map_public_ip: order.map_public_ip,
         is_default,
     })
 }
@@ -321,7 +370,8 @@ fn metadata_options() -> impl Strategy<Value = MetadataOptions> {
 
 pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
     let groups = btree_set(group_id(), 1..=16).prop_map(BTreeSet::from);
-    let placed = (option::of(subnet_id()), option::of(address()), option::of(groups));
+    let public = option::of(any::<bool>());
+    let placed = (option::of(subnet_id()), option::of(address()), option::of(groups), public);
     let given = (
         vec(name(), 0..4),
         option::of(vec(any::<u8>(), 0..200).prop_map(UserData)),
@@ -331,7 +381,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
     );
     (option::of(name()), image_id(), size(), placed, given).prop_map(
         |(name, image_id, size, placed, given)| {
-            let (subnet_id, private_ip, security_group_ids) = placed;
+            let (subnet_id, private_ip, security_group_ids, associate_public_ip) = placed;
             let (key_names, user_data, root_size_gib, power, metadata_options) = given;
             InstanceOrder {
                 name,
@@ -339,6 +389,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 size,
                 subnet_id,
                 private_ip,
+                associate_public_ip,
                 security_group_ids,
                 key_names,
                 user_data,
@@ -372,14 +423,21 @@ fn assigned() -> impl Strategy<Value = Assigned> {
     let mac = any::<[u8; 5]>().prop_map(MacAddr::from_random);
     (
         any::<(u32, u32, u64, u64)>(),
-        (vpc_id(), interface_id(), mac, vec(any::<Ipv6Addr>(), 0..2), host_id()),
+        (
+            vpc_id(),
+            interface_id(),
+            mac,
+            vec(any::<Ipv6Addr>(), 0..2),
+            host_id(),
+            option::of(address()),
+        ),
         text(),
         vec(text(), 0..3),
     )
         .prop_map(
             |(
                 numbers,
-                (vpc_id, interface_id, mac, ipv6_addresses, host_id),
+                (vpc_id, interface_id, mac, ipv6_addresses, host_id, public_ip),
                 default_user,
                 keys,
             )| {
@@ -396,6 +454,7 @@ fn assigned() -> impl Strategy<Value = Assigned> {
                     ssh_host_public_keys: keys,
                     run_epoch,
                     root_size_bytes,
+                    public_ip,
                 }
             },
         )
@@ -444,6 +503,22 @@ pub(crate) fn instance_view() -> impl Strategy<Value = InstanceView> {
         .prop_map(|(object, assigned, status)| InstanceView { object, assigned, status })
 }
 
+fn public_pool() -> impl Strategy<Value = PublicPool> {
+    let range = (any::<u32>(), 0..1000_u32, any::<bool>(), 16..=32_u8).prop_map(
+        |(first, more, cidr, prefix)| {
+            let network = ipnetwork::Ipv4Network::new(Ipv4Addr::from(first), prefix).unwrap();
+            let last = Ipv4Addr::from(first.saturating_add(more));
+            let text = if cidr {
+                format!("{}/{prefix}", network.network())
+            } else {
+                format!("{}-{last}", Ipv4Addr::from(first))
+            };
+            text.parse::<AddressRange>().unwrap()
+        },
+    );
+    vec(range, 0..3).prop_map(PublicPool::new)
+}
+
 pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
     let facts =
         (text(), word::<Accelerator>(Accelerator::WORDS), text(), any::<(u32, u64)>(), text())
@@ -457,13 +532,14 @@ pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
                     hypervisor_version: version,
                 }
             });
-    (host_id(), facts, any::<(u32, u64)>(), text()).prop_map(
-        |(id, facts, (free_vcpus, free_memory_mib), agent_version)| HostView {
+    (host_id(), facts, any::<(u32, u64)>(), text(), public_pool()).prop_map(
+        |(id, facts, (free_vcpus, free_memory_mib), agent_version, public_pool)| HostView {
             id,
             facts,
             free_vcpus,
             free_memory_mib,
             agent_version,
+            public_pool,
         },
     )
 }

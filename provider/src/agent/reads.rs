@@ -30,6 +30,9 @@ pub(crate) struct Reads {
     pub(crate) rules: Queue<v1::SecurityGroupRule>,
     pub(crate) vpcs: Queue<v1::Vpc>,
     pub(crate) subnets: Queue<v1::Subnet>,
+    pub(crate) elastic_ips: Queue<v1::ElasticIp>,
+    pub(crate) associations: Queue<v1::ElasticIpAssociation>,
+    pub(crate) port_forwards: Queue<v1::PortForward>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

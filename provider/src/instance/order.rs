@@ -84,6 +84,9 @@ pub(super) fn spec(
         instance_type,
         subnet_id: plan.read::<Known<String>>("subnet_id")?.value(),
         private_ip: plan.read::<Known<String>>("private_ip")?.value(),
+        associate_public_ip_address: plan
+            .read::<Known<bool>>("associate_public_ip_address")?
+            .value(),
         security_group_ids: groups
             .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
         key_names: keys.unwrap_or_default().into_iter().collect(),
@@ -167,6 +170,8 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("metadata_options", metadata_options.unwrap_or_default()),
         ("subnet_id", order.subnet_id.map(|id| id.to_string()).into()),
         ("private_ip", address.clone().into()),
+        ("associate_public_ip_address", assigned.public_ip.is_some().into()),
+        ("public_ip", assigned.public_ip.map(|address| address.to_string()).into()),
         ("security_group_ids", groups.into()),
         ("key_names", keys.into()),
         ("user_data", user_data.into()),

@@ -218,7 +218,8 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
 }
 
 /// The attributes that replace by themselves; the schema says the same.
-const REPLACING: [&str; 3] = ["subnet_id", "private_ip", "root_volume"];
+const REPLACING: [&str; 4] =
+    ["subnet_id", "private_ip", "associate_public_ip_address", "root_volume"];
 
 fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
     let mut causes: Vec<&str> = REPLACING.into_iter().filter(|path| ctx.changes(*path)).collect();

@@ -51,7 +51,7 @@ fn what_it_is() -> [Attribute; 7] {
     ]
 }
 
-fn how_it_is_connected() -> [Attribute; 3] {
+fn how_it_is_connected() -> [Attribute; 4] {
     [
         Attribute::string("subnet_id", "Where its address is from; unset, the default subnet.")
             .optional_computed()
@@ -61,6 +61,9 @@ fn how_it_is_connected() -> [Attribute; 3] {
             .optional_computed()
             .replace_on_change()
             .validate(checks::ipv4()),
+        Attribute::bool("associate_public_ip_address", "Whether it gets an address of the public pool, for its whole life; unset, what its subnet says.")
+            .optional_computed()
+            .replace_on_change(),
         Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group, which lets its own members in and everything out. Changes live.")
             .validate(checks::group_count())
             .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
@@ -99,11 +102,12 @@ fn how_it_is_managed() -> [Attribute; 3] {
     ]
 }
 
-fn what_the_agent_chose() -> [Attribute; 9] {
+fn what_the_agent_chose() -> [Attribute; 10] {
     let computed = |name: &str, text: &str| Attribute::string(name, text).computed();
     [
         computed("id", "`i-` and 17 hexadecimal digits."),
         Attribute::bool("image_outdated", "Whether it was made from another image than `image_id`; only with `replace_on_image_change = false`.").computed(),
+        computed("public_ip", "Its address of the public pool, where it was made with one; an elastic IP is not shown here."),
         computed("mac_address", "Of its network interface; kept for its whole life."),
         Attribute::list(
             "ipv6_addresses",

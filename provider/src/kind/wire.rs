@@ -8,7 +8,8 @@ use std::str::FromStr;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 use weft_model::{
-    GroupId, ImageId, InstanceId, InstanceTypeId, InvalidId, KeyPairId, RuleId, SubnetId, VpcId,
+    AssociationId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId, InvalidId, KeyPairId,
+    PortForwardId, RuleId, SubnetId, VpcId,
 };
 use weft_proto::v1;
 
@@ -130,6 +131,21 @@ wire!(
 wire!(
     Subnet: SubnetId, SubnetSpec, subnets, v1::subnets_client::SubnetsClient<Channel>,
     CreateSubnetRequest, UpdateSubnetRequest
+);
+wire!(
+    ElasticIp: ElasticIpId, ElasticIpSpec, elastic_ips,
+    v1::elastic_ips_client::ElasticIpsClient<Channel>,
+    CreateElasticIpRequest, UpdateElasticIpRequest
+);
+wire!(
+    ElasticIpAssociation: AssociationId, ElasticIpAssociationSpec, associations,
+    v1::elastic_ip_associations_client::ElasticIpAssociationsClient<Channel>,
+    CreateElasticIpAssociationRequest, UpdateElasticIpAssociationRequest
+);
+wire!(
+    PortForward: PortForwardId, PortForwardSpec, port_forwards,
+    v1::port_forwards_client::PortForwardsClient<Channel>,
+    CreatePortForwardRequest, UpdatePortForwardRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

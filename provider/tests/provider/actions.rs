@@ -3,7 +3,7 @@
 use tfplugin::testing::{Action, State, Terraform};
 use tfplugin::{Diagnostics, Value};
 
-use crate::samples::{bz_image, full, group, least, metadata_options, strings};
+use crate::samples::{bz_image, elastic_ip, full, group, least, metadata_options, strings};
 use crate::support::{Fake, OTHER_KEY, PUBLIC_KEY, attributes, connected, connected_with, with};
 
 /// What a change does, in the words of the table.
@@ -183,6 +183,8 @@ async fn instances() {
         ("subnet_id",          "subnet-0000000000000000d".into(),   Nothing),
         ("private_ip",         "172.31.0.78".into(),                Replace),
         ("private_ip",         Value::Null,                         Nothing),
+        ("associate_public_ip_address", false.into(),               Replace),
+        ("associate_public_ip_address", Value::Null,                Nothing),
         ("root_volume",        Value::object([("size_gib", 3)]),    Replace),
         ("root_volume",        Value::Null,                         Replace),
     ];
@@ -363,4 +365,55 @@ async fn an_egress_rule_beside_allow_all_egress_is_warned_of() {
         let plan = terraform.plan(&type_name, config, None).await.unwrap();
         assert_eq!(has_warning(&plan.warnings, "changes nothing"), warns, "{direction}");
     }
+}
+
+#[tokio::test]
+async fn elastic_ips() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("name",          "renamed".into(),       Live),
+        ("name",          Value::Null,            Live),
+        ("tags",          Value::Null,            Live),
+        ("address",       "203.0.113.208".into(), Replace),
+        ("address",       Value::Null,            Replace),
+    ];
+    table(&terraform, &fake, "weft_elastic_ip", &rows).await;
+}
+
+#[tokio::test]
+async fn associations_are_replaced() {
+    let (terraform, fake) = connected().await;
+    let rows = [
+        ("elastic_ip_id", elastic_ip(&terraform).await, Replace),
+        ("instance_id", "i-0123456789abcdef1".into(), Replace),
+    ];
+    table(&terraform, &fake, "weft_elastic_ip_association", &rows).await;
+}
+
+#[tokio::test]
+async fn port_forwards() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("name",         "renamed".into(),             Live),
+        ("tags",         Value::Null,                  Live),
+        ("target_port",  81.into(),                    Live),
+        ("target_port",  Value::Null,                  Live),
+        ("protocol",     "udp".into(),                 Replace),
+        ("host_port",    8081.into(),                  Replace),
+        ("host_address", Value::Null,                  Replace),
+        ("instance_id",  "i-0123456789abcdef1".into(), Replace),
+    ];
+    table(&terraform, &fake, "weft_port_forward", &rows).await;
+}
+
+#[tokio::test]
+async fn an_address_outside_of_the_pool_is_an_error_of_the_plan() {
+    let (terraform, _fake) = connected().await;
+    let config = |address: &str| attributes([("address", address.into())]);
+    let refused = terraform.plan("weft_elastic_ip", config("192.0.2.1"), None).await.unwrap_err();
+    let said = format!("{refused:?}");
+    assert!(said.contains("198.18.0.0/24, 203.0.113.200-203.0.113.220"), "{said}");
+    assert!(terraform.plan("weft_elastic_ip", config("203.0.113.220"), None).await.is_ok());
 }

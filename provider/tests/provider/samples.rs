@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 9] = [
+pub(crate) const RESOURCES: [&str; 12] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -15,7 +15,13 @@ pub(crate) const RESOURCES: [&str; 9] = [
     "weft_vpc",
     "weft_subnet",
     "weft_instance",
+    "weft_elastic_ip",
+    "weft_elastic_ip_association",
+    "weft_port_forward",
 ];
+
+/// Those that have no tags.
+pub(crate) const UNTAGGED: [&str; 1] = ["weft_elastic_ip_association"];
 
 /// The smallest bytes that are a bzImage (Linux `Documentation/arch/x86/boot.rst`).
 pub(crate) fn bz_image(content: u8) -> Vec<u8> {
@@ -87,6 +93,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("cidr_block", "10.0.1.0/24".into()),
             ("gateway_ip", "10.0.1.2".into()),
             ("dns_servers", strings(&["10.0.1.53", "9.9.9.9"])),
+            ("map_public_ip_on_launch", true.into()),
             ("tags", tags),
         ]),
         "weft_instance" => attributes([
@@ -94,6 +101,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("image_id", "img-0000000000000000a".into()),
             ("instance_type", "w1.nano".into()),
             ("private_ip", "172.31.0.77".into()),
+            ("associate_public_ip_address", true.into()),
             (
                 "security_group_ids",
                 vec![group(terraform, "b").await, group(terraform, "a").await].into(),
@@ -111,6 +119,24 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ),
             ("wait_for", "running".into()),
             ("timeouts", Value::object([("create", "5m")])),
+            ("tags", tags),
+        ]),
+        "weft_elastic_ip" => attributes([
+            ("name", "front".into()),
+            ("address", "203.0.113.207".into()),
+            ("tags", tags),
+        ]),
+        "weft_elastic_ip_association" => attributes([
+            ("elastic_ip_id", elastic_ip(terraform).await),
+            ("instance_id", "i-0123456789abcdef0".into()),
+        ]),
+        "weft_port_forward" => attributes([
+            ("name", "web".into()),
+            ("protocol", "tcp".into()),
+            ("host_port", 8080.into()),
+            ("host_address", "192.0.2.7".into()),
+            ("instance_id", "i-0123456789abcdef0".into()),
+            ("target_port", 80.into()),
             ("tags", tags),
         ]),
         other => panic!("no sample of {other}"),
@@ -145,6 +171,17 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("vcpus", 1.into()),
             ("memory_mib", 96.into()),
         ]),
+        "weft_elastic_ip" => attributes([]),
+        "weft_elastic_ip_association" => attributes([
+            ("elastic_ip_id", elastic_ip(terraform).await),
+            ("network_interface_id", "eni-0123456789abcdef0".into()),
+        ]),
+        "weft_port_forward" => attributes([
+            ("name", "least".into()),
+            ("protocol", "udp".into()),
+            ("host_port", 53.into()),
+            ("network_interface_id", "eni-0123456789abcdef0".into()),
+        ]),
         _ => attributes([
             ("security_group_id", group(terraform, "least").await),
             ("ip_protocol", "-1".into()),
@@ -156,6 +193,10 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
 pub(crate) async fn group(terraform: &Terraform, name: &str) -> Value {
     let config = attributes([("name", name.into()), ("allow_all_egress", false.into())]);
     terraform.create("weft_security_group", config).await.unwrap().get("id").clone()
+}
+
+pub(crate) async fn elastic_ip(terraform: &Terraform) -> Value {
+    terraform.create("weft_elastic_ip", attributes([])).await.unwrap().get("id").clone()
 }
 
 async fn vpc(terraform: &Terraform) -> Value {

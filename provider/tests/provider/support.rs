@@ -8,6 +8,7 @@ mod instance_types;
 mod instances;
 mod network_insights;
 mod networks;
+mod public;
 mod vpcs;
 mod world;
 
@@ -110,6 +111,11 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
         .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))
         .add_service(v1::subnets_server::SubnetsServer::new(world.clone()))
+        .add_service(v1::elastic_ips_server::ElasticIpsServer::new(world.clone()))
+        .add_service(v1::elastic_ip_associations_server::ElasticIpAssociationsServer::new(
+            world.clone(),
+        ))
+        .add_service(v1::port_forwards_server::PortForwardsServer::new(world.clone()))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))

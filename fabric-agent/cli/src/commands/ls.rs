@@ -8,8 +8,9 @@ use clap::ValueEnum;
 use serde_json::Value;
 use weft_model::{Problem, Timestamp};
 use weft_proto::convert::{
-    group_from_wire, host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
-    key_pair_from_wire, rule_from_wire, subnet_from_wire, vpc_from_wire,
+    association_from_wire, elastic_ip_from_wire, group_from_wire, host_from_wire, image_from_wire,
+    instance_from_wire, instance_type_from_wire, key_pair_from_wire, port_forward_from_wire,
+    rule_from_wire, subnet_from_wire, vpc_from_wire,
 };
 use weft_proto::v1;
 
@@ -39,6 +40,9 @@ enum Kind {
     Rules,
     Vpcs,
     Subnets,
+    ElasticIps,
+    ElasticIpAssociations,
+    PortForwards,
     Hosts,
     Types,
 }
@@ -65,6 +69,9 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         }
         Kind::Vpcs => show(items!(vpcs), vpc_from_wire, format),
         Kind::Subnets => show(items!(subnets), subnet_from_wire, format),
+        Kind::ElasticIps => show(items!(elastic_ips), elastic_ip_from_wire, format),
+        Kind::ElasticIpAssociations => show(items!(associations), association_from_wire, format),
+        Kind::PortForwards => show(items!(forwards), port_forward_from_wire, format),
         Kind::Hosts => show(items!(hosts), host_from_wire, format),
         Kind::Types => show(items!(types), instance_type_from_wire, format),
     }

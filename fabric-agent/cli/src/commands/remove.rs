@@ -66,6 +66,9 @@ async fn ask(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
         AnyId::Rule(id) => delete!(rules, id),
         AnyId::Vpc(id) => delete!(vpcs, id),
         AnyId::Subnet(id) => delete!(subnets, id),
+        AnyId::ElasticIp(id) => delete!(elastic_ips, id),
+        AnyId::Association(id) => delete!(associations, id),
+        AnyId::PortForward(id) => delete!(forwards, id),
         AnyId::Host(_) => {
             let message = format!("{text} cannot be removed");
             return Err(Problem::new(Reason::FailedPrecondition, message)
@@ -105,6 +108,9 @@ async fn until_gone(agent: &Agent, id: &AnyId, timeout_seconds: u32) -> Result<(
         AnyId::Rule(id) => poll!(rules, id),
         AnyId::Vpc(id) => poll!(vpcs, id),
         AnyId::Subnet(id) => poll!(subnets, id),
+        AnyId::ElasticIp(id) => poll!(elastic_ips, id),
+        AnyId::Association(id) => poll!(associations, id),
+        AnyId::PortForward(id) => poll!(forwards, id),
         AnyId::Host(_) => Ok(()),
     }
 }

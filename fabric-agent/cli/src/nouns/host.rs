@@ -32,6 +32,7 @@ impl Noun for HostView {
             ("vcpus", format!("{} free of {}", self.free_vcpus, facts.vcpus)),
             ("memory", format!("{} MiB free of {} MiB", self.free_memory_mib, facts.memory_mib)),
             ("hypervisor", facts.hypervisor_version.clone()),
+            ("public pool", self.public_pool.to_string()),
             ("agent", self.agent_version.clone()),
         ]
     }
@@ -48,6 +49,7 @@ impl Noun for HostView {
             "free_vcpus": self.free_vcpus,
             "free_memory_mib": self.free_memory_mib,
             "hypervisor_version": facts.hypervisor_version,
+            "public_pool": self.public_pool.ranges(),
             "agent_version": self.agent_version,
         })
     }

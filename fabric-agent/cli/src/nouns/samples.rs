@@ -20,6 +20,7 @@ pub(crate) fn instance_view() -> InstanceView {
                 size: Size::Type("w1.small".to_owned()),
                 subnet_id: Some(SubnetId::from_random([2; 9])),
                 private_ip: Some("10.0.0.4".parse().unwrap()),
+                associate_public_ip: Some(false),
                 security_group_ids: Some([GroupId::from_random([3; 9])].into()),
                 key_names: vec!["me".parse().unwrap()],
                 user_data: Some(UserData(b"a secret".to_vec())),
@@ -45,6 +46,7 @@ pub(crate) fn instance_view() -> InstanceView {
             ssh_host_public_keys: vec!["ssh-ed25519 AAAAC3Nz".to_owned()],
             run_epoch: 1,
             root_size_bytes: 3 << 29,
+            public_ip: None,
         },
         status: InstanceStatus {
             state: InstanceState::Running,

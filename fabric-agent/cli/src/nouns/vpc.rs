@@ -74,6 +74,7 @@ impl Noun for Object<SubnetId, SubnetSpec> {
             ("cidr block", self.spec.cidr_block.to_string()),
             ("gateway", self.spec.gateway.to_string()),
             ("dns servers", lines(&self.spec.dns_servers)),
+            ("public ip on launch", yes(self.spec.map_public_ip)),
             ("default", yes(self.spec.is_default)),
         ];
         pairs.extend(common_details(self));
@@ -87,6 +88,7 @@ impl Noun for Object<SubnetId, SubnetSpec> {
             "cidr_block": self.spec.cidr_block,
             "gateway_ip": self.spec.gateway,
             "dns_servers": self.spec.dns_servers,
+            "map_public_ip_on_launch": self.spec.map_public_ip,
             "is_default": self.spec.is_default,
         });
         common_json(self, specific)

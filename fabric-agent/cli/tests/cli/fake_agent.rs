@@ -115,6 +115,7 @@ impl Service {
                 ssh_host_public_keys: vec![self.host_key.clone()],
                 run_epoch: 1,
                 root_size_bytes: 1 << 30,
+                public_ip: None,
             }),
             status: Some(v1::InstanceStatus { state: state.to_owned(), ..Default::default() }),
         }

@@ -7,7 +7,7 @@
 //! forward     10   may the receiver be opened by it?         links_in  -> groups
 //! input        0   the router itself answers echo requests, what it asked for, and guests that use
 //!                  the VPC's services: DHCP, DNS, metadata, whatever their groups say
-//! postrouting      the uplink's address outside, if wanted
+//! prerouting, postrouting  guests' addresses outside, see [`super::nat`]
 //! ```
 //! Every chain ends in a drop. IPv6 takes the same way, but who may send it is judged in a chain of its
 //! own, see [`super::sources_v6`]; where the VPC has no IPv6 range, and on a bridge, no rule accepts it.
@@ -24,10 +24,10 @@ use weft_model::{
 };
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
-use super::sources_v6::{self, NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
+use super::sources_v6::{NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
 use super::{
-    BOUND_SET, ChainBody, Hook, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload, set_of,
-    verdict_map,
+    BOUND_SET, ChainBody, Hook, MapTo, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload,
+    set_of, verdict_map,
 };
 use crate::json::{Expression, Statement};
 
@@ -37,8 +37,6 @@ const RAW: i32 = -300;
 const FILTER: i32 = 0;
 /// After every egress decision: a packet must pass both.
 const AFTER_FILTER: i32 = 10;
-/// `NF_IP_PRI_NAT_SRC`.
-const SOURCE_NAT: i32 = 100;
 /// Ports of the services (RFC 2131, RFC 1035, RFC 9110).
 pub(super) const DHCP_SERVER: u32 = 67;
 pub(super) const DHCP_CLIENT: u32 = 68;
@@ -71,15 +69,8 @@ impl Ruleset {
             forward(Direction::Ingress, "oifname", uplink),
         );
         self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
-        if let Some(uplink) = uplink.filter(|uplink| uplink.masquerade) {
-            let mut nat = hook("nat", "postrouting", SOURCE_NAT);
-            nat.policy = "accept".to_owned();
-            let sources = firewall.ipv6.map(sources_v6::from).into_iter();
-            let hide = sources.chain([from_vpc(uplink)]).map(|source| {
-                let outward = Statement::meta("oifname", &uplink.link);
-                RuleBody::new("masquerade", vec![outward, source, Statement::Masquerade(())])
-            });
-            self.add_hooked("base_nat", nat, hide.collect());
+        if let Some(uplink) = uplink {
+            self.add_nat(uplink, firewall);
         }
     }
 
@@ -123,7 +114,8 @@ impl Ruleset {
 
     fn add_verdict_maps(&mut self, key: &str) {
         for direction in super::DIRECTIONS {
-            let links = SetBody { types: vec![key.into()], is_map: true, ..SetBody::default() };
+            let links =
+                SetBody { types: vec![key.into()], map: Some(MapTo::Chains), ..SetBody::default() };
             self.sets.insert(verdict_map(direction), links);
         }
     }
@@ -146,7 +138,7 @@ pub(super) fn accept(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
     RuleBody::new(label, conditions)
 }
 
-fn from_vpc(uplink: &FirewallUplink) -> Statement {
+pub(super) fn from_vpc(uplink: &FirewallUplink) -> Statement {
     let addr = uplink.vpc_cidr.network().to_string();
     let prefix = Expression::Prefix { addr, len: uplink.vpc_cidr.prefix() };
     Statement::is(payload("ip", "saddr"), prefix)
@@ -193,7 +185,7 @@ fn asks_for_its_address() -> Vec<Statement> {
     ]
 }
 
-fn known_connections() -> RuleBody {
+pub(crate) fn known_connections() -> RuleBody {
     let verdicts = [
         ("established", Expression::Accept(())),
         ("related", Expression::Accept(())),

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use weft_model::{
-    Direction, Firewall, FirewallBridge, FirewallGroup, FirewallInterface, FirewallUplink, GroupId,
-    IpProtocol, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec,
+    Direction, Firewall, FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface,
+    FirewallNat, FirewallUplink, GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePeer,
+    RulePorts, RuleSpec, TransportProtocol,
 };
 
 pub(crate) const TABLE: &str = "weft_test";
@@ -90,5 +91,21 @@ pub(crate) fn firewall(
         bridge: None,
         gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),
         ipv6: None,
+        nat: FirewallNat::default(),
+    }
+}
+
+/// Public addresses of 10.0.0.`n`, and ports that lead to 10.0.0.1.
+pub(crate) fn nat(public: &[u8], ports: &[u16]) -> FirewallNat {
+    let pair = |n: &u8| (Ipv4Addr::new(198, 18, 0, *n), Ipv4Addr::new(10, 0, 0, *n));
+    let forward = |port: &u16| FirewallForward {
+        protocol: TransportProtocol::Tcp,
+        port: *port,
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        target_port: port + 1000,
+    };
+    FirewallNat {
+        public: public.iter().map(pair).collect(),
+        forwards: ports.iter().map(forward).collect(),
     }
 }

@@ -89,6 +89,7 @@ impl Machine {
             nat: true,
             routed,
             ipv6: None,
+            public: BTreeSet::new(),
         };
         let firewall = FirewallUplink { link, vpc_cidr: cidr, masquerade: !routed };
         let network = VpcNetwork {
@@ -194,11 +195,18 @@ impl Machine {
     }
 
     pub(crate) async fn nat(&self, vpcs: &[&Vpc]) {
+        self.apply_host_nat(&Self::host_nat(vpcs)).await;
+    }
+
+    pub(crate) async fn apply_host_nat(&self, wanted: &HostNat) {
+        Nft::new("weft", None).apply(&host_nat("weft", wanted)).await.unwrap();
+    }
+
+    pub(crate) fn host_nat(vpcs: &[&Vpc]) -> HostNat {
         let links = vpcs.iter().map(|vpc| vpc.uplink().link.clone()).collect();
         let uplinks = vpcs.iter().map(|vpc| (vpc.uplink(), vpc.network.cidr));
         let sources = uplinks.map(|(uplink, cidr)| uplink.visible_sources(cidr)).collect();
-        let wanted = HostNat { links, sources };
-        Nft::new("weft", None).apply(&host_nat("weft", &wanted)).await.unwrap();
+        HostNat { links, sources, ..HostNat::default() }
     }
 }
 

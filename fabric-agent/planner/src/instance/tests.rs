@@ -48,6 +48,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
                 public_line: "ssh-ed25519 A".into(),
             },
             uid: 1_900_000_000,
+            public_ip: None,
         },
         tags: Tags::default(),
         client_data: String::new(),

@@ -46,7 +46,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 link: Some(uplink.link.clone()),
                 host_up: true,
                 host_addr: Some(uplink.host_addr),
-                routes: uplink.routed.then_some(desired.cidr).into_iter().collect(),
+                routes: uplink.host_routes(desired.cidr),
                 ipv6: ObservedUplinkV6::of(uplink, desired.ipv6),
             });
         }

@@ -36,6 +36,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         joined: (way == Way::Joined).then_some(join),
     });
     let uplink = (way == Way::Uplink).then(|| Uplink {
+        public: BTreeSet::new(),
         link: "weftu0".parse().unwrap(),
         guest_link: "uplink".parse().unwrap(),
         host_addr: Ipv4Addr::new(169, 254, 128, 1),

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
-use weft_firewall::{FirewallError, HostNat, Nft, host_nat, keep_apart};
+use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart};
 use weft_model::{
     Bridge, Counted, Counts, Firewall, LinkName, TapInterface, TrackedFlow, VpcId, VpcNetwork,
 };
 use weft_network::{HolderCommand, Namespace, NetworkError};
-use weft_planner::{HostRoute, SeenNetwork};
+use weft_planner::{HostEdge, HostRoute, SeenNetwork};
 use weft_services::Sockets;
 
 use crate::config::Directories;
@@ -283,6 +283,7 @@ impl LinuxNetworks {
     pub(super) async fn set_host_routing(
         &self,
         routes: &BTreeMap<LinkName, HostRoute>,
+        edge: &HostEdge,
     ) -> Result<(), HostError> {
         let changed = weft_network::enable_forwarding(&self.agent)
             .map_err(network("switch on IP forwarding".to_owned()))?;
@@ -295,14 +296,24 @@ impl LinuxNetworks {
         }
         let sources =
             routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
-        let wanted = HostNat { links: routes.keys().cloned().collect(), sources };
+        let answered = weft_network::answer_for(&self.agent, &self.prefix, &edge.public).await;
+        let answered = answered.map_err(network("answer for public addresses".to_owned()))?;
+        let wanted = HostNat {
+            links: routes.keys().cloned().collect(),
+            sources,
+            hidden: edge.public.difference(&answered).copied().collect(),
+            public: edge.public.clone(),
+            forwards: edge.forwards.clone(),
+            guest_access: edge.guest_access.clone(),
+        };
         let nft = self.host_nft();
         let what = || "set the address translation of the agent's namespace".to_owned();
         let seen = nft.observe(false).await.map_err(firewall(what()))?;
-        if seen.is_some_and(|seen| seen.is_host_nat(&wanted)) {
-            return Ok(());
-        }
-        nft.apply(&host_nat(nft.table(), &wanted)).await.map_err(firewall(what()))
+        let commands = match &seen {
+            Some(seen) => host_changes(nft.table(), seen, &wanted),
+            None => host_nat(nft.table(), &wanted),
+        };
+        nft.apply(&commands).await.map_err(firewall(what()))
     }
 
     pub(super) async fn observe(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {

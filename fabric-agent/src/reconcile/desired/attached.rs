@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weft_model::{
-    FirewallInterface, GroupId, InstanceId, InstanceSpec, LinkName, PowerState, Record,
-    TapInterface, VpcId,
+    FirewallForward, FirewallInterface, FirewallNat, GroupId, InstanceId, InstanceSpec, LinkName,
+    PortForwardSpec, PowerState, Record, TapInterface, Target, VpcId,
 };
 use weft_planner::{Wanted, wanted};
 
@@ -27,6 +27,8 @@ pub(crate) struct Attached {
     pub(super) members: BTreeMap<GroupId, Arc<BTreeSet<Ipv4Addr>>>,
     /// Their IPv6 addresses, where they have some.
     pub(super) members_v6: BTreeMap<GroupId, Arc<BTreeSet<Ipv6Addr>>>,
+    /// Public addresses and forwarded ports, also of instances that are off: nobody else has them.
+    pub(super) nat: FirewallNat,
 }
 
 /// Of all VPCs, remembered from pass to pass.
@@ -97,6 +99,9 @@ fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attach
         let attached = by_vpc.entry(vpc.id.clone()).or_default();
         let groups = world.groups_of(interface);
         let (mac, address, ipv6) = (interface.mac, interface.private_ip, interface.ipv6);
+        if let Some(public) = instance.spec.public_ip {
+            attached.nat.public.insert(public, address);
+        }
         for id in &groups {
             Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);
             if let Some(ipv6) = ipv6 {
@@ -113,7 +118,37 @@ fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attach
         let filtered = FirewallInterface { mac, address, ipv6, groups };
         Arc::make_mut(&mut attached.filtered).insert(link, filtered);
     }
+    add_public(world, released, &mut by_vpc);
     by_vpc
+}
+
+/// What leads to guests from outside.
+fn add_public(
+    world: &World,
+    released: &BTreeSet<InstanceId>,
+    by_vpc: &mut BTreeMap<VpcId, Attached>,
+) {
+    let reached = |target: &Target| {
+        if target.instance_id().is_some_and(|id| released.contains(id)) {
+            return None;
+        }
+        let interface = world.interface_of(target)?;
+        Some((interface.vpc_id.clone(), interface.private_ip))
+    };
+    for association in world.associations.values() {
+        let eip = world.elastic_ips.get(&association.spec.elastic_ip_id);
+        if let (Some(eip), Some((vpc_id, own))) = (eip, reached(&association.spec.target)) {
+            by_vpc.entry(vpc_id).or_default().nat.public.insert(eip.spec.public_ip, own);
+        }
+    }
+    for forward in world.port_forwards.values() {
+        let PortForwardSpec { protocol, host_port, target, target_port, .. } = &forward.spec;
+        if let Some((vpc_id, address)) = reached(target) {
+            let (protocol, port, target_port) = (*protocol, *host_port, *target_port);
+            let forward = FirewallForward { protocol, port, address, target_port };
+            by_vpc.entry(vpc_id).or_default().nat.forwards.insert(forward);
+        }
+    }
 }
 
 /// Whether a guest may be behind its link: an instance that is off keeps its address, its MAC and

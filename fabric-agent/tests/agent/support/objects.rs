@@ -21,6 +21,10 @@ pub(crate) struct Api {
     pub(crate) rules: v1::security_group_rules_client::SecurityGroupRulesClient<Channel>,
     pub(crate) vpcs: v1::vpcs_client::VpcsClient<Channel>,
     pub(crate) subnets: v1::subnets_client::SubnetsClient<Channel>,
+    pub(crate) elastic_ips: v1::elastic_ips_client::ElasticIpsClient<Channel>,
+    pub(crate) associations:
+        v1::elastic_ip_associations_client::ElasticIpAssociationsClient<Channel>,
+    pub(crate) forwards: v1::port_forwards_client::PortForwardsClient<Channel>,
     pub(crate) hosts: v1::hosts_client::HostsClient<Channel>,
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
@@ -114,6 +118,11 @@ impl Api {
             rules: v1::security_group_rules_client::SecurityGroupRulesClient::new(channel.clone()),
             vpcs: v1::vpcs_client::VpcsClient::new(channel.clone()),
             subnets: v1::subnets_client::SubnetsClient::new(channel.clone()),
+            elastic_ips: v1::elastic_ips_client::ElasticIpsClient::new(channel.clone()),
+            associations: v1::elastic_ip_associations_client::ElasticIpAssociationsClient::new(
+                channel.clone(),
+            ),
+            forwards: v1::port_forwards_client::PortForwardsClient::new(channel.clone()),
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, LinkName, MacAddr, RuleId, RuleSpec};
+use crate::{GroupId, LinkName, MacAddr, RuleId, RuleSpec, TransportProtocol};
 
 /// The packet filter of one VPC's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Firewall {
     /// The VPC's IPv6 range; without one no IPv6 packet passes. Never with a bridge.
     #[serde(default)]
     pub ipv6: Option<Ipv6Network>,
+    /// What guests are called outside of the VPC.
+    #[serde(default)]
+    pub nat: FirewallNat,
 }
 
 /// A group as the packet filter sees it.
@@ -70,6 +73,28 @@ pub struct FirewallUplink {
     pub vpc_cidr: Ipv4Network,
     /// Whether guests appear outside as this link's own address.
     pub masquerade: bool,
+}
+
+/// Addresses that guests have besides their own, one to one, and ports that lead to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallNat {
+    /// The guest's own address by its public one.
+    pub public: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Ports of the uplink's inner address: the host sends there what came to a port of its own.
+    pub forwards: BTreeSet<FirewallForward>,
+}
+
+/// A port of the uplink's address that leads to a guest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FirewallForward {
+    /// Of which protocol.
+    pub protocol: TransportProtocol,
+    /// Where packets come to.
+    pub port: u16,
+    /// The guest.
+    pub address: Ipv4Addr,
+    /// Its port.
+    pub target_port: u16,
 }
 
 /// Our bridge, as seen from inside the VPC.

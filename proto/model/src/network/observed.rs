@@ -224,7 +224,7 @@ impl ObservedJoin {
 impl ObservedUplink {
     /// Whether both ends are as wanted for `network`.
     pub fn matches(&self, desired: &Uplink, network: &VpcNetwork) -> bool {
-        let routes = if desired.routed { BTreeSet::from([network.cidr]) } else { BTreeSet::new() };
+        let routes = desired.host_routes(network.cidr);
         *self
             == Self {
                 guest_link: desired.guest_link.clone(),

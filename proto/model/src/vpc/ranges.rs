@@ -120,6 +120,7 @@ impl SubnetOrder {
             VpcMode::Routed => reserved(range)[0],
             VpcMode::Bridge => reserved(whole)[0],
         });
+        check_map_public_ip(self.map_public_ip, vpc.mode)?;
         check_gateway(gateway, range, vpc)?;
         if let Some(range) = self.ipv6_cidr_block {
             ranges_v6::check_subnet_range(range, vpc, others.clone())?;
@@ -131,6 +132,7 @@ impl SubnetOrder {
             ipv6_cidr_block: self.ipv6_cidr_block,
             gateway,
             dns_servers: self.dns_servers,
+            map_public_ip: self.map_public_ip,
             is_default: false,
         };
         for (id, other) in others {
@@ -138,6 +140,18 @@ impl SubnetOrder {
         }
         Ok(subnet)
     }
+}
+
+/// Refuses public addresses where guests have those of the LAN.
+///
+/// # Errors
+/// At `map_public_ip_on_launch`.
+pub fn check_map_public_ip(map_public_ip: bool, mode: VpcMode) -> Result<(), Problem> {
+    if !map_public_ip || mode == VpcMode::Routed {
+        return Ok(());
+    }
+    let message = "guests of a bridge VPC have addresses of the LAN, not of the public pool";
+    Err(Problem::invalid("map_public_ip_on_launch", message).remedy("leave it out"))
 }
 
 fn check_gateway(gateway: Ipv4Addr, range: Ipv4Network, vpc: &VpcSpec) -> Result<(), Problem> {

@@ -22,6 +22,7 @@ fn order(cidr: &str, gateway: Option<&str>) -> SubnetOrder {
         ipv6_cidr_block: None,
         gateway: gateway.map(|text| text.parse().unwrap()),
         dns_servers: Vec::new(),
+        map_public_ip: false,
     }
 }
 

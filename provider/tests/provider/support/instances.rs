@@ -81,6 +81,8 @@ impl v1::instances_server::Instances for Shared {
         spec.subnet_id.get_or_insert_with(|| SUBNET.to_owned());
         spec.private_ip.get_or_insert_with(|| format!("172.31.0.{}", 4 + number));
         spec.power_state.get_or_insert_with(|| "running".to_owned());
+        let public = spec.associate_public_ip_address == Some(true);
+        let public_ip = public.then(|| "198.18.0.200".to_owned());
         let mut instance = v1::Instance {
             metadata: Some(metadata),
             spec: Some(spec),
@@ -96,6 +98,7 @@ impl v1::instances_server::Instances for Shared {
                 ssh_host_public_keys: vec![HOST_KEY.to_owned()],
                 run_epoch: 0,
                 root_size_bytes: 1 << 30,
+                public_ip,
             }),
             status: Some(v1::InstanceStatus::default()),
         };

@@ -68,6 +68,11 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     collect!(Kind::Types, "instance type", types, all(), |spec| spec.name);
     collect!(Kind::Vpcs, "VPC", vpcs, all(), |spec| spec.name);
     collect!(Kind::Subnets, "subnet", subnets, all(), |spec| spec.name);
+    collect!(Kind::ElasticIps, "elastic IP", elastic_ips, all(), |spec| {
+        spec.name.unwrap_or_default()
+    });
+    collect!(Kind::ElasticIpAssociations, "association", associations, all(), |_| String::new());
+    collect!(Kind::PortForwards, "port forward", forwards, all(), |spec| spec.name);
     collect!(Kind::Groups, "security group", groups, all(), |spec| spec.name);
     collect!(Kind::Rules, "security group rule", rules, every_rule, |spec| spec.description);
     Ok(orphans)

@@ -1,0 +1,7 @@
+data "weft_port_forward" "web" {
+  name = "web"
+}
+
+output "port" {
+  value = data.weft_port_forward.web.host_port
+}

@@ -1,0 +1,1 @@
+terraform import weft_elastic_ip.front eip-0123456789abcdef0

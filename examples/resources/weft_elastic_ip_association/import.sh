@@ -1,0 +1,1 @@
+terraform import weft_elastic_ip_association.front eip-0123456789abcdef0/i-0123456789abcdef0

@@ -1,0 +1,1 @@
+terraform import weft_port_forward.web pf-0123456789abcdef0

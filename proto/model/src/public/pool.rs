@@ -1,0 +1,201 @@
+//! The pool that public addresses come from.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use ipnetwork::Ipv4Network;
+
+use crate::{Problem, Reason, parse_cidr};
+
+/// Addresses from the first to the last, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressRange {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+    /// How it was written; the ends of a CIDR range belong to nobody.
+    cidr: Option<u8>,
+}
+
+/// The addresses that elastic IPs and instances get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicPool {
+    ranges: Vec<AddressRange>,
+}
+
+impl AddressRange {
+    /// Whether it overlaps the range.
+    pub fn overlaps(&self, range: Ipv4Network) -> bool {
+        self.first <= range.broadcast() && range.network() <= self.last
+    }
+
+    /// Whether the address can be given out.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = String;
+
+    /// A CIDR range, or `FIRST-LAST`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((first, last)) = text.split_once('-') {
+            let parse = |text: &str| text.parse::<Ipv4Addr>().ok();
+            return match (parse(first), parse(last)) {
+                (Some(first), Some(last)) if first <= last => Ok(Self { first, last, cidr: None }),
+                _ => Err(format!(
+                    "\"{text}\" is no range: write FIRST-LAST, such as 192.168.1.200-192.168.1.220"
+                )),
+            };
+        }
+        let range = parse_cidr("", text).map_err(|problem| match problem.remedy {
+            Some(remedy) => format!("{}: {remedy}", problem.message),
+            None => problem.message,
+        })?;
+        if range.prefix() < 16 {
+            return Err(format!("{range} is too large: use a prefix length of 16 or more"));
+        }
+        Ok(Self::from(range))
+    }
+}
+
+impl From<Ipv4Network> for AddressRange {
+    /// Of a network, its first and its last address are nobody's.
+    fn from(range: Ipv4Network) -> Self {
+        let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
+        let ends = u32::from(range.prefix() < 31);
+        let cidr = Some(range.prefix());
+        Self { first: Ipv4Addr::from(first + ends), last: Ipv4Addr::from(last - ends), cidr }
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cidr.map(|prefix| Ipv4Network::new(self.first, prefix)) {
+            Some(Ok(range)) => write!(f, "{}/{}", range.network(), range.prefix()),
+            _ => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+impl serde::Serialize for AddressRange {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for AddressRange {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl PublicPool {
+    /// The pool of these ranges.
+    pub fn new(ranges: Vec<AddressRange>) -> Self {
+        Self { ranges }
+    }
+
+    /// Its ranges.
+    pub fn ranges(&self) -> &[AddressRange] {
+        &self.ranges
+    }
+
+    /// Whether the address is in it.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    /// The lowest address that is not `taken`, of the first range that has one.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceExhausted`].
+    pub fn lowest_free(&self, taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, Problem> {
+        let mut all = self.ranges.iter().flat_map(AddressRange::addresses);
+        all.find(|address| !taken.contains(address)).ok_or_else(|| {
+            let message = format!("every address of the public pool {self} is in use");
+            Problem::new(Reason::ResourceExhausted, message).remedy(
+                "remove an elastic IP (weft ls elastic-ips), or give the agent a larger \
+                 --public-pool",
+            )
+        })
+    }
+
+    /// Refuses an address that is not in the pool, or is taken.
+    ///
+    /// # Errors
+    /// At `address`.
+    pub fn check(&self, address: Ipv4Addr, taken: &BTreeSet<Ipv4Addr>) -> Result<(), Problem> {
+        if !self.contains(address) {
+            let message = format!("{address} is not in the host's public pool {self}");
+            return Err(Problem::invalid("address", message)
+                .remedy("use an address of the pool, or leave address out"));
+        }
+        if taken.contains(&address) {
+            let message = format!("the public address {address} is in use");
+            return Err(Problem::new(Reason::AlreadyExists, message)
+                .at("address")
+                .remedy("use another one, or leave address out"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PublicPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges: Vec<String> = self.ranges.iter().map(ToString::to_string).collect();
+        f.write_str(&ranges.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(texts: &[&str]) -> PublicPool {
+        PublicPool::new(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_range_is_written_in_two_ways() {
+        for text in ["198.18.0.0/24", "192.0.2.8/32", "192.168.1.200-192.168.1.220"] {
+            assert_eq!(text.parse::<AddressRange>().unwrap().to_string(), text);
+        }
+        for text in ["", "10.0.0.0", "10.0.0.1/24", "10.0.0.9-10.0.0.1", "10.0.0.0/8", "a-b"] {
+            assert!(text.parse::<AddressRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_free_address_is_given_out() {
+        let pool = pool(&["192.0.2.0/30", "192.0.2.100-192.0.2.101"]);
+        let mut taken = BTreeSet::new();
+        let mut given = Vec::new();
+        while let Ok(address) = pool.lowest_free(&taken) {
+            given.push(address.octets()[3]);
+            taken.insert(address);
+        }
+        assert_eq!(given, [1, 2, 100, 101]);
+        let problem = pool.lowest_free(&taken).unwrap_err();
+        assert!(problem.message.contains("192.0.2.0/30, 192.0.2.100-192.0.2.101"), "{problem}");
+    }
+
+    #[test]
+    fn an_address_outside_is_refused_with_the_pool() {
+        let pool = pool(&["192.0.2.0/30"]);
+        let taken = BTreeSet::from([Ipv4Addr::new(192, 0, 2, 2)]);
+        assert_eq!(pool.check(Ipv4Addr::new(192, 0, 2, 1), &taken), Ok(()));
+        for (last, words) in [(0, "public pool 192.0.2.0/30"), (9, "public pool"), (2, "in use")] {
+            let problem = pool.check(Ipv4Addr::new(192, 0, 2, last), &taken).unwrap_err();
+            assert!(problem.message.contains(words), "{problem}");
+            assert_eq!(problem.field.as_deref(), Some("address"));
+        }
+    }
+}

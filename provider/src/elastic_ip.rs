@@ -1,0 +1,149 @@
+//! `weft_elastic_ip`: an address of the public pool.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
+    ReadContext, Resource, Schema, Value, async_trait,
+};
+use weft_model::{AddressRange, Problem, PublicPool};
+use weft_proto::convert::elastic_ip_from_wire;
+use weft_proto::v1::{self, hosts_client::HostsClient};
+
+use crate::agent::{Agent, Connection, PlanChecks};
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+#[derive(Debug)]
+pub(crate) struct ElasticIp(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+}
+
+impl Kind for ElasticIp {
+    type Wire = v1::ElasticIp;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_elastic_ip";
+    const NOUN: &'static str = "elastic IP";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "An address of the host's public pool, kept for as long as the resource lives. A \
+             `weft_elastic_ip_association` leads it to a guest.",
+        )
+        .subcategory("Network")
+        .attribute(
+            Attribute::string("name", "For people; need not be unique. Changes live.")
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::string(
+                "address",
+                "Which address of the pool (the agent's `--public-pool`); unset, the lowest one that is free.",
+            )
+            .replace_on_change()
+            .validate(checks::ipv4()),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`eip-` and 17 hexadecimal digits.").computed())
+        .attribute(Attribute::string("public_ip", "The address.").computed())
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)? })
+    }
+
+    fn state(wire: v1::ElasticIp) -> Result<Value, Problem> {
+        let object = elastic_ip_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let spec = object.spec;
+        let public_ip = spec.public_ip.to_string();
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", spec.name.map(|name| name.to_string()).into()),
+            ("address", spec.chosen.then(|| public_ip.clone()).into()),
+            ("public_ip", public_ip.into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::ElasticIpSpec, Diagnostics> {
+    Ok(v1::ElasticIpSpec { name: plan.read("name")?, address: plan.read("address")? })
+}
+
+/// The pool of the only host; `None` where it cannot be known now: Create says what is wrong.
+async fn pool(connection: &Connection) -> Option<PublicPool> {
+    let list =
+        connection
+            .call(|channel| async move {
+                HostsClient::new(channel).list(v1::ListRequest::default()).await
+            })
+            .await
+            .ok()?;
+    let [host] = <[v1::Host; 1]>::try_from(list.items).ok()?;
+    let ranges: Option<Vec<AddressRange>> =
+        host.public_pool.iter().map(|text| text.parse().ok()).collect();
+    ranges.filter(|ranges| !ranges.is_empty()).map(PublicPool::new)
+}
+
+#[async_trait]
+impl Resource for ElasticIp {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        let Some(connection) = connection else { return Ok(()) };
+        let settings = &connection.settings;
+        let address = ctx.plan.get("address").as_str().and_then(|text| text.parse().ok());
+        let Some(address): Option<Ipv4Addr> = address else { return Ok(()) };
+        if settings.plan_checks == PlanChecks::Off
+            || settings.endpoint.is_none()
+            || !(ctx.is_create() || ctx.changes("address"))
+        {
+            return Ok(());
+        }
+        if let Some(pool) = pool(&connection).await.filter(|pool| !pool.contains(address)) {
+            return Err(Diagnostic::error("The address is not in the public pool")
+                .cause(format!("{address} is not in the host's public pool {pool}"))
+                .remedy("Use an address of the pool, or leave address out")
+                .at("address")
+                .into());
+        }
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::make::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::change::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}
