@@ -50,24 +50,45 @@ async fn check_references(context: &Context, spec: &RuleSpec) -> Result<(), Prob
     Ok(())
 }
 
-/// Refuses the 61st rule of a group in one direction.
-async fn check_count(context: &Context, spec: &RuleSpec) -> Result<(), Problem> {
+/// Refuses the 61st rule of a group in one direction and family. `id` is that of a rule that
+/// changes: it is not counted beside itself.
+async fn check_count(
+    context: &Context,
+    spec: &RuleSpec,
+    id: Option<&RuleId>,
+) -> Result<(), Problem> {
     let rules = context.repo.list::<Rules>().await?;
-    let same = |rule: &&RuleRecord| {
-        rule.spec.group_id == spec.group_id && rule.spec.direction == spec.direction
-    };
-    if rules.iter().filter(same).count() < MAX_RULES_PER_GROUP {
-        return Ok(());
+    let others = rules.iter().filter(|rule| {
+        let same = rule.spec.group_id == spec.group_id && rule.spec.direction == spec.direction;
+        same && Some(&rule.id) != id
+    });
+    let others: Vec<&RuleRecord> = others.collect();
+    for family in spec.peer.families() {
+        let beside = others.iter().filter(|rule| rule.spec.peer.families().contains(family));
+        let beside: Vec<&RuleId> = beside.map(|rule| &rule.id).collect();
+        if beside.len() >= MAX_RULES_PER_GROUP {
+            return Err(too_many(spec, family, &beside));
+        }
     }
+    Ok(())
+}
+
+fn too_many(spec: &RuleSpec, family: &str, beside: &[&RuleId]) -> Problem {
     let direction = match spec.direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
     };
-    let message =
-        format!("security group {} has {MAX_RULES_PER_GROUP} {direction} rules", spec.group_id);
-    Err(Problem::new(Reason::ResourceExhausted, message)
+    let message = format!(
+        "security group {} has {} {direction} rules for {family} already, and {MAX_RULES_PER_GROUP} \
+         are the limit; a rule that names a group counts for both families",
+        spec.group_id,
+        beside.len(),
+    );
+    let ids: Vec<&str> = beside.iter().map(|id| id.as_str()).collect();
+    Problem::new(Reason::ResourceExhausted, message)
         .at("security_group_id")
-        .remedy("use wider ranges, or a second group"))
+        .evidence(ids.join("\n"))
+        .remedy("use wider ranges, or a second group")
 }
 
 async fn create(
@@ -85,7 +106,7 @@ async fn create(
     let guard = context.references.read().await;
     // Counting and storing are one: creates at once must not pass the limit together.
     let turn = context.turns().object(spec.group_id.as_str()).await;
-    check_count(context, &spec).await?;
+    check_count(context, &spec, None).await?;
     check_references(context, &spec).await?;
     let id = Rules::new_id(random::bytes(), &spec);
     let record = context.new_record::<Rules>(id, spec, &creation, &content);
@@ -116,6 +137,11 @@ async fn update(
         }
     }
     check_references(context, &spec).await?;
+    // Another family may be full. One that was not counted there before counts with the creates.
+    let counted = context.turns().object(spec.group_id.as_str()).await;
+    if spec.peer.families() != before.value.spec.peer.families() {
+        check_count(context, &spec, Some(&update.id)).await?;
+    }
     let enforced = spec != before.value.spec;
     let record = RuleRecord {
         spec,
@@ -124,6 +150,7 @@ async fn update(
         ..before.value.clone()
     };
     let record = context.store_update::<Rules>(before, record, Txn::new()).await?;
+    drop(counted);
     drop(turn);
     drop(guard);
     if enforced {

@@ -70,6 +70,20 @@ async fn the_sixty_first_rule_is_refused_also_when_many_are_made_at_once() {
         let message = refused(answer, Reason::ResourceExhausted, "security_group_id");
         assert!(message.contains("60 ingress rules"), "{message}");
     }
+    // IPv6 has its own sixty; a rule that names a group counts for both, so it fits no more.
+    let mut v6 = rule_spec(&group, 22);
+    v6.peer = Some(Peer::CidrIpv6("::/0".to_owned()));
+    let v6 = ok(api.rule(v6).await);
+    let mut members = rule_spec(&group, 22);
+    members.peer = Some(Peer::ReferencedSecurityGroupId(group.clone()));
+    let refusal = crate::support::refusal(api.rule(members).await);
+    assert!(refusal.message.contains("for IPv4 already"), "{refusal:?}");
+    let there = refusal.evidence.unwrap();
+    assert_eq!(there.lines().filter(|id| id.starts_with("sgr-")).count(), 60, "{there}");
+    let context = update_context(v6.metadata.as_ref());
+    let request = v1::UpdateSecurityGroupRuleRequest { context, spec: Some(rule_spec(&group, 22)) };
+    let moved = api.rules.clone().update(request).await;
+    refused(moved, Reason::ResourceExhausted, "security_group_id");
     // The other direction has its own sixty.
     let mut egress = rule_spec(&group, 53);
     egress.direction = v1::RuleDirection::Egress.into();

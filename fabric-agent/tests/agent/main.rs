@@ -20,6 +20,7 @@ mod images;
 mod instance_types;
 mod key_pairs;
 mod life;
+mod network_insights;
 mod networks;
 mod orders;
 mod power;

@@ -287,6 +287,15 @@ impl RulePorts {
 }
 
 impl RulePeer {
+    /// The families of its addresses; rules are counted for each.
+    pub fn families(&self) -> &'static [&'static str] {
+        match self {
+            Self::Cidr(IpNetwork::V4(_)) => &["IPv4"],
+            Self::Cidr(IpNetwork::V6(_)) => &["IPv6"],
+            Self::Group(_) => &["IPv4", "IPv6"],
+        }
+    }
+
     /// The API's field that says it.
     pub fn field(&self) -> &'static str {
         match self {
