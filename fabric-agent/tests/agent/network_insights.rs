@@ -86,7 +86,7 @@ async fn each_rule_of_a_group_has_a_count() {
         Some(v1::HitCount::default()),
         "a simulated host has no packets"
     );
-    assert!(hits.all_egress.is_some());
+    assert_eq!(hits.all_egress, None, "the group has allow_all_egress = false");
     let missing = refusal(ask("sg-00000000000000000").await);
     assert_eq!(missing.reason, Reason::NotFound);
 }
