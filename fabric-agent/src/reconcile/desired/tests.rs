@@ -1,9 +1,14 @@
 use std::sync::Arc;
 
-use weft_model::{InstanceId, InstanceState, InstanceStatus, PowerState, Timestamp};
+use weft_model::{
+    AssociationId, AssociationSpec, ElasticIpId, ElasticIpSpec, InstanceId, InstanceState,
+    InstanceStatus, PortForwardId, PortForwardSpec, PowerState, Target, Timestamp,
+    TransportProtocol,
+};
 
 use super::*;
-use crate::testing::{group, group_id, instance, subnet, vpc, vpc_id};
+use crate::repo::{ElasticIps, RecordOf};
+use crate::testing::{group, group_id, instance, record, subnet, vpc, vpc_id};
 
 /// Two VPCs; the first with the groups 0 (default) and 5, and three instances.
 fn world() -> World {
@@ -155,4 +160,67 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
     world.vpcs.insert(vpc_id(1), Arc::new(lan));
     let network = network_of(&world, 1, &BTreeSet::new()).unwrap();
     assert_eq!(network.bridge.unwrap().joined, None);
+}
+
+/// An elastic IP `198.18.0.N`.
+fn elastic_ip(n: u8) -> RecordOf<ElasticIps> {
+    let public_ip = Ipv4Addr::new(198, 18, 0, n);
+    let spec = ElasticIpSpec { name: None, chosen: false, public_ip };
+    record(ElasticIpId::from_random([n; 9]), spec)
+}
+
+fn lead(world: &mut World, n: u8, target: Target) {
+    let eip = elastic_ip(n);
+    let spec = AssociationSpec { elastic_ip_id: eip.id.clone(), target: target.clone() };
+    let id = AssociationId::new(eip.id.clone(), target);
+    world.elastic_ips.insert(eip.id.clone(), Arc::new(eip));
+    world.associations.insert(id.clone(), Arc::new(record(id, spec)));
+}
+
+#[test]
+fn what_leads_to_guests_is_translated_in_their_vpc_and_led_there_by_the_host() {
+    let mut world = world();
+    let target = |n: u8| Target::Instance(InstanceId::from_random([n; 9]));
+    lead(&mut world, 1, target(4));
+    let interface = world.instances[&InstanceId::from_random([7; 9])].spec.interface.id.clone();
+    lead(&mut world, 2, Target::Interface(interface));
+    let unused = elastic_ip(3);
+    world.elastic_ips.insert(unused.id.clone(), Arc::new(unused));
+    let spec = PortForwardSpec {
+        name: "web".parse().unwrap(),
+        protocol: TransportProtocol::Tcp,
+        host_address: None,
+        host_port: 8080,
+        target: target(7),
+        target_port: 80,
+    };
+    let forward = record(PortForwardId::from_random([1; 9]), spec);
+    world.port_forwards.insert(forward.id.clone(), Arc::new(forward));
+    let own = Ipv4Addr::new(198, 18, 0, 9);
+    let mut with_own = instance(5, 0, None);
+    with_own.spec.public_ip = Some(own);
+    world.instances.insert(with_own.id.clone(), Arc::new(with_own));
+
+    let none = BTreeSet::new();
+    let [first, second] = [0, 1].map(|n| network_of(&world, n, &none).unwrap());
+    let public = |n: u8| Ipv4Addr::new(198, 18, 0, n);
+    let wanted =
+        [(public(1), Ipv4Addr::new(10, 0, 0, 4)), (own, Ipv4Addr::new(10, 0, 0, 5))].into();
+    assert_eq!(first.firewall.nat.public, wanted);
+    assert_eq!(first.uplink.as_ref().unwrap().public, [public(1), own].into());
+    assert_eq!(second.firewall.nat.public, [(public(2), Ipv4Addr::new(10, 1, 0, 7))].into());
+    let forward = second.firewall.nat.forwards.first().unwrap();
+    assert_eq!((forward.port, forward.target_port), (8080, 80));
+    assert_eq!(forward.address, Ipv4Addr::new(10, 1, 0, 7));
+
+    let to = second.uplink.as_ref().unwrap().guest_addr;
+    let desired = [(vpc_id(0), first), (vpc_id(1), second)].into();
+    let edge = host_edge(&world, &desired, &BTreeSet::new());
+    assert_eq!(edge.public, [public(1), public(2), own].into());
+    let (protocol, address) = (TransportProtocol::Tcp, None);
+    assert_eq!(edge.forwards, [HostForward { protocol, port: 8080, address, to }].into());
+
+    let released = [InstanceId::from_random([4; 9])].into();
+    let first = network_of(&world, 0, &released).unwrap();
+    assert_eq!(first.firewall.nat.public.keys().collect::<Vec<_>>(), [&own], "it is going");
 }
