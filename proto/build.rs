@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "network_insights",
         "networks",
         "public",
+        "network_interfaces",
         "instances",
         "hosts",
         "watch",

@@ -1,34 +1,44 @@
 //! What a client asks of an instance, judged and completed with everything that the agent chooses.
 
+mod interface;
 mod size;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    GroupId, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceState,
-    InstanceStatus, Interface, InterfaceId, KeyMaterial, MacAddr, Name, PowerState, Problem,
-    Reason, Record, SubnetId, SubnetSpec, VpcId, check_map_public_ip,
+    ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceState, InstanceStatus,
+    InterfaceId, KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip,
 };
 use weft_store::Txn;
 
 use crate::context::Context;
-use crate::ledger::{Reservation, Wish};
+use crate::ledger::{Reservation, SeatReservation, Wish};
 use crate::random;
-use crate::repo::{
-    Groups, Images, KeyPairs, Stored, Subnets, Vpcs, address_key, encode, public_key, uid_key,
-};
+use crate::repo::{Images, KeyPairs, Stored, Vpcs, encode, public_key, uid_key};
 use crate::turns::Turn;
+use interface::Place;
+pub(crate) use interface::{InterfaceOrder, seat_keys};
 
 /// What a new instance refers to, as it is now.
 struct References {
     image_id: ImageId,
     image: ImageSpec,
-    subnet_id: SubnetId,
-    subnet: SubnetSpec,
-    /// Of every subnet of the VPC.
-    routers: BTreeSet<Ipv4Addr>,
+    place: Place,
     keys: Vec<KeyMaterial>,
+}
+
+/// What is taken for a new instance until the store knows it.
+pub(crate) struct Reserved {
+    instance: Reservation,
+    seat: SeatReservation,
+}
+
+impl Reserved {
+    /// The store knows it now.
+    pub(crate) fn keep(self) {
+        self.instance.keep();
+        self.seat.keep();
+    }
 }
 
 impl Context {
@@ -41,46 +51,33 @@ impl Context {
         &self,
         id: &InstanceId,
         order: InstanceOrder,
-    ) -> Result<(InstanceSpec, Reservation, Txn, Option<Turn>), Problem> {
+    ) -> Result<(InstanceSpec, Reserved, Txn, Option<Turn>), Problem> {
         let (instance_type, vcpus, memory_mib) = self.resolve_size(&order.size).await?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
         check_image_memory(image, memory_mib)?;
         let root_size_gib = check_root_size(&order, image)?;
-        let vpc_id = references.subnet.vpc_id.clone();
-        self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
         let (public_ip, public_turn) = self.public_for(&order, &references).await?.unzip();
         let power = order.power.unwrap_or(PowerState::Running);
         let on = power == PowerState::Running;
-        let digits = &id.digits()[..11];
-        let prefix = self.prefix();
         let wish = Wish {
-            subnet_id: references.subnet_id.clone(),
-            range: references.subnet.cidr_block,
-            routers: references.routers,
-            address: order.private_ip,
-            ipv6: references
-                .subnet
-                .ipv6_cidr_block
-                .map(|range| (range, u64::from_ne_bytes(random::bytes()))),
-            link: format!("{prefix}{digits}").parse().map_err(
-                |e: weft_model::InvalidLinkName| Problem::new(Reason::Internal, e.to_string()),
-            )?,
-            mac: MacAddr::from_random(random::bytes()),
             memory_mib: if on { self.host.memory_cost_mib(memory_mib) } else { 0 },
             vcpus: if on { vcpus } else { 0 },
         };
         let (reservation, holding) = self.ledger.reserve(id, wish)?;
-        let address = address_key(&holding.subnet_id, holding.address);
+        let interface = InterfaceOrder {
+            id: InterfaceId::from_random(random::bytes()),
+            owner: id.as_str(),
+            link: self.link_name(id.digits())?,
+            private_ip: order.private_ip,
+            security_group_ids: order.security_group_ids,
+            source_dest_check: order.source_dest_check,
+        };
+        let (interface, seat, txn) = self.seat(references.place, interface).await?;
         let uid = uid_key(holding.uid);
-        let keys = [address, uid].into_iter();
-        let ipv6 = holding.ipv6.map(|ipv6| address_key(&holding.subnet_id, ipv6));
-        let txn = keys
-            .chain(ipv6)
-            .fold(Txn::new(), |txn, key| txn.when_absent(&key).put(key, id.as_str()));
-        let txn = public_ip
-            .map(public_key)
+        let txn = [uid]
             .into_iter()
+            .chain(public_ip.map(public_key))
             .fold(txn, |txn, key| txn.when_absent(&key).put(key, id.as_str()));
         let host_key = weft_metadata::generate_host_key(random::bytes(), id.as_str())
             .map_err(|error| Problem::new(Reason::Internal, error.to_string()))?;
@@ -92,16 +89,7 @@ impl Context {
             instance_type,
             vcpus,
             memory_mib,
-            interface: Interface {
-                id: InterfaceId::from_random(random::bytes()),
-                vpc_id,
-                subnet_id: holding.subnet_id,
-                private_ip: holding.address,
-                ipv6: holding.ipv6,
-                mac: holding.mac,
-                link: holding.link,
-                security_group_ids: order.security_group_ids,
-            },
+            interface,
             keys: references.keys,
             user_data: order.user_data,
             root_size_gib,
@@ -112,7 +100,7 @@ impl Context {
             uid: holding.uid,
             public_ip,
         };
-        Ok((spec, reservation, txn, public_turn))
+        Ok((spec, Reserved { instance: reservation, seat }, txn, public_turn))
     }
 
     /// The public address of a new instance, where it gets one, and the turn to store it.
@@ -121,10 +109,10 @@ impl Context {
         order: &InstanceOrder,
         references: &References,
     ) -> Result<Option<(Ipv4Addr, Turn)>, Problem> {
-        if !order.associate_public_ip.unwrap_or(references.subnet.map_public_ip) {
+        if !order.associate_public_ip.unwrap_or(references.place.subnet.map_public_ip) {
             return Ok(None);
         }
-        let vpc = self.repo.get::<Vpcs>(&references.subnet.vpc_id).await?;
+        let vpc = self.repo.get::<Vpcs>(&references.place.subnet.vpc_id).await?;
         check_map_public_ip(true, vpc.value.spec.mode)
             .map_err(|problem| problem.at("associate_public_ip_address"))?;
         self.choose_public(None).await.map(Some)
@@ -136,33 +124,9 @@ impl Context {
                 .at("image_id")
                 .remedy("weft ls images shows those that do")
         })?;
-        let (subnet_id, subnet) = self.subnet(order.subnet_id.as_ref()).await?;
-        let beside = self.repo.list::<Subnets>().await?;
-        let beside = beside.iter().filter(|other| other.spec.vpc_id == subnet.vpc_id);
-        let routers = beside.map(|other| other.spec.gateway).collect();
+        let place = self.place(order.subnet_id.as_ref()).await?;
         let keys = self.keys(&order.key_names).await?;
-        Ok(References {
-            image_id: order.image_id.clone(),
-            image: stored.value.spec,
-            subnet_id,
-            subnet,
-            routers,
-            keys,
-        })
-    }
-
-    async fn subnet(&self, id: Option<&SubnetId>) -> Result<(SubnetId, SubnetSpec), Problem> {
-        let Some(id) = id else {
-            let subnets = self.repo.list::<Subnets>().await?;
-            let found = subnets.into_iter().find(|subnet| subnet.spec.is_default);
-            return found
-                .map(|subnet| (subnet.id, subnet.spec))
-                .ok_or_else(|| Problem::not_found("there is no default subnet").at("subnet_id"));
-        };
-        let stored = self.repo.find::<Subnets>(id).await?.ok_or_else(|| {
-            Problem::not_found(format!("subnet {id} does not exist")).at("subnet_id")
-        })?;
-        Ok((id.clone(), stored.value.spec))
+        Ok(References { image_id: order.image_id.clone(), image: stored.value.spec, place, keys })
     }
 
     /// The key pairs called `names`, in that order.
@@ -218,22 +182,6 @@ impl Context {
         }
     }
 
-    /// Refuses groups that do not exist, or are of another VPC.
-    async fn check_groups(
-        &self,
-        ids: Option<&BTreeSet<GroupId>>,
-        vpc_id: &VpcId,
-    ) -> Result<(), Problem> {
-        for id in ids.into_iter().flatten() {
-            let stored = self.repo.find::<Groups>(id).await?.ok_or_else(|| {
-                Problem::not_found(format!("security group {id} does not exist"))
-                    .at("security_group_ids")
-            })?;
-            stored.value.spec.check_vpc(id, vpc_id)?;
-        }
-        Ok(())
-    }
-
     /// What `order` makes of an instance that exists.
     ///
     /// # Errors
@@ -267,16 +215,13 @@ impl Context {
             ..old.clone()
         };
         spec.interface.security_group_ids = groups;
+        spec.interface.source_dest_check = order.source_dest_check;
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
         let on = power == PowerState::Running;
         let memory = if on { self.host.memory_cost_mib(memory_mib) } else { 0 };
         let reservation =
             self.ledger.raise(&before.value.id, memory, if on { vcpus } else { 0 })?;
         Ok((spec, reservation))
-    }
-
-    fn prefix(&self) -> &str {
-        &self.reconciler.config().prefix
     }
 }
 

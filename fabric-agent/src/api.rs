@@ -1,6 +1,7 @@
 //! The gRPC API: translate in, one call, translate out. One file per noun.
 
 mod associations;
+mod attachments;
 mod elastic_ips;
 mod events;
 mod fetches;
@@ -11,12 +12,14 @@ mod instance_types;
 mod instances;
 mod key_pairs;
 mod network_insights;
+mod network_interfaces;
 mod port_forwards;
 mod reads;
 mod rules;
 mod sessions;
 mod streams;
 mod subnets;
+mod users;
 mod vpcs;
 mod watch;
 
@@ -202,6 +205,8 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         elastic_ips_server::ElasticIpsServer,
         elastic_ip_associations_server::ElasticIpAssociationsServer,
         port_forwards_server::PortForwardsServer,
+        network_interfaces_server::NetworkInterfacesServer,
+        network_interface_attachments_server::NetworkInterfaceAttachmentsServer,
         instances_server::InstancesServer,
         hosts_server::HostsServer,
         instance_types_server::InstanceTypesServer,

@@ -13,12 +13,16 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use futures::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
-use weft_model::{Claim, GroupId, InstanceId, InstanceStatus, Interface, MacAddr, Problem, VpcId};
+use weft_model::{
+    AttachmentId, Claim, GroupId, InstanceId, InstanceStatus, Interface, InterfaceId, MacAddr,
+    Problem, VpcId,
+};
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
-    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind, OBJECTS,
-    PortForwards, RecordOf, Repo, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
+    Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
+    Kind, NetworkInterfaces, OBJECTS, PortForwards, RecordOf, Repo, Rules, STATUSES, Subnets, Vpcs,
+    decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -39,16 +43,26 @@ pub(crate) struct World {
     pub(crate) associations: Table<Associations>,
     pub(crate) port_forwards: Table<PortForwards>,
     pub(crate) instances: Table<Instances>,
+    pub(crate) network_interfaces: Table<NetworkInterfaces>,
+    pub(crate) attachments: Table<Attachments>,
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
     pub(crate) unclaimed: BTreeMap<String, Claim>,
     /// Counts the changes of what says who is attached to which network: the memory of that
     /// (`reconcile::desired`) goes by it.
     pub(crate) layout: u64,
-    /// Of `instances`; kept with it.
+    /// Of `instances`, `network_interfaces` and `attachments`; kept with them.
     interfaces: Interfaces,
     /// Of `instances`; kept with it.
     names: Names,
+}
+
+/// A network interface and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed<'a> {
+    pub(crate) interface: &'a Interface,
+    /// The instance that it is a part of, or attached to.
+    pub(crate) instance: Option<&'a RecordOf<Instances>>,
 }
 
 /// One change of the world.
@@ -175,6 +189,10 @@ macro_rules! tables {
             Associations::NAME => $call::<Associations>(&mut $self.associations, $($argument),*),
             PortForwards::NAME => $call::<PortForwards>(&mut $self.port_forwards, $($argument),*),
             Instances::NAME => $call::<Instances>(&mut $self.instances, $($argument),*),
+            NetworkInterfaces::NAME => {
+                $call::<NetworkInterfaces>(&mut $self.network_interfaces, $($argument),*)
+            }
+            Attachments::NAME => $call::<Attachments>(&mut $self.attachments, $($argument),*),
             _ => $otherwise,
         }
     };
@@ -190,18 +208,45 @@ impl World {
         }
     }
 
+    /// The interface, wherever it is: a part of an instance, attached to one, or to none.
+    pub(crate) fn interface(&self, id: &InterfaceId) -> Option<Placed<'_>> {
+        if let Some(own) = self.network_interfaces.get(id) {
+            let attachment = self.interfaces.attachment_of(id);
+            let instance = attachment.and_then(|id| self.instances.get(id.first()));
+            let interface = &own.spec.interface;
+            return Some(Placed { interface, instance: instance.map(Arc::as_ref) });
+        }
+        let instance = self.instances.get(self.interfaces.instance_made_with(id)?)?;
+        Some(Placed { interface: &instance.spec.interface, instance: Some(instance) })
+    }
+
+    /// What is attached to an instance, by the interfaces' ids.
+    pub(crate) fn attachments_of<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> impl Iterator<Item = &'a RecordOf<Attachments>> {
+        let first = AttachmentId::new(instance.clone(), InterfaceId::from_random([0; 9]));
+        let from = self.attachments.range(first..);
+        from.take_while(move |(id, _)| id.first() == instance).map(|(_, record)| record.as_ref())
+    }
+
+    /// The interface that has the address in the VPC.
+    pub(crate) fn interface_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<Placed<'_>> {
+        self.interface(self.interfaces.with_address(vpc, address)?)
+    }
+
+    /// The interface that has the MAC in the VPC.
+    pub(crate) fn interface_with(&self, vpc: &VpcId, mac: MacAddr) -> Option<Placed<'_>> {
+        self.interface(self.interfaces.with_mac(vpc, mac)?)
+    }
+
     /// The instance that has the address in the VPC.
     pub(crate) fn instance_at(
         &self,
         vpc: &VpcId,
         address: Ipv4Addr,
     ) -> Option<&RecordOf<Instances>> {
-        self.instances.get(self.interfaces.with_address(vpc, address)?).map(Arc::as_ref)
-    }
-
-    /// The instance that has the MAC in the VPC.
-    pub(crate) fn instance_with(&self, vpc: &VpcId, mac: MacAddr) -> Option<&RecordOf<Instances>> {
-        self.instances.get(self.interfaces.with_mac(vpc, mac)?).map(Arc::as_ref)
+        self.interface_at(vpc, address)?.instance
     }
 
     /// The instances of the VPC that have this name and are not being terminated: one that replaces
@@ -236,15 +281,10 @@ impl World {
             return Ok(());
         }
         self.layout += u64::from(is_laid_out(kind));
-        let before = self.instance_of(kind, id);
+        // What it was called before it is called no more.
+        self.index(kind, id, Index::Remove);
         let claim = tables!(self, kind, insert(item), else Ok(None))?;
-        if let Some(before) = before {
-            self.names.remove(&before.id, &before.spec);
-        }
-        if let Some(instance) = self.instance_of(kind, id) {
-            self.names.insert(&instance.id, &instance.spec);
-            self.interfaces.insert(&instance.id, &instance.spec.interface);
-        }
+        self.index(kind, id, Index::Insert);
         match claim {
             Some(claim @ Claim::Unclaimed { .. }) => {
                 self.unclaimed.insert(item.key.clone(), claim);
@@ -260,10 +300,7 @@ impl World {
         let Some((kind, id)) = address(key) else { return };
         self.unclaimed.remove(key);
         self.layout += u64::from(kind == STATUS_KIND || is_laid_out(kind));
-        if let Some(instance) = self.instance_of(kind, id) {
-            self.interfaces.remove(&instance.id, &instance.spec.interface);
-            self.names.remove(&instance.id, &instance.spec);
-        }
+        self.index(kind, id, Index::Remove);
         match kind {
             STATUS_KIND => {
                 if let Ok(id) = id.parse::<InstanceId>() {
@@ -274,16 +311,64 @@ impl World {
         }
     }
 
-    fn instance_of(&self, kind: &str, id: &str) -> Option<Arc<RecordOf<Instances>>> {
-        let id = (kind == Instances::NAME).then(|| id.parse().ok())??;
-        self.instances.get(&id).cloned()
+    /// Takes an object of the tables into the indices of names and interfaces, or out of them.
+    fn index(&mut self, kind: &str, id: &str, how: Index) {
+        match kind {
+            Instances::NAME => {
+                let Some(record) = id.parse().ok().and_then(|id| self.instances.get(&id)) else {
+                    return;
+                };
+                let (id, interface) = (&record.id, &record.spec.interface);
+                match how {
+                    Index::Insert => {
+                        self.names.insert(id, &record.spec);
+                        self.interfaces.insert_of(id, interface);
+                    }
+                    Index::Remove => {
+                        self.interfaces.remove_of(id, interface);
+                        self.names.remove(id, &record.spec);
+                    }
+                }
+            }
+            NetworkInterfaces::NAME => {
+                let found = id.parse().ok().and_then(|id| self.network_interfaces.get(&id));
+                let Some(record) = found else { return };
+                match how {
+                    Index::Insert => self.interfaces.insert(&record.spec.interface),
+                    Index::Remove => self.interfaces.remove(&record.spec.interface),
+                }
+            }
+            Attachments::NAME => {
+                let Ok(id) = id.parse::<AttachmentId>() else { return };
+                match how {
+                    Index::Insert => self.interfaces.attach(id),
+                    Index::Remove => self.interfaces.detach(&id),
+                }
+            }
+            _ => {}
+        }
     }
+}
+
+/// What becomes of an object's place in the index.
+#[derive(Clone, Copy)]
+enum Index {
+    Insert,
+    Remove,
 }
 
 /// Whether records of this kind say who is attached to which network.
 fn is_laid_out(kind: &str) -> bool {
-    [Vpcs::NAME, Subnets::NAME, Instances::NAME, Associations::NAME, PortForwards::NAME]
-        .contains(&kind)
+    [
+        Vpcs::NAME,
+        Subnets::NAME,
+        Instances::NAME,
+        Associations::NAME,
+        PortForwards::NAME,
+        NetworkInterfaces::NAME,
+        Attachments::NAME,
+    ]
+    .contains(&kind)
 }
 
 fn insert<K: Kind>(table: &mut Table<K>, item: &Item) -> Result<Option<Claim>, Problem> {

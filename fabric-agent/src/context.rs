@@ -16,9 +16,9 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
-    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind,
-    PortForwards, RecordOf, Repo, Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key,
-    store_problem,
+    Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
+    Kind, NetworkInterfaces, PortForwards, RecordOf, Repo, Rules, Stored, Subnets, TOKENS, Vpcs,
+    decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -205,7 +205,9 @@ impl Context {
             Subnets,
             ElasticIps,
             Associations,
-            PortForwards
+            PortForwards,
+            NetworkInterfaces,
+            Attachments
         )
     }
 

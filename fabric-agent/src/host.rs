@@ -19,7 +19,7 @@ use weft_model::{
     Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason,
     Timestamp, TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork};
+use weft_planner::{Action, GuestState, SeenNetwork, SeenNics};
 use weft_services::Sockets;
 
 use crate::reconcile::Saying;
@@ -34,6 +34,8 @@ pub(crate) struct SeenGuest {
     pub(crate) root_disk: bool,
     pub(crate) seed: bool,
     pub(crate) guest: GuestState,
+    /// The network interfaces that the guest has.
+    pub(crate) nics: SeenNics,
     /// What ails a guest whose hypervisor runs.
     pub(crate) trouble: Option<String>,
     /// When the serial console's first byte came.

@@ -3,29 +3,22 @@
 //! A reservation is made before the store's transaction and kept when that has gone through;
 //! dropping it gives everything back.
 
+mod seats;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
-use weft_model::{
-    AddressPool, AddressPoolV6, InstanceId, InstanceSpec, LinkName, MacAddr, PowerState, Problem,
-    Reason, Record, SubnetId,
-};
+use weft_model::{InstanceId, InstanceSpec, Interface, PowerState, Problem, Reason, Record};
+
+pub(crate) use seats::{SeatReservation, SeatWish, Seats};
 
 /// The first uid of guests' hypervisors.
 pub(crate) const FIRST_UID: u32 = 1_900_000_000;
 
-/// What one instance has.
+/// What one instance has, without its interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holding {
-    pub(crate) subnet_id: SubnetId,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) ipv6: Option<Ipv6Addr>,
     pub(crate) uid: u32,
-    pub(crate) link: LinkName,
-    /// No two interfaces have the same one: those on bridges may meet on one LAN.
-    pub(crate) mac: MacAddr,
     /// What it takes of the host while it is on; zero while it is off.
     pub(crate) memory_mib: u64,
     /// Likewise.
@@ -35,15 +28,6 @@ pub(crate) struct Holding {
 /// What is asked for on behalf of a new instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
-    pub(crate) subnet_id: SubnetId,
-    pub(crate) range: Ipv4Network,
-    /// Addresses that no instance of the VPC may have, see [`AddressPool`].
-    pub(crate) routers: BTreeSet<Ipv4Addr>,
-    pub(crate) address: Option<Ipv4Addr>,
-    /// The subnet's IPv6 range, and what an address in it is made from.
-    pub(crate) ipv6: Option<(Ipv6Network, u64)>,
-    pub(crate) link: LinkName,
-    pub(crate) mac: MacAddr,
     pub(crate) memory_mib: u64,
     pub(crate) vcpus: u32,
 }
@@ -52,6 +36,8 @@ pub(crate) struct Wish {
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     shared: Arc<Shared>,
+    /// What network interfaces have.
+    pub(crate) seats: Seats,
 }
 
 #[derive(Debug)]
@@ -71,31 +57,30 @@ pub(crate) struct Reservation {
 }
 
 impl Ledger {
-    /// A ledger of a host with `memory_mib`, with what `instances` have.
+    /// A ledger of a host with `memory_mib`, with what `instances` have, and the `interfaces` that
+    /// are no parts of theirs.
     pub(crate) fn new<'a>(
         memory_mib: u64,
-        instances: impl IntoIterator<Item = &'a Record<InstanceId, InstanceSpec>>,
+        instances: impl IntoIterator<Item = &'a Record<InstanceId, InstanceSpec>> + Clone,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
         cost_mib: impl Fn(u32) -> u64,
     ) -> Self {
+        let primary = instances.clone().into_iter().map(|record| &record.spec.interface);
+        let seats = Seats::of(primary.chain(interfaces));
         let holdings = instances
             .into_iter()
             .map(|record| {
                 let spec = &record.spec;
                 let on = spec.power == PowerState::Running;
                 let holding = Holding {
-                    subnet_id: spec.interface.subnet_id.clone(),
-                    address: spec.interface.private_ip,
-                    ipv6: spec.interface.ipv6,
                     uid: spec.uid,
-                    link: spec.interface.link.clone(),
-                    mac: spec.interface.mac,
                     memory_mib: if on { cost_mib(spec.memory_mib) } else { 0 },
                     vcpus: if on { spec.vcpus } else { 0 },
                 };
                 (record.id.clone(), holding)
             })
             .collect();
-        Self { shared: Arc::new(Shared { memory_mib, holdings: Mutex::new(holdings) }) }
+        Self { shared: Arc::new(Shared { memory_mib, holdings: Mutex::new(holdings) }), seats }
     }
 
     fn holdings(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Holding>> {
@@ -115,7 +100,7 @@ impl Ledger {
     /// Takes what a new instance needs.
     ///
     /// # Errors
-    /// [`Problem`]s of the address, or [`Reason::ResourceExhausted`] at the memory.
+    /// [`Reason::ResourceExhausted`] at the memory.
     pub(crate) fn reserve(
         &self,
         id: &InstanceId,
@@ -123,42 +108,9 @@ impl Ledger {
     ) -> Result<(Reservation, Holding), Problem> {
         let mut holdings = self.holdings();
         check_memory(self.shared.memory_mib, &holdings, None, wish.memory_mib)?;
-        let taken: BTreeSet<Ipv4Addr> = holdings
-            .values()
-            .filter(|holding| holding.subnet_id == wish.subnet_id)
-            .map(|holding| holding.address)
-            .collect();
-        let pool = AddressPool { range: wish.range, routers: &wish.routers, taken: &taken };
-        let address = match wish.address {
-            Some(address) => pool.check(address).map(|()| address),
-            None => pool.lowest_free(),
-        }?;
-        let ipv6 = match wish.ipv6 {
-            Some((range, random)) => {
-                let taken = holdings.values().filter_map(|holding| holding.ipv6).collect();
-                Some(AddressPoolV6 { range, taken: &taken }.near(random)?)
-            }
-            None => None,
-        };
         let uids: BTreeSet<u32> = holdings.values().map(|holding| holding.uid).collect();
         let uid = (FIRST_UID..).find(|uid| !uids.contains(uid)).unwrap_or(FIRST_UID);
-        // Both are made from randomness: the next try has others.
-        let clash = |holding: &&Holding| holding.link == wish.link || holding.mac == wish.mac;
-        if let Some(other) = holdings.values().find(clash) {
-            let what = format!("{} ({})", other.link, other.mac);
-            let message = format!("the interface {what} has the same name or MAC address");
-            return Err(Problem::new(Reason::Unavailable, message).remedy("try again"));
-        }
-        let holding = Holding {
-            subnet_id: wish.subnet_id,
-            address,
-            ipv6,
-            uid,
-            link: wish.link,
-            mac: wish.mac,
-            memory_mib: wish.memory_mib,
-            vcpus: wish.vcpus,
-        };
+        let holding = Holding { uid, memory_mib: wish.memory_mib, vcpus: wish.vcpus };
         holdings.insert(id.clone(), holding.clone());
         drop(holdings);
         Ok((self.reservation(id, None), holding))
@@ -203,7 +155,7 @@ impl Ledger {
         }
     }
 
-    /// Gives back everything that an instance had.
+    /// Gives back what an instance had, but its interface's seat.
     pub(crate) fn release(&self, id: &InstanceId) {
         self.holdings().remove(id);
     }
@@ -269,54 +221,33 @@ mod tests {
         InstanceId::from_random([n; 9])
     }
 
-    fn wish(n: u8, address: Option<&str>, memory_mib: u64) -> Wish {
-        Wish {
-            subnet_id: SubnetId::from_random([1; 9]),
-            range: "10.0.0.0/29".parse().unwrap(),
-            routers: BTreeSet::new(),
-            address: address.map(|text| text.parse().unwrap()),
-            ipv6: None,
-            link: format!("weft{n}").parse().unwrap(),
-            mac: MacAddr::from_random([n; 5]),
-            memory_mib,
-            vcpus: 1,
-        }
+    fn wish(memory_mib: u64) -> Wish {
+        Wish { memory_mib, vcpus: 1 }
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(1000, [], [], u64::from)
     }
 
     #[test]
     fn what_is_not_kept_is_given_back() {
-        let ledger = Ledger::new(1000, [], u64::from);
-        let (first, holding) = ledger.reserve(&id(1), wish(1, None, 600)).unwrap();
-        assert_eq!(holding.address, Ipv4Addr::new(10, 0, 0, 4));
+        let ledger = ledger();
+        let (first, holding) = ledger.reserve(&id(1), wish(600)).unwrap();
+        assert_eq!(holding.uid, FIRST_UID);
         assert_eq!(ledger.free_memory_mib(), 400);
-        let problem = ledger.reserve(&id(2), wish(2, None, 600)).unwrap_err();
+        let problem = ledger.reserve(&id(2), wish(600)).unwrap_err();
         assert!(problem.message.contains("400 of 1000 MiB are free"), "{problem}");
         drop(first);
-        let (second, holding) = ledger.reserve(&id(2), wish(2, None, 600)).unwrap();
-        assert_eq!(holding.address, Ipv4Addr::new(10, 0, 0, 4));
+        let (second, holding) = ledger.reserve(&id(2), wish(600)).unwrap();
+        assert_eq!(holding.uid, FIRST_UID);
         second.keep();
         assert_eq!(ledger.free_memory_mib(), 400);
-        let taken = ledger.reserve(&id(3), wish(3, Some("10.0.0.4"), 1)).unwrap_err();
-        assert_eq!(taken.field.as_deref(), Some("private_ip"));
-    }
-
-    #[test]
-    fn no_two_interfaces_have_one_mac_address_wherever_they_are() {
-        let ledger = Ledger::new(1000, [], u64::from);
-        ledger.reserve(&id(1), wish(1, None, 1)).unwrap().0.keep();
-        let elsewhere = Wish {
-            subnet_id: SubnetId::from_random([2; 9]),
-            mac: MacAddr::from_random([1; 5]),
-            ..wish(2, None, 1)
-        };
-        let refused = ledger.reserve(&id(2), elsewhere).unwrap_err();
-        assert_eq!(refused.reason, Reason::Unavailable, "{refused}");
     }
 
     #[test]
     fn an_instance_that_grows_does_not_count_twice() {
-        let ledger = Ledger::new(1000, [], u64::from);
-        ledger.reserve(&id(1), wish(1, None, 600)).unwrap().0.keep();
+        let ledger = ledger();
+        ledger.reserve(&id(1), wish(600)).unwrap().0.keep();
         ledger.raise(&id(1), 900, 2).unwrap().keep();
         assert_eq!((ledger.free_memory_mib(), ledger.used_vcpus()), (100, 2));
         assert!(ledger.raise(&id(1), 1001, 2).is_err());

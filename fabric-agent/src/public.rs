@@ -172,10 +172,7 @@ impl World {
     pub(crate) fn interface_of(&self, target: &Target) -> Option<&Interface> {
         match target {
             Target::Instance(id) => self.instances.get(id).map(|one| &one.spec.interface),
-            Target::Interface(id) => {
-                let mut all = self.instances.values().map(|one| &one.spec.interface);
-                all.find(|interface| interface.id == *id)
-            }
+            Target::Interface(id) => self.interface(id).map(|placed| placed.interface),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use weft_model::{InstanceId, InstanceStatus};
+use weft_model::{AttachmentId, InstanceId, InstanceStatus};
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
@@ -25,12 +25,13 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
-use crate::repo::{Instances, Kind, Repo};
+use crate::repo::{Attachments, Instances, Kind, Repo};
 use crate::services::NetworkServices;
 use crate::turns::Turns;
 
 pub(crate) use blobs::{Pins, digests};
 pub(crate) use desired::firewall_of;
+use instance::Plugged;
 use network::Networks;
 use queue::WorkQueue;
 pub(crate) use said::Saying;
@@ -81,6 +82,8 @@ pub(crate) struct Reconciler {
     pub(crate) turns: Turns,
     pub(crate) services: NetworkServices,
     pub(crate) events: Events,
+    /// Which interfaces guests have.
+    pub(crate) plugged: Plugged,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -116,6 +119,7 @@ impl Reconciler {
             turns: Turns::new(),
             services: NetworkServices::default(),
             events,
+            plugged: Plugged::default(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),
@@ -178,6 +182,12 @@ impl Reconciler {
                         if change.id.parse().is_ok_and(is_off) {
                             self.networks.look();
                         }
+                    }
+                    Ok(change) if change.kind == Attachments::NAME => {
+                        if let Ok(id) = change.id.parse::<AttachmentId>() {
+                            self.queue.add(id.first().clone());
+                        }
+                        self.networks.look();
                     }
                     Ok(_) => self.networks.look(),
                     Err(RecvError::Lagged(_)) => self.look_at_everything().await,

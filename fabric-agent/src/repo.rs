@@ -16,12 +16,12 @@ use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
     EVENTS, HOST, METADATA_KEY, OBJECTS, PUBLIC, PUBLIC_POOL, STATUSES, TOKENS, address_key,
-    associated_key, event_key, host_port_key, key_pair_name_key, object_key, public_key,
-    public_of_key, status_key, token_key, type_name_key, uid_key,
+    associated_key, attached_key, event_key, host_port_key, key_pair_name_key, mac_key, object_key,
+    public_key, public_of_key, status_key, token_key, type_name_key, uid_key,
 };
 pub(crate) use kind::{
-    Associations, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs, Kind,
-    PortForwards, Rules, Subnets, Vpcs,
+    Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
+    Kind, NetworkInterfaces, PortForwards, Rules, Subnets, Vpcs,
 };
 
 /// A record and the revision it was read at.
@@ -74,6 +74,12 @@ impl Repo {
         };
         let value = decode(key, &item.value)?;
         Ok(Some(Stored { value, revision: item.mod_revision }))
+    }
+
+    /// The text at `key`: whose it is.
+    pub(crate) async fn read_text(&self, key: &str) -> Result<Option<String>, Problem> {
+        let item = self.store.get(key).await.map_err(store_problem)?;
+        Ok(item.map(|item| String::from_utf8_lossy(&item.value).into_owned()))
     }
 
     /// The object, or nothing.

@@ -32,7 +32,7 @@ use crate::host::sim::SimHost;
 use crate::ledger::Ledger;
 use crate::random;
 use crate::reconcile::Reconciler;
-use crate::repo::{HOST, Instances, Repo, encode};
+use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, encode};
 use crate::services;
 use crate::sessions::Sessions;
 use crate::store_mark;
@@ -116,7 +116,9 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .map_err(explain)?;
     let cache = Arc::new(Cache::load(&repo).await.map_err(explain)?);
     let instances = repo.list::<Instances>().await.map_err(explain)?;
-    let ledger = Ledger::new(facts.memory_mib, &instances, |mib| host.memory_cost_mib(mib));
+    let own = repo.list::<NetworkInterfaces>().await.map_err(explain)?;
+    let own = own.iter().map(|record| &record.spec.interface);
+    let ledger = Ledger::new(facts.memory_mib, &instances, own, |mib| host.memory_cost_mib(mib));
     let reconciler = Arc::new(Reconciler::new(
         repo.clone(),
         Arc::clone(&cache),

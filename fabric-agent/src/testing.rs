@@ -89,7 +89,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         vcpus: 1,
         memory_mib: 128,
         interface: Interface {
-            id: InterfaceId::from_random([n; 9]),
+            id: InterfaceId::from_random([n, vpc, 0, 0, 0, 0, 0, 0, 0]),
             vpc_id: vpc_id(vpc),
             subnet_id: SubnetId::from_random([vpc; 9]),
             private_ip: Ipv4Addr::new(10, vpc, 0, n),
@@ -97,6 +97,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
             mac: MacAddr::from_random([0, 0, 0, vpc, n]),
             link: format!("weft{n}").parse().unwrap(),
             security_group_ids: groups.map(|ids| ids.iter().map(|n| group_id(*n)).collect()),
+            source_dest_check: true,
         },
         keys: Vec::new(),
         user_data: None,

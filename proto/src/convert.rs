@@ -10,6 +10,7 @@ mod image;
 mod instance;
 mod instance_type;
 mod key_pair;
+mod network_interface;
 mod object;
 mod public;
 mod vpc;
@@ -31,6 +32,10 @@ pub use instance_type::{
 };
 pub use key_pair::{
     key_pair_from_wire, key_pair_spec_from_wire, key_pair_spec_to_wire, key_pair_to_wire,
+};
+pub use network_interface::{
+    attachment_from_wire, attachment_order_from_wire, attachment_order_to_wire, attachment_to_wire,
+    interface_from_wire, interface_order_from_wire, interface_order_to_wire, interface_to_wire,
 };
 pub use object::{
     Creation, Revision, creation_from_wire, creation_to_wire, revision_from_wire, revision_to_wire,

@@ -106,6 +106,30 @@ proptest! {
     }
 
     #[test]
+    fn interfaces(object in any::object(any::interface_id(), any::interface_view())) {
+        let wire = over_the_wire(&c::interface_to_wire(object.clone()));
+        prop_assert_eq!(c::interface_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn interface_orders(order in any::interface_order()) {
+        let wire = over_the_wire(&c::interface_order_to_wire(order.clone()));
+        prop_assert_eq!(c::interface_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
+    fn attachments(object in any::object(any::attachment_id(), any::attachment_spec())) {
+        let wire = over_the_wire(&c::attachment_to_wire(object.clone()));
+        prop_assert_eq!(c::attachment_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn attachment_orders(order in any::attachment_order()) {
+        let wire = over_the_wire(&c::attachment_order_to_wire(order.clone()));
+        prop_assert_eq!(c::attachment_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
     fn instances(view in any::instance_view()) {
         let wire = over_the_wire(&c::instance_to_wire(view.clone()));
         prop_assert_eq!(c::instance_from_wire(wire), Ok(view));

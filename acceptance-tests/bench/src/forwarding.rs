@@ -130,7 +130,10 @@ fn groups(guests: &[Guest; 2]) -> Firewall {
         FirewallGroup { members, rules, allow_all_egress: true, ..FirewallGroup::default() };
     let interface = |guest: &Guest| {
         let (mac, address, groups) = (guest.mac, guest.address, [group_id.clone()].into());
-        (guest.tap.clone(), FirewallInterface { mac, address, ipv6: None, groups })
+        {
+            let (ipv6, source_dest_check) = (None, true);
+            (guest.tap.clone(), FirewallInterface { mac, address, ipv6, groups, source_dest_check })
+        }
     };
     Firewall {
         interfaces: Arc::new(guests.iter().map(interface).collect()),

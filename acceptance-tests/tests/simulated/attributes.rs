@@ -343,6 +343,7 @@ fn of_an_instance_without_a_restart() -> Result<()> {
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "security_group_ids": ["${weft_security_group.it.id}"] }), Live),
             (json!({ "security_group_ids": null }), Live),
+            (json!({ "source_dest_check": false }), Live),
             (json!({ "key_names": ["${weft_key_pair.it.key_name}"] }), Live),
             (json!({ "wait_for": "running" }), Live),
             (json!({ "timeouts": { "create": "3m" } }), Live),

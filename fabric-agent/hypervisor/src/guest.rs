@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod launch;
 mod namespaces;
+mod nics;
 mod observe;
 mod remove;
 
@@ -27,6 +28,7 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
+pub use nics::GuestNics;
 
 /// How long QEMU may take for one answer before it counts as unresponsive.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);

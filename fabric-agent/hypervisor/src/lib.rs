@@ -21,9 +21,10 @@ pub mod qemu;
 pub mod qmp;
 mod record;
 mod sys;
+mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
-pub use guest::{GuestError, GuestObservation, Guests, HolderCommand};
+pub use guest::{GuestError, GuestNics, GuestObservation, Guests, HolderCommand};
 pub use kvm::KvmProbe;
 pub use process::ProcessIdentity;
 pub use qemu::{

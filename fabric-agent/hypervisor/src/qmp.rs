@@ -5,13 +5,15 @@
 //! may be taken over by its guest. Protocol: QEMU `docs/interop/qmp-spec.rst`.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -147,6 +149,28 @@ impl QmpClient {
         arguments: Option<Value>,
         deadline: Duration,
     ) -> Result<Value, QmpError> {
+        self.execute_with(command, arguments, None, deadline).await
+    }
+
+    /// Hands QEMU a descriptor, which later commands call `name`. One that it had under this name
+    /// is closed.
+    pub async fn give(
+        &self,
+        name: &str,
+        fd: BorrowedFd<'_>,
+        deadline: Duration,
+    ) -> Result<(), QmpError> {
+        let arguments = json!({ "fdname": name });
+        self.execute_with("getfd", Some(arguments), Some(fd), deadline).await.map(|_| ())
+    }
+
+    async fn execute_with(
+        &self,
+        command: &str,
+        arguments: Option<Value>,
+        fd: Option<BorrowedFd<'_>>,
+        deadline: Duration,
+    ) -> Result<Value, QmpError> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let mut request = json!({ "execute": command, "id": id });
         if let Some(arguments) = arguments {
@@ -155,7 +179,7 @@ impl QmpClient {
         let (sender, answer) = oneshot::channel();
         self.shared.pending().insert(id, sender);
         let exchange = async {
-            self.send(format!("{request}\n")).await?;
+            self.send(format!("{request}\n"), fd).await?;
             if self.is_closed() {
                 // The reader may have cleared the waiting commands before this one was added.
                 return Err(QmpError::Closed);
@@ -173,19 +197,37 @@ impl QmpClient {
         }
     }
 
-    async fn send(&self, line: String) -> Result<(), QmpError> {
+    async fn send(&self, line: String, fd: Option<BorrowedFd<'_>>) -> Result<(), QmpError> {
         let mut writer = self.shared.writer.lock().await;
         if self.is_closed() {
             return Err(QmpError::Closed);
         }
         // A line that is cut off by the deadline would spoil all that follow.
         let spoiled = CloseUnlessDone { closed: &self.shared.closed, done: false };
-        let result = writer.write_all(line.as_bytes()).await;
+        let result = async {
+            let mut rest = line.as_bytes();
+            if let Some(fd) = fd {
+                rest = &rest[send_with(writer.as_ref(), rest, fd).await?..];
+            }
+            writer.write_all(rest).await
+        }
+        .await;
         if result.is_ok() {
             spoiled.done();
         }
         result.map_err(|source| QmpError::Io { step: "send a command to qemu", source })
     }
+}
+
+/// Sends the beginning of `bytes` with a descriptor beside it (unix(7), SCM_RIGHTS); says how much.
+async fn send_with(stream: &UnixStream, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let sent = || {
+        let (fds, parts) = ([fd.as_raw_fd()], [IoSlice::new(bytes)]);
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let socket = stream.as_raw_fd();
+        Ok(sendmsg::<()>(socket, &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)?)
+    };
+    stream.async_io(Interest::WRITABLE, sent).await
 }
 
 struct CloseUnlessDone<'a> {

@@ -17,5 +17,5 @@ mod volume;
 pub use credentials::smbios_credentials;
 pub use host_key::{HostKeyError, generate_host_key};
 pub use hostname::hostname;
-pub use seed::{Network, Seed, SeedInput};
+pub use seed::{Network, OtherInterface, Seed, SeedInput};
 pub use volume::{SeedError, VOLUME_LABEL};

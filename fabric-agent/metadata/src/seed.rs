@@ -27,6 +27,8 @@ pub struct SeedInput {
     pub host_key: SshHostKey,
     /// Its first interface.
     pub network: Network,
+    /// Its other interfaces.
+    pub others: Vec<OtherInterface>,
     /// Given to cloud-init byte by byte.
     pub user_data: Option<Vec<u8>>,
 }
@@ -52,6 +54,17 @@ pub struct Network {
     pub mtu: u16,
 }
 
+/// An interface besides the first one: the way out is not through it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherInterface {
+    /// Tells the guest which interface is meant.
+    pub mac: MacAddr,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// Length of the subnet's prefix, in bits.
+    pub prefix_len: u8,
+}
+
 /// The files of a seed. `Debug` shows their names and lengths: they hold a private key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seed {
@@ -64,7 +77,10 @@ impl Seed {
         Self {
             files: [
                 ("meta-data", meta_data(input).to_string().into_bytes()),
-                ("network-config", network_config(&input.network).to_string().into_bytes()),
+                (
+                    "network-config",
+                    network_config(&input.network, &input.others).to_string().into_bytes(),
+                ),
                 ("user-data", input.user_data.clone().unwrap_or_default()),
                 ("vendor-data", vendor_data(&input.host_key).into_bytes()),
             ],
@@ -108,7 +124,7 @@ fn meta_data(input: &SeedInput) -> Value {
     })
 }
 
-fn network_config(network: &Network) -> Value {
+fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
     // `gateway4` is deprecated in netplan; `to: default` is not known to cloud-init before 23.
     let mut route = json!({ "to": "0.0.0.0/0", "via": network.gateway });
     if !same_subnet(network) {
@@ -125,20 +141,30 @@ fn network_config(network: &Network) -> Value {
     if let Some(domain) = network.search {
         nameservers["search"] = json!([domain]);
     }
-    json!({
-        "version": 2,
-        "ethernets": {
-            "eth0": {
-                "match": { "macaddress": network.mac },
-                "set-name": "eth0",
-                "dhcp4": false,
-                "addresses": addresses,
-                "routes": routes,
-                "nameservers": nameservers,
-                "mtu": network.mtu,
-            },
-        },
-    })
+    let first = json!({
+        "match": { "macaddress": network.mac },
+        "set-name": "eth0",
+        "dhcp4": false,
+        "addresses": addresses,
+        "routes": routes,
+        "nameservers": nameservers,
+        "mtu": network.mtu,
+    });
+    let mut ethernets = serde_json::Map::from_iter([("eth0".to_owned(), first)]);
+    ethernets.extend(others.iter().enumerate().map(|(n, other)| {
+        let name = format!("eth{}", n + 1);
+        // A guest waits for no interface that may be taken from it.
+        let config = json!({
+            "match": { "macaddress": other.mac },
+            "set-name": name,
+            "dhcp4": false,
+            "optional": true,
+            "addresses": [format!("{}/{}", other.address, other.prefix_len)],
+            "mtu": network.mtu,
+        });
+        (name, config)
+    }));
+    json!({ "version": 2, "ethernets": ethernets })
 }
 
 fn same_subnet(network: &Network) -> bool {
@@ -185,6 +211,7 @@ pub(crate) mod tests {
                 search: Some("default.weft.internal"),
                 mtu: 1500,
             },
+            others: Vec::new(),
             user_data: Some(b"#!/bin/sh\necho \xff\0 hi\n".to_vec()),
         }
     }
@@ -230,7 +257,7 @@ pub(crate) mod tests {
     #[test]
     fn a_guest_with_ipv6_has_one_address_and_the_link_local_router() {
         let ipv6 = Some("fd00:1:2:3::5".parse().unwrap());
-        let config = network_config(&Network { ipv6, ..input().network });
+        let config = network_config(&Network { ipv6, ..input().network }, &[]);
         let eth0 = &config["ethernets"]["eth0"];
         assert_eq!(eth0["addresses"], json!(["172.31.0.5/18", "fd00:1:2:3::5/128"]));
         assert_eq!(eth0["routes"][1], json!({ "to": "::/0", "via": "fe80::1", "on-link": true }));
@@ -249,10 +276,32 @@ pub(crate) mod tests {
     fn a_gateway_outside_the_subnet_is_on_link() {
         for (prefix_len, on_link) in [(18, false), (30, true), (32, true), (0, false)] {
             let network = Network { prefix_len, ..input().network };
-            let config = network_config(&network);
+            let config = network_config(&network, &[]);
             let route = &config["ethernets"]["eth0"]["routes"][0];
             assert_eq!(route.get("on-link").is_some(), on_link, "/{prefix_len}");
         }
+    }
+
+    #[test]
+    fn only_the_first_interface_leads_out() {
+        let other = OtherInterface {
+            mac: "02:00:00:00:00:09".parse().unwrap(),
+            address: Ipv4Addr::new(172, 31, 64, 9),
+            prefix_len: 18,
+        };
+        let config = network_config(&input().network, &[other]);
+        assert!(config["ethernets"]["eth0"]["routes"][0]["via"].is_string());
+        assert_eq!(
+            config["ethernets"]["eth1"],
+            json!({
+                "match": { "macaddress": "02:00:00:00:00:09" },
+                "set-name": "eth1",
+                "dhcp4": false,
+                "optional": true,
+                "addresses": ["172.31.64.9/18"],
+                "mtu": 1500,
+            })
+        );
     }
 
     #[test]

@@ -124,8 +124,13 @@ fn random_firewall(dice: &mut Dice, base: &Firewall) -> Firewall {
             let group = groups.get_mut(id).unwrap();
             Arc::make_mut(&mut group.members).insert(address(n));
         }
-        let interface =
-            FirewallInterface { mac: mac(n), address: address(n), ipv6: None, groups: joined };
+        let interface = FirewallInterface {
+            mac: mac(n),
+            address: address(n),
+            ipv6: None,
+            groups: joined,
+            source_dest_check: true,
+        };
         interfaces.insert(tap(n), interface);
     }
     Firewall { groups, interfaces: Arc::new(interfaces), ..base.clone() }

@@ -1,6 +1,6 @@
 //! What an action is called, and what it is about: for tests that order failures or crashes.
 
-use crate::Action;
+use crate::{Action, GuestNic};
 
 impl Action {
     /// Its name, as in its serialised form.
@@ -9,6 +9,8 @@ impl Action {
             Self::MakeRootDisk { .. } => "make_root_disk",
             Self::WriteSeed { .. } => "write_seed",
             Self::StartGuest(_) => "start_guest",
+            Self::PlugNic { .. } => "plug_nic",
+            Self::UnplugNic { .. } => "unplug_nic",
             Self::PressPowerButton { .. } => "press_power_button",
             Self::EndGuest { .. } => "end_guest",
             Self::ForgetGuest { .. } => "forget_guest",
@@ -44,6 +46,10 @@ impl Action {
                 std::iter::once(instance_id.to_string()).chain(seed.name.clone()).collect()
             }
             Self::StartGuest(launch) => vec![launch.instance_id.to_string(), launch.name.clone()],
+            Self::PlugNic { instance_id, nic: GuestNic { interface_id, .. }, .. }
+            | Self::UnplugNic { instance_id, interface_id } => {
+                vec![instance_id.to_string(), interface_id.to_string()]
+            }
             Self::PressPowerButton { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
@@ -74,6 +80,8 @@ impl Action {
         match self {
             Self::MakeRootDisk { instance_id, .. }
             | Self::WriteSeed { instance_id, .. }
+            | Self::PlugNic { instance_id, .. }
+            | Self::UnplugNic { instance_id, .. }
             | Self::PressPowerButton { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }

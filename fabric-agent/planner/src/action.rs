@@ -7,7 +7,8 @@ use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
-    LinkName, MacAddr, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId, VpcNetwork,
+    InterfaceId, LinkName, MacAddr, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
+    VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -40,6 +41,22 @@ pub enum Action {
     },
     /// Starts the guest's hypervisor; its disks and its tap exist.
     StartGuest(GuestLaunch),
+    /// Gives a guest that runs one more network interface; its tap is open.
+    PlugNic {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The VPC whose namespace the tap is in.
+        vpc_id: VpcId,
+        /// The interface.
+        nic: GuestNic,
+    },
+    /// Takes a network interface from a guest that runs, if the guest lets go of it.
+    UnplugNic {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The interface.
+        interface_id: InterfaceId,
+    },
     /// Presses the power button: the guest shuts down if it wants to.
     PressPowerButton {
         /// Whose.
@@ -228,8 +245,35 @@ pub struct SeedContent {
     pub gateway: Ipv4Addr,
     /// Whom it asks for names.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Its other interfaces: they have no router.
+    #[serde(default)]
+    pub others: Vec<SeedInterface>,
     /// Given verbatim.
     pub user_data: Option<UserData>,
+}
+
+/// An interface besides the first one, as the guest is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedInterface {
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Bits of the network that it reaches without a router.
+    pub prefix_len: u8,
+}
+
+/// A network interface of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestNic {
+    /// Which; the hypervisor's device is called so, and is found again by it.
+    pub interface_id: InterfaceId,
+    /// Its place among the guest's interfaces.
+    pub device_index: u8,
+    /// The tap.
+    pub link: LinkName,
+    /// The guest's MAC.
+    pub mac: MacAddr,
 }
 
 /// What a hypervisor is started with.
@@ -247,12 +291,10 @@ pub struct GuestLaunch {
     pub memory_mib: u32,
     /// The image's blobs and how to boot them.
     pub image: ImageContent,
-    /// The VPC whose namespace the tap is in.
+    /// The VPC whose namespace the taps are in.
     pub vpc_id: VpcId,
-    /// The tap.
-    pub link: LinkName,
-    /// The guest's MAC.
-    pub mac: MacAddr,
+    /// Its network interfaces, by their device index; the one that it was made with comes first.
+    pub nics: Vec<GuestNic>,
     /// The hypervisor's uid and gid.
     pub uid: u32,
 }

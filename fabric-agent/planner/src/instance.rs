@@ -1,8 +1,17 @@
 //! One instance: from what the host has of it to what is wanted.
 
-use weft_model::{GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, PowerState, Record};
+mod nics;
 
-use crate::{Action, GuestLaunch, SeedContent};
+use std::collections::BTreeSet;
+
+use weft_model::{
+    GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, InterfaceId, PRIMARY_DEVICE_INDEX,
+    PowerState, Record,
+};
+
+use crate::{Action, GuestLaunch, GuestNic, SeedContent, SeedInterface};
+
+pub use nics::{AttachedNic, SeenNics};
 
 /// What should become of an instance now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +80,14 @@ pub struct SeenInstance {
     pub seed_is_current: bool,
     /// The guest's process and what it left.
     pub guest: GuestState,
-    /// Whether the tap exists, is open, and its groups are enforced.
+    /// Whether the taps of all interfaces that stay exist, are open, and their groups enforced.
     pub network_ready: bool,
-    /// Whether the tap, or any part of it, exists.
+    /// Whether a tap of any interface, or any part of it, exists.
     pub tap: bool,
+    /// The interfaces that the guest has.
+    pub nics: SeenNics,
+    /// Those that were taken from it in this pass.
+    pub unplugged: BTreeSet<InterfaceId>,
 }
 
 /// What to do next about one instance. After each step it is observed and planned again.
@@ -89,6 +102,8 @@ pub enum InstanceStep {
     AwaitShutdown,
     /// The network has to take the interface in (or let it go) first.
     AwaitNetwork,
+    /// No guest has these interfaces any more: their attachments can go.
+    Release(Vec<InterfaceId>),
     /// Nothing is left on the host: the record can go.
     Forget,
     /// It cannot be started: its root disk, and all that was on it, is gone.
@@ -97,11 +112,13 @@ pub enum InstanceStep {
     Rest,
 }
 
-/// The next step from `seen` to what is wanted. `grace_over` says whether a guest that was asked
-/// to shut down has had its time.
+/// The next step from `seen` to what is wanted. `attached` are the interfaces besides the one that
+/// the instance was made with; `grace_over` says whether a guest that was asked to shut down has had
+/// its time.
 pub fn plan_instance(
     record: &Record<InstanceId, InstanceSpec>,
     network: Option<&GuestNetwork>,
+    attached: &[AttachedNic],
     wanted: Wanted,
     seen: &SeenInstance,
     grace_over: bool,
@@ -111,10 +128,7 @@ pub fn plan_instance(
     match (wanted, &seen.guest) {
         // A guest that should not run, or not as it is.
         (Wanted::Run { epoch }, GuestState::Running { epoch: have }) if *have >= epoch => {
-            match seen.network_ready {
-                true => InstanceStep::Rest,
-                false => InstanceStep::AwaitNetwork,
-            }
+            nics::keep(record, attached, seen)
         }
         // A launch that has ended is reported as such first; then it is no longer wanted.
         (
@@ -126,10 +140,12 @@ pub fn plan_instance(
         (_, GuestState::PoweredOff { .. }) => end(),
 
         (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
-            start(record, network, epoch, seen)
+            nics::release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))
         }
         // The record of how the last guest ended and its console stay for inspection.
-        (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => InstanceStep::Rest,
+        (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => {
+            nics::release(attached).unwrap_or(InstanceStep::Rest)
+        }
 
         (Wanted::Gone, GuestState::Absent) if seen.tap => InstanceStep::AwaitNetwork,
         (Wanted::Gone, GuestState::Absent) if seen.root_disk || seen.seed => {
@@ -145,6 +161,7 @@ pub fn plan_instance(
 fn start(
     record: &Record<InstanceId, InstanceSpec>,
     network: Option<&GuestNetwork>,
+    attached: &[AttachedNic],
     epoch: u64,
     seen: &SeenInstance,
 ) -> InstanceStep {
@@ -164,7 +181,7 @@ fn start(
     // Written at every start: keys and user data may have changed since the last one.
     let seed = || Action::WriteSeed {
         instance_id: id.clone(),
-        seed: seed(id, spec, network),
+        seed: seed(id, spec, network, attached),
         uid: spec.uid,
     };
     let missing = [(!seen.root_disk).then(disk), (!seen.seed_is_current).then(seed)];
@@ -183,13 +200,29 @@ fn start(
         memory_mib: spec.memory_mib,
         image: spec.image.clone(),
         vpc_id: spec.interface.vpc_id.clone(),
-        link: spec.interface.link.clone(),
-        mac: spec.interface.mac,
+        nics: std::iter::once(primary(spec))
+            .chain(attached.iter().map(|attached| attached.nic.clone()))
+            .collect(),
         uid: spec.uid,
     })])
 }
 
-fn seed(id: &InstanceId, spec: &InstanceSpec, network: &GuestNetwork) -> SeedContent {
+/// The interface that the instance was made with.
+fn primary(spec: &InstanceSpec) -> GuestNic {
+    GuestNic {
+        interface_id: spec.interface.id.clone(),
+        device_index: PRIMARY_DEVICE_INDEX,
+        link: spec.interface.link.clone(),
+        mac: spec.interface.mac,
+    }
+}
+
+fn seed(
+    id: &InstanceId,
+    spec: &InstanceSpec,
+    network: &GuestNetwork,
+    attached: &[AttachedNic],
+) -> SeedContent {
     SeedContent {
         instance_id: id.clone(),
         name: spec.name.as_ref().map(ToString::to_string),
@@ -201,6 +234,14 @@ fn seed(id: &InstanceId, spec: &InstanceSpec, network: &GuestNetwork) -> SeedCon
         prefix_len: network.prefix_len,
         gateway: network.gateway,
         dns_servers: network.dns_servers.clone(),
+        others: attached
+            .iter()
+            .map(|attached| SeedInterface {
+                mac: attached.nic.mac,
+                address: attached.address,
+                prefix_len: attached.prefix_len,
+            })
+            .collect(),
         user_data: spec.user_data.clone(),
     }
 }

@@ -10,8 +10,10 @@ mod instance;
 mod network;
 mod status;
 
-pub use action::{Action, GuestLaunch, HostEdge, HostRoute, SeedContent};
-pub use instance::{GuestState, InstanceStep, SeenInstance, Wanted, plan_instance, wanted};
+pub use action::{Action, GuestLaunch, GuestNic, HostEdge, HostRoute, SeedContent, SeedInterface};
+pub use instance::{
+    AttachedNic, GuestState, InstanceStep, SeenInstance, SeenNics, Wanted, plan_instance, wanted,
+};
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,
 };

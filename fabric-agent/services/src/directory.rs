@@ -40,6 +40,8 @@ pub struct Guest {
     pub ipv6: Option<GuestV6>,
     /// The interface's security groups and their names.
     pub groups: Vec<(GroupId, String)>,
+    /// Its other network interfaces.
+    pub others: Vec<GuestInterface>,
     /// Who may log in.
     pub keys: Vec<GuestKey>,
     /// Given verbatim.
@@ -57,6 +59,44 @@ pub struct GuestV6 {
     pub subnet_cidr: Ipv6Network,
     /// The VPC's range.
     pub vpc_cidr: Ipv6Network,
+}
+
+/// One of a guest's network interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestInterface {
+    /// Its place among the guest's interfaces; 0 is the one that the guest was made with.
+    pub device_index: u8,
+    /// Its identity.
+    pub interface_id: InterfaceId,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The subnet that the address is of.
+    pub subnet_id: SubnetId,
+    /// The subnet's range.
+    pub subnet_cidr: Ipv4Network,
+    /// The same for IPv6, where it has some.
+    pub ipv6: Option<GuestV6>,
+    /// Its security groups and their names.
+    pub groups: Vec<(GroupId, String)>,
+}
+
+impl Guest {
+    /// The interface that it was made with, and the others, by their place.
+    pub fn interfaces(&self) -> impl Iterator<Item = GuestInterface> {
+        let first = GuestInterface {
+            device_index: 0,
+            interface_id: self.interface_id.clone(),
+            mac: self.mac,
+            address: self.address,
+            subnet_id: self.subnet_id.clone(),
+            subnet_cidr: self.subnet_cidr,
+            ipv6: self.ipv6,
+            groups: self.groups.clone(),
+        };
+        std::iter::once(first).chain(self.others.iter().cloned())
+    }
 }
 
 /// A public key with the name of its key pair.

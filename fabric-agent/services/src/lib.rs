@@ -30,7 +30,8 @@ mod v6;
 mod vpc;
 
 pub use directory::{
-    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+    Directory, Guest, GuestInterface, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report,
+    Seen,
 };
 pub use dns::Resolvers;
 pub use metadata::TokenKey;

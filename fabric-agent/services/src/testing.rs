@@ -35,6 +35,7 @@ pub(crate) fn guest() -> Guest {
             subnet_cidr: "fd00:1:2:3::/64".parse().unwrap(),
             vpc_cidr: "fd00:1:2::/56".parse().unwrap(),
         }),
+        others: Vec::new(),
         groups: vec![
             (GroupId::from_random([6; 9]), "default".to_owned()),
             (GroupId::from_random([7; 9]), "web".to_owned()),

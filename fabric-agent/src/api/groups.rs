@@ -2,18 +2,18 @@
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
-use weft_model::{GroupId, GroupSpec, Object, Problem, Reason, Record, RulePeer, VpcId};
+use weft_model::{GroupId, GroupSpec, Interface, Object, Problem, Reason, Record, RulePeer, VpcId};
 use weft_proto::convert::{
     Revision, creation_from_wire, group_order_from_wire, group_to_wire, revision_from_wire,
 };
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
+use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Groups, Instances, Kind as _, Rules, Stored, Vpcs, object_key};
+use crate::repo::{Groups, Kind as _, Rules, Stored, Vpcs, object_key};
 
 /// What the log says when a change takes longer than a client waits.
 pub(super) const NOT_YET: &str = "a change of security groups is not enforced yet";
@@ -108,15 +108,10 @@ async fn check_unused(context: &Context, stored: &Stored<GroupRecord>) -> Result
             "it goes with its VPC",
         );
     }
-    let instances = context.repo.list::<Instances>().await?;
-    let members: Vec<String> = instances
-        .iter()
-        .filter(|record| {
-            let groups = &record.spec.interface.security_group_ids;
-            groups.as_ref().is_some_and(|groups| groups.contains(id))
-        })
-        .map(|record| record.id.to_string())
-        .collect();
+    let is_member = |interface: &Interface| {
+        interface.security_group_ids.as_ref().is_some_and(|groups| groups.contains(id))
+    };
+    let members = users::of_interfaces(context, is_member).await?;
     if !members.is_empty() {
         return in_use(
             format!("security group {id} is used by {}", members.join(", ")),

@@ -90,8 +90,9 @@ async fn update(
     let status = context.repo.status(&update.id).await?;
     let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
     let (spec, reservation) = context.admit_change(&before, &status, order).await?;
-    let groups_changed =
-        spec.interface.security_group_ids != before.value.spec.interface.security_group_ids;
+    let (old, new) = (&before.value.spec.interface, &spec.interface);
+    let filtered_otherwise = new.security_group_ids != old.security_group_ids
+        || new.source_dest_check != old.source_dest_check;
     let record = InstanceRecord {
         spec,
         tags: update.tags,
@@ -100,7 +101,7 @@ async fn update(
     };
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
-    if groups_changed {
+    if filtered_otherwise {
         context.settle_networks(super::groups::NOT_YET).await;
     }
     Ok(record)

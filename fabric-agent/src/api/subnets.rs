@@ -3,7 +3,8 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Object, Problem, Reason, Record, SubnetId, SubnetOrder, SubnetSpec, check_map_public_ip,
+    Interface, Object, Problem, Reason, Record, SubnetId, SubnetOrder, SubnetSpec,
+    check_map_public_ip,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, subnet_order_from_wire, subnet_to_wire,
@@ -11,11 +12,11 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
+use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, Kind as _, Subnets, Vpcs};
+use crate::repo::{Kind as _, Subnets, Vpcs};
 
 type SubnetRecord = Record<SubnetId, SubnetSpec>;
 
@@ -38,15 +39,13 @@ async fn place(context: &Context, order: SubnetOrder) -> Result<SubnetSpec, Prob
     let others = subnets.iter().filter(|other| other.spec.vpc_id == vpc_id);
     let subnet = order.place(&vpc.value.spec, others.map(|other| (&other.id, &other.spec)))?;
     // On a bridge the router may be in another subnet, where instances have addresses already.
-    let instances = context.repo.list::<Instances>().await?;
-    let has_its_address = |one: &&Record<_, weft_model::InstanceSpec>| {
-        let interface = &one.spec.interface;
+    let has_its_address = |interface: &Interface| {
         interface.vpc_id == vpc_id && interface.private_ip == subnet.gateway
     };
-    match instances.iter().find(has_its_address) {
+    match users::of_interfaces(context, has_its_address).await?.first() {
         None => Ok(subnet),
-        Some(instance) => {
-            let message = format!("{} is the address of instance {}", subnet.gateway, instance.id);
+        Some(user) => {
+            let message = format!("{} is the address of {user}", subnet.gateway);
             Err(Problem::new(Reason::AlreadyExists, message)
                 .at("gateway_ip")
                 .remedy("use the address of the LAN's router"))
@@ -119,16 +118,11 @@ async fn delete(context: &Context, id: &SubnetId) -> Result<(), Problem> {
         let message = format!("subnet {id} is the default subnet");
         return in_use(message, "it stays as long as the agent");
     }
-    let instances = context.repo.list::<Instances>().await?;
-    let users: Vec<String> = instances
-        .iter()
-        .filter(|one| one.spec.interface.subnet_id == *id)
-        .map(|one| one.id.to_string())
-        .collect();
+    let users = users::of_interfaces(context, |interface| interface.subnet_id == *id).await?;
     if !users.is_empty() {
         return in_use(
             format!("subnet {id} is used by {}", users.join(", ")),
-            "remove these instances first",
+            "remove them first; weft rm takes their ids",
         );
     }
     context.remove::<Subnets>(&stored, Txn::new()).await

@@ -9,12 +9,12 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
+use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::default_network::put_default_group;
 use crate::random;
-use crate::repo::{Groups, Instances, Rules, Subnets, Vpcs, object_key};
+use crate::repo::{Groups, Rules, Subnets, Vpcs, object_key};
 
 type VpcRecord = Record<VpcId, VpcSpec>;
 
@@ -116,15 +116,14 @@ async fn update(context: &Context, request: v1::UpdateVpcRequest) -> Result<VpcR
 }
 
 /// What is in the VPC besides its default group, in words.
-async fn users(context: &Context, id: &VpcId) -> Result<Vec<String>, Problem> {
-    let instances = context.repo.list::<Instances>().await?;
-    let instances = instances.iter().filter(|one| one.spec.interface.vpc_id == *id);
+async fn users_of(context: &Context, id: &VpcId) -> Result<Vec<String>, Problem> {
+    let interfaces = users::of_interfaces(context, |interface| interface.vpc_id == *id).await?;
     let subnets = context.repo.list::<Subnets>().await?;
     let subnets = subnets.iter().filter(|one| one.spec.vpc_id == *id);
     let groups = context.repo.list::<Groups>().await?;
     let groups = groups.iter().filter(|one| one.spec.vpc_id == *id && !one.spec.is_default);
-    Ok(instances
-        .map(|one| one.id.to_string())
+    Ok(interfaces
+        .into_iter()
         .chain(subnets.map(|one| format!("{} ({})", one.id, one.spec.name)))
         .chain(groups.map(|one| format!("{} ({})", one.id, one.spec.name)))
         .collect())
@@ -140,7 +139,7 @@ async fn delete(context: &Context, id: &VpcId) -> Result<(), Problem> {
     if stored.value.spec.is_default {
         return in_use(format!("VPC {id} is the default VPC"), "it stays as long as the agent");
     }
-    let users = users(context, id).await?;
+    let users = users_of(context, id).await?;
     if !users.is_empty() {
         return in_use(
             format!("VPC {id} is used by {}", users.join(", ")),

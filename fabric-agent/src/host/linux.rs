@@ -108,6 +108,12 @@ impl Host for LinuxHost {
                 let netns = networks.path_for_others(&launch.vpc_id)?;
                 guests.start(launch, netns, |digest| self.blobs.path(digest)).await
             }
+            Action::PlugNic { instance_id, vpc_id, nic } => {
+                guests.plug(instance_id, nic, &networks.path_for_others(vpc_id)?).await
+            }
+            Action::UnplugNic { instance_id, interface_id } => {
+                guests.unplug(instance_id, interface_id).await
+            }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,

@@ -22,7 +22,7 @@ use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
     InstanceId, LinkName, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork, simulate_network};
+use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, simulate_network};
 
 use weft_services::{Report, Seen};
 
@@ -56,6 +56,8 @@ pub(crate) enum Behaviour {
     NoSsh,
     /// Ignores the power button: the name contains `sim-no-acpi`.
     NoAcpi,
+    /// Lets go of no network interface while it runs: the name contains `sim-keeps-nics`.
+    KeepsNics,
     /// The hypervisor dies at once: the name contains `sim-crash`.
     Crash,
     /// cloud-init ends with an error: the name contains `sim-cloud-init-fails`.
@@ -73,6 +75,7 @@ impl Behaviour {
         let known = [
             ("sim-no-ssh", Self::NoSsh),
             ("sim-no-acpi", Self::NoAcpi),
+            ("sim-keeps-nics", Self::KeepsNics),
             ("sim-crash", Self::Crash),
             ("sim-cloud-init-fails", Self::CloudInitFails),
             ("sim-no-cloud-init", Self::NoCloudInit),
@@ -193,10 +196,29 @@ impl Host for SimHost {
                     guest.state = state;
                     guest.behaviour = behaviour;
                     guest.name = Some(launch.name.clone());
+                    guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
                 };
                 self.reality.change_guest(id, change).await?;
                 self.hint(id);
                 Ok(())
+            }
+            Action::PlugNic { instance_id, nic, .. } => {
+                let change = |guest: &mut Guest| {
+                    guest.nics.insert(nic.interface_id.clone());
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::UnplugNic { instance_id, interface_id } => {
+                let guest = self.reality.guest(instance_id).unwrap_or_default();
+                if guest.behaviour == Behaviour::KeepsNics && guest.nics.contains(interface_id) {
+                    let what =
+                        format!("the guest of {instance_id} does not let go of {interface_id}");
+                    return Err(HostError::new(what, true));
+                }
+                let change = |guest: &mut Guest| {
+                    guest.nics.remove(interface_id);
+                };
+                self.reality.change_guest(instance_id, change).await
             }
             Action::PressPowerButton { instance_id } => {
                 let change = |guest: &mut Guest| {
@@ -275,7 +297,12 @@ impl Host for SimHost {
             reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
         };
+        let nics = match state {
+            GuestState::Running { .. } => SeenNics::Has(guest.nics),
+            _ => SeenNics::Unknown,
+        };
         Ok(SeenGuest {
+            nics,
             root_disk: guest.root_disk,
             seed: guest.seed,
             guest: state,

@@ -1,9 +1,11 @@
 //! One pass over one instance: observe, plan, apply, report.
 
 mod interface;
+mod nics;
 mod report;
 mod sweep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +20,13 @@ use weft_store::Txn;
 
 use super::queue::Next;
 use super::{Reconciler, Shutdown, probe};
+use crate::admission::seat_keys;
 use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
-use crate::repo::{Instances, address_key, object_key, public_key, status_key, uid_key};
+use crate::repo::{Instances, object_key, public_key, status_key, uid_key};
 use interface::NetworkView;
+pub(crate) use nics::Plugged;
+use nics::detach;
 use sweep::sweep;
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
@@ -134,15 +139,24 @@ impl Pass<'_> {
         let wanted = wanted(self.record, &self.status);
         let guest_network = self.guest_network();
         let mut network = NetworkView::default();
+        let mut unplugged = BTreeSet::new();
         for _ in 0..MAX_STEPS {
+            let attached = self.attached_nics();
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
             self.trouble = seen_guest.trouble.clone();
             let has_run = self.status.launched_at.is_some();
             let seed_is_current = self.seed_written;
-            let seen = SeenInstance { has_run, seed_is_current, ..network.complete(&seen_guest) };
+            let seen = SeenInstance {
+                has_run,
+                seed_is_current,
+                unplugged: unplugged.clone(),
+                ..network.complete(self.record, &attached, &seen_guest)
+            };
             let grace_over = self.grace_over(&seen.guest);
-            match plan_instance(self.record, guest_network.as_ref(), wanted, &seen, grace_over) {
+            let known = guest_network.as_ref();
+            match plan_instance(self.record, known, &attached, wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
+                    self.note_nics(&attached, &seen.nics);
                     self.note_console(&seen_guest);
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
@@ -156,12 +170,18 @@ impl Pass<'_> {
                             return Err(Failure::Step(error));
                         }
                         self.note(action);
+                        if let Action::UnplugNic { interface_id, .. } = action {
+                            unplugged.insert(interface_id.clone());
+                        }
                     }
+                }
+                InstanceStep::Release(interfaces) => {
+                    self.release(&interfaces).await.map_err(Failure::Store)?;
                 }
                 InstanceStep::Prepare(actions) => {
                     let all = join_all(actions.iter().map(|action| host.apply(action)));
                     let (prepared, asked) =
-                        tokio::join!(all, network.ask(self.reconciler, self.record));
+                        tokio::join!(all, network.ask(self.reconciler, self.record, &attached));
                     for (action, outcome) in actions.iter().zip(prepared) {
                         outcome.map_err(Failure::Step)?;
                         self.note(action);
@@ -173,7 +193,7 @@ impl Pass<'_> {
                     if wanted == Wanted::Gone {
                         networks.release(id);
                     }
-                    network.ask(self.reconciler, self.record).await?;
+                    network.ask(self.reconciler, self.record, &attached).await?;
                     if wanted != Wanted::Gone {
                         self.phase(Phase::NetworkReady);
                     }
@@ -313,22 +333,23 @@ impl Pass<'_> {
         // Who hears that it is gone may ask for its address at once: see `wait`.
         let _turn = self.reconciler.turns.object(id.as_str()).await;
         let interface = &self.record.spec.interface;
-        let address = address_key(&interface.subnet_id, interface.private_ip);
-        let ipv6 = interface.ipv6.map(|ipv6| address_key(&interface.subnet_id, ipv6));
-        let txn = ipv6
-            .into_iter()
-            .fold(Txn::new(), |txn, key| txn.delete(key))
+        let txn = Txn::new()
             .delete(object_key::<Instances>(id))
             .delete(status_key(id))
-            .delete(address)
             .delete(uid_key(self.record.spec.uid));
         let public = self.record.spec.public_ip.map(public_key);
         let txn = public.into_iter().fold(txn, Txn::delete);
+        let txn = seat_keys(interface).into_iter().fold(txn, Txn::delete);
+        // What was attached to it survives it.
+        let attached = self.attachments();
+        let txn = attached.iter().fold(txn, detach);
         let revision = self.reconciler.repo.commit(txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);
         self.reconciler.networks.forget(id);
+        self.reconciler.forget_plugged(id);
         self.reconciler.ledger.release(id);
+        self.reconciler.ledger.seats.release(&interface.id);
         // A hint that comes next must not find the record again.
         self.reconciler.cache.reached(revision).await;
         tracing::info!(instance.id = %id, "instance is gone");

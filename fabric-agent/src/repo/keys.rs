@@ -3,7 +3,9 @@
 //! ```text
 //! objects/KIND/ID           what should be (Record)
 //! status/instances/ID       what is
-//! addresses/SUBNET/ADDRESS  the instance that has it
+//! addresses/SUBNET/ADDRESS  the instance, or network interface, that has it
+//! macs/VPC/MAC              likewise
+//! attached/INTERFACE        the instance that the network interface is attached to
 //! uids/UID                  the instance whose hypervisor runs under it
 //! key-names/HASH            the key pair that has the name with this SHA-256
 //! type-names/NAME          the instance type that has the name
@@ -22,7 +24,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sha2::{Digest as _, Sha256};
 use weft_model::{
-    ElasticIpId, InstanceId, InterfaceId, Name, SubnetId, TransportProtocol, TypeName,
+    ElasticIpId, InstanceId, InterfaceId, MacAddr, Name, SubnetId, TransportProtocol, TypeName,
+    VpcId,
 };
 
 use super::Kind;
@@ -52,6 +55,16 @@ pub(crate) fn status_key(id: &InstanceId) -> String {
 /// Makes an address somebody's.
 pub(crate) fn address_key(subnet: &SubnetId, address: impl Into<IpAddr>) -> String {
     format!("addresses/{subnet}/{}", address.into())
+}
+
+/// Makes a MAC somebody's.
+pub(crate) fn mac_key(vpc: &VpcId, mac: MacAddr) -> String {
+    format!("macs/{vpc}/{mac}")
+}
+
+/// Makes a network interface an instance's, for as long as it is attached.
+pub(crate) fn attached_key(interface: &InterfaceId) -> String {
+    format!("attached/{interface}")
 }
 
 /// Makes a hypervisor's uid somebody's.

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weft_model::{
-    AssociationId, AssociationSpec, ElasticIpId, ElasticIpSpec, GroupId, GroupSpec, ImageId,
-    ImageSpec, InstanceId, InstanceSpec, InstanceTypeId, InstanceTypeSpec, InvalidId, KeyPairId,
-    KeyPairSpec, PortForwardId, PortForwardSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId,
-    VpcSpec,
+    AssociationId, AssociationSpec, AttachmentId, AttachmentSpec, ElasticIpId, ElasticIpSpec,
+    GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
+    InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
+    PortForwardId, PortForwardSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -76,6 +76,8 @@ kinds! {
     ElasticIps, ElasticIpId, ElasticIpSpec, "elastic-ips", "elastic IP";
     /// Ports of the host that lead to guests.
     PortForwards, PortForwardId, PortForwardSpec, "port-forwards", "port forward";
+    /// Addresses and MACs that outlive an instance.
+    NetworkInterfaces, InterfaceId, NetworkInterfaceSpec, "network-interfaces", "network interface";
 }
 
 /// What elastic IPs lead to.
@@ -89,5 +91,20 @@ impl Kind for Associations {
     const NOUN: &'static str = "association";
     fn new_id(_random: [u8; 9], spec: &AssociationSpec) -> AssociationId {
         AssociationId::new(spec.elastic_ip_id.clone(), spec.target.clone())
+    }
+}
+
+/// What attaches network interfaces to instances.
+#[derive(Debug)]
+pub(crate) enum Attachments {}
+
+impl Kind for Attachments {
+    type Id = AttachmentId;
+    type Spec = AttachmentSpec;
+    const NAME: &'static str = "network-interface-attachments";
+    const NOUN: &'static str = "network interface attachment";
+    /// Both ends: an interface is attached to an instance once.
+    fn new_id(_random: [u8; 9], spec: &AttachmentSpec) -> AttachmentId {
+        spec.id()
     }
 }

@@ -9,11 +9,12 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast::error::RecvError;
 use weft_metadata::hostname;
 use weft_model::{
-    GuestNetwork, InstanceId, InstanceStatus, Interface, LinkName, MacAddr, Name, SubnetSpec,
-    VpcId, VpcMode, VpcSpec, address_label, search_domain,
+    GuestNetwork, InstanceId, InstanceStatus, Interface, LinkName, MacAddr, Name,
+    PRIMARY_DEVICE_INDEX, SubnetSpec, VpcId, VpcMode, VpcSpec, address_label, search_domain,
 };
 use weft_services::{
-    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+    Directory, Guest, GuestInterface, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report,
+    Seen,
 };
 
 use crate::cache::World;
@@ -88,8 +89,8 @@ impl Directory for Guests {
 
     fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease> {
         self.look(|world| {
-            let instance = world.instance_with(vpc, mac)?;
-            let interface = &instance.spec.interface;
+            let placed = world.interface_with(vpc, mac)?;
+            let (interface, instance) = (placed.interface, placed.instance?);
             let vpc = &world.vpcs.get(vpc)?.spec;
             // Behind a bridge the port is not seen; there the packet filter binds MACs to ports.
             if vpc.mode == VpcMode::Routed && interface.link != *link {
@@ -178,14 +179,37 @@ fn ipv6(interface: &Interface, vpc: &VpcSpec, subnet: &SubnetSpec) -> Option<Gue
     })
 }
 
-fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
-    let (spec, interface) = (&instance.spec, &instance.spec.interface);
-    let vpc = world.vpcs.get(&interface.vpc_id)?;
-    let subnet = world.subnets.get(&interface.subnet_id)?;
+fn describe_interface(
+    world: &World,
+    interface: &Interface,
+    device_index: u8,
+) -> Option<GuestInterface> {
+    let vpc = &world.vpcs.get(&interface.vpc_id)?.spec;
+    let subnet = &world.subnets.get(&interface.subnet_id)?.spec;
     let with_name = |id| {
         let name = world.groups.get(&id)?.spec.name.clone();
         Some((id, name))
     };
+    Some(GuestInterface {
+        device_index,
+        interface_id: interface.id.clone(),
+        mac: interface.mac,
+        address: interface.private_ip,
+        subnet_id: interface.subnet_id.clone(),
+        subnet_cidr: subnet.cidr_block,
+        ipv6: ipv6(interface, vpc, subnet),
+        groups: world.groups_of(interface).into_iter().filter_map(with_name).collect(),
+    })
+}
+
+fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
+    let (spec, interface) = (&instance.spec, &instance.spec.interface);
+    let vpc = world.vpcs.get(&interface.vpc_id)?;
+    let first = describe_interface(world, interface, PRIMARY_DEVICE_INDEX)?;
+    let attached = world.attachments_of(&instance.id).filter_map(|attachment| {
+        let own = world.network_interfaces.get(attachment.id.second())?;
+        describe_interface(world, &own.spec.interface, attachment.spec.device_index)
+    });
     let key = |key: &weft_model::KeyMaterial| GuestKey {
         name: key.key_name.to_string(),
         line: key.public_key.line().to_owned(),
@@ -200,11 +224,12 @@ fn describe(world: &World, instance: &RecordOf<Instances>) -> Option<Guest> {
         mac: interface.mac,
         address: interface.private_ip,
         subnet_id: interface.subnet_id.clone(),
-        subnet_cidr: subnet.spec.cidr_block,
+        subnet_cidr: first.subnet_cidr,
         vpc_id: interface.vpc_id.clone(),
         vpc_cidr: vpc.spec.cidr_block,
-        ipv6: ipv6(interface, &vpc.spec, &subnet.spec),
-        groups: world.groups_of(interface).into_iter().filter_map(with_name).collect(),
+        ipv6: first.ipv6,
+        groups: first.groups,
+        others: attached.collect(),
         keys: spec.keys.iter().map(key).collect(),
         user_data: spec.user_data.clone(),
         metadata_options: spec.metadata_options.unwrap_or_default(),

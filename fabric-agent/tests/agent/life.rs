@@ -41,6 +41,8 @@ async fn health_and_reflection_answer() {
             "weft.v1.Instances",
             "weft.v1.KeyPairs",
             "weft.v1.NetworkInsights",
+            "weft.v1.NetworkInterfaceAttachments",
+            "weft.v1.NetworkInterfaces",
             "weft.v1.PortForwards",
             "weft.v1.SecurityGroupRules",
             "weft.v1.SecurityGroups",

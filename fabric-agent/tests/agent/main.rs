@@ -18,6 +18,7 @@ mod garbage;
 mod groups;
 mod images;
 mod instance_types;
+mod interfaces;
 mod key_pairs;
 mod life;
 mod network_insights;

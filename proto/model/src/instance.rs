@@ -101,7 +101,7 @@ words! {
     }
 }
 
-/// The network interface that an instance owns.
+/// A network interface: the one that an instance owns, or one of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     /// Its identity.
@@ -110,17 +110,25 @@ pub struct Interface {
     pub vpc_id: VpcId,
     /// The subnet its address is of.
     pub subnet_id: SubnetId,
-    /// Its address, for the instance's whole life.
+    /// Its address, for its whole life.
     pub private_ip: Ipv4Addr,
-    /// Its IPv6 address where its subnet has an IPv6 range, for the instance's whole life.
+    /// Its IPv6 address where its subnet has an IPv6 range, for its whole life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Addr>,
-    /// Its MAC, for the instance's whole life.
+    /// Its MAC, for its whole life.
     pub mac: MacAddr,
     /// The tap's name on the host.
     pub link: LinkName,
     /// Groups, or `None` for the VPC's default group.
     pub security_group_ids: Option<BTreeSet<GroupId>>,
+    /// Whether it may send only from its own address, and is sent only what is for it.
+    #[serde(default = "checked")]
+    pub source_dest_check: bool,
+}
+
+/// What interfaces of stores are that do not say it.
+fn checked() -> bool {
+    true
 }
 
 /// A key pair as it was when the instance was made; deleting the key pair does not change it.

@@ -16,6 +16,7 @@ mod key_pair;
 mod metadata_options;
 mod net;
 mod network;
+mod network_interface;
 mod problem;
 mod public;
 mod record;
@@ -62,6 +63,11 @@ pub use network::{
     ObservedNetworkV6, ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6,
     Opening, ROUTER_V6, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
     TrackedFlow, Uplink, UplinkV6, VpcNetwork,
+};
+pub use network_interface::{
+    AttachmentOrder, AttachmentSpec, MAX_INTERFACES_PER_INSTANCE, NetworkInterfaceOrder,
+    NetworkInterfaceSpec, NetworkInterfaceView, PRIMARY_DEVICE_INDEX, check_device_index,
+    place_for,
 };
 pub use problem::{Problem, Reason};
 pub use public::{

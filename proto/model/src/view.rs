@@ -128,6 +128,8 @@ pub struct InstanceOrder {
     pub associate_public_ip: Option<bool>,
     /// `None` is the VPC's default group.
     pub security_group_ids: Option<BTreeSet<GroupId>>,
+    /// Whether its interface may send only from its own address.
+    pub source_dest_check: bool,
     /// Who may log in, by the names of key pairs.
     pub key_names: Vec<Name>,
     /// Given to the guest verbatim.
@@ -221,6 +223,7 @@ impl From<InstanceSpec> for InstanceOrder {
             private_ip: Some(spec.interface.private_ip),
             associate_public_ip: Some(spec.public_ip.is_some()),
             security_group_ids: spec.interface.security_group_ids,
+            source_dest_check: spec.interface.source_dest_check,
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,

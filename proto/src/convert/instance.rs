@@ -33,6 +33,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         power_state,
         metadata_options,
         associate_public_ip_address,
+        source_dest_check,
     } = required("spec", spec)?;
     if let Some(data) = user_data.as_ref().filter(|data| data.len() > MAX_USER_DATA_BYTES) {
         return Err(Problem::invalid("user_data", format!("user data has {} bytes", data.len()))
@@ -55,6 +56,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         private_ip: private_ip.map(|text| parse("private_ip", &text)).transpose()?,
         associate_public_ip: associate_public_ip_address,
         security_group_ids: security_group_ids.map(groups_from_wire).transpose()?,
+        source_dest_check: source_dest_check.unwrap_or(true),
         key_names: key_names
             .iter()
             .map(|text| parse("key_names", text))
@@ -100,7 +102,7 @@ fn size_from_wire(
     }
 }
 
-fn groups_from_wire(groups: v1::SecurityGroupIds) -> Result<BTreeSet<GroupId>, Problem> {
+pub(super) fn groups_from_wire(groups: v1::SecurityGroupIds) -> Result<BTreeSet<GroupId>, Problem> {
     let v1::SecurityGroupIds { ids } = groups;
     let at = |message: String| Problem::invalid("security_group_ids", message);
     if ids.is_empty() {
@@ -112,6 +114,10 @@ fn groups_from_wire(groups: v1::SecurityGroupIds) -> Result<BTreeSet<GroupId>, P
             .remedy(format!("an interface has at most {MAX_GROUPS_PER_INTERFACE}")));
     }
     ids.iter().map(|text| parse("security_group_ids", text)).collect()
+}
+
+pub(super) fn groups_to_wire(ids: BTreeSet<GroupId>) -> v1::SecurityGroupIds {
+    v1::SecurityGroupIds { ids: ids.iter().map(ToString::to_string).collect() }
 }
 
 /// The wire's form of `order`.
@@ -128,9 +134,7 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         memory_mib,
         subnet_id: order.subnet_id.map(|id| id.to_string()),
         private_ip: order.private_ip.map(|address| address.to_string()),
-        security_group_ids: order
-            .security_group_ids
-            .map(|ids| v1::SecurityGroupIds { ids: ids.iter().map(ToString::to_string).collect() }),
+        security_group_ids: order.security_group_ids.map(groups_to_wire),
         key_names: order.key_names.iter().map(ToString::to_string).collect(),
         user_data: order.user_data.map(|data| data.0),
         root_volume_size_gib: order.root_size_gib,
@@ -141,6 +145,7 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
             http_put_response_hop_limit: options.http_put_response_hop_limit.map(Into::into),
         }),
         associate_public_ip_address: order.associate_public_ip,
+        source_dest_check: Some(order.source_dest_check),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Every value that the model allows and the wire can carry.
 
+#[path = "interfaces.rs"]
+mod interfaces;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +24,10 @@ use weft_model::{
     TransportProtocol, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
+
+pub(crate) use interfaces::{
+    attachment_id, attachment_order, attachment_spec, interface_order, interface_view,
+};
 
 const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home",
@@ -378,11 +385,13 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
         option::of(1..=(64_u32 << 10)),
         option::of(word::<PowerState>(PowerState::WORDS)),
         option::of(metadata_options()),
+        any::<bool>(),
     );
     (option::of(name()), image_id(), size(), placed, given).prop_map(
         |(name, image_id, size, placed, given)| {
             let (subnet_id, private_ip, security_group_ids, associate_public_ip) = placed;
-            let (key_names, user_data, root_size_gib, power, metadata_options) = given;
+            let (key_names, user_data, root_size_gib, power, metadata_options, source_dest_check) =
+                given;
             InstanceOrder {
                 name,
                 image_id,
@@ -391,6 +400,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 private_ip,
                 associate_public_ip,
                 security_group_ids,
+                source_dest_check,
                 key_names,
                 user_data,
                 root_size_gib,

@@ -94,6 +94,7 @@ pub(super) fn spec(
         root_volume_size_gib: plan.read("root_volume.size_gib")?,
         power_state: power.map(|power| power.to_string()),
         metadata_options: metadata_options(plan)?,
+        source_dest_check: plan.read("source_dest_check")?,
     })
 }
 
@@ -173,6 +174,7 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("associate_public_ip_address", assigned.public_ip.is_some().into()),
         ("public_ip", assigned.public_ip.map(|address| address.to_string()).into()),
         ("security_group_ids", groups.into()),
+        ("source_dest_check", order.source_dest_check.into()),
         ("key_names", keys.into()),
         ("user_data", user_data.into()),
         ("user_data_base64", user_data_base64.into()),

@@ -51,7 +51,7 @@ fn what_it_is() -> [Attribute; 7] {
     ]
 }
 
-fn how_it_is_connected() -> [Attribute; 4] {
+fn how_it_is_connected() -> [Attribute; 5] {
     [
         Attribute::string("subnet_id", "Where its address is from; unset, the default subnet.")
             .optional_computed()
@@ -67,6 +67,8 @@ fn how_it_is_connected() -> [Attribute; 4] {
         Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group, which lets its own members in and everything out. Changes live.")
             .validate(checks::group_count())
             .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
+        Attribute::bool("source_dest_check", "Whether its first network interface may send only from its own address; false lets it send from any address that nothing else in the VPC has. Changes live.")
+            .default(true),
     ]
 }
 

@@ -106,6 +106,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
                 "security_group_ids",
                 vec![group(terraform, "b").await, group(terraform, "a").await].into(),
             ),
+            ("source_dest_check", false.into()),
             ("key_names", strings(&["you", "me"])),
             ("user_data", "#!/bin/sh\n".into()),
             ("root_volume", Value::object([("size_gib", 2)])),

@@ -15,6 +15,7 @@ pub(crate) fn instance_view() -> InstanceView {
             id: InstanceId::from_random([0xaa; 9]),
             generation: 3,
             spec: InstanceOrder {
+                source_dest_check: true,
                 name: Some("web".parse().unwrap()),
                 image_id: ImageId::from_random([1; 9]),
                 size: Size::Type("w1.small".to_owned()),

@@ -57,6 +57,7 @@ pub(crate) fn group(members: &[u8], rules: &[u8], allow_all_egress: bool) -> Fir
 
 pub(crate) fn interface(n: u8, groups: &[u8]) -> (LinkName, FirewallInterface) {
     let interface = FirewallInterface {
+        source_dest_check: true,
         mac: MacAddr::from_random([n; 5]),
         address: Ipv4Addr::new(10, 0, 0, n),
         ipv6: None,

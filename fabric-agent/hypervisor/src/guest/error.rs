@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use weft_model::InstanceId;
+use weft_model::{InstanceId, InterfaceId, LinkName};
 
 use crate::cgroup::CgroupError;
 use crate::qmp::QmpError;
@@ -111,6 +111,30 @@ pub enum GuestError {
         #[source]
         source: QmpError,
     },
+    /// A tap could not be opened.
+    #[error("open the tap {link} for {id}")]
+    Tap {
+        /// Whose guest.
+        id: InstanceId,
+        /// The tap.
+        link: LinkName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The guest still uses an interface that it was asked to let go of.
+    #[error(
+        "the guest of {id} has not let go of {interface_id} within {seconds} s; it may still boot, \
+         or not know how; at the latest it goes when the guest is stopped"
+    )]
+    KeepsNic {
+        /// Whose guest.
+        id: InstanceId,
+        /// The interface.
+        interface_id: InterfaceId,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A process outlived SIGKILL.
     #[error("process {pid} of {id} did not end after it was killed; it may wait for a disk")]
     StillAlive {
@@ -164,6 +188,8 @@ impl GuestError {
             Self::List { .. }
             | Self::Cgroup { .. }
             | Self::CgroupInUse { .. }
+            | Self::Tap { .. }
+            | Self::KeepsNic { .. }
             | Self::HolderEnded { .. }
             | Self::StartTimeout { .. }
             | Self::StillAlive { .. }

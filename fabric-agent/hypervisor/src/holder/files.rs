@@ -1,18 +1,14 @@
 //! What QEMU inherits: opened here, with the rights that it does not have.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::thread;
-
-use nix::sched::{CloneFlags, setns};
 
 use super::{HolderError, at};
 use crate::layout::{GuestDir, QMP_SOCKET};
 use crate::qemu::{Accel, Boot, GuestFds, GuestSpec, NicSpec};
-use crate::sys;
+use crate::tap;
 
 /// Every descriptor of one guest.
 pub(super) struct GuestFiles {
@@ -118,8 +114,7 @@ fn groups_of_kvm(spec: &GuestSpec, path: &Path) -> Result<Vec<u32>, HolderError>
     groups.ok_or(HolderError::KvmGroup { version: spec.qemu.version })
 }
 
-/// Opens a tap inside its namespace. A thread that entered another namespace is good for nothing
-/// else, so it ends here; the descriptor stays attached.
+/// Opens a tap inside its namespace.
 fn open_tap(nic: &NicSpec) -> Result<(OwnedFd, Option<File>), HolderError> {
     let failed = |source| HolderError::Tap { link: nic.link.clone(), source };
     let namespace = match &nic.netns {
@@ -130,20 +125,6 @@ fn open_tap(nic: &NicSpec) -> Result<(OwnedFd, Option<File>), HolderError> {
         })?),
         None => None,
     };
-    let opened = thread::scope(|scope| {
-        let worker = scope.spawn(|| -> io::Result<OwnedFd> {
-            if let Some(namespace) = &namespace {
-                setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            }
-            let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-            // TUNSETIFF makes an interface that is not there; it would end with this descriptor.
-            if nix::net::if_::if_nametoindex(nic.link.as_str()).is_err() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such interface"));
-            }
-            sys::attach_tap(tun.as_fd(), nic.link.as_str())?;
-            Ok(tun.into())
-        });
-        worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-    });
+    let opened = tap::open(&nic.link, namespace.as_ref());
     Ok((opened.map_err(failed)?, namespace))
 }

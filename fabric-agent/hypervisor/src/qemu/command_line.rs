@@ -8,9 +8,9 @@
 use std::os::fd::RawFd;
 
 use serde_json::json;
-use weft_model::DiskFormat;
+use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE};
 
-use super::spec::{Accel, Boot, GuestSpec};
+use super::spec::{Accel, Boot, GuestSpec, NicSpec};
 
 /// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
 const SERIAL_BYTES: usize = 20;
@@ -19,6 +19,8 @@ const SERIAL_BYTES: usize = 20;
 const ROOT_SLOT: u8 = 0x02;
 const SEED_SLOT: u8 = 0x03;
 const RNG_SLOT: u8 = 0x04;
+/// All root ports, one a function.
+const PORTS_SLOT: u8 = 0x05;
 const FIRST_NIC_SLOT: u8 = 0x10;
 
 /// QEMU's own system call filter. Works because QEMU changes no user and forks nothing: the
@@ -77,14 +79,7 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-chardev", "stdio,id=console,signal=off");
     line.option("-serial", "chardev:console");
     disks(&mut line, spec, fds);
-    for (index, (nic, tap)) in spec.nics.iter().zip(&fds.taps).enumerate() {
-        let slot = usize::from(FIRST_NIC_SLOT) + index;
-        line.option("-netdev", format!("tap,id=net{index},fd={tap}"));
-        line.option(
-            "-device",
-            format!("virtio-net-pci,netdev=net{index},mac={},romfile=,addr={slot:#x}", nic.mac),
-        );
-    }
+    nics(&mut line, spec, fds);
     line.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     line.option("-device", format!("virtio-rng-pci,rng=rng,addr={RNG_SLOT:#x}"));
     line.0
@@ -167,6 +162,35 @@ fn disks(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
         line.option(
             "-device",
             format!("virtio-blk-pci,drive=seed,serial=seed,addr={SEED_SLOT:#x}"),
+        );
+    }
+}
+
+/// The interfaces, and places for those that come while the guest runs: q35 takes a PCIe device
+/// only into a root port that was there at the start (QEMU `docs/pcie.txt`).
+fn nics(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
+    for port in 1..MAX_INTERFACES_PER_INSTANCE {
+        let (name, function) = (NicSpec::port_name(port), port - 1);
+        let multifunction = if function == 0 { ",multifunction=on" } else { "" };
+        line.option(
+            "-device",
+            format!(
+                "pcie-root-port,id={name},chassis={port},slot={port},\
+                 addr={PORTS_SLOT:#x}.{function:#x}{multifunction}"
+            ),
+        );
+    }
+    for (index, (nic, tap)) in spec.nics.iter().zip(&fds.taps).enumerate() {
+        let netdev = nic.id.as_ref().map_or_else(|| format!("net{index}"), NicSpec::netdev);
+        let id = nic.id.as_ref().map_or_else(String::new, |id| format!(",id={id}"));
+        let place = match nic.port {
+            Some(port) => format!("bus={}", NicSpec::port_name(port)),
+            None => format!("addr={:#x}", usize::from(FIRST_NIC_SLOT) + index),
+        };
+        line.option("-netdev", format!("tap,id={netdev},fd={tap}"));
+        line.option(
+            "-device",
+            format!("virtio-net-pci,netdev={netdev},mac={},romfile=,{place}{id}", nic.mac),
         );
     }
 }

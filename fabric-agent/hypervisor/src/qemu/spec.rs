@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use weft_model::{DiskFormat, InstanceId, LinkName, MacAddr};
+use weft_model::{DiskFormat, InstanceId, InterfaceId, LinkName, MacAddr};
 
 use super::QemuBinary;
 
@@ -120,6 +120,25 @@ pub struct NicSpec {
     pub mac: MacAddr,
     /// The namespace that the tap is in, such as `/proc/PID/ns/net`; unset: the agent's own.
     pub netns: Option<PathBuf>,
+    /// What QEMU calls the device, so that it is found again.
+    #[serde(default)]
+    pub id: Option<InterfaceId>,
+    /// The root port that it is plugged into, from which it can be taken while the guest runs;
+    /// unset: it stays in the slot of its place.
+    #[serde(default)]
+    pub port: Option<u8>,
+}
+
+impl NicSpec {
+    /// What QEMU calls its end of the tap.
+    pub(crate) fn netdev(id: &InterfaceId) -> String {
+        format!("net-{id}")
+    }
+
+    /// What QEMU calls a root port.
+    pub(crate) fn port_name(port: u8) -> String {
+        format!("port{port}")
+    }
 }
 
 /// A UUID; shown as `00112233-4455-6677-8899-aabbccddeeff`.

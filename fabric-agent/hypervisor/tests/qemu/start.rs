@@ -125,6 +125,8 @@ async fn a_tap_of_another_namespace_is_the_guests_interface() {
         link: link.parse().unwrap(),
         mac: "02:00:00:00:00:01".parse().unwrap(),
         netns: Some(format!("/run/netns/{namespace}").into()),
+        id: None,
+        port: None,
     };
     let mut spec = bench.spec(boot_sector::HELLO);
     spec.nics = vec![nic("t9")];

@@ -297,8 +297,13 @@ impl Vpc {
                 members.remove(&address_v6(n));
                 members.extend(ipv6.filter(|_| joined.contains(id)));
             }
-            let interface =
-                FirewallInterface { mac: mac(n), address: address(n), ipv6, groups: joined };
+            let interface = FirewallInterface {
+                mac: mac(n),
+                address: address(n),
+                ipv6,
+                groups: joined,
+                source_dest_check: true,
+            };
             Arc::make_mut(&mut firewall.interfaces).insert(tap(n), interface);
         })
         .await;

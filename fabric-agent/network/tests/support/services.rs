@@ -53,6 +53,7 @@ impl Directory for Everybody {
     fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
         let last = source.octets()[3];
         Some(Guest {
+            others: Vec::new(),
             instance_id: instance(last),
             image_id: ImageId::from_random([1; 9]),
             instance_type: None,

@@ -36,6 +36,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
                 mac: MacAddr::from_random([1; 5]),
                 link: "weft0".parse().unwrap(),
                 security_group_ids: Some([GroupId::from_random([1; 9])].into()),
+                source_dest_check: true,
             },
             keys: Vec::new(),
             user_data: None,
@@ -58,7 +59,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
     }
 }
 
-fn guest_network() -> GuestNetwork {
+pub(crate) fn guest_network() -> GuestNetwork {
     let gateway = Ipv4Addr::new(10, 0, 0, 1);
     GuestNetwork { prefix_len: 24, gateway, dns_servers: Vec::new() }
 }
@@ -130,8 +131,9 @@ fn each_situation_has_one_next_step() {
             guest,
             network_ready: network,
             tap: network,
+            ..SeenInstance::default()
         };
-        let step = plan_instance(&record, Some(&guest_network()), wanted, &seen, grace_over);
+        let step = plan_instance(&record, Some(&guest_network()), &[], wanted, &seen, grace_over);
         assert_eq!(show(&step), want, "{wanted:?} {seen:?} grace over: {grace_over}");
     }
 }
@@ -236,6 +238,6 @@ fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
     let seen = SeenInstance { has_run: true, network_ready: true, ..SeenInstance::default() };
     let record = record(PowerState::Running, 2);
     let step =
-        plan_instance(&record, Some(&guest_network()), Wanted::Run { epoch: 2 }, &seen, false);
+        plan_instance(&record, Some(&guest_network()), &[], Wanted::Run { epoch: 2 }, &seen, false);
     assert_eq!(step, InstanceStep::DiskLost);
 }

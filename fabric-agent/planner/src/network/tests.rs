@@ -55,7 +55,13 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
             (MacAddr::from_random([0, 0, 0, 0, *last]), Ipv4Addr::new(10, 0, 0, *last));
         let tap = TapInterface { mac, address, ipv6: None, gateway, owner_uid: Some(5) };
         interfaces.insert(link.clone(), tap);
-        let filtered = FirewallInterface { mac, address, ipv6: None, groups: [].into() };
+        let filtered = FirewallInterface {
+            mac,
+            address,
+            ipv6: None,
+            groups: [].into(),
+            source_dest_check: true,
+        };
         Arc::make_mut(&mut firewall.interfaces).insert(link, filtered);
     }
     VpcNetwork {

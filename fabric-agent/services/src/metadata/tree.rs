@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::directory::Guest;
+use crate::directory::{Guest, GuestInterface};
 
 /// The versions that clients ask for; all have the newest content. The last is an alias.
 const VERSIONS: [&str; 14] = [
@@ -98,7 +98,8 @@ fn root(guest: &Guest) -> Node<'_> {
 
 fn meta_data(guest: &Guest) -> Node<'_> {
     let groups = lines(guest.groups.iter().map(|(_, name)| name));
-    let interfaces = folder([("macs", folder([(&guest.mac.to_string(), interface(guest))]))]);
+    let macs = guest.interfaces().map(|one| (one.mac.to_string(), interface(guest, &one)));
+    let interfaces = folder([("macs", Node::Folder(macs.collect()))]);
     let mut node = folder([
         ("ami-id", text(&guest.image_id)),
         ("ami-launch-index", text(0)),
@@ -136,24 +137,24 @@ fn insert<'a>(entries: &mut Vec<(String, Node<'a>)>, name: &str, node: Node<'a>)
     entries.insert(place, (name.to_owned(), node));
 }
 
-fn interface(guest: &Guest) -> Node<'_> {
+fn interface<'a>(guest: &Guest, interface: &GuestInterface) -> Node<'a> {
     let mut node = folder([
-        ("device-number", text(0)),
-        ("interface-id", text(&guest.interface_id)),
+        ("device-number", text(interface.device_index)),
+        ("interface-id", text(&interface.interface_id)),
         ("local-hostname", text(&guest.hostname)),
-        ("local-ipv4s", text(guest.address)),
-        ("mac", text(guest.mac)),
+        ("local-ipv4s", text(interface.address)),
+        ("mac", text(interface.mac)),
         ("network-card", text(0)),
         ("owner-id", text(OWNER)),
-        ("security-group-ids", text(lines(guest.groups.iter().map(|(id, _)| id)))),
-        ("security-groups", text(lines(guest.groups.iter().map(|(_, name)| name)))),
-        ("subnet-id", text(&guest.subnet_id)),
-        ("subnet-ipv4-cidr-block", text(guest.subnet_cidr)),
+        ("security-group-ids", text(lines(interface.groups.iter().map(|(id, _)| id)))),
+        ("security-groups", text(lines(interface.groups.iter().map(|(_, name)| name)))),
+        ("subnet-id", text(&interface.subnet_id)),
+        ("subnet-ipv4-cidr-block", text(interface.subnet_cidr)),
         ("vpc-id", text(&guest.vpc_id)),
         ("vpc-ipv4-cidr-block", text(guest.vpc_cidr)),
         ("vpc-ipv4-cidr-blocks", text(guest.vpc_cidr)),
     ]);
-    if let (Node::Folder(entries), Some(ipv6)) = (&mut node, &guest.ipv6) {
+    if let (Node::Folder(entries), Some(ipv6)) = (&mut node, &interface.ipv6) {
         insert(entries, "ipv6s", text(ipv6.address));
         insert(entries, "subnet-ipv6-cidr-blocks", text(ipv6.subnet_cidr));
         insert(entries, "vpc-ipv6-cidr-blocks", text(ipv6.vpc_cidr));
@@ -249,6 +250,30 @@ mod tests {
         let top = read(&guest, "/latest/meta-data").unwrap();
         assert!(top.starts_with("ami-id\nami-launch-index\n"), "{top}");
         assert!(top.contains("profile\npublic-keys/\nreservation-id"), "{top}");
+    }
+
+    #[test]
+    fn each_interface_has_a_folder_of_its_own() {
+        let mut guest = guest();
+        let first = guest.interfaces().next().unwrap();
+        guest.others.push(GuestInterface {
+            device_index: 3,
+            mac: "02:00:00:00:00:09".parse().unwrap(),
+            address: "172.31.64.9".parse().unwrap(),
+            subnet_cidr: "172.31.64.0/18".parse().unwrap(),
+            ..first
+        });
+        let macs = "/latest/meta-data/network/interfaces/macs/";
+        assert_eq!(read(&guest, macs).unwrap(), "02:00:00:00:00:01/\n02:00:00:00:00:09/");
+        for (name, want) in [
+            ("device-number", "3"),
+            ("local-ipv4s", "172.31.64.9"),
+            ("subnet-ipv4-cidr-block", "172.31.64.0/18"),
+            ("vpc-ipv4-cidr-block", "172.31.0.0/16"),
+        ] {
+            let path = format!("{macs}02:00:00:00:00:09/{name}");
+            assert_eq!(read(&guest, &path).as_deref(), Some(want), "{path}");
+        }
     }
 
     #[test]

@@ -13,9 +13,12 @@ use weft_hypervisor::{
     GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
-use weft_metadata::{Network, Seed, SeedInput, hostname, smbios_credentials};
-use weft_model::{BootMode, Digest, DiskFormat, InstanceId, Timestamp, search_domain};
-use weft_planner::{GuestLaunch, GuestState, SeedContent};
+use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
+use weft_model::{
+    BootMode, Digest, DiskFormat, InstanceId, InterfaceId, PRIMARY_DEVICE_INDEX, Timestamp,
+    search_domain,
+};
+use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics};
 
 use crate::chain::Chain;
 use crate::config::Directories;
@@ -134,6 +137,15 @@ impl LinuxGuests {
                 search: search_domain(&seed.dns_servers, seed.gateway),
                 mtu: MTU_BYTES,
             },
+            others: seed
+                .others
+                .iter()
+                .map(|other| OtherInterface {
+                    mac: other.mac,
+                    address: other.address,
+                    prefix_len: other.prefix_len,
+                })
+                .collect(),
             user_data: seed.user_data.as_ref().map(|data| data.0.clone()),
         };
         let what = || format!("write the seed of {id}");
@@ -185,13 +197,54 @@ impl LinuxGuests {
             seed: Some(self.seed(id)),
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
-            nics: vec![NicSpec { link: launch.link.clone(), mac: launch.mac, netns: Some(netns) }],
+            nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
         self.warn_of_too_many_vcpus(&spec);
         match self.guests.launch(&spec, &self.holder).await {
             // An earlier attempt got this far before the agent died.
             Err(GuestError::AlreadyRunning { .. }) => Ok(()),
             other => other.map_err(failed(format!("start the guest of {id}"))),
+        }
+    }
+
+    pub(super) async fn plug(
+        &self,
+        id: &InstanceId,
+        nic: &GuestNic,
+        netns: &Path,
+    ) -> Result<(), HostError> {
+        let GuestNic { interface_id, device_index, link, mac } = nic;
+        let plugged = self.guests.plug(id, interface_id, (link, *mac), *device_index, netns).await;
+        // Whatever QEMU refuses now, it may take later: when another one has left the port.
+        plugged.map_err(|error| {
+            HostError::new(format!("plug {interface_id} into the guest of {id}"), true)
+                .caused_by(error)
+        })
+    }
+
+    pub(super) async fn unplug(
+        &self,
+        id: &InstanceId,
+        interface_id: &InterfaceId,
+    ) -> Result<(), HostError> {
+        self.guests.unplug(id, interface_id).await.map_err(|error| {
+            HostError::new(format!("take {interface_id} from the guest of {id}"), true)
+                .caused_by(error)
+        })
+    }
+
+    /// What a guest that runs has. One that does not answer may have anything.
+    async fn nics(&self, id: &InstanceId, observed: &GuestObservation) -> SeenNics {
+        if !matches!(observed, GuestObservation::Running { .. }) {
+            return SeenNics::Unknown;
+        }
+        match self.guests.nics(id).await {
+            Ok(nics) if nics.can_be_given => SeenNics::Has(nics.named),
+            Ok(_) => SeenNics::Fixed,
+            Err(error) => {
+                tracing::debug!(instance.id = %id, error = %Chain(&error), "its interfaces are not known");
+                SeenNics::Unknown
+            }
         }
     }
 
@@ -243,7 +296,9 @@ impl LinuxGuests {
             .and_then(|ms| i64::try_from(ms).ok())
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
+        let nics = self.nics(id, &observed).await;
         Ok(SeenGuest {
+            nics,
             said: Vec::new(),
             trouble,
             root_disk: self.root(id).exists(),
@@ -287,6 +342,17 @@ impl LinuxGuests {
     pub(super) async fn attach_console(&self, id: &InstanceId) -> Result<UnixStream, HostError> {
         let attached = self.guests.console_attach(id).await;
         attached.map_err(failed(format!("attach to the console of {id}")))
+    }
+}
+
+/// The interface that a guest was made with keeps its slot; the others are in ports.
+fn nic_spec(nic: &GuestNic, netns: &Path) -> NicSpec {
+    NicSpec {
+        link: nic.link.clone(),
+        mac: nic.mac,
+        netns: Some(netns.to_owned()),
+        id: Some(nic.interface_id.clone()),
+        port: (nic.device_index != PRIMARY_DEVICE_INDEX).then_some(nic.device_index),
     }
 }
 

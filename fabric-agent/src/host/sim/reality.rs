@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use weft_model::{InstanceId, ObservedNetwork, Timestamp, VpcId};
+use weft_model::{InstanceId, InterfaceId, ObservedNetwork, Timestamp, VpcId};
 use weft_planner::SeenNetwork;
 
 use super::Behaviour;
@@ -22,6 +22,9 @@ pub(super) struct Guest {
     /// What its owner called it at the last step that said so.
     #[serde(default)]
     pub(super) name: Option<String>,
+    /// The network interfaces that the guest was started with, and those that came later.
+    #[serde(default)]
+    pub(super) nics: BTreeSet<InterfaceId>,
 }
 
 /// A simulated hypervisor.

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use weft_model::{
-    FirewallForward, FirewallInterface, FirewallNat, GroupId, InstanceId, InstanceSpec, LinkName,
-    PortForwardSpec, PowerState, Record, TapInterface, Target, VpcId,
+    FirewallForward, FirewallInterface, FirewallNat, GroupId, InstanceId, InstanceSpec, Interface,
+    LinkName, PortForwardSpec, PowerState, Record, TapInterface, Target, VpcId,
 };
 use weft_planner::{Wanted, wanted};
 
@@ -91,32 +91,24 @@ fn reuse<A: Ord>(
 }
 
 fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attached> {
-    let mut by_vpc: BTreeMap<VpcId, Attached> = BTreeMap::new();
+    let mut by_vpc = BTreeMap::new();
+    let has_link = |instance: &Record<InstanceId, InstanceSpec>| {
+        (!released.contains(&instance.id) && needs_link(world, instance))
+            .then_some(instance.spec.uid)
+    };
     for instance in world.instances.values().filter(|instance| !released.contains(&instance.id)) {
         let interface = &instance.spec.interface;
-        let Some(vpc) = world.vpcs.get(&interface.vpc_id) else { continue };
-        let Some(subnet) = world.subnets.get(&interface.subnet_id) else { continue };
-        let attached = by_vpc.entry(vpc.id.clone()).or_default();
-        let groups = world.groups_of(interface);
-        let (mac, address, ipv6) = (interface.mac, interface.private_ip, interface.ipv6);
-        if let Some(public) = instance.spec.public_ip {
-            attached.nat.public.insert(public, address);
+        add(&mut by_vpc, world, interface, has_link(instance));
+        if let (Some(public), Some(attached)) =
+            (instance.spec.public_ip, by_vpc.get_mut(&interface.vpc_id))
+        {
+            attached.nat.public.insert(public, interface.private_ip);
         }
-        for id in &groups {
-            Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);
-            if let Some(ipv6) = ipv6 {
-                Arc::make_mut(attached.members_v6.entry(id.clone()).or_default()).insert(ipv6);
-            }
-        }
-        if !needs_link(world, instance) {
-            continue;
-        }
-        let gateway = subnet.spec.service_address(vpc.spec.mode);
-        let tap = TapInterface { mac, address, ipv6, gateway, owner_uid: Some(instance.spec.uid) };
-        let link = interface.link.clone();
-        Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
-        let filtered = FirewallInterface { mac, address, ipv6, groups };
-        Arc::make_mut(&mut attached.filtered).insert(link, filtered);
+    }
+    // Those that are on their own are members of their groups too, wherever they are attached.
+    for own in world.network_interfaces.values() {
+        let instance = world.interface(&own.id).and_then(|placed| placed.instance);
+        add(&mut by_vpc, world, &own.spec.interface, instance.and_then(has_link));
     }
     add_public(world, released, &mut by_vpc);
     by_vpc
@@ -149,6 +141,36 @@ fn add_public(
             by_vpc.entry(vpc_id).or_default().nat.forwards.insert(forward);
         }
     }
+}
+
+/// Adds an interface, with its link where a guest of the user `uid` may be behind it.
+fn add(
+    by_vpc: &mut BTreeMap<VpcId, Attached>,
+    world: &World,
+    interface: &Interface,
+    uid: Option<u32>,
+) {
+    let Some(vpc) = world.vpcs.get(&interface.vpc_id) else { return };
+    let Some(subnet) = world.subnets.get(&interface.subnet_id) else { return };
+    let attached = by_vpc.entry(vpc.id.clone()).or_default();
+    let groups = world.groups_of(interface);
+    let (mac, address, ipv6) = (interface.mac, interface.private_ip, interface.ipv6);
+    for id in &groups {
+        Arc::make_mut(attached.members.entry(id.clone()).or_default()).insert(address);
+        if let Some(ipv6) = ipv6 {
+            Arc::make_mut(attached.members_v6.entry(id.clone()).or_default()).insert(ipv6);
+        }
+    }
+    if uid.is_none() {
+        return;
+    }
+    let gateway = subnet.spec.service_address(vpc.spec.mode);
+    let tap = TapInterface { mac, address, ipv6, gateway, owner_uid: uid };
+    let link = interface.link.clone();
+    Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
+    let source_dest_check = interface.source_dest_check;
+    let filtered = FirewallInterface { mac, address, ipv6, groups, source_dest_check };
+    Arc::make_mut(&mut attached.filtered).insert(link, filtered);
 }
 
 /// Whether a guest may be behind its link: an instance that is off keeps its address, its MAC and

@@ -26,6 +26,9 @@ pub(crate) struct Api {
     pub(crate) associations:
         v1::elastic_ip_associations_client::ElasticIpAssociationsClient<Channel>,
     pub(crate) forwards: v1::port_forwards_client::PortForwardsClient<Channel>,
+    pub(crate) interfaces: v1::network_interfaces_client::NetworkInterfacesClient<Channel>,
+    pub(crate) attachments:
+        v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient<Channel>,
     pub(crate) hosts: v1::hosts_client::HostsClient<Channel>,
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
@@ -125,6 +128,13 @@ impl Api {
                 channel.clone(),
             ),
             forwards: v1::port_forwards_client::PortForwardsClient::new(channel.clone()),
+            interfaces: v1::network_interfaces_client::NetworkInterfacesClient::new(
+                channel.clone(),
+            ),
+            attachments:
+                v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient::new(
+                    channel.clone(),
+                ),
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel),
@@ -247,6 +257,30 @@ impl Api {
     ) -> Result<tonic::Response<v1::Subnet>, tonic::Status> {
         let request = v1::CreateSubnetRequest { context: context(), spec: Some(spec) };
         self.subnets.clone().create(request).await
+    }
+
+    pub(crate) async fn interface(
+        &self,
+        spec: v1::NetworkInterfaceSpec,
+    ) -> Result<tonic::Response<v1::NetworkInterface>, tonic::Status> {
+        let request = v1::CreateNetworkInterfaceRequest { context: context(), spec: Some(spec) };
+        self.interfaces.clone().create(request).await
+    }
+
+    pub(crate) async fn attach(
+        &self,
+        instance: &str,
+        interface: &str,
+        device_index: Option<u32>,
+    ) -> Result<tonic::Response<v1::NetworkInterfaceAttachment>, tonic::Status> {
+        let spec = v1::NetworkInterfaceAttachmentSpec {
+            instance_id: instance.to_owned(),
+            network_interface_id: interface.to_owned(),
+            device_index,
+        };
+        let (context, spec) = (context(), Some(spec));
+        let request = v1::CreateNetworkInterfaceAttachmentRequest { context, spec };
+        self.attachments.clone().create(request).await
     }
 
     pub(crate) async fn key_pair(

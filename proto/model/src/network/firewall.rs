@@ -62,6 +62,14 @@ pub struct FirewallInterface {
     pub ipv6: Option<Ipv6Addr>,
     /// Its groups; with none, nothing passes.
     pub groups: BTreeSet<GroupId>,
+    /// Whether it may send only from its own addresses; else from any IPv4 address.
+    #[serde(default = "checked")]
+    pub source_dest_check: bool,
+}
+
+/// What interfaces of packet filters are that do not say it.
+fn checked() -> bool {
+    true
 }
 
 /// The link out of the VPC, as seen from inside.

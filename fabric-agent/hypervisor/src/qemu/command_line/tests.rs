@@ -53,11 +53,18 @@ fn each_part_of_a_specification_has_its_arguments() {
         link: link.parse().unwrap(),
         mac: mac.parse().unwrap(),
         netns: None,
+        id: None,
+        port: None,
     };
     let direct = |initrd: Option<PathBuf>| Boot::DirectKernel {
         kernel: "/k".into(),
         initrd,
         cmdline: "console=ttyS0 a,b".to_owned(),
+    };
+    let plugged = NicSpec {
+        id: Some("eni-0123456789abcdef0".parse().unwrap()),
+        port: Some(3),
+        ..nic("t3", "02:00:00:00:00:03")
     };
     let two_nics = vec![nic("t0", "02:00:00:00:00:01"), nic("t1", "02:00:00:00:00:02")];
     let raw = BackingImage { path: "/b".into(), format: DiskFormat::Raw };
@@ -107,6 +114,16 @@ fn each_part_of_a_specification_has_its_arguments() {
             GuestFds { taps: vec![50, 51], ..fds() }, &[
             "-netdev tap,id=net0,fd=50 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile=,addr=0x10",
             "-netdev tap,id=net1,fd=51 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile=,addr=0x11",
+        ]),
+        ("there is room for seven more", spec(), fds(), &[
+            "-device pcie-root-port,id=port1,chassis=1,slot=1,addr=0x5.0x0,multifunction=on",
+            "-device pcie-root-port,id=port7,chassis=7,slot=7,addr=0x5.0x6",
+        ]),
+        ("an interface that can be taken away is in a port, under its own name",
+            GuestSpec { nics: vec![plugged], ..spec() }, GuestFds { taps: vec![50], ..fds() }, &[
+            "-netdev tap,id=net-eni-0123456789abcdef0,fd=50 -device virtio-net-pci,\
+             netdev=net-eni-0123456789abcdef0,mac=02:00:00:00:00:03,romfile=,bus=port3,\
+             id=eni-0123456789abcdef0",
         ]),
     ];
     for (name, spec, fds, wanted) in cases {

@@ -39,6 +39,7 @@ fn firewall() -> Firewall {
         ..Default::default()
     };
     let interface = FirewallInterface {
+        source_dest_check: true,
         mac: MacAddr::from_random([0; 5]),
         address,
         ipv6: None,

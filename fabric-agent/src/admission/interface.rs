@@ -1,0 +1,135 @@
+//! A network interface's place: its subnet, address, MAC and tap, chosen at Create.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use weft_model::{
+    GroupId, Interface, InterfaceId, LinkName, MacAddr, Problem, Reason, SubnetId, SubnetSpec,
+    VpcId,
+};
+use weft_store::Txn;
+
+use crate::context::Context;
+use crate::ledger::{SeatReservation, SeatWish};
+use crate::random;
+use crate::repo::{Groups, Subnets, address_key, mac_key};
+
+/// Digits of an id in a tap's name: a link's name has 15 bytes.
+const LINK_DIGITS: usize = 11;
+
+/// Where an interface is to be.
+pub(crate) struct Place {
+    subnet_id: SubnetId,
+    pub(super) subnet: SubnetSpec,
+    /// Of every subnet of the VPC.
+    routers: BTreeSet<Ipv4Addr>,
+}
+
+/// What is asked of a new interface.
+pub(crate) struct InterfaceOrder<'a> {
+    pub(crate) id: InterfaceId,
+    /// Whose its address is: the instance that it is a part of, or itself.
+    pub(crate) owner: &'a str,
+    pub(crate) link: LinkName,
+    pub(crate) private_ip: Option<Ipv4Addr>,
+    pub(crate) security_group_ids: Option<BTreeSet<GroupId>>,
+    pub(crate) source_dest_check: bool,
+}
+
+/// The keys that make an interface's addresses and MAC its own.
+pub(crate) fn seat_keys(interface: &Interface) -> Vec<String> {
+    let addresses = [Some(IpAddr::V4(interface.private_ip)), interface.ipv6.map(IpAddr::V6)];
+    let addresses = addresses.into_iter().flatten();
+    addresses
+        .map(|address| address_key(&interface.subnet_id, address))
+        .chain([mac_key(&interface.vpc_id, interface.mac)])
+        .collect()
+}
+
+impl Context {
+    /// The subnet, or the default one.
+    pub(crate) async fn place(&self, id: Option<&SubnetId>) -> Result<Place, Problem> {
+        let subnets = self.repo.list::<Subnets>().await?;
+        let found = match id {
+            Some(id) => subnets.iter().find(|subnet| subnet.id == *id),
+            None => subnets.iter().find(|subnet| subnet.spec.is_default),
+        };
+        let found = found.ok_or_else(|| {
+            let message = match id {
+                Some(id) => format!("subnet {id} does not exist"),
+                None => "there is no default subnet".to_owned(),
+            };
+            Problem::not_found(message).at("subnet_id")
+        })?;
+        let beside = subnets.iter().filter(|other| other.spec.vpc_id == found.spec.vpc_id);
+        Ok(Place {
+            subnet_id: found.id.clone(),
+            subnet: found.spec.clone(),
+            routers: beside.map(|other| other.spec.gateway).collect(),
+        })
+    }
+
+    /// Judges what is asked, and chooses the rest. The caller holds `references` for reading and
+    /// stores the interface with the transaction, then keeps the reservation.
+    ///
+    /// # Errors
+    /// A [`Problem`] at the field that is wrong; nothing was made.
+    pub(crate) async fn seat(
+        &self,
+        place: Place,
+        order: InterfaceOrder<'_>,
+    ) -> Result<(Interface, SeatReservation, Txn), Problem> {
+        let vpc_id = place.subnet.vpc_id;
+        self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
+        let range = place.subnet.ipv6_cidr_block;
+        let wish = SeatWish {
+            subnet_id: place.subnet_id,
+            range: place.subnet.cidr_block,
+            routers: place.routers,
+            address: order.private_ip,
+            ipv6: range.map(|range| (range, u64::from_ne_bytes(random::bytes()))),
+            link: order.link,
+            mac: MacAddr::from_random(random::bytes()),
+        };
+        let (reservation, seat) = self.ledger.seats.reserve(&order.id, wish)?;
+        let interface = Interface {
+            id: order.id,
+            vpc_id,
+            subnet_id: seat.subnet_id,
+            private_ip: seat.address,
+            ipv6: seat.ipv6,
+            mac: seat.mac,
+            link: seat.link,
+            security_group_ids: order.security_group_ids,
+            source_dest_check: order.source_dest_check,
+        };
+        let own = |txn: Txn, key: String| txn.when_absent(&key).put(key, order.owner);
+        let txn = seat_keys(&interface).into_iter().fold(Txn::new(), own);
+        Ok((interface, reservation, txn))
+    }
+
+    /// The name of the tap of what has an id with these digits.
+    pub(crate) fn link_name(&self, digits: &str) -> Result<LinkName, Problem> {
+        let prefix = &self.reconciler.config().prefix;
+        let name = format!("{prefix}{}", &digits[..LINK_DIGITS]);
+        name.parse().map_err(|error: weft_model::InvalidLinkName| {
+            Problem::new(Reason::Internal, error.to_string())
+        })
+    }
+
+    /// Refuses groups that do not exist, or are of another VPC.
+    pub(crate) async fn check_groups(
+        &self,
+        ids: Option<&BTreeSet<GroupId>>,
+        vpc_id: &VpcId,
+    ) -> Result<(), Problem> {
+        for id in ids.into_iter().flatten() {
+            let stored = self.repo.find::<Groups>(id).await?.ok_or_else(|| {
+                Problem::not_found(format!("security group {id} does not exist"))
+                    .at("security_group_ids")
+            })?;
+            stored.value.spec.check_vpc(id, vpc_id)?;
+        }
+        Ok(())
+    }
+}
