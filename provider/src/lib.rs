@@ -20,6 +20,8 @@ mod instance_type;
 mod kept;
 mod key_pair;
 mod kind;
+mod network_interface;
+mod network_interface_attachment;
 mod port_forward;
 mod problem;
 mod provider;

@@ -18,6 +18,8 @@ use crate::image::Image;
 use crate::instance::Instance;
 use crate::instance_type::InstanceType;
 use crate::key_pair::KeyPair;
+use crate::network_interface::NetworkInterface;
+use crate::network_interface_attachment::NetworkInterfaceAttachment;
 use crate::port_forward::PortForward;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
@@ -165,6 +167,8 @@ impl Provider for Weft {
             Box::new(InstanceType(agent())),
             Box::new(Vpc(agent())),
             Box::new(Subnet(agent())),
+            Box::new(NetworkInterface(agent())),
+            Box::new(NetworkInterfaceAttachment(agent())),
             Box::new(SecurityGroup(agent())),
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
@@ -178,6 +182,7 @@ impl Provider for Weft {
     fn data_sources(&self) -> Vec<Box<dyn DataSource>> {
         let agent = || self.agent.clone();
         vec![
+            Box::new(data::network_interface::NetworkInterface(agent())),
             Box::new(data::image::Image(agent())),
             Box::new(data::images::Images(agent())),
             Box::new(data::instance::Instance(agent())),

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 use weft_model::{
-    AssociationId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId, InvalidId, KeyPairId,
-    PortForwardId, RuleId, SubnetId, VpcId,
+    AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
+    InterfaceId, InvalidId, KeyPairId, PortForwardId, RuleId, SubnetId, VpcId,
 };
 use weft_proto::v1;
 
@@ -146,6 +146,16 @@ wire!(
     PortForward: PortForwardId, PortForwardSpec, port_forwards,
     v1::port_forwards_client::PortForwardsClient<Channel>,
     CreatePortForwardRequest, UpdatePortForwardRequest
+);
+wire!(
+    NetworkInterface: InterfaceId, NetworkInterfaceSpec, interfaces,
+    v1::network_interfaces_client::NetworkInterfacesClient<Channel>,
+    CreateNetworkInterfaceRequest, UpdateNetworkInterfaceRequest
+);
+wire!(
+    NetworkInterfaceAttachment: AttachmentId, NetworkInterfaceAttachmentSpec, attachments,
+    v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient<Channel>,
+    CreateNetworkInterfaceAttachmentRequest, UpdateNetworkInterfaceAttachmentRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

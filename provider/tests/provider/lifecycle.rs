@@ -83,6 +83,8 @@ fn forget(fake: &Fake) {
     world.vpcs.clear();
     world.subnets.clear();
     world.instances.clear();
+    world.interfaces.clear();
+    world.attachments.clear();
     world.elastic_ips.clear();
     world.associations.clear();
     world.port_forwards.clear();

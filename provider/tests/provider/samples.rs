@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 12] = [
+pub(crate) const RESOURCES: [&str; 14] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -15,13 +15,16 @@ pub(crate) const RESOURCES: [&str; 12] = [
     "weft_vpc",
     "weft_subnet",
     "weft_instance",
+    "weft_network_interface",
+    "weft_network_interface_attachment",
     "weft_elastic_ip",
     "weft_elastic_ip_association",
     "weft_port_forward",
 ];
 
 /// Those that have no tags.
-pub(crate) const UNTAGGED: [&str; 1] = ["weft_elastic_ip_association"];
+pub(crate) const UNTAGGED: [&str; 2] =
+    ["weft_elastic_ip_association", "weft_network_interface_attachment"];
 
 /// The smallest bytes that are a bzImage (Linux `Documentation/arch/x86/boot.rst`).
 pub(crate) fn bz_image(content: u8) -> Vec<u8> {
@@ -127,6 +130,18 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("address", "203.0.113.207".into()),
             ("tags", tags),
         ]),
+        "weft_network_interface" => attributes([
+            ("name", "back".into()),
+            ("private_ip", "172.31.0.99".into()),
+            ("security_group_ids", vec![group(terraform, "n").await].into()),
+            ("source_dest_check", false.into()),
+            ("tags", tags),
+        ]),
+        "weft_network_interface_attachment" => attributes([
+            ("instance_id", "i-0123456789abcdef0".into()),
+            ("network_interface_id", "eni-0123456789abcdef0".into()),
+            ("device_index", 2.into()),
+        ]),
         "weft_elastic_ip_association" => attributes([
             ("elastic_ip_id", elastic_ip(terraform).await),
             ("instance_id", "i-0123456789abcdef0".into()),
@@ -173,6 +188,11 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("memory_mib", 96.into()),
         ]),
         "weft_elastic_ip" => attributes([]),
+        "weft_network_interface" => attributes([("name", "least".into())]),
+        "weft_network_interface_attachment" => attributes([
+            ("instance_id", "i-0123456789abcdef1".into()),
+            ("network_interface_id", "eni-0123456789abcdef1".into()),
+        ]),
         "weft_elastic_ip_association" => attributes([
             ("elastic_ip_id", elastic_ip(terraform).await),
             ("network_interface_id", "eni-0123456789abcdef0".into()),

@@ -6,6 +6,7 @@
 mod images;
 mod instance_types;
 mod instances;
+mod interfaces;
 mod network_insights;
 mod networks;
 mod public;
@@ -111,6 +112,12 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
         .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))
         .add_service(v1::subnets_server::SubnetsServer::new(world.clone()))
+        .add_service(v1::network_interfaces_server::NetworkInterfacesServer::new(world.clone()))
+        .add_service(
+            v1::network_interface_attachments_server::NetworkInterfaceAttachmentsServer::new(
+                world.clone(),
+            ),
+        )
         .add_service(v1::elastic_ips_server::ElasticIpsServer::new(world.clone()))
         .add_service(v1::elastic_ip_associations_server::ElasticIpAssociationsServer::new(
             world.clone(),

@@ -1,0 +1,1 @@
+terraform import weft_network_interface.back eni-0123456789abcdef0

@@ -1,0 +1,1 @@
+terraform import weft_network_interface_attachment.back i-0123456789abcdef0/eni-0123456789abcdef0

@@ -1,0 +1,144 @@
+//! `weft_network_interface`: an address and a MAC that outlive an instance.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
+    ReadContext, Resource, Schema, Type, Value, async_trait,
+};
+use weft_model::{GroupId, Problem, SubnetId};
+use weft_proto::convert::interface_from_wire;
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+#[derive(Debug)]
+pub(crate) struct NetworkInterface(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+}
+
+impl Kind for NetworkInterface {
+    type Wire = v1::NetworkInterface;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_network_interface";
+    const NOUN: &'static str = "network interface";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "A network interface of its own: its address and its MAC outlive the instances that it \
+             is attached to with `weft_network_interface_attachment`.",
+        )
+        .subcategory("Network")
+        .attribute(
+            Attribute::string("name", "For people; need not be unique.")
+                .required()
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::string("subnet_id", "Where its address is from; unset, the default subnet.")
+                .optional_computed()
+                .replace_on_change()
+                .validate(checks::id::<SubnetId>(SubnetId::PREFIX, "a subnet")),
+        )
+        .attribute(
+            Attribute::string("private_ip", "Its address; unset, the lowest free one. Kept for its whole life.")
+                .optional_computed()
+                .replace_on_change()
+                .validate(checks::ipv4()),
+        )
+        .attribute(
+            Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group. Changes live.")
+                .validate(checks::group_count())
+                .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
+        )
+        .attribute(
+            Attribute::bool("source_dest_check", "Whether it may send only from its own address; false lets it send from any address that nothing else in the VPC has. Changes live.")
+                .default(true),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`eni-` and 17 hexadecimal digits.").computed())
+        .attribute(Attribute::string("mac_address", "Its MAC, for its whole life.").computed())
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)? })
+    }
+
+    fn state(wire: v1::NetworkInterface) -> Result<Value, Problem> {
+        let object = interface_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let order = object.spec.order;
+        let groups = order
+            .security_group_ids
+            .map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", order.name.into()),
+            ("subnet_id", order.subnet_id.map(|id| id.to_string()).into()),
+            ("private_ip", order.private_ip.map(|address| address.to_string()).into()),
+            ("security_group_ids", groups.into()),
+            ("source_dest_check", order.source_dest_check.into()),
+            ("mac_address", object.spec.mac.to_string().into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::NetworkInterfaceSpec, Diagnostics> {
+    let groups: Option<BTreeSet<String>> = plan.read("security_group_ids")?;
+    Ok(v1::NetworkInterfaceSpec {
+        name: plan.read("name")?,
+        subnet_id: plan.read::<Known<String>>("subnet_id")?.value(),
+        private_ip: plan.read::<Known<String>>("private_ip")?.value(),
+        security_group_ids: groups
+            .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
+        source_dest_check: plan.read("source_dest_check")?,
+    })
+}
+
+#[async_trait]
+impl Resource for NetworkInterface {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::make::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::change::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}

@@ -1,0 +1,117 @@
+//! `weft_network_interface_attachment`: a network interface in an instance.
+
+use std::sync::Arc;
+
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, ReadContext,
+    Resource, Schema, Value, async_trait,
+};
+use weft_model::{InstanceId, InterfaceId, MAX_INTERFACES_PER_INSTANCE, Problem};
+use weft_proto::convert::attachment_from_wire;
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::checks;
+use crate::kind::{self, Kind};
+
+#[derive(Debug)]
+pub(crate) struct NetworkInterfaceAttachment(pub(crate) Arc<Agent>);
+
+impl Kind for NetworkInterfaceAttachment {
+    type Wire = v1::NetworkInterfaceAttachment;
+    type Kept = ();
+    const TYPE: &'static str = "weft_network_interface_attachment";
+    const NOUN: &'static str = "network interface attachment";
+
+    fn schema() -> Schema {
+        let last = i64::from(MAX_INTERFACES_PER_INSTANCE) - 1;
+        Schema::new(
+            "Attaches a network interface to an instance. A guest that runs gets it at once, and \
+             configures it itself; one that is off has it at its next start. Removing it takes the \
+             interface from a guest that runs, which has to let go of it. Any change replaces the \
+             attachment, neither the interface nor the instance.",
+        )
+        .subcategory("Network")
+        .attribute(
+            Attribute::string("instance_id", "The instance.")
+                .required()
+                .replace_on_change()
+                .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+        )
+        .attribute(
+            Attribute::string(
+                "network_interface_id",
+                "The interface, in the VPC of the instance; it is attached to one instance at most.",
+            )
+            .required()
+            .replace_on_change()
+            .validate(checks::id::<InterfaceId>(InterfaceId::PREFIX, "a network interface")),
+        )
+        .attribute(
+            Attribute::number(
+                "device_index",
+                format!("Its place among the instance's interfaces, 1 to {last}; unset, the next one that is free. 0 is the interface that the instance was made with."),
+            )
+            .optional_computed()
+            .replace_on_change()
+            .validate(checks::number("device index", 1..=last)),
+        )
+        .attribute(
+            Attribute::string("id", "The ids of both ends: `i-.../eni-...`.").computed(),
+        )
+    }
+
+    fn kept(_: &Value) -> Result<(), ConvertError> {
+        Ok(())
+    }
+
+    fn state(wire: v1::NetworkInterfaceAttachment) -> Result<Value, Problem> {
+        let object = attachment_from_wire(wire)?;
+        let spec = object.spec;
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("instance_id", spec.instance_id.to_string().into()),
+            ("network_interface_id", spec.network_interface_id.to_string().into()),
+            ("device_index", i64::from(spec.device_index).into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::NetworkInterfaceAttachmentSpec, Diagnostics> {
+    Ok(v1::NetworkInterfaceAttachmentSpec {
+        instance_id: plan.read("instance_id")?,
+        network_interface_id: plan.read("network_interface_id")?,
+        device_index: plan.read::<Known<u32>>("device_index")?.value(),
+    })
+}
+
+#[async_trait]
+impl Resource for NetworkInterfaceAttachment {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::make::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::change::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}
