@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use weft_model::{GuestAccess, HostForward, LinkName};
 
 use crate::ObservedFirewall;
 use crate::changes::{self, Table};
 use crate::json::{Command, Expression, Statement};
 use crate::ruleset::base::known_connections;
-use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody, payload, set_of};
+use crate::ruleset::{ChainBody, Hook, RuleBody, Ruleset, SetBody, payload, set_of, sources_v6};
 
 /// The set of our links. By name, one by one: a pattern such as `PREFIX*` could also mean a link
 /// of the host's owner.
@@ -35,6 +35,8 @@ pub struct HostNat {
     pub links: BTreeSet<LinkName>,
     /// Sources that leave the host by its own address.
     pub sources: BTreeSet<Ipv4Network>,
+    /// The same of IPv6.
+    pub sources_v6: BTreeSet<Ipv6Network>,
     /// Public addresses that guests have: the only way from one VPC into another.
     pub public: BTreeSet<Ipv4Addr>,
     /// Those of `public` that leave the host by its own address too.
@@ -166,7 +168,19 @@ fn closed(guest_access: &BTreeSet<GuestAccess>) -> Vec<RuleBody> {
         accept(),
     ];
     let known = known_connections();
-    let mut rules = vec![from_guest("known", known.statements), from_guest("echo", echo)];
+    let echo_v6 = vec![
+        sources_v6::icmp(&[sources_v6::ECHO_REQUEST]),
+        Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
+        accept(),
+    ];
+    // Without these no packet comes back by an uplink: connection tracking does not know them.
+    let neighbours = [sources_v6::NEIGHBOUR_SOLICIT, sources_v6::NEIGHBOUR_ADVERT];
+    let mut rules = vec![
+        from_guest("known", known.statements),
+        from_guest("echo", echo),
+        from_guest("neighbours", vec![sources_v6::icmp(&neighbours), accept()]),
+        from_guest("echo", echo_v6),
+    ];
     rules.extend(guest_access.iter().map(|open| {
         let port = Statement::is(
             payload(open.protocol.as_str(), "dport"),
@@ -185,16 +199,19 @@ fn hide(wanted: &HostNat) -> Vec<RuleBody> {
         Statement::is_not(link("oifname"), Expression::text(format!("@{LINKS}"))),
         Statement::Masquerade(()),
     ];
-    let sources = wanted.sources.iter().map(|source| {
+    let sources = wanted.sources.iter().copied().map(IpNetwork::V4);
+    let sources = sources.chain(wanted.sources_v6.iter().copied().map(IpNetwork::V6));
+    let sources = sources.map(|source| {
+        let (header, bits) = if source.is_ipv4() { ("ip", 32) } else { ("ip6", 128) };
         let addr = source.network().to_string();
-        let range = if source.prefix() == 32 {
+        let range = if source.prefix() == bits {
             Expression::text(addr)
         } else {
             Expression::Prefix { addr, len: source.prefix() }
         };
         // Also on the way into another VPC, whose own range may be the same.
         let masquerade = vec![
-            Statement::is(payload("ip", "saddr"), range),
+            Statement::is(payload(header, "saddr"), range),
             from_guests(),
             Statement::Masquerade(()),
         ];

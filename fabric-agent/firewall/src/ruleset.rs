@@ -7,7 +7,7 @@ pub(crate) mod base;
 mod frames;
 mod group;
 mod nat;
-mod sources_v6;
+pub(crate) mod sources_v6;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -203,6 +203,7 @@ fn the_hosts_table_is_made_and_removed() {
         let wanted = HostNat {
             links,
             sources,
+            sources_v6: ["fd00:1::/64".parse().unwrap(), "fd00:2::2/128".parse().unwrap()].into(),
             public: ["198.18.0.1".parse().unwrap()].into(),
             hidden: ["198.18.0.1".parse().unwrap()].into(),
             forwards: [forward.clone(), HostForward { address: None, ..forward }].into(),

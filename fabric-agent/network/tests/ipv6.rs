@@ -247,3 +247,23 @@ fn what_is_made_is_observed_and_what_is_gone_is_made_again() {
         }
     });
 }
+
+#[test]
+fn ipv6_leaves_the_host_behind_its_address_where_the_host_forwards() {
+    on_a_machine(|machine| async move {
+        let mut vpc = machine.vpc(1, false).await.dual_stack(1).await;
+        machine.nat(&[&vpc]).await;
+        let internet = machine.internet();
+        ip(&machine.agent, "-6 addr add 2001:db8::1/64 dev wan0 nodad");
+        ip(&internet, "-6 addr add 2001:db8::9/64 dev wan1 nodad");
+        let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+        let listener = internet.enter(|| TcpListener::bind((far, 80)).unwrap()).unwrap();
+        let (guest, _) = two_guests(&mut vpc).await;
+        assert!(!connects(&guest.namespace, far, 80), "the host does not forward IPv6 by itself");
+        let forward = || std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        machine.agent.enter(forward).unwrap();
+        assert!(connects(&guest.namespace, far, 80));
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer.ip().to_string(), "2001:db8::1", "as the host");
+    });
+}

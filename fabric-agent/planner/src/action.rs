@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
@@ -205,6 +205,9 @@ pub enum Action {
 pub struct HostRoute {
     /// Source addresses that come out of the uplink.
     pub sources: Ipv4Network,
+    /// The same of IPv6; where the host does not forward that, nothing comes of it.
+    #[serde(default)]
+    pub sources_v6: Option<Ipv6Network>,
     /// Whether they hide behind the host's address.
     pub masquerade: bool,
 }

@@ -94,7 +94,8 @@ pub(crate) fn host_routes(world: &World, prefix: &str) -> BTreeMap<LinkName, Hos
         .filter_map(|vpc| {
             let uplink = uplink(&vpc.spec, prefix)?;
             let sources = uplink.visible_sources(vpc.spec.cidr_block);
-            Some((uplink.link, HostRoute { sources, masquerade: uplink.nat }))
+            let sources_v6 = uplink.visible_sources_v6(vpc.spec.ipv6_cidr_block);
+            Some((uplink.link, HostRoute { sources, sources_v6, masquerade: uplink.nat }))
         })
         .collect()
 }

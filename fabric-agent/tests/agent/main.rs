@@ -19,6 +19,7 @@ mod groups;
 mod images;
 mod instance_types;
 mod interfaces;
+mod ipv6;
 mod key_pairs;
 mod life;
 mod network_insights;

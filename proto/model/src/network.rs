@@ -144,6 +144,12 @@ impl Uplink {
     pub fn visible_sources(&self, cidr: Ipv4Network) -> Ipv4Network {
         if self.routed { cidr } else { Ipv4Network::from(self.guest_addr) }
     }
+
+    /// The same of IPv6, for a VPC with the IPv6 range `range`.
+    pub fn visible_sources_v6(&self, range: Option<Ipv6Network>) -> Option<Ipv6Network> {
+        let ends = self.ipv6?;
+        if self.routed { range } else { Some(Ipv6Network::from(ends.guest_addr)) }
+    }
 }
 
 /// A bridge of our own in the VPC's namespace, whose ports are the taps.

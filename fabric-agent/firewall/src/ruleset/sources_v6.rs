@@ -33,10 +33,11 @@ pub(super) const SOURCES_V6: &str = "sources_v6";
 /// in the 5 s before the kernel may drop an entry, far fewer than its tables hold (`gc_thresh3`).
 const STRANGERS_PER_SECOND: u32 = 10;
 /// ICMPv6 types (RFC 4443, RFC 4861, RFC 2710, RFC 3810).
+pub(crate) const ECHO_REQUEST: u32 = 128;
 const ROUTER_SOLICIT: u32 = 133;
 const ROUTER_ADVERT: u32 = 134;
-pub(super) const NEIGHBOUR_SOLICIT: u32 = 135;
-pub(super) const NEIGHBOUR_ADVERT: u32 = 136;
+pub(crate) const NEIGHBOUR_SOLICIT: u32 = 135;
+pub(crate) const NEIGHBOUR_ADVERT: u32 = 136;
 const REDIRECT: u32 = 137;
 const MLD: [u32; 4] = [130, 131, 132, 143];
 /// Ports of DHCPv6 (RFC 8415, 7.2).
@@ -127,7 +128,7 @@ fn refused(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
 }
 
 /// ICMPv6 of one of `types`.
-pub(super) fn icmp(types: &[u32]) -> Statement {
+pub(crate) fn icmp(types: &[u32]) -> Statement {
     let right = match types {
         [one] => Expression::Number(*one),
         several => Expression::Set(several.iter().map(|one| Expression::Number(*one)).collect()),

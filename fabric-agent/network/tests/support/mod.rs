@@ -206,7 +206,9 @@ impl Machine {
         let links = vpcs.iter().map(|vpc| vpc.uplink().link.clone()).collect();
         let uplinks = vpcs.iter().map(|vpc| (vpc.uplink(), vpc.network.cidr));
         let sources = uplinks.map(|(uplink, cidr)| uplink.visible_sources(cidr)).collect();
-        HostNat { links, sources, ..HostNat::default() }
+        let uplinks = vpcs.iter().map(|vpc| (vpc.uplink(), vpc.network.ipv6));
+        let v6 = uplinks.filter_map(|(uplink, range)| uplink.visible_sources_v6(range));
+        HostNat { links, sources, sources_v6: v6.collect(), ..HostNat::default() }
     }
 }
 

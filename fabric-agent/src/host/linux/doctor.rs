@@ -74,6 +74,7 @@ impl Doctor {
             programs::nft().await,
             machine::tun(),
             machine::forwarding(self.in_use.is_some()),
+            machine::forwarding_v6(),
         ];
         let firewalls = firewalls::checks(prefix).await;
         let drops = firewalls.iter().any(|check| check.result != CheckResult::Ok);

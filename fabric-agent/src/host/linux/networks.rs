@@ -296,11 +296,14 @@ impl LinuxNetworks {
         }
         let sources =
             routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
+        let masqueraded = routes.values().filter(|route| route.masquerade);
+        let hidden_v6 = masqueraded.filter_map(|route| route.sources_v6).collect();
         let answered = weft_network::answer_for(&self.agent, &self.prefix, &edge.public).await;
         let answered = answered.map_err(network("answer for public addresses".to_owned()))?;
         let wanted = HostNat {
             links: routes.keys().cloned().collect(),
             sources,
+            sources_v6: hidden_v6,
             hidden: edge.public.difference(&answered).copied().collect(),
             public: edge.public.clone(),
             forwards: edge.forwards.clone(),

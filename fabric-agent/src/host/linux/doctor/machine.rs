@@ -31,6 +31,24 @@ pub(super) fn tun() -> Check {
     }
 }
 
+/// Never switched on by the agent: a host that forwards IPv6 believes no router advertisement any
+/// more unless told so (`accept_ra` 2), and may lose its own way out.
+pub(super) fn forwarding_v6() -> Check {
+    let (name, path) = ("IPv6 forwarding", "/proc/sys/net/ipv6/conf/all/forwarding");
+    match std::fs::read_to_string(path) {
+        Ok(value) if value.trim() != "0" => {
+            ok(name, "IPv6 forwarding is on: instances with IPv6 reach what the host reaches")
+        }
+        Ok(_) => ok(
+            name,
+            "IPv6 forwarding is off, and the agent leaves it so: the IPv6 of instances stays inside \
+             of their VPCs (to let it out: sysctl net.ipv6.conf.all.forwarding=1, and accept_ra=2 on \
+             a link by which the host learns its own address)",
+        ),
+        Err(_) => ok(name, "this kernel has no IPv6: VPCs with an ipv6_cidr_block do not work"),
+    }
+}
+
 /// `has_agent`: one runs, and has switched it on.
 pub(super) fn forwarding(has_agent: bool) -> Check {
     let (name, path) = ("forwarding", "/proc/sys/net/ipv4/ip_forward");
