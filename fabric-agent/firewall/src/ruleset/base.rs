@@ -42,8 +42,6 @@ pub(super) const DHCP_SERVER: u32 = 67;
 pub(super) const DHCP_CLIENT: u32 = 68;
 const DNS: u32 = 53;
 const HTTP: u32 = 80;
-/// RFC 4443, 4.1.
-const ECHO_REQUEST_V6: u32 = 128;
 /// Echo requests the router answers, all guests together.
 const ECHO_PER_SECOND: u32 = 50;
 
@@ -258,7 +256,7 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         // Judged before, and never from farther away than the link (RFC 4861, 6.1).
         rules.push(accept("neighbours", vec![icmp(&[NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT])]));
         let limit = Statement::Limit { rate: ECHO_PER_SECOND, per: "second" };
-        rules.push(accept("echo", vec![icmp(&[ECHO_REQUEST_V6]), limit]));
+        rules.push(accept("echo", vec![icmp(&[sources_v6::ECHO_REQUEST]), limit]));
     }
     let from_outside = match (&firewall.bridge, &firewall.uplink) {
         (Some(_), _) => Some(marked(FROM_OUTSIDE)),

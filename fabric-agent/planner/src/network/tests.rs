@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, TapInterface, Uplink,
-    VpcId, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, ObservedTap, TapInterface,
+    Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 
 use super::*;
@@ -231,4 +231,47 @@ fn taps_of(seen: &mut SeenNetwork) -> &mut BTreeMap<LinkName, weft_model::Observ
 
 fn tap<'a>(seen: &'a mut SeenNetwork, name: &str) -> &'a mut weft_model::ObservedTap {
     taps_of(seen).get_mut(&name.parse().unwrap()).unwrap()
+}
+
+/// The same with an IPv6 range, and an address of it behind each tap.
+fn dual_stack(taps: &[(&str, u8)]) -> VpcNetwork {
+    let mut network = desired(taps, Way::Uplink);
+    let at = |last: u16| Ipv6Addr::new(0xfd00, 1, 2, 3, 0, 0, 0, last);
+    network.ipv6 = Some("fd00:1:2::/56".parse().unwrap());
+    network.firewall.ipv6 = network.ipv6;
+    if let Some(uplink) = &mut network.uplink {
+        uplink.ipv6 = Some(UplinkV6 { host_addr: at(1), guest_addr: at(2) });
+    }
+    for tap in Arc::make_mut(&mut network.interfaces).values_mut() {
+        tap.ipv6 = Some(at(tap.address.octets()[3].into()));
+    }
+    network
+}
+
+#[test]
+fn what_is_lost_of_ipv6_is_made_again_and_nothing_else() {
+    let wanted = dual_stack(&[("a", 4), ("b", 5)]);
+    let mut made = SeenNetwork::default();
+    pass(Some(&wanted), &mut made);
+    type Loss = fn(&mut ObservedNetwork);
+    #[rustfmt::skip]
+    let cases: [(&str, Loss, &str); 8] = [
+        ("nothing",               |_| {},                                                             ""),
+        ("forwarding",            |n| n.ipv6.on = None,                                               "base"),
+        ("the range's end",       |n| n.ipv6.unreachable.clear(),                                     "base"),
+        ("the uplink's address",  |n| n.uplink.as_mut().unwrap().ipv6.host.clear(),                   "uplink"),
+        ("the route to the VPC",  |n| n.uplink.as_mut().unwrap().ipv6.routes.clear(),                 "uplink"),
+        ("the router on a tap",   |n| tap(n, "a").ipv6.routers.clear(),                               "open a"),
+        ("a neighbour",           |n| tap(n, "b").ipv6.neighbours.clear(),                            "open b"),
+        ("a tap's switches",      |n| tap(n, "a").ipv6.on = Some(false),                              "+a open a"),
+    ];
+    for (what, lose, want) in cases {
+        let mut seen = made.clone();
+        lose(seen.network.as_mut().unwrap());
+        assert_eq!(pass(Some(&wanted), &mut seen).join(" "), want, "{what}");
+    }
+}
+
+fn tap<'a>(network: &'a mut ObservedNetwork, name: &str) -> &'a mut ObservedTap {
+    network.taps.get_mut(&name.parse::<LinkName>().unwrap()).unwrap()
 }
