@@ -24,7 +24,7 @@ use weft_model::{
 };
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
-use super::sources_v6::{NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
+use super::sources_v6::{ECHO_REQUEST, NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
 use super::{
     BOUND_SET, ChainBody, Hook, MapTo, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload,
     set_of, verdict_map,
@@ -256,7 +256,7 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         // Judged before, and never from farther away than the link (RFC 4861, 6.1).
         rules.push(accept("neighbours", vec![icmp(&[NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT])]));
         let limit = Statement::Limit { rate: ECHO_PER_SECOND, per: "second" };
-        rules.push(accept("echo", vec![icmp(&[sources_v6::ECHO_REQUEST]), limit]));
+        rules.push(accept("echo", vec![icmp(&[ECHO_REQUEST]), limit]));
     }
     let from_outside = match (&firewall.bridge, &firewall.uplink) {
         (Some(_), _) => Some(marked(FROM_OUTSIDE)),
