@@ -261,9 +261,9 @@ fn what_is_lost_of_ipv6_is_made_again_and_nothing_else() {
         ("the range's end",       |n| n.ipv6.unreachable.clear(),                                     "base"),
         ("the uplink's address",  |n| n.uplink.as_mut().unwrap().ipv6.host.clear(),                   "uplink"),
         ("the route to the VPC",  |n| n.uplink.as_mut().unwrap().ipv6.routes.clear(),                 "uplink"),
-        ("the router on a tap",   |n| tap(n, "a").ipv6.routers.clear(),                               "open a"),
-        ("a neighbour",           |n| tap(n, "b").ipv6.neighbours.clear(),                            "open b"),
-        ("a tap's switches",      |n| tap(n, "a").ipv6.on = Some(false),                              "+a open a"),
+        ("the router on a tap",   |n| seen_tap(n, "a").ipv6.routers.clear(),                               "open a"),
+        ("a neighbour",           |n| seen_tap(n, "b").ipv6.neighbours.clear(),                            "open b"),
+        ("a tap's switches",      |n| seen_tap(n, "a").ipv6.on = Some(false),                              "+a open a"),
     ];
     for (what, lose, want) in cases {
         let mut seen = made.clone();
@@ -272,6 +272,6 @@ fn what_is_lost_of_ipv6_is_made_again_and_nothing_else() {
     }
 }
 
-fn tap<'a>(network: &'a mut ObservedNetwork, name: &str) -> &'a mut ObservedTap {
+fn seen_tap<'a>(network: &'a mut ObservedNetwork, name: &str) -> &'a mut ObservedTap {
     network.taps.get_mut(&name.parse::<LinkName>().unwrap()).unwrap()
 }
