@@ -61,7 +61,7 @@ impl Kind for NetworkInterface {
                 .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
         )
         .attribute(
-            Attribute::bool("source_dest_check", "Whether it may send only from its own address; false lets it send from any address that nothing else in the VPC has. Changes live.")
+            Attribute::bool("source_dest_check", "Whether it may send only from its own address. `false` is recorded and has no effect yet: what it sends from other addresses is dropped as before. Changes live.")
                 .default(true),
         )
         .attributes(tags::attributes())

@@ -41,6 +41,8 @@ impl Agent {
         subnets: subnets_client::SubnetsClient,
         elastic_ips: elastic_ips_client::ElasticIpsClient,
         associations: elastic_ip_associations_client::ElasticIpAssociationsClient,
+        interfaces: network_interfaces_client::NetworkInterfacesClient,
+        attachments: network_interface_attachments_client::NetworkInterfaceAttachmentsClient,
         forwards: port_forwards_client::PortForwardsClient,
         hosts: hosts_client::HostsClient,
         types: instance_types_client::InstanceTypesClient,

@@ -6,6 +6,7 @@ mod image;
 mod instance;
 mod instance_type;
 mod key_pair;
+mod network_interface;
 mod public;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use weft_model::{
-    AssociationId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
-    InstanceTypeId, InstanceView, KeyPairId, PortForwardId, Problem, Reason, RuleId, SubnetId,
-    VpcId,
+    AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
+    InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, Problem, Reason, RuleId,
+    SubnetId, VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -26,6 +26,8 @@ pub(crate) enum AnyId {
     Subnet(SubnetId),
     ElasticIp(ElasticIpId),
     Association(AssociationId),
+    NetworkInterface(InterfaceId),
+    Attachment(AttachmentId),
     PortForward(PortForwardId),
     Host(HostId),
 }
@@ -46,6 +48,8 @@ impl AnyId {
             .or_else(|| of(text, Self::Subnet))
             .or_else(|| of(text, Self::ElasticIp))
             .or_else(|| of(text, Self::Association))
+            .or_else(|| of(text, Self::NetworkInterface))
+            .or_else(|| of(text, Self::Attachment))
             .or_else(|| of(text, Self::PortForward))
             .or_else(|| of(text, Self::Host))
     }
@@ -141,6 +145,8 @@ mod tests {
             ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
             ("subnet-00000000000000000", "Subnet"),
             ("eip-00000000000000000", "ElasticIp"), ("pf-00000000000000000", "PortForward"),
+            ("eni-00000000000000000", "NetworkInterface"),
+            ("i-00000000000000000/eni-00000000000000000", "Attachment"),
             ("eip-00000000000000000/i-00000000000000000", "Association"), ("host-00000000000000000", "Host"),
         ];
         for (text, want) in cases {

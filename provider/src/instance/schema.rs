@@ -67,7 +67,7 @@ fn how_it_is_connected() -> [Attribute; 5] {
         Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group, which lets its own members in and everything out. Changes live.")
             .validate(checks::group_count())
             .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
-        Attribute::bool("source_dest_check", "Whether its first network interface may send only from its own address; false lets it send from any address that nothing else in the VPC has. Changes live.")
+        Attribute::bool("source_dest_check", "Whether its first network interface may send only from its own address. `false` is recorded and has no effect yet: what it sends from other addresses is dropped as before. Changes live.")
             .default(true),
     ]
 }

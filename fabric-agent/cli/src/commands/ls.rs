@@ -8,9 +8,10 @@ use clap::ValueEnum;
 use serde_json::Value;
 use weft_model::{Problem, Timestamp};
 use weft_proto::convert::{
-    association_from_wire, elastic_ip_from_wire, group_from_wire, host_from_wire, image_from_wire,
-    instance_from_wire, instance_type_from_wire, key_pair_from_wire, port_forward_from_wire,
-    rule_from_wire, subnet_from_wire, vpc_from_wire,
+    association_from_wire, attachment_from_wire, elastic_ip_from_wire, group_from_wire,
+    host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
+    interface_from_wire, key_pair_from_wire, port_forward_from_wire, rule_from_wire,
+    subnet_from_wire, vpc_from_wire,
 };
 use weft_proto::v1;
 
@@ -40,6 +41,8 @@ enum Kind {
     Rules,
     Vpcs,
     Subnets,
+    NetworkInterfaces,
+    NetworkInterfaceAttachments,
     ElasticIps,
     ElasticIpAssociations,
     PortForwards,
@@ -69,6 +72,10 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         }
         Kind::Vpcs => show(items!(vpcs), vpc_from_wire, format),
         Kind::Subnets => show(items!(subnets), subnet_from_wire, format),
+        Kind::NetworkInterfaces => show(items!(interfaces), interface_from_wire, format),
+        Kind::NetworkInterfaceAttachments => {
+            show(items!(attachments), attachment_from_wire, format)
+        }
         Kind::ElasticIps => show(items!(elastic_ips), elastic_ip_from_wire, format),
         Kind::ElasticIpAssociations => show(items!(associations), association_from_wire, format),
         Kind::PortForwards => show(items!(forwards), port_forward_from_wire, format),

@@ -67,6 +67,8 @@ async fn ask(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
         AnyId::Vpc(id) => delete!(vpcs, id),
         AnyId::Subnet(id) => delete!(subnets, id),
         AnyId::ElasticIp(id) => delete!(elastic_ips, id),
+        AnyId::NetworkInterface(id) => delete!(interfaces, id),
+        AnyId::Attachment(id) => delete!(attachments, id),
         AnyId::Association(id) => delete!(associations, id),
         AnyId::PortForward(id) => delete!(forwards, id),
         AnyId::Host(_) => {
@@ -109,6 +111,8 @@ async fn until_gone(agent: &Agent, id: &AnyId, timeout_seconds: u32) -> Result<(
         AnyId::Vpc(id) => poll!(vpcs, id),
         AnyId::Subnet(id) => poll!(subnets, id),
         AnyId::ElasticIp(id) => poll!(elastic_ips, id),
+        AnyId::NetworkInterface(id) => poll!(interfaces, id),
+        AnyId::Attachment(id) => poll!(attachments, id),
         AnyId::Association(id) => poll!(associations, id),
         AnyId::PortForward(id) => poll!(forwards, id),
         AnyId::Host(_) => Ok(()),

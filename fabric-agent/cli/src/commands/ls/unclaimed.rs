@@ -71,6 +71,9 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     collect!(Kind::ElasticIps, "elastic IP", elastic_ips, all(), |spec| {
         spec.name.unwrap_or_default()
     });
+    collect!(Kind::NetworkInterfaces, "network interface", interfaces, all(), |spec| spec.name);
+    collect!(Kind::NetworkInterfaceAttachments, "attachment", attachments, all(), |_| String::new(
+    ));
     collect!(Kind::ElasticIpAssociations, "association", associations, all(), |_| String::new());
     collect!(Kind::PortForwards, "port forward", forwards, all(), |spec| spec.name);
     collect!(Kind::Groups, "security group", groups, all(), |spec| spec.name);
