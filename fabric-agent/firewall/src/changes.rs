@@ -39,8 +39,8 @@ impl<'a> Table<'a> {
         Self { family: Family::Inet, name }
     }
 
-    pub(crate) fn bridge(name: &'a str) -> Self {
-        Self { family: Family::Bridge, name }
+    pub(crate) fn of(family: Family, name: &'a str) -> Self {
+        Self { family, name }
     }
 }
 

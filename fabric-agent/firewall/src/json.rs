@@ -48,8 +48,7 @@ pub enum Object {
     },
 }
 
-/// Whose packets a table sees. Routed taps need nothing for ARP: with strict `rp_filter` the
-/// kernel believes no sender that does not belong to the link it comes from.
+/// Whose packets a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -57,6 +56,8 @@ pub enum Family {
     Inet,
     /// Frames between the ports of a bridge.
     Bridge,
+    /// ARP that comes to the namespace itself.
+    Arp,
 }
 
 impl Family {
@@ -65,6 +66,7 @@ impl Family {
         match self {
             Self::Inet => "inet",
             Self::Bridge => "bridge",
+            Self::Arp => "arp",
         }
     }
 }
@@ -143,7 +145,7 @@ pub struct Element {
 pub enum Statement {
     /// Goes on only if it holds.
     Match {
-        /// `==`, `!=`, or `in` for one bit of several.
+        /// `==`, `!=`, `>`, or `in` for one bit of several.
         op: &'static str,
         /// What is looked at.
         left: Expression,
@@ -245,6 +247,12 @@ pub enum Expression {
     /// Whether there is an IPv6 extension header.
     Exthdr {
         /// Such as `rt`.
+        name: &'static str,
+    },
+    /// Whether there is an option of IPv4.
+    #[serde(rename = "ip option")]
+    IpOption {
+        /// Such as `lsrr`.
         name: &'static str,
     },
     /// Something known about the connection.

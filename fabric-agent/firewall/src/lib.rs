@@ -23,13 +23,12 @@ pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, S
 pub use nft::{FirewallError, Nft};
 pub use observe::ObservedFirewall;
 
-/// Replaces `table` with what `firewall` needs, whatever it held, in one transaction; where the
-/// VPC is a bridge, also the table of that name in the bridge family.
+/// Replaces `table` with what `firewall` needs, whatever it held, in one transaction; and the table
+/// of that name beside it, of the bridge family or of the arp family.
 pub fn full(table: &str, firewall: &Firewall) -> Vec<Command> {
     let mut commands = changes::full(Table::inet(table), &Ruleset::of(firewall));
-    if let Some(frames) = Ruleset::of_bridge(firewall) {
-        commands.extend(changes::full(Table::bridge(table), &frames));
-    }
+    let (family, frames) = Ruleset::of_frames(firewall);
+    commands.extend(changes::full(Table::of(family, table), &frames));
     commands
 }
 
@@ -41,30 +40,41 @@ pub fn changes(table: &str, old: &Firewall, new: &Firewall) -> Vec<Command> {
     let steps = changes::between(Table::inet(table), &Image::from(&from), &to);
     let mut commands =
         steps.unwrap_or_else(|| changes::full(Table::inet(table), &Ruleset::of(new)));
-    if !(common.has_interfaces() && old.bridge == new.bridge) {
-        let frames = Ruleset::of_bridge(old);
-        commands.extend(frame_changes(table, frames.as_ref().map(Image::from).as_ref(), new));
+    let same_links = old.bridge == new.bridge && old.uplink == new.uplink;
+    if !(common.has_interfaces() && same_links) {
+        let (family, frames) = Ruleset::of_frames(old);
+        commands.extend(frame_changes(table, Some((family, &Image::from(&frames))), new));
     }
     commands
 }
 
 /// From what the tables of both families hold to `new`.
-fn from_seen(table: &str, seen: &Image, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
+fn from_seen(
+    table: &str,
+    seen: &Image,
+    frames: Option<(Family, &Image)>,
+    new: &Firewall,
+) -> Vec<Command> {
     let mut commands = changes::from(Table::inet(table), seen, &Ruleset::of(new));
     commands.extend(frame_changes(table, frames, new));
     commands
 }
 
-fn frame_changes(table: &str, frames: Option<&Image>, new: &Firewall) -> Vec<Command> {
-    match (frames, Ruleset::of_bridge(new)) {
-        (Some(old), Some(new)) => changes::from(Table::bridge(table), old, &new),
-        (None, Some(new)) => changes::full(Table::bridge(table), &new),
-        (Some(_), None) => changes::remove(Table::bridge(table)),
-        (None, None) => Vec::new(),
+fn frame_changes(table: &str, old: Option<(Family, &Image)>, new: &Firewall) -> Vec<Command> {
+    let (family, wanted) = Ruleset::of_frames(new);
+    let writer = Table::of(family, table);
+    match old {
+        Some((before, old)) if before == family => changes::from(writer, old, &wanted),
+        Some((before, _)) => {
+            let mut commands = changes::remove(Table::of(before, table));
+            commands.extend(changes::full(writer, &wanted));
+            commands
+        }
+        None => changes::full(writer, &wanted),
     }
 }
 
-/// Removes `table`, whether it exists or not; a bridge's vanishes with its namespace.
+/// Removes `table`, whether it exists or not; the one beside it vanishes with its namespace.
 pub fn remove(table: &str) -> Vec<Command> {
     changes::remove(Table::inet(table))
 }

@@ -130,8 +130,8 @@ impl Nft {
     }
 
     /// What the table holds; `None` if there is none. Takes long when there is much: for the start
-    /// and for a resync. The bridge family, which not every kernel has, is looked at only with
-    /// `with_bridge`.
+    /// and for a resync. With `with_bridge` the table beside it is looked for in the bridge family,
+    /// which not every kernel has, else in the arp family.
     ///
     /// # Errors
     /// See [`FirewallError`].
@@ -140,8 +140,8 @@ impl Nft {
         with_bridge: bool,
     ) -> Result<Option<ObservedFirewall>, FirewallError> {
         let Some(seen) = self.list(Family::Inet).await? else { return Ok(None) };
-        let frames = if with_bridge { self.list(Family::Bridge).await? } else { None };
-        Ok(Some(seen.with_frames(frames)))
+        let family = if with_bridge { Family::Bridge } else { Family::Arp };
+        Ok(Some(seen.with_frames(family, self.list(family).await?)))
     }
 
     /// What the table's named counters have counted; nothing where there is no table.

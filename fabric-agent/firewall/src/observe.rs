@@ -11,14 +11,14 @@ use weft_model::Firewall;
 
 use crate::HostNat;
 use crate::changes::Image;
-use crate::json::Command;
+use crate::json::{Command, Family};
 use crate::ruleset::{Hook, MapTo, Ruleset, SetBody};
 
-/// What a table holds, and its namesake in the bridge family where that was looked at and exists.
+/// What a table holds, and its namesake beside it, of the bridge or the arp family, if it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedFirewall {
     image: Image,
-    frames: Option<Image>,
+    frames: Option<(Family, Image)>,
 }
 
 #[derive(Deserialize)]
@@ -89,9 +89,9 @@ impl ObservedFirewall {
         Ok(Self { image, frames: None })
     }
 
-    /// With what was seen of the table in the bridge family.
-    pub(crate) fn with_frames(self, frames: Option<Self>) -> Self {
-        Self { frames: frames.map(|seen| seen.image), ..self }
+    /// With what was seen of the table of another family.
+    pub(crate) fn with_frames(self, family: Family, frames: Option<Self>) -> Self {
+        Self { frames: frames.map(|seen| (family, seen.image)), ..self }
     }
 
     pub(crate) fn image(&self) -> &Image {
@@ -100,9 +100,9 @@ impl ObservedFirewall {
 
     /// Whether the table holds exactly what `firewall` needs.
     pub fn is(&self, firewall: &Firewall) -> bool {
-        let frames = Ruleset::of_bridge(firewall);
+        let (family, frames) = Ruleset::of_frames(firewall);
         self.image == Image::from(&Ruleset::of(firewall))
-            && self.frames == frames.as_ref().map(Image::from)
+            && self.frames == Some((family, Image::from(&frames)))
     }
 
     /// Whether the table of the agent's namespace holds exactly what `wanted` needs.
@@ -112,7 +112,8 @@ impl ObservedFirewall {
 
     /// The transaction from what the table holds to `new`; empty if nothing differs.
     pub fn changes(&self, table: &str, new: &Firewall) -> Vec<Command> {
-        crate::from_seen(table, &self.image, self.frames.as_ref(), new)
+        let frames = self.frames.as_ref().map(|(family, image)| (*family, image));
+        crate::from_seen(table, &self.image, frames, new)
     }
 }
 

@@ -3,10 +3,13 @@
 //! Everything is named with a prefix of its own, because nft reserves words such as `dst`, `fwd`
 //! or `tap`'s cousins; an id's 17 digits make the rest.
 
+mod arp;
 pub(crate) mod base;
+mod fragments;
 mod frames;
 mod group;
 mod nat;
+mod refused;
 pub(crate) mod sources_v6;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,16 +19,31 @@ struct Table {
     counters: BTreeSet<String>,
 }
 
+/// The tables of all families, which have the same name.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Tables(BTreeMap<String, Table>);
+
+impl Tables {
+    fn after(mut self, commands: &[Command]) -> Self {
+        for command in commands {
+            let (Command::Add(object) | Command::Flush(object) | Command::Delete(object)) = command;
+            let family = match object {
+                Object::Table { family, .. } | Object::Counter { family, .. } => family,
+                Object::Chain(chain) => &chain.family,
+                Object::Rule(rule) => &rule.family,
+                Object::Set(set) | Object::Map(set) => &set.family,
+                Object::Element(element) => &element.family,
+            };
+            self.0.entry(format!("{family:?}")).or_default().step(command);
+        }
+        self.0.retain(|_, table| table.exists);
+        self
+    }
+}
+
 type CommentedRule = (String, Vec<Statement>);
 
 impl Table {
-    fn after(mut self, commands: &[Command]) -> Self {
-        for command in commands {
-            self.step(command);
-        }
-        self
-    }
-
     fn step(&mut self, command: &Command) {
         match command {
             Command::Add(Object::Table { .. }) => self.exists = true,
@@ -113,8 +128,8 @@ fn key(element: &Expression) -> String {
     }
 }
 
-fn applied(firewall: &Firewall) -> Table {
-    Table::default().after(&full(TABLE, firewall))
+fn applied(firewall: &Firewall) -> Tables {
+    Tables::default().after(&full(TABLE, firewall))
 }
 
 fn any_firewall() -> impl Strategy<Value = Firewall> {
@@ -193,15 +208,18 @@ fn a_small_change_is_a_small_transaction() {
 
 #[test]
 fn removal_works_whether_the_table_exists_or_not() {
-    assert_eq!(Table::default().after(&remove(TABLE)), Table::default());
+    assert_eq!(Tables::default().after(&remove(TABLE)), Tables::default());
     let old = firewall(&[(0, group(&[1], &[0, 1], true))], &[interface(1, &[0])], None);
-    assert_eq!(applied(&old).after(&remove(TABLE)), Table::default());
+    // The one for ARP judges nothing but ARP, and vanishes with its namespace.
+    let left = applied(&old).after(&remove(TABLE)).0;
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["Arp"]);
 }
 
 #[test]
 fn a_rule_that_can_match_nothing_admits_nothing() {
     // 9 is ICMPv6 with an IPv4 range, 10 names a group that does not exist.
-    let table = applied(&firewall(&[(0, group(&[], &[9, 10], false))], &[], None));
+    let tables = applied(&firewall(&[(0, group(&[], &[9, 10], false))], &[], None));
+    let table = &tables.0["Inet"];
     let (_, rules) =
         &table.chains.values().find(|(chain, _)| chain.name.ends_with("0_out")).unwrap();
     assert_eq!(*rules, []);

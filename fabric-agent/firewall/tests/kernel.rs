@@ -145,16 +145,19 @@ fn a_table_that_somebody_changed_is_mended() {
             format!("add element inet {TABLE} public_out {{ 10.0.0.9 : 198.18.0.9 }}"),
             format!("flush chain inet {TABLE} base_nat_in"),
             format!("delete table inet {TABLE}; add table inet {TABLE}"),
+            format!("delete table arp {TABLE}"),
+            format!("flush chain arp {TABLE} arp_in"),
+            format!("flush set arp {TABLE} bound_sources"),
         ];
         for damage in damages {
             nft.replace(&wanted).await.unwrap();
             let done = std::process::Command::new("nft").arg(&damage).status().unwrap();
             assert!(done.success(), "{damage}");
-            let seen = nft.observe(true).await.unwrap().unwrap();
+            let seen = nft.observe(false).await.unwrap().unwrap();
             assert!(!seen.is(&wanted), "{damage} goes unseen");
             nft.apply(&seen.changes(TABLE, &wanted)).await.unwrap();
             assert!(
-                nft.observe(true).await.unwrap().unwrap().is(&wanted),
+                nft.observe(false).await.unwrap().unwrap().is(&wanted),
                 "{damage} is not mended"
             );
         }
@@ -283,7 +286,7 @@ fn a_refused_transaction_says_why_and_changes_nothing() {
         let error = nft.change(&imagined, &Firewall::default()).await.unwrap_err();
         let FirewallError::Refused { stderr, .. } = &error else { panic!("{error}") };
         assert!(stderr.contains("No such file or directory"), "{stderr}");
-        assert!(nft.observe(true).await.unwrap().unwrap().is(&wanted));
+        assert!(nft.observe(false).await.unwrap().unwrap().is(&wanted));
     });
 }
 
@@ -295,7 +298,7 @@ fn a_namespace_is_entered_by_its_file_only() {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&here));
         let there = Nft::new(TABLE, Some(path.into()));
         there.replace(&all_shapes()).await.unwrap();
-        assert!(there.observe(true).await.unwrap().unwrap().is(&all_shapes()));
+        assert!(there.observe(false).await.unwrap().unwrap().is(&all_shapes()));
         assert_eq!(
             nft(TABLE).observe(true).await.unwrap(),
             None,

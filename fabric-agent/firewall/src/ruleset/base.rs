@@ -1,16 +1,17 @@
 //! The chains that the kernel calls, the same for every VPC.
 //!
 //! ```text
+//! prerouting -450  fragments, one by one, see [`super::fragments`]
 //! prerouting raw   who may send at all: bound sources, who asks for its address by DHCP, the uplink
-//!                  (not as one of the VPC)
+//!                  (not as one of the VPC); no source routes, nothing to groups of hosts
 //! forward      0   may the sender open this connection?      links_out -> groups
 //! forward     10   may the receiver be opened by it?         links_in  -> groups
 //! input        0   the router itself answers echo requests, what it asked for, and guests that use
 //!                  the VPC's services: DHCP, DNS, metadata, whatever their groups say
 //! prerouting, postrouting  guests' addresses outside, see [`super::nat`]
 //! ```
-//! Every chain ends in a drop. IPv6 takes the same way, but who may send it is judged in a chain of its
-//! own, see [`super::sources_v6`]; where the VPC has no IPv6 range, and on a bridge, no rule accepts it.
+//! Every chain but the first ends in a drop, counted by reason, see [`super::refused`]. IPv6 takes
+//! the same way, but who may send it is judged in a chain of its own, see [`super::sources_v6`]; where the VPC has no IPv6 range, and on a bridge, no rule accepts it.
 //!
 //! On a bridge, frames come here through br_netfilter with the bridge as their link. Who may send
 //! was judged before, see [`super::frames`]: its marks say where a frame came in, and no frame
@@ -24,7 +25,13 @@ use weft_model::{
 };
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
-use super::sources_v6::{ECHO_REQUEST, NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp};
+use super::refused::{
+    self, FORGED_OUTSIDE, INVALID, MULTICAST, NOT_A_SERVICE, SOURCE_ROUTE, SPOOFED_MAC,
+    SPOOFED_SOURCE, refused,
+};
+use super::sources_v6::{
+    self, ECHO_REQUEST, NEIGHBOUR_ADVERT, NEIGHBOUR_SOLICIT, SOURCES_V6, icmp,
+};
 use super::{
     BOUND_SET, ChainBody, Hook, MapTo, RuleBody, Ruleset, SENDER_SET, SetBody, denied, payload,
     set_of, verdict_map,
@@ -42,6 +49,10 @@ pub(super) const DHCP_SERVER: u32 = 67;
 pub(super) const DHCP_CLIENT: u32 = 68;
 const DNS: u32 = 53;
 const HTTP: u32 = 80;
+/// The chain for packets with options of IPv4: there are few.
+const OPTIONS: &str = "base_options";
+/// Groups of hosts (RFC 5771).
+const GROUPS: &str = "224.0.0.0";
 /// Echo requests the router answers, all guests together.
 const ECHO_PER_SECOND: u32 = 50;
 
@@ -54,7 +65,14 @@ impl Ruleset {
         self.sets.insert(BOUND_SET.to_owned(), super::bound_sources());
         self.sets.insert(SENDER_SET.to_owned(), set_of(&["ifname", "ether_addr"]));
         self.add_verdict_maps("ifname");
+        self.add_fragments(firewall);
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(firewall));
+        let options = ["lsrr", "ssrr"].map(|name| {
+            let option = Statement::is(Expression::IpOption { name }, Expression::Flag(true));
+            refused(SOURCE_ROUTE, vec![option])
+        });
+        self.chains.insert(OPTIONS.to_owned(), ChainBody { hook: None, rules: options.into() });
+        self.counters.insert(SOURCE_ROUTE.to_owned());
         self.add_sources_v6(firewall);
         self.add_hooked(
             "base_out",
@@ -92,20 +110,20 @@ impl Ruleset {
             let data = Expression::text(format!("@{}", verdict_map(direction)));
             RuleBody::new("link", vec![Statement::Vmap { key: payload("ip", field), data }])
         };
-        let sent = vec![
-            known_connections(),
+        let mut sent = Vec::from(known_or_counted());
+        sent.extend([
             not_a_beginning(),
             accept("outside", vec![marked(FROM_OUTSIDE)]),
             by("saddr", Direction::Egress),
             denied(),
-        ];
+        ]);
         self.add_hooked("base_out", hook("filter", "forward", FILTER), sent);
-        let received = vec![
-            known_connections(),
+        let mut received = Vec::from(known_or_counted());
+        received.extend([
             by("daddr", Direction::Ingress),
             accept("outward", vec![marked(FROM_GUEST)]),
             denied(),
-        ];
+        ]);
         self.add_hooked("base_in", hook("filter", "forward", AFTER_FILTER), received);
         self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
     }
@@ -118,7 +136,13 @@ impl Ruleset {
         }
     }
 
+    /// With the counters that the rules name.
     pub(super) fn add_hooked(&mut self, name: &str, hook: Hook, rules: Vec<RuleBody>) {
+        let statements = rules.iter().flat_map(|rule| &rule.statements);
+        self.counters.extend(statements.filter_map(|statement| match statement {
+            Statement::CountIn(counter) => Some(counter.clone()),
+            _ => None,
+        }));
         self.chains.insert(name.to_owned(), ChainBody { hook: Some(hook), rules });
     }
 }
@@ -154,19 +178,24 @@ fn sources(firewall: &Firewall) -> Vec<RuleBody> {
         let goto = Statement::Goto { target: SOURCES_V6.to_owned() };
         rules.push(RuleBody::new("IPv6", vec![Statement::meta("nfproto", "ipv6"), goto]));
     }
+    let groups = Expression::Prefix { addr: GROUPS.to_owned(), len: 4 };
+    let words = payload("ip", "hdrlength");
+    let has_options = Statement::Match { op: ">", left: words, right: Expression::Number(5) };
     rules.extend([
+        RuleBody::new("options", vec![has_options, Statement::Jump { target: OPTIONS.to_owned() }]),
+        refused(MULTICAST, vec![Statement::is(payload("ip", "daddr"), groups)]),
         accept("bound", vec![bound]),
         accept("asks for its address", asks_for_its_address()),
     ]);
     if let Some(uplink) = &firewall.uplink {
         let outside = Statement::meta("iifname", &uplink.link);
-        rules.push(RuleBody::new(
-            "forged",
-            vec![outside.clone(), from_vpc(uplink), Statement::Counter(()), Statement::Drop(())],
-        ));
+        rules.push(refused(FORGED_OUTSIDE, vec![outside.clone(), from_vpc(uplink)]));
         rules.push(accept("outside", vec![outside, Statement::meta("nfproto", "ipv4")]));
     }
-    rules.push(denied());
+    let sender =
+        Expression::Concat(vec![Expression::Meta { key: "iifname" }, payload("ether", "saddr")]);
+    let unknown = Statement::is_not(sender, Expression::text(format!("@{SENDER_SET}")));
+    rules.extend([refused(SPOOFED_MAC, vec![unknown]), refused(SPOOFED_SOURCE, Vec::new())]);
     rules
 }
 
@@ -194,15 +223,29 @@ pub(crate) fn known_connections() -> RuleBody {
     RuleBody::new("known", vec![Statement::Vmap { key, data: Expression::Set(verdicts.into()) }])
 }
 
+/// The same, counted: a map's verdict counts nothing.
+fn known_or_counted() -> [RuleBody; 2] {
+    let verdicts = ["established", "related"]
+        .map(|state| Expression::pair(Expression::text(state), Expression::Accept(())));
+    let state = || Expression::Ct { key: "state" };
+    let known = Statement::Vmap { key: state(), data: Expression::Set(verdicts.into()) };
+    let invalid = Statement::is(state(), Expression::text("invalid"));
+    [RuleBody::new("known", vec![known]), refused(INVALID, vec![invalid])]
+}
+
+/// What a server of DHCP says to a client. Ours is no machine behind a link.
+fn offers_addresses(server: u32, client: u32) -> RuleBody {
+    let port = |field, number| Statement::is(payload("udp", field), Expression::Number(number));
+    refused(refused::DHCP_SERVER, vec![port("sport", server), port("dport", client)])
+}
+
 /// Connection tracking takes any packet of TCP for the beginning of a connection that it does not
 /// know. One that was cut would come back as the opposite one, opened by the next answer.
 fn not_a_beginning() -> RuleBody {
     // FIN, SYN, RST and ACK (RFC 9293, 3.1): of these a beginning has SYN alone.
     let (looked_at, syn) = (Expression::Number(0x17), Expression::Number(0x02));
     let flags = Expression::And(Box::new([payload("tcp", "flags"), looked_at]));
-    let drop = [Statement::Counter(()), Statement::Drop(())];
-    let conditions = std::iter::once(Statement::is_not(flags, syn));
-    RuleBody::new("not a beginning", conditions.chain(drop).collect())
+    refused(INVALID, vec![Statement::is_not(flags, syn)])
 }
 
 fn forward(
@@ -212,7 +255,14 @@ fn forward(
 ) -> Vec<RuleBody> {
     let data = Expression::text(format!("@{}", verdict_map(direction)));
     let to_link = Statement::Vmap { key: Expression::Meta { key: link }, data };
-    let mut rules = vec![known_connections(), not_a_beginning()];
+    let mut rules = Vec::from(known_or_counted());
+    rules.push(not_a_beginning());
+    if direction == Direction::Egress {
+        rules.extend([
+            offers_addresses(DHCP_SERVER, DHCP_CLIENT),
+            offers_addresses(sources_v6::DHCP_SERVER, sources_v6::DHCP_CLIENT),
+        ]);
+    }
     rules.push(RuleBody::new("link", vec![to_link]));
     if let Some(uplink) = uplink {
         rules.push(accept("uplink", vec![Statement::meta(link, &uplink.link)]));
@@ -247,11 +297,9 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         Statement::is(payload("icmp", "type"), Expression::text("echo-request")),
         Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
     ];
-    let mut rules = vec![
-        known_connections(),
-        accept("loopback", vec![Statement::meta("iifname", "lo")]),
-        accept("echo", echo),
-    ];
+    let mut rules = Vec::from(known_or_counted());
+    rules
+        .extend([accept("loopback", vec![Statement::meta("iifname", "lo")]), accept("echo", echo)]);
     if firewall.ipv6.is_some() {
         // Judged before, and never from farther away than the link (RFC 4861, 6.1).
         rules.push(accept("neighbours", vec![icmp(&[NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT])]));
@@ -268,6 +316,6 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         rules.push(RuleBody::new("outside", refused));
     }
     rules.extend(services(&firewall.gateways));
-    rules.push(denied());
+    rules.push(refused(NOT_A_SERVICE, Vec::new()));
     rules
 }

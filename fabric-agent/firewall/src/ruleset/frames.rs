@@ -17,7 +17,7 @@ use weft_model::{Firewall, FirewallBridge, SERVICE_ADDRESSES};
 
 use super::base::{DHCP_CLIENT, DHCP_SERVER, accept, hook};
 use super::{BOUND_SET, ChainBody, RuleBody, Ruleset, bound_sources, denied, payload, set_of};
-use crate::json::{Expression, Statement};
+use crate::json::{Expression, Family, Statement};
 
 /// The mark of a frame that came in at its guest's port.
 pub(super) const FROM_GUEST: u32 = 1;
@@ -39,9 +39,16 @@ const RAW: i32 = -300;
 const FILTER: i32 = -200;
 
 impl Ruleset {
-    /// What the table of the bridge family must hold; `None` where the VPC is not a bridge.
-    pub(crate) fn of_bridge(firewall: &Firewall) -> Option<Self> {
-        let bridge = firewall.bridge.as_ref()?;
+    /// What the table beside the inet one must hold: where the VPC is a bridge, it is of the bridge
+    /// family, else of the arp family.
+    pub(crate) fn of_frames(firewall: &Firewall) -> (Family, Self) {
+        match &firewall.bridge {
+            Some(bridge) => (Family::Bridge, Self::of_bridge(bridge, firewall)),
+            None => (Family::Arp, Self::of_arp(firewall)),
+        }
+    }
+
+    fn of_bridge(bridge: &FirewallBridge, firewall: &Firewall) -> Self {
         let mut ruleset = Self::default();
         let sets = [
             (BOUND_SET, bound_sources()),
@@ -73,7 +80,7 @@ impl Ruleset {
         let mut own = hook("filter", "output", FILTER);
         own.policy = "accept".to_owned();
         ruleset.add_hooked("frames_own", own, output(bridge));
-        Some(ruleset)
+        ruleset
     }
 }
 
@@ -131,15 +138,21 @@ fn to_us(label: &str, mut conditions: Vec<Statement>, bridge: &FirewallBridge) -
 }
 
 /// What is believed of ARP in a frame is at fixed places only for IPv4 over Ethernet.
-fn arp() -> Vec<Statement> {
+pub(super) fn arp() -> Vec<Statement> {
     let number = |field, value| Statement::is(payload("arp", field), Expression::Number(value));
-    vec![
-        ether_type("arp"),
-        number("htype", 1),
-        number("hlen", 6),
-        number("plen", 4),
-        one_of(payload("arp", "operation"), &["request", "reply"]),
-    ]
+    vec![number("htype", 1), number("hlen", 6), number("plen", 4)]
+}
+
+pub(super) fn arp_operation(names: &[&str]) -> Statement {
+    one_of(payload("arp", "operation"), names)
+}
+
+/// The same in a frame of a bridge, asking or answering.
+fn arp_frame() -> Vec<Statement> {
+    let mut conditions = vec![ether_type("arp")];
+    conditions.extend(arp());
+    conditions.push(arp_operation(&["request", "reply"]));
+    conditions
 }
 
 fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
@@ -175,7 +188,7 @@ fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
     ));
     rules.push(mark("bound", ip(Vec::new()), FROM_GUEST));
 
-    let mut named = arp();
+    let mut named = arp_frame();
     named.push(sender(payload("arp", "saddr ip")));
     named.push(within(vec![iif(), payload("arp", "saddr ether")], PORTS));
     let mut services = named.clone();
@@ -183,7 +196,7 @@ fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
     rules.push(to_us("arp-services", services, bridge));
     rules.push(mark("arp", named, FROM_GUEST));
     // "Is anybody using this address?" (RFC 5227): from nobody.
-    let mut probe = arp();
+    let mut probe = arp_frame();
     probe.push(ether_sender());
     probe.push(within(vec![iif(), payload("arp", "saddr ether")], PORTS));
     probe.push(Statement::is(payload("arp", "saddr ip"), Expression::text("0.0.0.0")));
@@ -194,9 +207,9 @@ fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
 
 fn from_outside() -> Vec<RuleBody> {
     let dhcp = one_of(payload("udp", "dport"), &[DHCP_SERVER, DHCP_CLIENT]);
-    let mut claim = arp();
+    let mut claim = arp_frame();
     claim.push(within(vec![payload("arp", "saddr ip")], OWN_ADDRESSES));
-    let mut services = arp();
+    let mut services = arp_frame();
     services.push(one_of(payload("arp", "daddr ip"), &SERVICE_ADDRESSES));
     vec![
         refused("forged-mac", vec![within(vec![payload("ether", "saddr")], OWN_MACS)]),
@@ -213,7 +226,7 @@ fn from_outside() -> Vec<RuleBody> {
         // Addresses come from us, and ours are for our guests only.
         refused("dhcp", vec![ether_type("ip"), dhcp]),
         mark("ip", vec![ether_type("ip")], FROM_OUTSIDE),
-        mark("arp", arp(), FROM_OUTSIDE),
+        mark("arp", arp_frame(), FROM_OUTSIDE),
         denied(),
     ]
 }

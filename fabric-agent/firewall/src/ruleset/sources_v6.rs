@@ -8,6 +8,7 @@
 //! neighbour solicitations             from itself, from nobody yet (DAD), and a few per second from
 //!                                     link-local addresses that we cannot know (RFC 7217)
 //! router solicitations, MLD, DHCPv6   end here; the agent's socket has seen them before
+//! groups of hosts                     nobody else: there is nothing to hear
 //! everything else                     link, MAC and source address, as for IPv4; the source may
 //!                                     also be the link-local address made of the MAC
 //! ```
@@ -23,6 +24,7 @@ use ipnetwork::Ipv6Network;
 use weft_model::{Firewall, FirewallInterface, LinkName, MacAddr, ROUTER_V6};
 
 use super::base::accept;
+use super::refused::{self as counted, MULTICAST};
 use super::{BOUND_SET_V6, ChainBody, RuleBody, Ruleset, SENDER_SET, denied, payload, set_of};
 use crate::json::{Expression, Statement};
 
@@ -41,8 +43,8 @@ pub(crate) const NEIGHBOUR_ADVERT: u32 = 136;
 const REDIRECT: u32 = 137;
 const MLD: [u32; 4] = [130, 131, 132, 143];
 /// Ports of DHCPv6 (RFC 8415, 7.2).
-const DHCP_CLIENT: u32 = 546;
-const DHCP_SERVER: u32 = 547;
+pub(super) const DHCP_CLIENT: u32 = 546;
+pub(super) const DHCP_SERVER: u32 = 547;
 /// The target of a neighbour advertisement: behind 8 bytes of header (RFC 4861, 4.4).
 const TARGET_BIT: u32 = 64;
 
@@ -102,6 +104,8 @@ fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
         Statement::is(payload("udp", "dport"), Expression::Number(DHCP_SERVER)),
         sender(),
     ];
+    let groups = Expression::Prefix { addr: "ff00::".to_owned(), len: 8 };
+    let to_group = Statement::is(payload("ip6", "daddr"), groups);
     let chatter: Vec<u32> = MLD.into_iter().chain([ROUTER_SOLICIT]).collect();
     rules.extend([
         refused(
@@ -115,8 +119,10 @@ fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
         refused("for the agent", vec![icmp(&chatter), sender()]),
         refused("for the agent", dhcp),
         accept("nobody yet", vec![solicit(), nobody, sender()]),
-        accept("bound", vec![known]),
+        accept("solicits", vec![solicit(), known.clone()]),
         accept("strangers", vec![solicit(), sender(), from_link_local(), few]),
+        counted::refused(MULTICAST, vec![to_group]),
+        accept("bound", vec![known]),
         denied(),
     ]);
     rules
