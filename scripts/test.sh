@@ -185,6 +185,8 @@ if $STORIES_ONLY; then
 fi
 step "building the agent with crash points"
 "$WEFT_ROOT/scripts/build-crash-points.sh"
+step "building the attacker of the hostile guest suite"
+"$WEFT_ROOT/scripts/build-attacker.sh"
 step "building everything"
 cargo_build --workspace --all-targets
 cd "$WEFT_ROOT"
