@@ -288,6 +288,17 @@ impl Lab {
         self.inside_of(pid, words)
     }
 
+    /// Runs a command in the network namespace of the VPC with this id.
+    ///
+    /// # Errors
+    /// It has none; or the command fails.
+    pub fn in_network_of(&self, vpc: &str, words: &[&str]) -> Result<String> {
+        let processes = self.processes();
+        let argument = format!("hold-netns --vpc {vpc} ");
+        let holder = processes.iter().find(|process| process.command.contains(&argument));
+        self.inside_of(holder.with_context(|| format!("{vpc} has no namespace"))?.pid, words)
+    }
+
     fn inside_of(&self, pid: i32, words: &[&str]) -> Result<String> {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{pid}/ns/net")).arg("--").args(words);
