@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "networks",
         "public",
         "network_interfaces",
+        "routes",
         "instances",
         "hosts",
         "watch",

@@ -15,6 +15,7 @@ mod network_insights;
 mod network_interfaces;
 mod port_forwards;
 mod reads;
+mod route_tables;
 mod rules;
 mod sessions;
 mod streams;
@@ -207,6 +208,8 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         port_forwards_server::PortForwardsServer,
         network_interfaces_server::NetworkInterfacesServer,
         network_interface_attachments_server::NetworkInterfaceAttachmentsServer,
+        route_tables_server::RouteTablesServer,
+        route_table_associations_server::RouteTableAssociationsServer,
         instances_server::InstancesServer,
         hosts_server::HostsServer,
         instance_types_server::InstanceTypesServer,

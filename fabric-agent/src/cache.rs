@@ -21,8 +21,8 @@ use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
-    Kind, NetworkInterfaces, OBJECTS, PortForwards, RecordOf, Repo, Rules, STATUSES, Subnets, Vpcs,
-    decode, store_problem,
+    Kind, NetworkInterfaces, OBJECTS, PortForwards, RecordOf, Repo, RouteTableAssociations,
+    RouteTables, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -34,6 +34,8 @@ type Table<K> = BTreeMap<<K as Kind>::Id, Arc<RecordOf<K>>>;
 pub(crate) struct World {
     pub(crate) vpcs: Table<Vpcs>,
     pub(crate) subnets: Table<Subnets>,
+    pub(crate) route_tables: Table<RouteTables>,
+    pub(crate) route_table_associations: Table<RouteTableAssociations>,
     pub(crate) groups: Table<Groups>,
     pub(crate) rules: Table<Rules>,
     pub(crate) images: Table<Images>,
@@ -180,6 +182,10 @@ macro_rules! tables {
         match $kind {
             Vpcs::NAME => $call::<Vpcs>(&mut $self.vpcs, $($argument),*),
             Subnets::NAME => $call::<Subnets>(&mut $self.subnets, $($argument),*),
+            RouteTables::NAME => $call::<RouteTables>(&mut $self.route_tables, $($argument),*),
+            RouteTableAssociations::NAME => {
+                $call::<RouteTableAssociations>(&mut $self.route_table_associations, $($argument),*)
+            }
             Groups::NAME => $call::<Groups>(&mut $self.groups, $($argument),*),
             Rules::NAME => $call::<Rules>(&mut $self.rules, $($argument),*),
             Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),

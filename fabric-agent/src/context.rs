@@ -17,8 +17,8 @@ use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
-    Kind, NetworkInterfaces, PortForwards, RecordOf, Repo, Rules, Stored, Subnets, TOKENS, Vpcs,
-    decode, encode, object_key, store_problem,
+    Kind, NetworkInterfaces, PortForwards, RecordOf, Repo, RouteTableAssociations, RouteTables,
+    Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -207,7 +207,9 @@ impl Context {
             Associations,
             PortForwards,
             NetworkInterfaces,
-            Attachments
+            Attachments,
+            RouteTables,
+            RouteTableAssociations
         )
     }
 

@@ -13,6 +13,7 @@ mod key_pair;
 mod network_interface;
 mod object;
 mod public;
+mod route;
 mod vpc;
 
 pub use event::{event_from_wire, event_to_wire};
@@ -45,6 +46,11 @@ pub use public::{
     association_to_wire, elastic_ip_from_wire, elastic_ip_order_from_wire,
     elastic_ip_order_to_wire, elastic_ip_to_wire, port_forward_from_wire,
     port_forward_spec_from_wire, port_forward_spec_to_wire, port_forward_to_wire,
+};
+pub use route::{
+    route_table_association_from_wire, route_table_association_spec_from_wire,
+    route_table_association_spec_to_wire, route_table_association_to_wire, route_table_from_wire,
+    route_table_order_from_wire, route_table_order_to_wire, route_table_to_wire,
 };
 pub use vpc::{
     subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,

@@ -160,6 +160,20 @@ proptest! {
     }
 
     #[test]
+    fn route_tables(object in any::object(any::route_table_id(), any::route_table_spec())) {
+        let wire = over_the_wire(&c::route_table_to_wire(object.clone()));
+        prop_assert_eq!(c::route_table_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn route_table_associations(
+        object in any::object(any::route_table_association_id(), any::route_table_association())
+    ) {
+        let wire = over_the_wire(&c::route_table_association_to_wire(object.clone()));
+        prop_assert_eq!(c::route_table_association_from_wire(wire), Ok(object));
+    }
+
+    #[test]
     fn instance_types(kind in any::instance_type()) {
         let wire = over_the_wire(&c::instance_type_to_wire(kind.clone()));
         prop_assert_eq!(c::instance_type_from_wire(wire), Ok(kind));

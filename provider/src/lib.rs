@@ -25,6 +25,8 @@ mod network_interface_attachment;
 mod port_forward;
 mod problem;
 mod provider;
+mod route_table;
+mod route_table_association;
 mod rule;
 mod security_group;
 mod security_group_egress_rule;

@@ -21,6 +21,8 @@ use crate::key_pair::KeyPair;
 use crate::network_interface::NetworkInterface;
 use crate::network_interface_attachment::NetworkInterfaceAttachment;
 use crate::port_forward::PortForward;
+use crate::route_table::RouteTable;
+use crate::route_table_association::RouteTableAssociation;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
 use crate::subnet::Subnet;
@@ -169,6 +171,8 @@ impl Provider for Weft {
             Box::new(Subnet(agent())),
             Box::new(NetworkInterface(agent())),
             Box::new(NetworkInterfaceAttachment(agent())),
+            Box::new(RouteTable(agent())),
+            Box::new(RouteTableAssociation(agent())),
             Box::new(SecurityGroup(agent())),
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),

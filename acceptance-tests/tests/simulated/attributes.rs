@@ -56,8 +56,30 @@ impl<'a> Module<'a> {
                 "it": { "name": "it", "cidr_block": "10.50.0.0/16" },
                 "other": { "name": "other", "cidr_block": "10.50.0.0/16" },
             },
-            "weft_subnet": { "it": {
-                "name": "it", "vpc_id": "${weft_vpc.other.id}", "cidr_block": "10.50.1.0/24",
+            "weft_subnet": {
+                "it": {
+                    "name": "it", "vpc_id": "${weft_vpc.other.id}", "cidr_block": "10.50.1.0/24",
+                },
+                "second": {
+                    "name": "second", "vpc_id": "${weft_vpc.other.id}",
+                    "cidr_block": "10.50.200.0/24",
+                },
+            },
+            "weft_route_table": {
+                "it": {
+                    "name": "it",
+                    "vpc_id": "${weft_vpc.it.id}",
+                    "routes": [{ "cidr_block": "0.0.0.0/0", "blackhole": true }],
+                },
+                "other": {
+                    "name": "other",
+                    "vpc_id": "${weft_vpc.other.id}",
+                    "routes": [],
+                },
+            },
+            "weft_route_table_association": { "it": {
+                "route_table_id": "${weft_route_table.other.id}",
+                "subnet_id": "${weft_subnet.it.id}",
             }},
             "weft_security_group_ingress_rule": { "it": rule() },
             "weft_security_group_egress_rule": { "it": egress_rule() },
@@ -266,6 +288,25 @@ fn of_a_subnet() -> Result<()> {
             (json!({ "vpc_id": "${weft_vpc.it.id}" }), Replace),
         ])
     })
+}
+
+#[test]
+fn of_a_route_table() -> Result<()> {
+    run("weft_route_table", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "routes": [{ "cidr_block": "192.0.2.0/24", "blackhole": true }] }), Live),
+            (json!({ "routes": [] }), Live),
+            (json!({ "vpc_id": "${weft_vpc.other.id}" }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_route_table_association() -> Result<()> {
+    let second = "${weft_subnet.second.id}";
+    run("weft_route_table_association", |_| Ok(vec![(json!({ "subnet_id": second }), Replace)]))
 }
 
 fn steps_of_a_rule(other: &str) -> Vec<Step> {

@@ -9,7 +9,7 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 13] = [
     "instances",
     "types",
     "images",
@@ -21,6 +21,8 @@ const KINDS: [&str; 11] = [
     "elastic-ips",
     "elastic-ip-associations",
     "port-forwards",
+    "route-tables",
+    "route-table-associations",
 ];
 
 #[test]
@@ -111,6 +113,8 @@ fn what_is_gone_already_is_destroyed_without_complaint() -> Result<()> {
     let args = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
     let said = terraform.run(&args)?.success()?.stdout;
     ensure!(said.contains("12 destroyed"), "not all twelve were asked for:\n{said}");
+    let all = format!("{} destroyed", ONE_OF_EACH.len());
+    ensure!(said.contains(&all), "not all were asked for:\n{said}");
     ensure!(terraform.state()?.addresses().is_empty());
     lab.close()
 }

@@ -111,11 +111,26 @@ resource "weft_port_forward" "it" {{
   target_port = 80
   instance_id = weft_instance.it.id
 }}
+
+resource "weft_route_table" "it" {{
+  name   = "it"
+  vpc_id = weft_vpc.it.id
+  routes = [
+    {{ cidr_block = "198.51.100.0/24", blackhole = true }},
+    {{ cidr_block = "0.0.0.0/0", instance_id = weft_instance.it.id }},
+  ]
+  tags = {{ layer = "network" }}
+}}
+
+resource "weft_route_table_association" "it" {{
+  route_table_id = weft_route_table.it.id
+  subnet_id      = weft_subnet.it.id
+}}
 "##
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 12] = [
+pub(crate) const ONE_OF_EACH: [&str; 14] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
@@ -128,6 +143,8 @@ pub(crate) const ONE_OF_EACH: [&str; 12] = [
     "weft_elastic_ip.it",
     "weft_elastic_ip_association.it",
     "weft_port_forward.it",
+    "weft_route_table.it",
+    "weft_route_table_association.it",
 ];
 
 /// An image and `count` instances, `weft_instance.it[0]` and so on.

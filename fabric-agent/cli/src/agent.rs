@@ -44,6 +44,8 @@ impl Agent {
         interfaces: network_interfaces_client::NetworkInterfacesClient,
         attachments: network_interface_attachments_client::NetworkInterfaceAttachmentsClient,
         forwards: port_forwards_client::PortForwardsClient,
+        route_tables: route_tables_client::RouteTablesClient,
+        route_associations: route_table_associations_client::RouteTableAssociationsClient,
         hosts: hosts_client::HostsClient,
         types: instance_types_client::InstanceTypesClient,
         watch: watch_client::WatchClient,

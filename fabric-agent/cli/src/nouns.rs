@@ -8,6 +8,7 @@ mod instance_type;
 mod key_pair;
 mod network_interface;
 mod public;
+mod route;
 #[cfg(test)]
 pub(crate) mod samples;
 mod vpc;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
-    InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, Problem, Reason, RuleId,
-    SubnetId, VpcId,
+    InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, Problem, Reason,
+    RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -29,6 +29,8 @@ pub(crate) enum AnyId {
     NetworkInterface(InterfaceId),
     Attachment(AttachmentId),
     PortForward(PortForwardId),
+    RouteTable(RouteTableId),
+    RouteAssociation(RouteTableAssociationId),
     Host(HostId),
 }
 
@@ -51,6 +53,8 @@ impl AnyId {
             .or_else(|| of(text, Self::NetworkInterface))
             .or_else(|| of(text, Self::Attachment))
             .or_else(|| of(text, Self::PortForward))
+            .or_else(|| of(text, Self::RouteTable))
+            .or_else(|| of(text, Self::RouteAssociation))
             .or_else(|| of(text, Self::Host))
     }
 }
@@ -148,6 +152,8 @@ mod tests {
             ("eni-00000000000000000", "NetworkInterface"),
             ("i-00000000000000000/eni-00000000000000000", "Attachment"),
             ("eip-00000000000000000/i-00000000000000000", "Association"), ("host-00000000000000000", "Host"),
+            ("subnet-00000000000000000", "Subnet"), ("rtb-00000000000000000", "RouteTable"),
+            ("rtb-00000000000000000/subnet-00000000000000000", "RouteAssociation"), ("host-00000000000000000", "Host"),
         ];
         for (text, want) in cases {
             let id = AnyId::parse(text).map(|id| format!("{id:?}")).unwrap_or_default();

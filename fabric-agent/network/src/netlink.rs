@@ -17,7 +17,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
-use weft_model::{LinkName, MacAddr};
+use weft_model::{LinkName, MacAddr, Routes};
 
 use crate::error::{asking, errno};
 use crate::port::is_quiet;
@@ -25,6 +25,8 @@ use crate::{Namespace, NetworkError};
 
 /// The `proto` of our routes: which routes are ours. Not taken in iproute2's `rt_protos`.
 pub(crate) const PROTOCOL: u8 = 201;
+/// `RT_TABLE_MAIN` of Linux `rtnetlink.h`.
+pub(crate) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// The alias of our links: which links are ours, whatever their names are.
 pub(crate) const ALIAS: &str = "weft";
 /// `IFLA_TUN_OWNER` of Linux `if_link.h`.
@@ -181,7 +183,14 @@ impl Netlink {
         Ok(())
     }
 
+    /// The IPv4 routes that all packets follow: not those of our route tables.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, NetworkError> {
+        let all = self.all_routes().await?.into_iter();
+        Ok(all.filter(|route| route.table() < Routes::FIRST_TABLE).collect())
+    }
+
+    /// The IPv4 routes of every table.
+    pub(crate) async fn all_routes(&self) -> Result<Vec<Route>, NetworkError> {
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let listed: Vec<_> = self
             .handle
@@ -214,7 +223,7 @@ impl Netlink {
         gateway: Ipv4Addr,
         link: &Link,
     ) -> Result<(), NetworkError> {
-        let is_same = |route: &Route| route.to == to && route.table() == RouteHeader::RT_TABLE_MAIN;
+        let is_same = |route: &Route| route.to == to && route.table() == MAIN_TABLE;
         let is_ours = |route: &Route| route.ours && route.out == Some(link.index);
         let same: Vec<_> = self.routes().await?.into_iter().filter(is_same).collect();
         if let Some(taken) = same.iter().find(|route| !is_ours(route)) {
@@ -278,13 +287,21 @@ pub(crate) fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
 
 impl Route {
     /// Its table; numbers above 255 come as an attribute (rtnetlink(7), RTA_TABLE).
-    pub(crate) fn table(&self) -> u8 {
+    pub(crate) fn table(&self) -> u32 {
         let large = self.message.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Table(table) => Some(u8::try_from(*table)),
+            RouteAttribute::Table(table) => Some(*table),
             _ => None,
         });
-        let small = self.message.header.table;
-        large.map_or(small, |table| table.unwrap_or(RouteHeader::RT_TABLE_UNSPEC))
+        large.unwrap_or(self.message.header.table.into())
+    }
+
+    /// Among routes of one table to one range the lowest number wins (RTA_PRIORITY).
+    pub(crate) fn metric(&self) -> u32 {
+        let metric = self.message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        });
+        metric.unwrap_or_default()
     }
 
     /// As `ip route` would show it, for people.

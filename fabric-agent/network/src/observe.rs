@@ -121,6 +121,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
         ipv6: v6.base(ipv6_on, &loopback),
         uplink,
         bridge: seen_bridge,
+        routes: crate::routes::observe(&inside, &links).await?,
         taps,
     })
 }

@@ -15,10 +15,10 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
-use rtnetlink::packet_route::route::{RouteHeader, RouteProtocol};
+use rtnetlink::packet_route::route::RouteProtocol;
 
 use crate::error::{asking, errno};
-use crate::netlink::{Link, Netlink, PROTOCOL, our_route};
+use crate::netlink::{Link, MAIN_TABLE, Netlink, PROTOCOL, our_route};
 use crate::{Namespace, NetworkError};
 
 /// Leads `public` through `gateway` out of `link`. A route of ours into another VPC is taken over:
@@ -38,10 +38,8 @@ pub(crate) async fn lead_here(
     let routes = outside.routes().await?;
     for address in public {
         let to = Ipv4Network::from(*address);
-        let same: Vec<_> = routes
-            .iter()
-            .filter(|route| route.to == to && route.table() == RouteHeader::RT_TABLE_MAIN)
-            .collect();
+        let same: Vec<_> =
+            routes.iter().filter(|route| route.to == to && route.table() == MAIN_TABLE).collect();
         if let Some(foreign) = same.iter().find(|route| !route.ours) {
             let by = foreign.describe(&outside.links().await?);
             return Err(NetworkError::RangeTaken { range: to.into(), by });

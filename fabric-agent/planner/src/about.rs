@@ -23,6 +23,7 @@ impl Action {
             Self::JoinBridge { .. } => "join_bridge",
             Self::AddTap { .. } => "add_tap",
             Self::OpenTap { .. } => "open_tap",
+            Self::SetRoutes { .. } => "set_routes",
             Self::RemoveTap { .. } => "remove_tap",
             Self::SetFirewall { .. } => "set_firewall",
             Self::CutConnections { .. } => "cut_connections",
@@ -58,6 +59,7 @@ impl Action {
             | Self::RemoveUplink { vpc_id }
             | Self::SetFirewall { vpc_id, .. }
             | Self::CutConnections { vpc_id, .. }
+            | Self::SetRoutes { vpc_id, .. }
             | Self::RemoveNamespace { vpc_id } => vec![vpc_id.to_string()],
             Self::SetBase { network }
             | Self::SetUplink { network }

@@ -7,7 +7,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
-    InterfaceId, LinkName, MacAddr, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
+    InterfaceId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
     VpcNetwork,
 };
 
@@ -129,6 +129,14 @@ pub enum Action {
         /// The bridge whose port it becomes; `None` is a routed tap.
         #[serde(default)]
         bridge: Option<Bridge>,
+    },
+    /// Makes the route tables beside the main one equal to `routes`; the taps that they lead to are
+    /// up.
+    SetRoutes {
+        /// Where.
+        vpc_id: VpcId,
+        /// All of them.
+        routes: Routes,
     },
     /// Removes a tap and its routes.
     RemoveTap {

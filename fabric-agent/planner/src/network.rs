@@ -87,6 +87,16 @@ pub fn plan_network(
             actions.push(Action::OpenTap { vpc_id: vpc(), link, tap, bridge });
         }
     }
+    // Taps that are removed, or made anew, take the routes to them along.
+    let mut routes = network.routes.clone();
+    for action in &actions {
+        if let Action::AddTap { link, .. } | Action::RemoveTap { link, .. } = action {
+            routes.lose(link);
+        }
+    }
+    if routes != desired.routes {
+        actions.push(Action::SetRoutes { vpc_id: vpc(), routes: desired.routes.clone() });
+    }
     actions
 }
 
@@ -100,6 +110,7 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
         bridge: network.bridge.clone(),
         uplink: network.uplink.clone(),
         interfaces: Default::default(),
+        routes: Default::default(),
         firewall: Firewall {
             uplink: network.firewall.uplink.clone(),
             gateways: network.firewall.gateways.clone(),

@@ -16,7 +16,7 @@ use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Kind as _, Subnets, Vpcs};
+use crate::repo::{Kind as _, RouteTableAssociations, Subnets, Vpcs};
 
 type SubnetRecord = Record<SubnetId, SubnetSpec>;
 
@@ -119,6 +119,13 @@ async fn delete(context: &Context, id: &SubnetId) -> Result<(), Problem> {
         return in_use(message, "it stays as long as the agent");
     }
     let users = users::of_interfaces(context, |interface| interface.subnet_id == *id).await?;
+    let associations = context.repo.list::<RouteTableAssociations>().await?;
+    if let Some(one) = associations.iter().find(|one| one.spec.subnet_id == *id) {
+        return in_use(
+            format!("subnet {id} uses the route table {}", one.spec.route_table_id),
+            "remove the association first",
+        );
+    }
     if !users.is_empty() {
         return in_use(
             format!("subnet {id} is used by {}", users.join(", ")),

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::default_network::put_default_group;
 use crate::random;
-use crate::repo::{Groups, Rules, Subnets, Vpcs, object_key};
+use crate::repo::{Groups, RouteTables, Rules, Subnets, Vpcs, object_key};
 
 type VpcRecord = Record<VpcId, VpcSpec>;
 
@@ -122,10 +122,13 @@ async fn users_of(context: &Context, id: &VpcId) -> Result<Vec<String>, Problem>
     let subnets = subnets.iter().filter(|one| one.spec.vpc_id == *id);
     let groups = context.repo.list::<Groups>().await?;
     let groups = groups.iter().filter(|one| one.spec.vpc_id == *id && !one.spec.is_default);
+    let tables = context.repo.list::<RouteTables>().await?;
+    let tables = tables.iter().filter(|one| one.spec.vpc_id == *id);
     Ok(interfaces
         .into_iter()
         .chain(subnets.map(|one| format!("{} ({})", one.id, one.spec.name)))
         .chain(groups.map(|one| format!("{} ({})", one.id, one.spec.name)))
+        .chain(tables.map(|one| format!("{} ({})", one.id, one.spec.name)))
         .collect())
 }
 

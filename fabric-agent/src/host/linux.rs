@@ -128,6 +128,7 @@ impl Host for LinuxHost {
             Action::AddTap { vpc_id, link, tap } => networks.add_tap(vpc_id, link, tap).await,
             Action::SetBridge { network } => networks.set_bridge(network).await,
             Action::JoinBridge { network } => networks.join_bridge(network).await,
+            Action::SetRoutes { vpc_id, routes } => networks.set_routes(vpc_id, routes).await,
             Action::OpenTap { vpc_id, link, tap, bridge } => {
                 networks.open_tap(vpc_id, link, tap, bridge.as_ref()).await
             }

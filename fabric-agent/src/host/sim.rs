@@ -261,6 +261,7 @@ impl Host for SimHost {
             | Action::OpenTap { vpc_id, .. }
             | Action::RemoveTap { vpc_id, .. }
             | Action::SetFirewall { vpc_id, .. }
+            | Action::SetRoutes { vpc_id, .. }
             | Action::RemoveNamespace { vpc_id } => {
                 self.reality.change_network(vpc_id, |seen| simulate_network(seen, action)).await
             }

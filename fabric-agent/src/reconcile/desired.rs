@@ -1,6 +1,7 @@
 //! What a VPC's network should be, read off the world. Pure.
 
 mod attached;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -75,8 +76,9 @@ pub(crate) fn vpc_network(
         ipv6,
         nat: attached.nat,
     };
+    let routes = routes::routes(world, vpc_id, &attached.taps);
     let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
-    Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, firewall })
+    Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, routes, firewall })
 }
 
 /// The packet filter of a VPC as it is enforced, or would be.

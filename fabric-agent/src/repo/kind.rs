@@ -10,7 +10,8 @@ use weft_model::{
     AssociationId, AssociationSpec, AttachmentId, AttachmentSpec, ElasticIpId, ElasticIpSpec,
     GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
-    PortForwardId, PortForwardSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
+    PortForwardId, PortForwardSpec, RouteTableAssociationId, RouteTableAssociationSpec,
+    RouteTableId, RouteTableSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -78,6 +79,8 @@ kinds! {
     PortForwards, PortForwardId, PortForwardSpec, "port-forwards", "port forward";
     /// Addresses and MACs that outlive an instance.
     NetworkInterfaces, InterfaceId, NetworkInterfaceSpec, "network-interfaces", "network interface";
+    /// Where subnets' guests' packets go.
+    RouteTables, RouteTableId, RouteTableSpec, "route-tables", "route table";
 }
 
 /// What elastic IPs lead to.
@@ -105,6 +108,20 @@ impl Kind for Attachments {
     const NOUN: &'static str = "network interface attachment";
     /// Both ends: an interface is attached to an instance once.
     fn new_id(_random: [u8; 9], spec: &AttachmentSpec) -> AttachmentId {
+        spec.id()
+    }
+}
+
+/// Which subnet uses which route table.
+#[derive(Debug)]
+pub(crate) enum RouteTableAssociations {}
+
+impl Kind for RouteTableAssociations {
+    type Id = RouteTableAssociationId;
+    type Spec = RouteTableAssociationSpec;
+    const NAME: &'static str = "route-table-associations";
+    const NOUN: &'static str = "route table association";
+    fn new_id(_random: [u8; 9], spec: &RouteTableAssociationSpec) -> RouteTableAssociationId {
         spec.id()
     }
 }

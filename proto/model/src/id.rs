@@ -57,6 +57,7 @@ const KINDS: &[(&str, &str)] = &[
     ("pf-", "a port forward"),
     ("vol-", "a volume"),
     ("snap-", "a snapshot"),
+    ("rtb-", "a route table"),
     ("host-", "a host"),
 ];
 
@@ -164,6 +165,8 @@ ids! {
     ElasticIpId, "eip-", "an elastic IP";
     /// A port of the host that leads to a guest.
     PortForwardId, "pf-", "a port forward";
+    /// Routes of subnets' guests.
+    RouteTableId, "rtb-", "a route table";
     /// A machine that runs guests.
     HostId, "host-", "a host";
     /// One run of a client, from ConfigureProvider to its end.

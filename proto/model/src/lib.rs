@@ -21,6 +21,7 @@ mod problem;
 mod public;
 mod record;
 mod report;
+mod route;
 mod tags;
 mod text;
 mod view;
@@ -35,8 +36,8 @@ pub use group::{
 pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, RuleId, SessionId, SubnetId,
-    VpcId,
+    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, RouteTableId, RuleId,
+    SessionId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -59,9 +60,9 @@ pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
     FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat, FirewallUplink,
-    METADATA_ADDRESS, METADATA_ADDRESS_V6, ObservedBridge, ObservedJoin, ObservedNetwork,
+    METADATA_ADDRESS, METADATA_ADDRESS_V6, NextHop, ObservedBridge, ObservedJoin, ObservedNetwork,
     ObservedNetworkV6, ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6,
-    Opening, ROUTER_V6, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
+    Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
     TrackedFlow, Uplink, UplinkV6, VpcNetwork,
 };
 pub use network_interface::{
@@ -76,6 +77,11 @@ pub use public::{
 };
 pub use record::{Claim, ContentHash, Record};
 pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
+pub use route::{
+    MAX_ROUTES_PER_TABLE, ResolvedRoute, RouteSpec, RouteTableAssociation, RouteTableAssociationId,
+    RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, RouteTarget, check_no_loop,
+    check_routes,
+};
 pub use tags::Tags;
 pub use text::{InvalidName, Name};
 pub use view::{

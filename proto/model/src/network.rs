@@ -9,6 +9,7 @@ mod firewall;
 mod flow;
 mod observed;
 mod observed_v6;
+mod routes;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ pub use observed::{
 };
 pub use observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 pub use verdict::{Admission, Opening, Service};
+
+pub use routes::{NextHop, Routes};
 
 /// Where every VPC serves its guests' metadata, as in EC2.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -68,6 +71,9 @@ pub struct VpcNetwork {
     pub uplink: Option<Uplink>,
     /// The interfaces of its instances on this host, by the name of their tap.
     pub interfaces: Arc<BTreeMap<LinkName, TapInterface>>,
+    /// Where guests' packets go that do not take the VPC's own way out.
+    #[serde(default)]
+    pub routes: Routes,
     /// The packet filter of its namespace.
     pub firewall: Firewall,
 }

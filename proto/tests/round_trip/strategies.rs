@@ -19,8 +19,9 @@ use weft_model::{
     InstanceOrder, InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec,
     InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName,
     MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord, PortForwardId, PortForwardSpec,
-    PowerState, PublicPool, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal,
-    SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp,
+    PowerState, PublicPool, RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec,
+    RouteTableId, RouteTableSpec, RouteTarget, RuleId, RulePeer, RulePorts, RuleSpec, SessionId,
+    Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp,
     TransportProtocol, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
@@ -54,6 +55,7 @@ ids! {
     interface_id: InterfaceId,
     elastic_ip_id: ElasticIpId,
     port_forward_id: PortForwardId,
+    route_table_id: RouteTableId,
     host_id: HostId,
     session_id: SessionId,
 }
@@ -580,4 +582,32 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     (any::<u64>(), time(), word::<EventKind>(EventKind::WORDS), text(), text()).prop_map(
         |(number, at, kind, subject, message)| Event { number, at, kind, subject, message },
     )
+}
+
+fn route() -> impl Strategy<Value = RouteSpec> {
+    let target = prop_oneof![
+        instance_id().prop_map(RouteTarget::Instance),
+        interface_id().prop_map(RouteTarget::Interface),
+        Just(RouteTarget::Blackhole),
+    ];
+    (range(), target).prop_map(|(cidr_block, target)| RouteSpec { cidr_block, target })
+}
+
+pub(crate) fn route_table_spec() -> impl Strategy<Value = RouteTableSpec> {
+    (name(), vpc_id(), vec(route(), 0..3)).prop_map(|(name, vpc_id, routes)| RouteTableSpec {
+        name: name.to_string(),
+        vpc_id,
+        routes,
+        index: 0,
+    })
+}
+
+pub(crate) fn route_table_association() -> impl Strategy<Value = RouteTableAssociationSpec> {
+    (route_table_id(), subnet_id()).prop_map(|(route_table_id, subnet_id)| {
+        RouteTableAssociationSpec { route_table_id, subnet_id }
+    })
+}
+
+pub(crate) fn route_table_association_id() -> impl Strategy<Value = RouteTableAssociationId> {
+    route_table_association().prop_map(|spec| spec.id())
 }

@@ -35,6 +35,8 @@ pub(crate) struct Reads {
     pub(crate) elastic_ips: Queue<v1::ElasticIp>,
     pub(crate) associations: Queue<v1::ElasticIpAssociation>,
     pub(crate) port_forwards: Queue<v1::PortForward>,
+    pub(crate) route_tables: Queue<v1::RouteTable>,
+    pub(crate) route_table_associations: Queue<v1::RouteTableAssociation>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

@@ -9,7 +9,8 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, KeyPairId, PortForwardId, RuleId, SubnetId, VpcId,
+    InterfaceId, InvalidId, KeyPairId, PortForwardId, RouteTableAssociationId, RouteTableId,
+    RuleId, SubnetId, VpcId,
 };
 use weft_proto::v1;
 
@@ -146,6 +147,17 @@ wire!(
     PortForward: PortForwardId, PortForwardSpec, port_forwards,
     v1::port_forwards_client::PortForwardsClient<Channel>,
     CreatePortForwardRequest, UpdatePortForwardRequest
+);
+wire!(
+    RouteTable: RouteTableId, RouteTableSpec, route_tables,
+    v1::route_tables_client::RouteTablesClient<Channel>,
+    CreateRouteTableRequest, UpdateRouteTableRequest
+);
+wire!(
+    RouteTableAssociation: RouteTableAssociationId, RouteTableAssociationSpec,
+    route_table_associations,
+    v1::route_table_associations_client::RouteTableAssociationsClient<Channel>,
+    CreateRouteTableAssociationRequest, UpdateRouteTableAssociationRequest
 );
 wire!(
     NetworkInterface: InterfaceId, NetworkInterfaceSpec, interfaces,

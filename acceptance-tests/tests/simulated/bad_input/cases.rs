@@ -46,7 +46,7 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [keys(), instance_types(), references_and_rules(), networks()].concat()
+    [keys(), instance_types(), references_and_rules(), networks(), routes()].concat()
 }
 
 fn instance(name: &str, body: &str) -> String {
@@ -271,6 +271,58 @@ fn networks() -> Vec<Case> {
             "a gateway that guests would get",
             "cidr_block = \"10.0.2.0/24\"\ngateway_ip = \"10.0.2.200\"",
         ),
+    ]
+}
+
+fn routes() -> Vec<Case> {
+    let table = |name, fails, routes: &str| {
+        let hcl = format!(
+            "resource \"weft_route_table\" \"bad\" {{\n  name   = \"bad\"\n  vpc_id = weft_vpc.lab.id\n  routes = [{routes}]\n}}\n"
+        );
+        Case::new(name, fails, hcl).after(LAB_SUBNET.to_owned())
+    };
+    let used = "
+resource \"weft_route_table\" \"used\" {
+  name   = \"used\"
+  vpc_id = weft_vpc.lab.id
+  routes = []
+}
+
+resource \"weft_route_table_association\" \"used\" {
+  route_table_id = weft_route_table.used.id
+  subnet_id      = weft_subnet.lab.id
+}
+";
+    let second = "resource \"weft_route_table\" \"bad\" {
+  name   = \"bad\"
+  vpc_id = weft_vpc.lab.id
+  routes = []
+}
+
+resource \"weft_route_table_association\" \"bad\" {
+  route_table_id = weft_route_table.bad.id
+  subnet_id      = weft_subnet.lab.id
+}
+";
+    vec![
+        table("a route to nowhere", Fails::InPlan, "{ cidr_block = \"0.0.0.0/0\" }"),
+        table(
+            "a route to two targets",
+            Fails::InPlan,
+            "{ cidr_block = \"0.0.0.0/0\", blackhole = true, instance_id = \"i-11111111111111111\" }",
+        ),
+        table(
+            "a route inside of the VPC",
+            Fails::InApply,
+            "{ cidr_block = \"10.20.9.0/24\", blackhole = true }",
+        ),
+        table(
+            "a route to an instance that does not exist",
+            Fails::InApply,
+            "{ cidr_block = \"0.0.0.0/0\", instance_id = \"i-11111111111111111\" }",
+        ),
+        Case::new("a second route table of a subnet", Fails::InApply, second)
+            .after(format!("{LAB_SUBNET}{used}")),
     ]
 }
 

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use weft_proto::convert::{
     association_from_wire, attachment_from_wire, elastic_ip_from_wire, group_from_wire,
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
-    interface_from_wire, key_pair_from_wire, port_forward_from_wire, rule_from_wire,
-    subnet_from_wire, vpc_from_wire,
+    interface_from_wire, key_pair_from_wire, port_forward_from_wire,
+    route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
+    vpc_from_wire,
 };
 
 use crate::agent::{Agent, get_request};
@@ -43,6 +44,10 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         AnyId::Attachment(id) => get!(attachments, id, attachment_from_wire),
         AnyId::Association(id) => get!(associations, id, association_from_wire),
         AnyId::PortForward(id) => get!(forwards, id, port_forward_from_wire),
+        AnyId::RouteTable(id) => get!(route_tables, id, route_table_from_wire),
+        AnyId::RouteAssociation(id) => {
+            get!(route_associations, id, route_table_association_from_wire)
+        }
         AnyId::Host(id) => get!(hosts, id, host_from_wire),
     }
     Ok(ExitCode::SUCCESS)

@@ -10,8 +10,9 @@ use weft_model::{Problem, Timestamp};
 use weft_proto::convert::{
     association_from_wire, attachment_from_wire, elastic_ip_from_wire, group_from_wire,
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
-    interface_from_wire, key_pair_from_wire, port_forward_from_wire, rule_from_wire,
-    subnet_from_wire, vpc_from_wire,
+    interface_from_wire, key_pair_from_wire, port_forward_from_wire,
+    route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
+    vpc_from_wire,
 };
 use weft_proto::v1;
 
@@ -46,6 +47,8 @@ enum Kind {
     ElasticIps,
     ElasticIpAssociations,
     PortForwards,
+    RouteTables,
+    RouteTableAssociations,
     Hosts,
     Types,
 }
@@ -79,6 +82,10 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         Kind::ElasticIps => show(items!(elastic_ips), elastic_ip_from_wire, format),
         Kind::ElasticIpAssociations => show(items!(associations), association_from_wire, format),
         Kind::PortForwards => show(items!(forwards), port_forward_from_wire, format),
+        Kind::RouteTables => show(items!(route_tables), route_table_from_wire, format),
+        Kind::RouteTableAssociations => {
+            show(items!(route_associations), route_table_association_from_wire, format)
+        }
         Kind::Hosts => show(items!(hosts), host_from_wire, format),
         Kind::Types => show(items!(types), instance_type_from_wire, format),
     }

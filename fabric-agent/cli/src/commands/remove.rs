@@ -71,6 +71,8 @@ async fn ask(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
         AnyId::Attachment(id) => delete!(attachments, id),
         AnyId::Association(id) => delete!(associations, id),
         AnyId::PortForward(id) => delete!(forwards, id),
+        AnyId::RouteTable(id) => delete!(route_tables, id),
+        AnyId::RouteAssociation(id) => delete!(route_associations, id),
         AnyId::Host(_) => {
             let message = format!("{text} cannot be removed");
             return Err(Problem::new(Reason::FailedPrecondition, message)
@@ -115,6 +117,8 @@ async fn until_gone(agent: &Agent, id: &AnyId, timeout_seconds: u32) -> Result<(
         AnyId::Attachment(id) => poll!(attachments, id),
         AnyId::Association(id) => poll!(associations, id),
         AnyId::PortForward(id) => poll!(forwards, id),
+        AnyId::RouteTable(id) => poll!(route_tables, id),
+        AnyId::RouteAssociation(id) => poll!(route_associations, id),
         AnyId::Host(_) => Ok(()),
     }
 }

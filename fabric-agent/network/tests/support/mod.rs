@@ -100,6 +100,7 @@ impl Machine {
             bridge: None,
             uplink: Some(uplink),
             interfaces: Arc::default(),
+            routes: Default::default(),
             firewall: Firewall {
                 uplink: Some(firewall),
                 gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
@@ -141,6 +142,7 @@ impl Machine {
             bridge: Some(bridge),
             uplink: None,
             interfaces: Arc::default(),
+            routes: Default::default(),
             firewall,
         };
         let nft = Nft::new("weft", Some(namespace.path()));

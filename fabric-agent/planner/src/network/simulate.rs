@@ -64,6 +64,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             }
         }
         Action::AddTap { link, tap, .. } => {
+            network.routes.lose(link);
             let made = network.taps.entry(link.clone()).or_default();
             made.sysctls_ok = true;
             made.owner_uid = tap.owner_uid;
@@ -81,8 +82,10 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 made.ipv6 = ObservedTapV6::of(tap);
             }
         }
+        Action::SetRoutes { routes, .. } => network.routes = routes.clone(),
         Action::RemoveTap { link, .. } => {
             network.taps.remove(link);
+            network.routes.lose(link);
         }
         _ => {}
     }

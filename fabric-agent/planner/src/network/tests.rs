@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, ObservedTap, TapInterface,
-    Uplink, UplinkV6, VpcId, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, NextHop, ObservedTap,
+    Routes, TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 
 use super::*;
@@ -72,6 +72,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         bridge,
         uplink,
         interfaces: Arc::new(interfaces),
+        routes: Default::default(),
         firewall,
     }
 }
@@ -97,6 +98,7 @@ fn show(action: &Action) -> String {
         Action::OpenTap { link, .. } => format!("open {link}"),
         Action::RemoveTap { link, .. } => format!("-{link}"),
         Action::SetFirewall { .. } => "fw".to_owned(),
+        Action::SetRoutes { .. } => "routes".to_owned(),
         other => format!("{other:?}"),
     }
 }
@@ -274,4 +276,28 @@ fn what_is_lost_of_ipv6_is_made_again_and_nothing_else() {
 
 fn seen_tap<'a>(network: &'a mut ObservedNetwork, name: &str) -> &'a mut ObservedTap {
     network.taps.get_mut(&name.parse::<LinkName>().unwrap()).unwrap()
+}
+
+#[test]
+fn routes_are_set_once_the_taps_that_they_lead_to_are_open() {
+    let by_way_of = |link: &str| {
+        let hop = NextHop { link: link.parse().unwrap(), address: Ipv4Addr::new(10, 0, 0, 5) };
+        Routes {
+            tables: [(Routes::FIRST_TABLE, [("0.0.0.0/0".parse().unwrap(), Some(hop))].into())]
+                .into(),
+            links: [("b".parse().unwrap(), Routes::FIRST_TABLE)].into(),
+            main_first: true,
+        }
+    };
+    let with_routes = |taps, routes| VpcNetwork { routes, ..desired(taps, Way::Uplink) };
+    let mut seen = SeenNetwork::default();
+    let both = with_routes(&[("a", 5), ("b", 6)], by_way_of("a"));
+    let steps = pass(Some(&both), &mut seen);
+    assert_eq!(steps.last().map(String::as_str), Some("routes"), "{steps:?}");
+    assert_eq!(pass(Some(&both), &mut seen), Vec::<String>::new());
+    // A tap that goes takes its routes along.
+    let mut alone = with_routes(&[("b", 6)], by_way_of("a"));
+    alone.routes.lose(&"a".parse().unwrap());
+    assert_eq!(pass(Some(&alone), &mut seen), ["-a", "fw"]);
+    assert_eq!(pass(Some(&desired(&[("b", 6)], Way::Uplink)), &mut seen), ["routes"]);
 }

@@ -14,7 +14,8 @@ use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
 use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart};
 use weft_model::{
-    Bridge, Counted, Counts, Firewall, LinkName, TapInterface, TrackedFlow, VpcId, VpcNetwork,
+    Bridge, Counted, Counts, Firewall, LinkName, Routes, TapInterface, TrackedFlow, VpcId,
+    VpcNetwork,
 };
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostEdge, HostRoute, SeenNetwork};
@@ -224,6 +225,15 @@ impl LinuxNetworks {
         weft_network::tap_down(&namespace, link).await.map_err(network(what()))?;
         weft_crash_points::point("tap.remove.down");
         weft_network::remove_tap(&namespace, link).await.map_err(network(what()))
+    }
+
+    pub(super) async fn set_routes(
+        &self,
+        vpc_id: &VpcId,
+        routes: &Routes,
+    ) -> Result<(), HostError> {
+        let set = weft_network::set_routes(&self.get(vpc_id)?, routes).await;
+        set.map_err(network(format!("set the route tables of {vpc_id}")))
     }
 
     pub(super) async fn set_firewall(

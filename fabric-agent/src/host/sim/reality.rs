@@ -287,6 +287,7 @@ fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
         ipv6: network.ipv6.clone(),
         uplink: network.uplink.clone(),
         bridge: network.bridge.clone(),
+        routes: network.routes.clone(),
         taps: BTreeMap::new(),
     })
 }

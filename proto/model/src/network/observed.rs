@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 use crate::{
-    Bridge, BridgeJoin, LinkName, MacAddr, SERVICE_ADDRESSES, TapInterface, Uplink, VpcNetwork,
+    Bridge, BridgeJoin, LinkName, MacAddr, Routes, SERVICE_ADDRESSES, TapInterface, Uplink,
+    VpcNetwork,
 };
 
 /// The network of one VPC as the kernel has it, without the packet filter.
@@ -36,6 +37,9 @@ pub struct ObservedNetwork {
     /// The bridge of a VPC that has one.
     #[serde(default)]
     pub bridge: Option<ObservedBridge>,
+    /// The route tables beside the one that all follow.
+    #[serde(default)]
+    pub routes: Routes,
     /// The taps.
     pub taps: BTreeMap<LinkName, ObservedTap>,
 }

@@ -68,6 +68,15 @@ pub fn check_no_special_range(field: &str, range: Ipv4Network) -> Result<(), Pro
     }
 }
 
+/// The range of those that no network may use which `range` is a part of.
+pub(crate) fn special_range(range: Ipv4Network) -> Option<Ipv4Network> {
+    let special =
+        SPECIAL.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok());
+    special
+        .filter(|special| special.prefix() <= range.prefix())
+        .find(|special| special.contains(range.network()))
+}
+
 /// Refuses a range that no VPC and no subnet can have.
 ///
 /// # Errors

@@ -76,6 +76,14 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     ));
     collect!(Kind::ElasticIpAssociations, "association", associations, all(), |_| String::new());
     collect!(Kind::PortForwards, "port forward", forwards, all(), |spec| spec.name);
+    collect!(Kind::RouteTables, "route table", route_tables, all(), |spec| spec.name);
+    collect!(
+        Kind::RouteTableAssociations,
+        "route table association",
+        route_associations,
+        all(),
+        |_spec| String::new()
+    );
     collect!(Kind::Groups, "security group", groups, all(), |spec| spec.name);
     collect!(Kind::Rules, "security group rule", rules, every_rule, |spec| spec.description);
     Ok(orphans)

@@ -1,0 +1,1 @@
+terraform import weft_route_table.private rtb-0123456789abcdef0

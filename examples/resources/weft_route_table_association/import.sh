@@ -1,0 +1,1 @@
+terraform import weft_route_table_association.private rtb-0123456789abcdef0/subnet-0123456789abcdef0

@@ -1,0 +1,274 @@
+//! `weft.v1.RouteTables`.
+
+mod associations;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+use weft_model::{
+    InstanceId, Interface, InterfaceId, Object, Problem, Reason, Record, ResolvedRoute, RouteSpec,
+    RouteTableId, RouteTableOrder, RouteTableSpec, RouteTarget, SubnetId, VpcId, VpcMode,
+    check_no_loop, check_routes,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, revision_from_wire, route_table_order_from_wire,
+    route_table_to_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, parse_id};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{Instances, NetworkInterfaces, RouteTableAssociations, RouteTables, Vpcs};
+
+type RouteTableRecord = Record<RouteTableId, RouteTableSpec>;
+
+/// What the log says where the kernel does not route that way yet.
+const NOT_YET: &str = "a change of routes is not in force yet";
+
+fn show(record: RouteTableRecord) -> v1::RouteTable {
+    route_table_to_wire(Object::from(record))
+}
+
+fn name(spec: &RouteTableSpec) -> &str {
+    &spec.name
+}
+
+/// Everything that is routed by, as of one moment. The caller holds `references` for writing.
+struct Routing {
+    /// Every interface, by its own id.
+    interfaces: BTreeMap<InterfaceId, Interface>,
+    /// Every instance's primary interface.
+    primaries: BTreeMap<InstanceId, InterfaceId>,
+    tables: BTreeMap<RouteTableId, RouteTableSpec>,
+    of_subnet: BTreeMap<SubnetId, RouteTableId>,
+}
+
+impl Routing {
+    async fn of(context: &Context) -> Result<Self, Problem> {
+        let tables = context.repo.list::<RouteTables>().await?;
+        let associations = context.repo.list::<RouteTableAssociations>().await?;
+        let ends =
+            associations.into_iter().map(|one| (one.spec.subnet_id, one.spec.route_table_id));
+        let own = context.repo.list::<NetworkInterfaces>().await?;
+        let mut routing = Self {
+            interfaces: own.into_iter().map(|own| (own.id, own.spec.interface)).collect(),
+            primaries: BTreeMap::new(),
+            tables: tables.into_iter().map(|table| (table.id, table.spec)).collect(),
+            of_subnet: ends.collect(),
+        };
+        for instance in context.repo.list::<Instances>().await? {
+            let interface = instance.spec.interface;
+            routing.primaries.insert(instance.id, interface.id.clone());
+            routing.interfaces.insert(interface.id.clone(), interface);
+        }
+        Ok(routing)
+    }
+
+    /// Where a target is, or `None` where it is gone or leads nowhere.
+    fn resolve(&self, route: &RouteSpec) -> Option<(&VpcId, ResolvedRoute)> {
+        let id = match &route.target {
+            RouteTarget::Instance(id) => self.primaries.get(id)?,
+            RouteTarget::Interface(id) => id,
+            RouteTarget::Blackhole => return None,
+        };
+        let interface = self.interfaces.get(id)?;
+        let resolved = ResolvedRoute {
+            cidr_block: route.cidr_block,
+            interface: interface.id.clone(),
+            subnet: interface.subnet_id.clone(),
+        };
+        Some((&interface.vpc_id, resolved))
+    }
+
+    /// Refuses targets that are not there, or in another VPC.
+    fn check_targets(&self, table: &RouteTableSpec) -> Result<(), Problem> {
+        for route in &table.routes {
+            let target = match &route.target {
+                RouteTarget::Instance(id) => id.to_string(),
+                RouteTarget::Interface(id) => id.to_string(),
+                RouteTarget::Blackhole => continue,
+            };
+            let (range, vpc_id) = (route.cidr_block, &table.vpc_id);
+            match self.resolve(route) {
+                None => {
+                    let message = format!("{target}, which {range} is routed to, does not exist");
+                    return Err(Problem::not_found(message).at("routes"));
+                }
+                Some((of, _)) if of != vpc_id => {
+                    let message = format!("{target}, which {range} is routed to, is in {of}");
+                    return Err(Problem::invalid("routes", message)
+                        .remedy(format!("use an instance of {vpc_id}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_no_loop(&self) -> Result<(), Problem> {
+        let routes = |id: &RouteTableId| -> Vec<ResolvedRoute> {
+            let routes = self.tables.get(id).into_iter().flat_map(|table| &table.routes);
+            routes.filter_map(|route| Some(self.resolve(route)?.1)).collect()
+        };
+        let of_subnets =
+            self.of_subnet.iter().map(|(subnet, table)| (subnet.clone(), routes(table)));
+        check_no_loop(&of_subnets.collect())
+    }
+}
+
+/// The table among those that are there.
+async fn judge(
+    context: &Context,
+    id: &RouteTableId,
+    order: RouteTableOrder,
+    index: Option<u16>,
+) -> Result<RouteTableSpec, Problem> {
+    let RouteTableOrder { name, vpc_id, routes } = order;
+    let vpc =
+        context.repo.find::<Vpcs>(&vpc_id).await?.ok_or_else(|| {
+            Problem::not_found(format!("VPC {vpc_id} does not exist")).at("vpc_id")
+        })?;
+    if vpc.value.spec.mode == VpcMode::Bridge {
+        let message =
+            format!("{vpc_id} is a bridge: its guests' packets are routed by the LAN's router");
+        return Err(Problem::invalid("vpc_id", message).remedy("add the route there"));
+    }
+    let routes = check_routes(routes, vpc.value.spec.cidr_block)?;
+    let mut routing = Routing::of(context).await?;
+    let taken: BTreeSet<u16> = routing
+        .tables
+        .values()
+        .filter(|table| table.vpc_id == vpc_id)
+        .map(|table| table.index)
+        .collect();
+    let free = || (0..=u16::MAX).find(|index| !taken.contains(index));
+    let index = index.or_else(free).ok_or_else(|| {
+        Problem::new(Reason::ResourceExhausted, format!("{vpc_id} has too many route tables"))
+    })?;
+    let spec = RouteTableSpec { name, vpc_id, routes, index };
+    routing.check_targets(&spec)?;
+    routing.tables.insert(id.clone(), spec.clone());
+    routing.check_no_loop()?;
+    Ok(spec)
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateRouteTableRequest,
+) -> Result<RouteTableRecord, Problem> {
+    let v1::CreateRouteTableRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::RouteTableSpec::encode_to_vec).unwrap_or_default();
+    let order = route_table_order_from_wire(spec)?;
+    let content = match context.known::<RouteTables>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let _guard = context.references.write().await;
+    let id = RouteTableId::from_random(random::bytes());
+    let spec = judge(context, &id, order, None).await?;
+    let record = context.new_record::<RouteTables>(id, spec, &creation, &content);
+    context.store_new::<RouteTables>(&record, &creation, &content, Txn::new()).await?;
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateRouteTableRequest,
+) -> Result<RouteTableRecord, Problem> {
+    let v1::UpdateRouteTableRequest { context: update, spec } = request;
+    let update: Revision<RouteTableId> = revision_from_wire(update)?;
+    let order = route_table_order_from_wire(spec)?;
+    let updated = {
+        let _guard = context.references.write().await;
+        let _turn = context.turns().object(update.id.as_str()).await;
+        let before = context.fetch_for::<RouteTables>(&update).await?;
+        if order.vpc_id != before.value.spec.vpc_id {
+            return Err(Problem::invalid("vpc_id", "vpc_id of a route table cannot change")
+                .remedy("replace the route table"));
+        }
+        let mut record = before.value.clone();
+        record.tags = update.tags;
+        record.client_data = update.client_data;
+        record.spec = judge(context, &update.id, order, Some(record.spec.index)).await?;
+        context.store_update::<RouteTables>(before, record, Txn::new()).await?
+    };
+    context.settle_networks(NOT_YET).await;
+    Ok(updated)
+}
+
+async fn delete(context: &Context, id: &RouteTableId) -> Result<(), Problem> {
+    let _guard = context.references.write().await;
+    let _turn = context.turns().object(id.as_str()).await;
+    let stored = context.repo.get::<RouteTables>(id).await?;
+    let associations = context.repo.list::<RouteTableAssociations>().await?;
+    let subnets: Vec<String> = associations
+        .iter()
+        .filter(|one| one.spec.route_table_id == *id)
+        .map(|one| one.spec.subnet_id.to_string())
+        .collect();
+    if !subnets.is_empty() {
+        let message = format!("route table {id} is used by {}", subnets.join(", "));
+        return Err(Problem::new(Reason::InUse, message)
+            .at("id")
+            .remedy("remove its associations first"));
+    }
+    context.remove::<RouteTables>(&stored, Txn::new()).await
+}
+
+#[tonic::async_trait]
+impl v1::route_tables_server::RouteTables for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateRouteTableRequest>,
+    ) -> Result<Response<v1::RouteTable>, Status> {
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::RouteTable>, Status> {
+        self.get_one::<RouteTables, _>(request, show).await
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::RouteTableList>, Status> {
+        let items = self.get_many::<RouteTables, _>(request, show).await?;
+        Ok(Response::new(v1::RouteTableList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::RouteTableList>, Status> {
+        let items = self.get_listed::<RouteTables, _>(request, name, show).await?;
+        Ok(Response::new(v1::RouteTableList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateRouteTableRequest>,
+    ) -> Result<Response<v1::RouteTable>, Status> {
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}
