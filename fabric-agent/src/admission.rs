@@ -18,6 +18,7 @@ use crate::repo::{Images, KeyPairs, Stored, Vpcs, encode, public_key, uid_key};
 use crate::turns::Turn;
 use interface::Place;
 pub(crate) use interface::{InterfaceOrder, seat_keys};
+use size::Resolved;
 
 /// What a new instance refers to, as it is now.
 struct References {
@@ -52,7 +53,8 @@ impl Context {
         id: &InstanceId,
         order: InstanceOrder,
     ) -> Result<(InstanceSpec, Reserved, Txn, Option<Turn>), Problem> {
-        let (instance_type, vcpus, memory_mib) = self.resolve_size(&order.size).await?;
+        let Resolved { instance_type, vcpus, memory_mib, network_mbps } =
+            self.resolve_size(&order.size).await?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
         check_image_memory(image, memory_mib)?;
@@ -72,6 +74,7 @@ impl Context {
             private_ip: order.private_ip,
             security_group_ids: order.security_group_ids,
             source_dest_check: order.source_dest_check,
+            network_mbps: None,
         };
         let (interface, seat, txn) = self.seat(references.place, interface).await?;
         let uid = uid_key(holding.uid);
@@ -89,6 +92,7 @@ impl Context {
             instance_type,
             vcpus,
             memory_mib,
+            network_mbps,
             interface,
             keys: references.keys,
             user_data: order.user_data,
@@ -194,7 +198,8 @@ impl Context {
     ) -> Result<(InstanceSpec, Reservation), Problem> {
         let old = &before.value.spec;
         check_immutable(old, &order)?;
-        let (instance_type, vcpus, memory_mib) = self.resize(old, &order.size).await?;
+        let Resolved { instance_type, vcpus, memory_mib, network_mbps } =
+            self.resize(old, &order.size).await?;
         self.check_memory_for_image(old, memory_mib).await?;
         let keys = self.keys_beside(&old.keys, &order.key_names).await?;
         let vpc_id = &old.interface.vpc_id;
@@ -208,6 +213,7 @@ impl Context {
             instance_type,
             vcpus,
             memory_mib,
+            network_mbps,
             keys,
             user_data: order.user_data,
             metadata_options: order.metadata_options,

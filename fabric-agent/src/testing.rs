@@ -88,6 +88,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         instance_type: None,
         vcpus: 1,
         memory_mib: 128,
+        network_mbps: None,
         interface: Interface {
             id: InterfaceId::from_random([n, vpc, 0, 0, 0, 0, 0, 0, 0]),
             vpc_id: vpc_id(vpc),
@@ -98,6 +99,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
             link: format!("weft{n}").parse().unwrap(),
             security_group_ids: groups.map(|ids| ids.iter().map(|n| group_id(*n)).collect()),
             source_dest_check: true,
+            network_mbps: None,
         },
         keys: Vec::new(),
         user_data: None,

@@ -234,7 +234,12 @@ fn key_pairs() {
 
 #[test]
 fn instance_types() {
-    let good = v1::InstanceTypeSpec { name: "c1.large".to_owned(), vcpus: 2, memory_mib: 2048 };
+    let good = v1::InstanceTypeSpec {
+        name: "c1.large".to_owned(),
+        vcpus: 2,
+        memory_mib: 2048,
+        network_mbps: Some(100),
+    };
     #[rustfmt::skip]
     let cases: &[(Spoil<v1::InstanceTypeSpec>, &str, &str)] = &[
         (|s| s.name.clear(),                    "name",       "cannot be the name"),
@@ -245,6 +250,8 @@ fn instance_types() {
         (|s| s.vcpus = 257,                     "vcpus",      "257 vCPUs"),
         (|s| s.memory_mib = 63,                 "memory_mib", "63 MiB"),
         (|s| s.memory_mib = (4 << 20) + 1,      "memory_mib", "4194305 MiB"),
+        (|s| s.network_mbps = Some(0),          "network_mbps", "0 Mbit/s"),
+        (|s| s.network_mbps = Some(100_001),    "network_mbps", "100001 Mbit/s"),
     ];
     refused(&good, |spec| c::instance_type_spec_from_wire(Some(spec)), cases);
     let wire = v1::InstanceType { metadata: metadata("type"), spec: Some(good) };

@@ -8,7 +8,8 @@ use tfplugin::{
     ReadContext, Resource, Schema, Value, async_trait,
 };
 use weft_model::{
-    InstanceTypeId, InstanceTypeSpec, MEMORY_MIB, Problem, Reason, TypeName, VCPUS, find_type,
+    InstanceTypeId, InstanceTypeSpec, MEMORY_MIB, NETWORK_MBPS, Problem, Reason, TypeName, VCPUS,
+    find_type,
 };
 use weft_proto::convert::instance_type_from_wire;
 use weft_proto::v1;
@@ -58,6 +59,12 @@ impl Kind for InstanceType {
                 .replace_on_change()
                 .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
         )
+        .attribute(
+            Attribute::number("network_mbps", "What each network interface of an instance is limited to in each direction, in Mbit/s; left out, there is no limit.")
+                .optional()
+                .replace_on_change()
+                .validate(checks::number("Mbit/s", checks::wide(NETWORK_MBPS))),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`type-` and 17 hexadecimal digits.").computed())
     }
@@ -69,12 +76,13 @@ impl Kind for InstanceType {
     /// Of one that is built in there is no resource, but a data source shows it: without an id.
     fn state(wire: v1::InstanceType) -> Result<Value, Problem> {
         let kind = instance_type_from_wire(wire)?;
-        let InstanceTypeSpec { name, vcpus, memory_mib } = kind.spec().clone();
+        let InstanceTypeSpec { name, vcpus, memory_mib, network_mbps } = kind.spec().clone();
         let mut values = Value::object([
             ("id", Value::Null),
             ("name", name.to_string().into()),
             ("vcpus", vcpus.into()),
             ("memory_mib", memory_mib.into()),
+            ("network_mbps", network_mbps.into()),
             ("tags", Value::Null),
             ("tags_all", TagMap::new().into()),
         ]);
@@ -93,6 +101,7 @@ fn spec(plan: &Value) -> Result<v1::InstanceTypeSpec, Diagnostics> {
         name: plan.read("name")?,
         vcpus: plan.read("vcpus")?,
         memory_mib: plan.read("memory_mib")?,
+        network_mbps: plan.read("network_mbps")?,
     })
 }
 

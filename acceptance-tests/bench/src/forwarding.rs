@@ -132,7 +132,17 @@ fn groups(guests: &[Guest; 2]) -> Firewall {
         let (mac, address, groups) = (guest.mac, guest.address, [group_id.clone()].into());
         {
             let (ipv6, source_dest_check) = (None, true);
-            (guest.tap.clone(), FirewallInterface { mac, address, ipv6, groups, source_dest_check })
+            (
+                guest.tap.clone(),
+                FirewallInterface {
+                    mac,
+                    address,
+                    ipv6,
+                    groups,
+                    source_dest_check,
+                    network_mbps: None,
+                },
+            )
         }
     };
     Firewall {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::json::{Chain, Command, Element, Expression, Family, Object, Rule, Set};
-use crate::ruleset::{ChainBody, Hook, MapTo, RuleBody, Ruleset, SetBody};
+use crate::ruleset::{ChainBody, Hook, MapTo, RuleBody, Ruleset, SetBody, rates};
 
 /// What a table holds, with each rule known by its comment alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,9 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
 
 fn changes_kind(old: &Image, new: &Ruleset) -> bool {
     let set_differs = |(name, set): (&String, &SetBody)| {
-        old.sets.get(name).is_some_and(|old| (&old.types, old.map) != (&set.types, set.map))
+        old.sets.get(name).is_some_and(|old| {
+            (&old.types, old.map, old.timeout) != (&set.types, set.map, set.timeout)
+        })
     };
     let chain_differs = |(name, chain): (&String, &ChainBody)| {
         old.chains.get(name).is_some_and(|(hook, _)| *hook != chain.hook)
@@ -165,6 +167,9 @@ impl Table<'_> {
             name: name.to_owned(),
             types: body.types.clone(),
             map: body.map.map(MapTo::as_str),
+            timeout: body.timeout,
+            flags: body.timeout.map(|_| "timeout").into_iter().collect(),
+            size: body.timeout.map(|_| rates::ASKERS),
         };
         if body.map.is_some() { Object::Map(set) } else { Object::Set(set) }
     }

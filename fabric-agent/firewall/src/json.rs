@@ -124,6 +124,15 @@ pub struct Set {
     /// What a map leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<&'static str>,
+    /// Seconds after which the kernel forgets what rules have put in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+    /// `timeout`, where there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<&'static str>,
+    /// Elements that it has at most, where rules put them in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
 }
 
 /// Elements to add or remove.
@@ -158,6 +167,21 @@ pub enum Statement {
         rate: u32,
         /// In one `second`.
         per: &'static str,
+    },
+    /// Goes on only beyond this rate.
+    #[serde(rename = "limit")]
+    Over(Over),
+    /// The same for each value by itself, in a set that keeps their buckets.
+    #[serde(rename = "set")]
+    EachOver {
+        /// `update`: a value that is there already is kept for longer.
+        op: &'static str,
+        /// What has a bucket of its own.
+        elem: Expression,
+        /// `@` and the name of the set.
+        set: String,
+        /// The rate.
+        stmt: [Box<Statement>; 1],
     },
     /// Counts packets and bytes.
     Counter(()),
@@ -211,6 +235,25 @@ pub enum Statement {
         /// To what.
         value: Expression,
     },
+}
+
+/// A rate, and what may pass at once besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Over {
+    /// Packets, or bytes, in one `second`.
+    pub rate: u64,
+    /// What is counted, where it is not packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_unit: Option<&'static str>,
+    /// `second`.
+    pub per: &'static str,
+    /// Packets, or bytes.
+    pub burst: u32,
+    /// What is counted, where it is not packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst_unit: Option<&'static str>,
+    /// Beyond, not within.
+    pub inv: bool,
 }
 
 /// A value.

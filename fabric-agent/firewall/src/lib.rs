@@ -19,7 +19,7 @@ use changes::{Image, Table};
 use ruleset::{Common, Ruleset};
 
 pub use host::{HostNat, host_changes, host_nat, keep_apart};
-pub use json::{Chain, Command, Element, Expression, Family, Object, Rule, Set, Statement};
+pub use json::{Chain, Command, Element, Expression, Family, Object, Over, Rule, Set, Statement};
 pub use nft::{FirewallError, Nft};
 pub use observe::ObservedFirewall;
 

@@ -66,6 +66,7 @@ struct ListedSet {
     types: Value,
     /// Of a map, what it leads to.
     map: Option<Value>,
+    timeout: Option<u32>,
     #[serde(default)]
     elem: Vec<Value>,
 }
@@ -139,8 +140,10 @@ impl ListedSet {
             Value::Array(types) => types.iter().map(text).collect(),
             one => vec![text(one)],
         };
-        let elements: BTreeMap<_, _> = self.elem.iter().map(element).collect();
-        SetBody { types, map, elements }
+        // What rules put in is not ours.
+        let ours = self.elem.iter().filter(|_| self.timeout.is_none());
+        let elements: BTreeMap<_, _> = ours.map(element).collect();
+        SetBody { types, map, elements, timeout: self.timeout }
     }
 }
 

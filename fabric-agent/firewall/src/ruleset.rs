@@ -9,6 +9,7 @@ mod fragments;
 mod frames;
 mod group;
 mod nat;
+pub(crate) mod rates;
 mod refused;
 pub(crate) mod sources_v6;
 
@@ -55,6 +56,8 @@ pub(crate) struct SetBody {
     pub(crate) map: Option<MapTo>,
     /// An element's parts, and for a map what it leads to.
     pub(crate) elements: BTreeMap<Vec<String>, Option<String>>,
+    /// Seconds after which the kernel forgets an element: then rules put them in, and none is ours.
+    pub(crate) timeout: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,14 +160,19 @@ fn group_chain(group: &GroupId, direction: Direction) -> String {
 
 /// Bytes that nft's grammar does not know in a name are written in hexadecimal.
 fn link_chain(link: &LinkName, direction: Direction) -> String {
-    let mut name = String::from("link_");
+    format!("link_{}_{}", in_a_name(link), suffix(direction))
+}
+
+/// A link's name as a part of another one.
+fn in_a_name(link: &LinkName) -> String {
+    let mut name = String::new();
     for byte in link.as_str().bytes() {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => name.push(char::from(byte)),
             other => name.push_str(&format!("_{other:02x}")),
         }
     }
-    format!("{name}_{}", suffix(direction))
+    name
 }
 
 fn suffix(direction: Direction) -> &'static str {
@@ -204,6 +212,9 @@ impl Ruleset {
         if !common.interfaces {
             for (link, interface) in firewall.interfaces.iter() {
                 ruleset.add_interface(link, interface, firewall);
+            }
+            if firewall.bridge.is_none() {
+                ruleset.add_rates(firewall);
             }
         }
         ruleset

@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use nix::sched::{CloneFlags, unshare};
-use support::{TABLE, bridge, firewall, group, interface, nat, uplink};
+use support::{TABLE, bridge, firewall, group, interface, limited, nat, uplink};
 use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart, remove};
 use weft_model::{Firewall, FirewallNat, HostForward, LinkName, TransportProtocol};
 
@@ -52,6 +52,9 @@ fn stages() -> Vec<Firewall> {
         web(&[1, 2, 4]),
         firewall(&[], &[interface(1, &[])], Some(uplink(false))),
         all_shapes(),
+        limited(all_shapes(), &[(1, 100_000)]),
+        limited(all_shapes(), &[(1, 1), (2, 50)]),
+        limited(dual_stack(&[1, 2]), &[(2, 50)]),
         dual_stack(&[1, 2]),
         dual_stack(&[2]),
         Firewall { nat: nat(&[2], &[80, 81]), ..all_shapes() },
@@ -59,6 +62,8 @@ fn stages() -> Vec<Firewall> {
         Firewall { bridge: Some(bridge(None)), uplink: None, ..all_shapes() },
         Firewall { bridge: Some(bridge(Some("wlan"))), uplink: None, ..all_shapes() },
         bridged(&[1, 2]),
+        limited(bridged(&[1, 2]), &[(2, 10)]),
+        limited(bridged(&[1, 2, 3]), &[(1, 10), (2, 20)]),
         bridged(&[1, 2, 3]),
         bridged(&[2]),
         firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),

@@ -27,6 +27,7 @@ mod pair;
 mod port;
 mod public;
 mod routes;
+mod shaper;
 mod sysctl;
 mod sysctl_v6;
 mod tap;

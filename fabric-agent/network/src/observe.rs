@@ -15,6 +15,7 @@ use crate::bridge::SETTINGS;
 use crate::netlink::{Link, Netlink, Route};
 use crate::pair::is_pair;
 use crate::port::static_macs;
+use crate::shaper::shapers;
 use crate::v6::SeenV6;
 use crate::{Namespace, NetworkError, sysctl, sysctl_v6};
 
@@ -30,6 +31,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     let neighbours = inside.neighbours().await?;
     let loopback = loopback(&inside).await?;
     let v6 = SeenV6::of(&inside).await?;
+    let shapers = shapers(&inside).await?;
 
     // A tap is ours by being in our namespace: a half-made one has no alias yet.
     let taps: Vec<_> = links.iter().filter(|l| l.kind == Some(InfoKind::Tun)).collect();
@@ -76,6 +78,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
                 .collect(),
             ipv6: v6.tap(on, tap),
             port,
+            shaper: shapers.get(&tap.index).copied().unwrap_or_default(),
         };
         (tap.name.clone(), seen)
     });

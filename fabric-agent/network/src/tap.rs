@@ -12,7 +12,7 @@ use rtnetlink::packet_route::route::RouteScope;
 use weft_model::{Bridge, LinkName, TapInterface};
 
 use crate::netlink::{ALIAS, Netlink};
-use crate::{Namespace, NetworkError, port, sysctl, sysctl_v6, v6};
+use crate::{Namespace, NetworkError, port, shaper, sysctl, sysctl_v6, v6};
 
 /// Makes the tap, or brings it in order, without setting it up. Idempotent.
 ///
@@ -60,6 +60,7 @@ pub async fn tap_up(
 ) -> Result<(), NetworkError> {
     let netlink = Netlink::of(vpc)?;
     let found = netlink.get(link).await?;
+    shaper::shape(&netlink, &found, tap.network_mbps).await?;
     if let Some(bridge) = bridge {
         port::enslave(&netlink, &found, tap, &bridge.link).await?;
         return netlink.change(&found, "up", |l| l.up()).await;

@@ -6,6 +6,8 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::frame::{BROADCAST, ethernet, udp};
@@ -172,5 +174,83 @@ fn garbage_and_floods_are_counted_and_take_nothing_from_the_neighbours() {
 
         let more = memory().saturating_sub(before);
         assert!(more < MORE_MEMORY, "{} MiB more", more >> 20);
+    });
+}
+
+/// Names that `last` is told of as many that it asks for, each once, with little patience.
+async fn names_told(guest: &Guest, questions: u32) -> u32 {
+    let ask = move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x07guest11\x07default\x04weft\x08internal\0\0\x01\0\x01";
+        let told = (0..questions).filter(|_| {
+            socket.send_to(question, (DNS, 53)).unwrap();
+            socket.recv(&mut [0; 512]).is_ok()
+        });
+        u32::try_from(told.count()).unwrap()
+    };
+    client(&guest.namespace, ask).await
+}
+
+async fn a_flood_is_cut_where_it_comes_in(
+    mut vpc: support::Vpc,
+    services: &Services,
+    family: &str,
+) {
+    vpc.rules(1, &[], true).await;
+    let (hostile, neighbour) = (vpc.launch(10, &[1]).await, vpc.launch(11, &[1]).await);
+    let _running = start_of(services, &vpc);
+    assert_eq!(names_told(&neighbour, 5).await, 5, "before");
+
+    // Several sockets at once, each as fast as it can, until they are told to stop.
+    let stop = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..3)
+        .map(|_| {
+            let (stop, namespace) = (stop.clone(), hostile.namespace.clone());
+            std::thread::spawn(move || {
+                let socket = namespace.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = socket.send_to(&[0xff; 300], (DNS, 53));
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let told = names_told(&neighbour, 40).await;
+    let is_given = offered(&neighbour, 11, mac(11)).await;
+    stop.store(true, Ordering::Relaxed);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    assert!(told >= 36, "{told} of 40 names during the noise");
+    assert_eq!(is_given, Some(address(11)), "DHCP during the noise");
+
+    let list = || {
+        let table = ["list", "counters", "table", family, "weft"];
+        std::process::Command::new("nft").args(table).output().unwrap()
+    };
+    let listed = String::from_utf8(vpc.namespace.enter(list).unwrap().stdout).unwrap();
+    let after = listed.split_once("asked_too_often").unwrap().1;
+    let dropped: u64 =
+        after.split(' ').skip_while(|word| *word != "packets").nth(1).unwrap().parse().unwrap();
+    assert!(dropped > 1000, "{dropped} were too many");
+    // And nothing is held against it afterwards.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    is_served(&hostile, 10).await;
+}
+
+#[test]
+fn a_guest_that_floods_the_services_loses_its_own_packets_and_nobody_elses() {
+    on_a_machine(|machine| async move {
+        let vpc = machine.vpc(1, true).await;
+        let services = services(&machine, ROUTER);
+        a_flood_is_cut_where_it_comes_in(vpc, &services, "inet").await;
+    });
+}
+
+#[test]
+fn so_does_one_on_a_bridge() {
+    on_a_machine(|machine| async move {
+        let vpc = machine.bridge_vpc(1, None).await;
+        let services = services(&machine, ROUTER);
+        a_flood_is_cut_where_it_comes_in(vpc, &services, "bridge").await;
     });
 }

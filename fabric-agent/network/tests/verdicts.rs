@@ -130,6 +130,7 @@ fn random_firewall(dice: &mut Dice, base: &Firewall) -> Firewall {
             ipv6: None,
             groups: joined,
             source_dest_check: true,
+            network_mbps: None,
         };
         interfaces.insert(tap(n), interface);
     }

@@ -34,6 +34,8 @@ pub(crate) struct InterfaceOrder<'a> {
     pub(crate) private_ip: Option<Ipv4Addr>,
     pub(crate) security_group_ids: Option<BTreeSet<GroupId>>,
     pub(crate) source_dest_check: bool,
+    /// Of the interface itself.
+    pub(crate) network_mbps: Option<u32>,
 }
 
 /// The keys that make an interface's addresses and MAC its own.
@@ -102,6 +104,7 @@ impl Context {
             link: seat.link,
             security_group_ids: order.security_group_ids,
             source_dest_check: order.source_dest_check,
+            network_mbps: order.network_mbps,
         };
         let own = |txn: Txn, key: String| txn.when_absent(&key).put(key, order.owner);
         let txn = seat_keys(&interface).into_iter().fold(Txn::new(), own);

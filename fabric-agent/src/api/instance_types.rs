@@ -57,6 +57,7 @@ async fn update(
         ("name", spec.name != old.name),
         ("vcpus", spec.vcpus != old.vcpus),
         ("memory_mib", spec.memory_mib != old.memory_mib),
+        ("network_mbps", spec.network_mbps != old.network_mbps),
     ];
     if let Some((field, _)) = changes.into_iter().find(|(_, changed)| *changed) {
         let message = format!("{field} of an instance type cannot change");
@@ -91,7 +92,7 @@ async fn list(context: &Context, request: &v1::ListRequest) -> Result<Vec<Instan
         }
     }
     items.sort_by_key(|kind| {
-        let InstanceTypeSpec { name, vcpus, memory_mib } = kind.spec();
+        let InstanceTypeSpec { name, vcpus, memory_mib, .. } = kind.spec();
         (*vcpus, *memory_mib, name.clone())
     });
     Ok(items)

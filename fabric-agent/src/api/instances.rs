@@ -91,8 +91,9 @@ async fn update(
     let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
     let (spec, reservation) = context.admit_change(&before, &status, order).await?;
     let (old, new) = (&before.value.spec.interface, &spec.interface);
-    let filtered_otherwise = new.security_group_ids != old.security_group_ids
-        || new.source_dest_check != old.source_dest_check;
+    let changes_network = new.security_group_ids != old.security_group_ids
+        || new.source_dest_check != old.source_dest_check
+        || spec.network_mbps != before.value.spec.network_mbps;
     let record = InstanceRecord {
         spec,
         tags: update.tags,
@@ -101,7 +102,7 @@ async fn update(
     };
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
-    if filtered_otherwise {
+    if changes_network {
         context.settle_networks(super::groups::NOT_YET).await;
     }
     Ok(record)

@@ -53,6 +53,7 @@ async fn create(
         private_ip,
         security_group_ids,
         source_dest_check: order.source_dest_check,
+        network_mbps: order.network_mbps,
     };
     let (interface, reservation, txn) = context.seat(place, wanted).await?;
     let spec = NetworkInterfaceSpec { name, interface };
@@ -86,18 +87,20 @@ async fn update(
     if order.security_group_ids != old.security_group_ids {
         context.check_groups(order.security_group_ids.as_ref(), &old.vpc_id).await?;
     }
-    let filtered_otherwise = order.security_group_ids != old.security_group_ids
-        || order.source_dest_check != old.source_dest_check;
+    let changes_network = order.security_group_ids != old.security_group_ids
+        || order.source_dest_check != old.source_dest_check
+        || order.network_mbps != old.network_mbps;
     let mut record = before.value.clone();
     record.tags = update.tags;
     record.client_data = update.client_data;
     record.spec.name = order.name;
     record.spec.interface.security_group_ids = order.security_group_ids;
     record.spec.interface.source_dest_check = order.source_dest_check;
+    record.spec.interface.network_mbps = order.network_mbps;
     let record = context.store_update::<NetworkInterfaces>(before, record, Txn::new()).await?;
     drop(turn);
     drop(guard);
-    if filtered_otherwise {
+    if changes_network {
         context.settle_networks(NOT_YET).await;
     }
     Ok(record)

@@ -124,6 +124,10 @@ pub struct Interface {
     /// Whether it may send only from its own address, and is sent only what is for it.
     #[serde(default = "checked")]
     pub source_dest_check: bool,
+    /// Mbit/s in each direction that it is limited to by itself; `None` leaves that to the
+    /// instance's type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_mbps: Option<u32>,
 }
 
 /// What interfaces of stores are that do not say it.
@@ -172,6 +176,9 @@ pub struct InstanceSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Mbit/s in each direction that its interfaces are limited to, each on its own, from its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_mbps: Option<u32>,
     /// How it is connected.
     pub interface: Interface,
     /// Who may log in.

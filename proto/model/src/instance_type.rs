@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceTypeId, Object, Problem};
+use crate::{InstanceTypeId, Object, Problem, check_network_mbps};
 
 /// vCPUs that a guest can have at all; what fits on a host is judged there.
 pub const VCPUS: RangeInclusive<u32> = 1..=256;
@@ -91,6 +91,9 @@ pub struct InstanceTypeSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Mbit/s in each direction that each network interface is limited to; `None` is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_mbps: Option<u32>,
 }
 
 impl InstanceTypeSpec {
@@ -104,7 +107,8 @@ impl InstanceTypeSpec {
             return Err(Problem::invalid("name", message)
                 .remedy("choose a family other than w1, w2 and so on, such as \"c1\""));
         }
-        check_size(self.vcpus, self.memory_mib)
+        check_size(self.vcpus, self.memory_mib)?;
+        check_network_mbps(self.network_mbps)
     }
 }
 
@@ -149,6 +153,7 @@ pub fn built_in_types() -> impl Iterator<Item = InstanceTypeSpec> {
         name: TypeName((*name).to_owned()),
         vcpus: *vcpus,
         memory_mib: *memory_mib,
+        network_mbps: None,
     })
 }
 
@@ -230,7 +235,8 @@ mod tests {
             (1, 63, Some("memory_mib")), (1, (4 << 20) + 1, Some("memory_mib")),
         ];
         for (vcpus, memory_mib, field) in cases {
-            let spec = InstanceTypeSpec { name: "c1.x".parse().unwrap(), vcpus, memory_mib };
+            let name = "c1.x".parse().unwrap();
+            let spec = InstanceTypeSpec { name, vcpus, memory_mib, network_mbps: None };
             let found = spec.check().err().and_then(|problem| problem.field);
             assert_eq!(found.as_deref(), field, "{vcpus} {memory_mib}");
         }

@@ -60,10 +60,11 @@ pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
     FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat, FirewallUplink,
-    METADATA_ADDRESS, METADATA_ADDRESS_V6, NextHop, ObservedBridge, ObservedJoin, ObservedNetwork,
-    ObservedNetworkV6, ObservedPort, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6,
-    Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
-    TrackedFlow, Uplink, UplinkV6, VpcNetwork,
+    METADATA_ADDRESS, METADATA_ADDRESS_V6, NETWORK_MBPS, NextHop, ObservedBridge, ObservedJoin,
+    ObservedNetwork, ObservedNetworkV6, ObservedPort, ObservedShaper, ObservedTap, ObservedTapV6,
+    ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES,
+    SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Uplink, UplinkV6, VpcNetwork,
+    check_network_mbps,
 };
 pub use network_interface::{
     AttachmentOrder, AttachmentSpec, MAX_INTERFACES_PER_INSTANCE, NetworkInterfaceOrder,

@@ -4,6 +4,7 @@
 //! packet filter) live in crates of their own. A tap is set up only after the packet filter
 //! knows it, so that an interface is never open by mistake.
 
+mod bandwidth;
 mod counts;
 mod firewall;
 mod flow;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, MacAddr, VpcId};
 
+pub use bandwidth::{NETWORK_MBPS, ObservedShaper, check_network_mbps};
 pub use counts::{Counted, Counts};
 pub use firewall::{
     Firewall, FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat,
@@ -219,4 +221,7 @@ pub struct TapInterface {
     pub gateway: Ipv4Addr,
     /// The user that may open the tap besides root.
     pub owner_uid: Option<u32>,
+    /// Mbit/s that may go to the guest; `None` is no limit.
+    #[serde(default)]
+    pub network_mbps: Option<u32>,
 }

@@ -42,6 +42,8 @@ pub struct NetworkInterfaceOrder {
     pub security_group_ids: Option<BTreeSet<GroupId>>,
     /// Whether it may send only from its own address.
     pub source_dest_check: bool,
+    /// Mbit/s in each direction; `None` leaves that to the type of the instance it is attached to.
+    pub network_mbps: Option<u32>,
 }
 
 /// A network interface as clients see it.
@@ -63,6 +65,7 @@ impl From<NetworkInterfaceSpec> for NetworkInterfaceView {
             private_ip: Some(interface.private_ip),
             security_group_ids: interface.security_group_ids,
             source_dest_check: interface.source_dest_check,
+            network_mbps: interface.network_mbps,
         };
         Self { order, vpc_id: interface.vpc_id, mac: interface.mac }
     }

@@ -7,8 +7,8 @@ use super::{parse, required};
 use crate::v1;
 
 fn parse_spec(spec: Option<v1::InstanceTypeSpec>) -> Result<InstanceTypeSpec, Problem> {
-    let v1::InstanceTypeSpec { name, vcpus, memory_mib } = required("spec", spec)?;
-    Ok(InstanceTypeSpec { name: parse("name", &name)?, vcpus, memory_mib })
+    let v1::InstanceTypeSpec { name, vcpus, memory_mib, network_mbps } = required("spec", spec)?;
+    Ok(InstanceTypeSpec { name: parse("name", &name)?, vcpus, memory_mib, network_mbps })
 }
 
 /// What a client asks for.
@@ -25,8 +25,8 @@ pub fn instance_type_spec_from_wire(
 
 /// The wire's form of `spec`.
 pub fn instance_type_spec_to_wire(spec: InstanceTypeSpec) -> v1::InstanceTypeSpec {
-    let InstanceTypeSpec { name, vcpus, memory_mib } = spec;
-    v1::InstanceTypeSpec { name: name.to_string(), vcpus, memory_mib }
+    let InstanceTypeSpec { name, vcpus, memory_mib, network_mbps } = spec;
+    v1::InstanceTypeSpec { name: name.to_string(), vcpus, memory_mib, network_mbps }
 }
 
 /// # Errors

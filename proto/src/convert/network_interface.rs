@@ -2,7 +2,7 @@
 
 use weft_model::{
     AttachmentId, AttachmentOrder, AttachmentSpec, InterfaceId, Name, NetworkInterfaceOrder,
-    NetworkInterfaceView, Object, Problem, check_device_index,
+    NetworkInterfaceView, Object, Problem, check_device_index, check_network_mbps,
 };
 
 use super::instance::{groups_from_wire, groups_to_wire};
@@ -21,13 +21,16 @@ pub fn interface_order_from_wire(
         private_ip,
         security_group_ids,
         source_dest_check,
+        network_mbps,
     } = required("spec", spec)?;
+    check_network_mbps(network_mbps)?;
     Ok(NetworkInterfaceOrder {
         name: parse::<Name>("name", &name)?.to_string(),
         subnet_id: subnet_id.map(|text| parse("subnet_id", &text)).transpose()?,
         private_ip: private_ip.map(|text| parse("private_ip", &text)).transpose()?,
         security_group_ids: security_group_ids.map(groups_from_wire).transpose()?,
         source_dest_check: source_dest_check.unwrap_or(true),
+        network_mbps,
     })
 }
 
@@ -39,6 +42,7 @@ pub fn interface_order_to_wire(order: NetworkInterfaceOrder) -> v1::NetworkInter
         private_ip,
         security_group_ids,
         source_dest_check,
+        network_mbps,
     } = order;
     v1::NetworkInterfaceSpec {
         name,
@@ -46,6 +50,7 @@ pub fn interface_order_to_wire(order: NetworkInterfaceOrder) -> v1::NetworkInter
         private_ip: private_ip.map(|address| address.to_string()),
         security_group_ids: security_group_ids.map(groups_to_wire),
         source_dest_check: Some(source_dest_check),
+        network_mbps,
     }
 }
 

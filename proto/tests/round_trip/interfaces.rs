@@ -14,16 +14,20 @@ use super::{address, group_id, instance_id, interface_id, name, subnet_id, vpc_i
 
 pub(crate) fn interface_order() -> impl Strategy<Value = NetworkInterfaceOrder> {
     let groups = btree_set(group_id(), 1..=16).prop_map(BTreeSet::from);
-    (name(), option::of(subnet_id()), option::of(address()), option::of(groups), any::<bool>())
-        .prop_map(|(name, subnet_id, private_ip, security_group_ids, source_dest_check)| {
+    let place = (option::of(subnet_id()), option::of(address()));
+    let limit = option::of(1..=100_000_u32);
+    (name(), place, option::of(groups), any::<bool>(), limit).prop_map(
+        |(name, (subnet_id, private_ip), security_group_ids, source_dest_check, network_mbps)| {
             NetworkInterfaceOrder {
                 name: name.to_string(),
                 subnet_id,
                 private_ip,
                 security_group_ids,
                 source_dest_check,
+                network_mbps,
             }
-        })
+        },
+    )
 }
 
 pub(crate) fn interface_view() -> impl Strategy<Value = NetworkInterfaceView> {

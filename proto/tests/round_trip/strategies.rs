@@ -414,11 +414,13 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
 }
 
 pub(crate) fn instance_type_spec() -> impl Strategy<Value = InstanceTypeSpec> {
-    ("[a-v][a-z0-9]{0,20}\\.[a-z0-9]{1,20}", 1..=256_u32, 64..=(4_u32 << 20)).prop_map(
-        |(name, vcpus, memory_mib)| InstanceTypeSpec {
+    let name = "[a-v][a-z0-9]{0,20}\\.[a-z0-9]{1,20}";
+    (name, 1..=256_u32, 64..=(4_u32 << 20), proptest::option::of(1..=100_000_u32)).prop_map(
+        |(name, vcpus, memory_mib, network_mbps)| InstanceTypeSpec {
             name: name.parse().unwrap(),
             vcpus,
             memory_mib,
+            network_mbps,
         },
     )
 }

@@ -1,6 +1,7 @@
 //! The chains that the kernel calls, the same for every VPC.
 //!
 //! ```text
+//! prerouting -460  guests with a limit: no more than that, see [`super::rates`]
 //! prerouting -450  fragments, one by one, see [`super::fragments`]
 //! prerouting raw   who may send at all: bound sources, who asks for its address by DHCP, the uplink
 //!                  (not as one of the VPC); no source routes, nothing to groups of hosts
@@ -25,6 +26,7 @@ use weft_model::{
 };
 
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
+use super::rates::asks_too_often;
 use super::refused::{
     self, FORGED_OUTSIDE, INVALID, MULTICAST, NOT_A_SERVICE, SOURCE_ROUTE, SPOOFED_MAC,
     SPOOFED_SOURCE, refused,
@@ -66,6 +68,7 @@ impl Ruleset {
         self.sets.insert(SENDER_SET.to_owned(), set_of(&["ifname", "ether_addr"]));
         self.add_verdict_maps("ifname");
         self.add_fragments(firewall);
+        self.add_rate_sets();
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(firewall));
         let options = ["lsrr", "ssrr"].map(|name| {
             let option = Statement::is(Expression::IpOption { name }, Expression::Flag(true));
@@ -297,7 +300,11 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
         Statement::is(payload("icmp", "type"), Expression::text("echo-request")),
         Statement::Limit { rate: ECHO_PER_SECOND, per: "second" },
     ];
-    let mut rules = Vec::from(known_or_counted());
+    let mut rules = Vec::new();
+    if firewall.bridge.is_none() {
+        rules.push(asks_too_often(firewall.uplink.as_ref()));
+    }
+    rules.extend(known_or_counted());
     rules
         .extend([accept("loopback", vec![Statement::meta("iifname", "lo")]), accept("echo", echo)]);
     if firewall.ipv6.is_some() {

@@ -1,6 +1,8 @@
 //! A bridge's frames, in a table of the bridge family: who may send what at which port.
 //!
 //! ```text
+//! prerouting -460  guests' packets for the services, and what guests with a limit send, see
+//!                  [`super::rates`]
 //! prerouting raw   a guest's port: its own MAC and address, IPv4 and ARP only
 //!                  the port to the outside: nobody that claims to be one of us
 //! forward          to a guest's port: what is for its address
@@ -71,6 +73,8 @@ impl Ruleset {
         for address in bridge.addresses.iter().chain(&SERVICE_ADDRESSES) {
             ruleset.add_element(OWN_ADDRESSES, vec![address.to_string()], None);
         }
+        ruleset.add_rate_sets();
+        ruleset.add_frame_rates(firewall, bridge);
         ruleset.add_hooked("frames_in", hook("filter", "prerouting", RAW), incoming(bridge));
         if bridge.outside.is_some() {
             let outside = ChainBody { hook: None, rules: from_outside() };
@@ -88,7 +92,7 @@ impl Ruleset {
 const OUTSIDE: &str = "frames_outside";
 
 /// The EtherType as it is in the frame: a VLAN's tag is not taken off, as other matches do.
-fn ether_type(name: &str) -> Statement {
+pub(super) fn ether_type(name: &str) -> Statement {
     Statement::is(payload("ether", "type"), Expression::text(name))
 }
 
@@ -104,7 +108,7 @@ fn iif() -> Expression {
     Expression::Meta { key: "iifname" }
 }
 
-fn one_of(what: Expression, values: &[impl ToString]) -> Statement {
+pub(super) fn one_of(what: Expression, values: &[impl ToString]) -> Statement {
     Statement::is(
         what,
         Expression::Set(values.iter().map(|value| Expression::text(value.to_string())).collect()),

@@ -39,6 +39,7 @@ impl Ruleset {
             types: vec!["ipv4_addr".to_owned()],
             map: Some(MapTo::Addresses),
             elements: pairs,
+            ..SetBody::default()
         };
         let pair = |from: &Ipv4Addr, to: &Ipv4Addr| (vec![from.to_string()], Some(to.to_string()));
         let into = public.iter().map(|(public, own)| pair(public, own)).collect();

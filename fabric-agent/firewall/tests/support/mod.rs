@@ -58,6 +58,7 @@ pub(crate) fn group(members: &[u8], rules: &[u8], allow_all_egress: bool) -> Fir
 pub(crate) fn interface(n: u8, groups: &[u8]) -> (LinkName, FirewallInterface) {
     let interface = FirewallInterface {
         source_dest_check: true,
+        network_mbps: None,
         mac: MacAddr::from_random([n; 5]),
         address: Ipv4Addr::new(10, 0, 0, n),
         ipv6: None,
@@ -109,4 +110,14 @@ pub(crate) fn nat(public: &[u8], ports: &[u16]) -> FirewallNat {
         public: public.iter().map(pair).collect(),
         forwards: ports.iter().map(forward).collect(),
     }
+}
+
+/// The same with limits of its interfaces: none, or so many Mbit/s for the one with this number.
+pub(crate) fn limited(mut firewall: Firewall, limits: &[(u8, u32)]) -> Firewall {
+    let interfaces = std::sync::Arc::make_mut(&mut firewall.interfaces);
+    for interface in interfaces.values_mut() {
+        let limit = limits.iter().find(|(n, _)| interface.address.octets()[3] == *n);
+        interface.network_mbps = limit.map(|(_, mbps)| *mbps);
+    }
+    firewall
 }

@@ -307,6 +307,7 @@ impl Vpc {
                 ipv6,
                 groups: joined,
                 source_dest_check: true,
+                network_mbps: None,
             };
             Arc::make_mut(&mut firewall.interfaces).insert(tap(n), interface);
         })
@@ -321,6 +322,7 @@ impl Vpc {
             ipv6: None,
             gateway,
             owner_uid: Some(1_900_000_000),
+            network_mbps: None,
         }
     }
 

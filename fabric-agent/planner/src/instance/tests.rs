@@ -27,6 +27,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             instance_type: None,
             vcpus: 1,
             memory_mib: 128,
+            network_mbps: None,
             interface: Interface {
                 id: InterfaceId::from_random([1; 9]),
                 vpc_id,
@@ -37,6 +38,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
                 link: "weft0".parse().unwrap(),
                 security_group_ids: Some([GroupId::from_random([1; 9])].into()),
                 source_dest_check: true,
+                network_mbps: None,
             },
             keys: Vec::new(),
             user_data: None,

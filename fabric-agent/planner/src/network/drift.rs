@@ -53,7 +53,8 @@ fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<St
             format!("the tap {link} of {} {fate}", tap.address)
         }
         Action::OpenTap { link, tap, .. } => format!(
-            "the tap {link} of {} was down, or its route or neighbour entry had been changed",
+            "the tap {link} of {} was down, or its route, its neighbour entry or its limit had been \
+             changed",
             tap.address
         ),
         Action::SetRoutes { .. } => "the route tables had been changed".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{
     Bridge, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6, ObservedPort,
-    ObservedTapV6, ObservedUplink, ObservedUplinkV6, SERVICE_ADDRESSES, VpcNetwork,
+    ObservedShaper, ObservedTapV6, ObservedUplink, ObservedUplinkV6, SERVICE_ADDRESSES, VpcNetwork,
 };
 
 use super::SeenNetwork;
@@ -80,6 +80,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
                 made.port = bridge.as_ref().map(|bridge| ObservedPort::of(&bridge.link, tap));
                 made.neighbours = BTreeMap::from([(tap.address, tap.mac)]);
                 made.ipv6 = ObservedTapV6::of(tap);
+                made.shaper = ObservedShaper::of(tap.network_mbps);
             }
         }
         Action::SetRoutes { routes, .. } => network.routes = routes.clone(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, NextHop, ObservedTap,
-    Routes, TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, NextHop, ObservedShaper,
+    ObservedTap, Routes, TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 
 use super::*;
@@ -53,7 +53,14 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
         let link: LinkName = name.parse().unwrap();
         let (mac, address) =
             (MacAddr::from_random([0, 0, 0, 0, *last]), Ipv4Addr::new(10, 0, 0, *last));
-        let tap = TapInterface { mac, address, ipv6: None, gateway, owner_uid: Some(5) };
+        let tap = TapInterface {
+            mac,
+            address,
+            ipv6: None,
+            gateway,
+            owner_uid: Some(5),
+            network_mbps: None,
+        };
         interfaces.insert(link.clone(), tap);
         let filtered = FirewallInterface {
             mac,
@@ -61,6 +68,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
             ipv6: None,
             groups: [].into(),
             source_dest_check: true,
+            network_mbps: None,
         };
         Arc::make_mut(&mut firewall.interfaces).insert(link, filtered);
     }
@@ -134,6 +142,34 @@ fn a_tap_is_opened_only_after_the_packet_filter_knows_it() {
     let position = |what: &str| actions.iter().position(|action| action == what).unwrap();
     assert!(position("fw") < position("open a") && position("fw") < position("open b"));
     assert!(position("+a") < position("fw"));
+}
+
+#[test]
+fn a_limit_changes_where_the_tap_is() {
+    let limited = |mbps: Option<u32>| {
+        let mut network = desired(&[("a", 5), ("b", 6)], Way::Uplink);
+        let link: LinkName = "a".parse().unwrap();
+        Arc::make_mut(&mut network.interfaces).get_mut(&link).unwrap().network_mbps = mbps;
+        let filtered = Arc::make_mut(&mut network.firewall.interfaces);
+        filtered.get_mut(&link).unwrap().network_mbps = mbps;
+        network
+    };
+    let mut seen = SeenNetwork::default();
+    pass(Some(&limited(None)), &mut seen);
+    #[rustfmt::skip]
+    let cases = [
+        (Some(10), "fw open a"),
+        (Some(10), ""),
+        (Some(20), "fw open a"),
+        (None,     "fw open a"),
+    ];
+    for (mbps, want) in cases {
+        assert_eq!(pass(Some(&limited(mbps)), &mut seen).join(" "), want, "{mbps:?}");
+    }
+    // Somebody took it away: that is the tap's alone.
+    pass(Some(&limited(Some(10))), &mut seen);
+    tap(&mut seen, "a").shaper = ObservedShaper::None;
+    assert_eq!(pass(Some(&limited(Some(10))), &mut seen), ["open a"]);
 }
 
 #[test]
@@ -211,12 +247,13 @@ fn said_of(change: impl FnOnce(&mut SeenNetwork)) -> Vec<String> {
 fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
     type Change = fn(&mut SeenNetwork);
     #[rustfmt::skip]
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Change, &str); 8] = [
         (|seen| seen.network = None, "the network namespace was gone"),
         (|seen| seen.firewall = None, "the packet filter had been changed"),
         (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
         (|seen| tap(seen, "t2").owner_uid = None, "the tap t2 of 10.0.0.2 had been changed"),
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
+        (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the tap t2 of 10.0.0.2 was down, or its route"),
         (|seen| { taps_of(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
         (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
     ];

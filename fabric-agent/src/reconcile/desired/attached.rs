@@ -93,8 +93,9 @@ fn reuse<A: Ord>(
 fn all(world: &World, released: &BTreeSet<InstanceId>) -> BTreeMap<VpcId, Attached> {
     let mut by_vpc = BTreeMap::new();
     let has_link = |instance: &Record<InstanceId, InstanceSpec>| {
+        let InstanceSpec { uid, network_mbps, .. } = instance.spec;
         (!released.contains(&instance.id) && needs_link(world, instance))
-            .then_some(instance.spec.uid)
+            .then_some(Guest { uid, network_mbps })
     };
     for instance in world.instances.values().filter(|instance| !released.contains(&instance.id)) {
         let interface = &instance.spec.interface;
@@ -143,12 +144,21 @@ fn add_public(
     }
 }
 
-/// Adds an interface, with its link where a guest of the user `uid` may be behind it.
+/// Who may be behind a link.
+#[derive(Clone, Copy)]
+struct Guest {
+    /// The user that its hypervisor runs as.
+    uid: u32,
+    /// What its type limits an interface to that has no limit of its own.
+    network_mbps: Option<u32>,
+}
+
+/// Adds an interface, with its link where a guest may be behind it.
 fn add(
     by_vpc: &mut BTreeMap<VpcId, Attached>,
     world: &World,
     interface: &Interface,
-    uid: Option<u32>,
+    guest: Option<Guest>,
 ) {
     let Some(vpc) = world.vpcs.get(&interface.vpc_id) else { return };
     let Some(subnet) = world.subnets.get(&interface.subnet_id) else { return };
@@ -161,15 +171,16 @@ fn add(
             Arc::make_mut(attached.members_v6.entry(id.clone()).or_default()).insert(ipv6);
         }
     }
-    if uid.is_none() {
-        return;
-    }
+    let Some(guest) = guest else { return };
+    let network_mbps = interface.network_mbps.or(guest.network_mbps);
+    let owner_uid = Some(guest.uid);
     let gateway = subnet.spec.service_address(vpc.spec.mode);
-    let tap = TapInterface { mac, address, ipv6, gateway, owner_uid: uid };
+    let tap = TapInterface { mac, address, ipv6, gateway, owner_uid, network_mbps };
     let link = interface.link.clone();
     Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
     let source_dest_check = interface.source_dest_check;
-    let filtered = FirewallInterface { mac, address, ipv6, groups, source_dest_check };
+    let filtered =
+        FirewallInterface { mac, address, ipv6, groups, source_dest_check, network_mbps };
     Arc::make_mut(&mut attached.filtered).insert(link, filtered);
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn rule_spec(group_id: &str, port: i64) -> v1::SecurityGroupRuleSpec 
 
 /// A size with a name.
 pub(crate) fn type_spec(name: &str, vcpus: u32, memory_mib: u32) -> v1::InstanceTypeSpec {
-    v1::InstanceTypeSpec { name: name.to_owned(), vcpus, memory_mib }
+    v1::InstanceTypeSpec { name: name.to_owned(), vcpus, memory_mib, network_mbps: None }
 }
 
 /// A routed VPC.

@@ -65,6 +65,9 @@ pub struct FirewallInterface {
     /// Whether it may send only from its own addresses; else from any IPv4 address.
     #[serde(default = "checked")]
     pub source_dest_check: bool,
+    /// Mbit/s that its guest may send; `None` is no limit.
+    #[serde(default)]
+    pub network_mbps: Option<u32>,
 }
 
 /// What interfaces of packet filters are that do not say it.

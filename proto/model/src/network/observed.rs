@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 use crate::{
-    Bridge, BridgeJoin, LinkName, MacAddr, Routes, SERVICE_ADDRESSES, TapInterface, Uplink,
-    VpcNetwork,
+    Bridge, BridgeJoin, LinkName, MacAddr, ObservedShaper, Routes, SERVICE_ADDRESSES, TapInterface,
+    Uplink, VpcNetwork,
 };
 
 /// The network of one VPC as the kernel has it, without the packet filter.
@@ -63,6 +63,9 @@ pub struct ObservedTap {
     /// The bridge that it is a port of.
     #[serde(default)]
     pub port: Option<ObservedPort>,
+    /// What slows down packets on their way to the guest.
+    #[serde(default)]
+    pub shaper: ObservedShaper,
 }
 
 /// A port of a bridge as it is.
@@ -201,6 +204,7 @@ impl ObservedTap {
             && self.routes == routes
             && self.neighbours == BTreeMap::from([(desired.address, desired.mac)])
             && self.ipv6 == ObservedTapV6::of(desired)
+            && self.shaper == ObservedShaper::of(desired.network_mbps)
             && self.port == bridge.map(|bridge| ObservedPort::of(&bridge.link, desired))
     }
 }

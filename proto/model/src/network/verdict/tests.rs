@@ -40,6 +40,7 @@ fn firewall() -> Firewall {
     };
     let interface = FirewallInterface {
         source_dest_check: true,
+        network_mbps: None,
         mac: MacAddr::from_random([0; 5]),
         address,
         ipv6: None,
