@@ -237,6 +237,7 @@ fn of_an_instance_type() -> Result<()> {
             (json!({ "name": "renamed.small" }), Replace),
             (json!({ "vcpus": 4 }), Replace),
             (json!({ "memory_mib": 400 }), Replace),
+            (json!({ "network_mbps": 100 }), Replace),
         ])
     })
 }

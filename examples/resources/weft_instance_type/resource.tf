@@ -1,7 +1,8 @@
 resource "weft_instance_type" "build" {
-  name       = "build.large"
-  vcpus      = 6
-  memory_mib = 12288
+  name         = "build.large"
+  vcpus        = 6
+  memory_mib   = 12288
+  network_mbps = 1000
 }
 
 resource "weft_instance" "runner" {

@@ -24,10 +24,11 @@ async fn each_change_but_of_tags_replaces() {
     let config = kind("c1.big", 2, 300);
     let state = make(&terraform, config.clone()).await;
     #[rustfmt::skip]
-    let cases: [(&str, Value, Action); 4] = [
+    let cases: [(&str, Value, Action); 5] = [
         ("name",       "c1.bigger".into(),              Action::Replace),
         ("vcpus",      3.into(),                        Action::Replace),
         ("memory_mib", 301.into(),                      Action::Replace),
+        ("network_mbps", 10.into(),                     Action::Replace),
         ("tags",       Value::object([("team", "a")]),  Action::Update),
     ];
     for (attribute, value, want) in cases {

@@ -65,6 +65,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("name", "c1.large".into()),
             ("vcpus", 2.into()),
             ("memory_mib", 300.into()),
+            ("network_mbps", 500.into()),
             ("tags", tags),
         ]),
         "weft_security_group" => attributes([
