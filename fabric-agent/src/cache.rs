@@ -7,7 +7,7 @@ mod interfaces;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use futures::StreamExt as _;
@@ -239,6 +239,11 @@ impl World {
     /// The interface that has the address in the VPC.
     pub(crate) fn interface_at(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<Placed<'_>> {
         self.interface(self.interfaces.with_address(vpc, address)?)
+    }
+
+    /// The same of an IPv6 address.
+    pub(crate) fn interface_at_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<Placed<'_>> {
+        self.interface(self.interfaces.with_address_v6(vpc, address)?)
     }
 
     /// The interface that has the MAC in the VPC.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use support::frame::{BROADCAST, ethernet, udp};
 use support::guest::Guest;
-use support::services::{DNS, METADATA, client, services, start_of};
+use support::services::{AGENT, DNS, METADATA, client, services, start_of};
 use support::{address, mac, on_a_machine};
 use weft_model::MacAddr;
 use weft_services::{Refused, Services};
@@ -229,8 +229,8 @@ async fn a_flood_is_cut_where_it_comes_in(
     };
     let listed = String::from_utf8(vpc.namespace.enter(list).unwrap().stdout).unwrap();
     let after = listed.split_once("asked_too_often").unwrap().1;
-    let dropped: u64 =
-        after.split(' ').skip_while(|word| *word != "packets").nth(1).unwrap().parse().unwrap();
+    let mut words = after.split_whitespace().skip_while(|word| *word != "packets");
+    let dropped: u64 = words.nth(1).unwrap().parse().unwrap();
     assert!(dropped > 1000, "{dropped} were too many");
     // And nothing is held against it afterwards.
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -249,8 +249,9 @@ fn a_guest_that_floods_the_services_loses_its_own_packets_and_nobody_elses() {
 #[test]
 fn so_does_one_on_a_bridge() {
     on_a_machine(|machine| async move {
-        let vpc = machine.bridge_vpc(1, None).await;
-        let services = services(&machine, ROUTER);
+        let _office = machine.office();
+        let vpc = machine.bridge_vpc(1, Some("office")).await;
+        let services = services(&machine, AGENT);
         a_flood_is_cut_where_it_comes_in(vpc, &services, "bridge").await;
     });
 }

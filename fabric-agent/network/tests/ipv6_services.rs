@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use nix::net::if_::if_nametoindex;
 use support::{Machine, Vpc, address, address_v6, mac, on_a_machine, tap};
 use weft_model::{InstanceId, LinkName, MacAddr, VpcId};
@@ -30,6 +30,14 @@ impl Names for One {
     }
 
     fn label(&self, _vpc: &VpcId, _at: Ipv4Addr) -> Option<String> {
+        None
+    }
+
+    fn label_v6(&self, _vpc: &VpcId, _at: Ipv6Addr) -> Option<String> {
+        None
+    }
+
+    fn range_v6(&self, _vpc: &VpcId) -> Option<Ipv6Network> {
         None
     }
 

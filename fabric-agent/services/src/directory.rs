@@ -180,9 +180,16 @@ pub trait Names: Send + Sync + 'static {
     /// it, else the address's. `None` where no instance has the address.
     fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String>;
 
+    /// The same for an IPv6 address, which no label is made of: where the name is not one instance's
+    /// alone, it is that of its IPv4 address.
+    fn label_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<String>;
+
     /// The range whose reverse names are the VPC's alone. `None` where others have addresses of
     /// it too, whose names the host's resolvers may know.
     fn range(&self, vpc: &VpcId) -> Option<Ipv4Network>;
+
+    /// The VPC's IPv6 range, which nobody else has addresses of.
+    fn range_v6(&self, vpc: &VpcId) -> Option<Ipv6Network>;
 }
 
 /// What is known about guests. Answers come from memory: nothing here waits, but for

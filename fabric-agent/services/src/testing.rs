@@ -1,10 +1,10 @@
 //! A guest for unit tests, and a directory that knows two.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use weft_model::{
     GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, MetadataOptions, SubnetId,
@@ -83,6 +83,15 @@ impl Names for Known {
 
     fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String> {
         self.of(vpc).find(|guest| guest.address == address).map(|guest| guest.hostname.clone())
+    }
+
+    fn label_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<String> {
+        let has = |guest: &&Guest| guest.ipv6.is_some_and(|own| own.address == address);
+        self.of(vpc).find(has).map(|guest| guest.hostname.clone())
+    }
+
+    fn range_v6(&self, vpc: &VpcId) -> Option<Ipv6Network> {
+        self.of(vpc).find_map(|guest| guest.ipv6).map(|own| own.vpc_cidr)
     }
 
     fn range(&self, vpc: &VpcId) -> Option<Ipv4Network> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{AttachmentId, InstanceId, Interface, InterfaceId, MacAddr, VpcId};
 
@@ -19,6 +19,7 @@ pub(crate) struct Interfaces {
 #[derive(Clone, Debug, Default)]
 struct OfVpc {
     by_address: HashMap<Ipv4Addr, InterfaceId>,
+    by_address_v6: HashMap<Ipv6Addr, InterfaceId>,
     by_mac: HashMap<MacAddr, InterfaceId>,
 }
 
@@ -37,6 +38,8 @@ impl Interfaces {
     pub(super) fn insert(&mut self, interface: &Interface) {
         let vpc = self.by_vpc.entry(interface.vpc_id.clone()).or_default();
         vpc.by_address.insert(interface.private_ip, interface.id.clone());
+        let ipv6 = interface.ipv6.map(|address| (address, interface.id.clone()));
+        vpc.by_address_v6.extend(ipv6);
         vpc.by_mac.insert(interface.mac, interface.id.clone());
     }
 
@@ -44,6 +47,9 @@ impl Interfaces {
     pub(super) fn remove(&mut self, interface: &Interface) {
         let Some(vpc) = self.by_vpc.get_mut(&interface.vpc_id) else { return };
         forget(&mut vpc.by_address, &interface.private_ip, &interface.id);
+        if let Some(ipv6) = &interface.ipv6 {
+            forget(&mut vpc.by_address_v6, ipv6, &interface.id);
+        }
         forget(&mut vpc.by_mac, &interface.mac, &interface.id);
         if vpc.by_address.is_empty() && vpc.by_mac.is_empty() {
             self.by_vpc.remove(&interface.vpc_id);
@@ -69,6 +75,10 @@ impl Interfaces {
 
     pub(super) fn with_address(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&InterfaceId> {
         self.by_vpc.get(vpc)?.by_address.get(&address)
+    }
+
+    pub(super) fn with_address_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<&InterfaceId> {
+        self.by_vpc.get(vpc)?.by_address_v6.get(&address)
     }
 
     pub(super) fn with_mac(&self, vpc: &VpcId, mac: MacAddr) -> Option<&InterfaceId> {

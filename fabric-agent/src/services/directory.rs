@@ -1,11 +1,11 @@
 //! What the services know of guests: the agent's cache.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use tokio::sync::broadcast::error::RecvError;
 use weft_metadata::hostname;
 use weft_model::{
@@ -59,14 +59,18 @@ impl Names for Guests {
     }
 
     fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String> {
+        self.look(|world| Some(label_of(world, vpc, world.instance_at(vpc, address)?, address)))
+    }
+
+    fn label_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<String> {
         self.look(|world| {
-            let label = name_of(world.instance_at(vpc, address)?);
-            let called = world.instances_called(vpc, &label).take(2);
-            let called: Vec<_> = called.map(|one| one.spec.interface.private_ip).collect();
-            // Its name must lead back to it, and to nobody else.
-            let alone = called == [address];
-            Some(if alone { label } else { address_label(address) })
+            let placed = world.interface_at_v6(vpc, address)?;
+            Some(label_of(world, vpc, placed.instance?, placed.interface.private_ip))
         })
+    }
+
+    fn range_v6(&self, vpc: &VpcId) -> Option<Ipv6Network> {
+        self.look(|world| world.vpcs.get(vpc)?.spec.ipv6_cidr_block)
     }
 
     fn range(&self, vpc: &VpcId) -> Option<Ipv4Network> {
@@ -163,6 +167,20 @@ fn holds(status: &InstanceStatus, report: &Report) -> bool {
             status.signal.as_ref().is_some_and(|stored| stored.at >= signal.at)
         }
     }
+}
+
+/// What the instance is called that has this address at one of its interfaces.
+fn label_of(
+    world: &World,
+    vpc: &VpcId,
+    instance: &RecordOf<Instances>,
+    address: Ipv4Addr,
+) -> String {
+    let label = name_of(instance);
+    let called = world.instances_called(vpc, &label).take(2);
+    let called: Vec<_> = called.map(|one| one.spec.interface.private_ip).collect();
+    // Its name must lead back to it, and to nobody else.
+    if called == [address] { label } else { address_label(address) }
 }
 
 /// The name that the seed gives it too.

@@ -162,6 +162,27 @@ async fn another_type_of_ones_own_restarts_the_guest_with_its_size() {
 }
 
 #[tokio::test]
+async fn a_type_of_the_same_size_with_another_limit_restarts_nobody() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    for (name, network_mbps) in [("c1.slow", Some(10)), ("c1.fast", Some(1000))] {
+        let spec = v1::InstanceTypeSpec { network_mbps, ..type_spec(name, 2, 300) };
+        let made = ok(api.instance_type(spec).await);
+        assert_eq!(made.spec.unwrap().network_mbps, network_mbps);
+    }
+    let made = ok(api.create(spec_of("web", &image, "c1.slow")).await);
+    let id = made.metadata.unwrap().id;
+    api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let before = api.instance(&id).await;
+    let faster = ok(update(&api, &before, spec_of("web", &image, "c1.fast")).await);
+    assert_eq!((size(&faster), faster.assigned.as_ref().unwrap().run_epoch), ((2, 300), 1));
+
+    let wrong = v1::InstanceTypeSpec { network_mbps: Some(0), ..type_spec("c1.none", 1, 100) };
+    refused(api.instance_type(wrong).await, Reason::InvalidArgument, "network_mbps");
+}
+
+#[tokio::test]
 async fn an_unknown_type_is_refused_with_the_nearest_names() {
     let agent = Agent::start().await;
     let api = agent.api().await;

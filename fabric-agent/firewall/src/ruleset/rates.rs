@@ -17,6 +17,7 @@ use weft_model::{
 
 use super::base::hook;
 use super::frames::{ether_type, one_of};
+use super::refused::ASKED_TOO_OFTEN;
 use super::{ChainBody, MapTo, RuleBody, Ruleset, SetBody, in_a_name, payload, set_of};
 use crate::json::{Expression, Over, Statement};
 
@@ -39,8 +40,6 @@ const BURST_BYTES: u32 = 64 << 10;
 const LIMITED: &str = "limited";
 /// Each link's bucket for packets to the services.
 const ASKING: &str = "asking";
-/// Counts those that were too many.
-const ASKED_TOO_OFTEN: &str = "asked_too_often";
 
 impl Ruleset {
     /// What the rules of this file refer to.

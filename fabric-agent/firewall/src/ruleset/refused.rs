@@ -20,6 +20,8 @@ pub(super) const DHCP_SERVER: &str = "dhcp_server";
 pub(super) const NOT_A_SERVICE: &str = "not_a_service";
 /// Part of no connection, and no beginning of one.
 pub(super) const INVALID: &str = "invalid";
+/// More to the VPC's services than anybody gets.
+pub(super) const ASKED_TOO_OFTEN: &str = "asked_too_often";
 /// In ARP, anything but a guest's own name.
 pub(super) const ARP_CLAIM: &str = "arp_claim";
 

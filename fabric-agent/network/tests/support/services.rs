@@ -1,10 +1,10 @@
 //! The real services, and a directory that knows whom the machine has.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use weft_model::{ImageId, InstanceId, InterfaceId, LinkName, MacAddr, SubnetId, VpcId};
 use weft_network::Namespace;
 use weft_services::{
@@ -37,6 +37,14 @@ impl Names for Everybody {
 
     fn label(&self, _vpc: &VpcId, at: Ipv4Addr) -> Option<String> {
         (at.octets()[..3] == [10, 0, 0]).then(|| format!("guest{}", at.octets()[3]))
+    }
+
+    fn label_v6(&self, _vpc: &VpcId, _at: Ipv6Addr) -> Option<String> {
+        None
+    }
+
+    fn range_v6(&self, _vpc: &VpcId) -> Option<Ipv6Network> {
+        None
     }
 
     fn range(&self, _vpc: &VpcId) -> Option<Ipv4Network> {

@@ -1,6 +1,8 @@
 //! What a VPC itself knows of a name: the zone `weft.internal`, and the reverse names of the VPC's
 //! addresses. Pure; nothing of either is ever asked of the host's resolvers.
 
+mod reverse_v6;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::Query;
@@ -46,6 +48,8 @@ pub(super) fn find(query: &Query, id: u16, vpc: &VpcId, names: &dyn Names) -> Fo
     } else if let Some(reversed) = labels.strip_suffix([b"in-addr".as_slice(), b"arpa"].as_slice())
     {
         reverse(query, reversed, vpc, names)
+    } else if let Some(reversed) = labels.strip_suffix([b"ip6".as_slice(), b"arpa"].as_slice()) {
+        reverse_v6::find(query, reversed, vpc, names)
     } else {
         None
     };
@@ -140,11 +144,13 @@ fn reverse(
         // On a bridge only guests' addresses are ours.
         None => label.is_some().then_some((address, 24))?,
     };
-    let pointer = label.and_then(|label| {
-        let name = Name::from_ascii(format!("{label}.{DNS_PROJECT}.{DNS_ZONE}.")).ok()?;
-        Some(vec![Record::from_rdata(query.name().clone(), TTL, RData::PTR(PTR(name)))])
-    });
-    Some((pointer, origin(range.0, range.1)))
+    Some((label.and_then(|label| pointer(query, &label)), origin(range.0, range.1)))
+}
+
+/// That the name in question is an instance's.
+fn pointer(query: &Query, label: &str) -> Option<Vec<Record>> {
+    let name = Name::from_ascii(format!("{label}.{DNS_PROJECT}.{DNS_ZONE}.")).ok()?;
+    Some(vec![Record::from_rdata(query.name().clone(), TTL, RData::PTR(PTR(name)))])
 }
 
 /// A label as a part of an address: without leading zeros, which would be other names of it.

@@ -101,6 +101,28 @@ fn an_instance_that_is_off_is_a_member_without_a_link() {
 }
 
 #[test]
+fn an_interface_is_limited_by_itself_or_else_by_the_type_of_its_instance() {
+    for (own, of_type, want) in [
+        (None, None, None),
+        (None, Some(50), Some(50)),
+        (Some(10), Some(50), Some(10)),
+        (Some(90), None, Some(90)),
+    ] {
+        let mut world = world();
+        let mut limited = instance(4, 0, None);
+        limited.spec.network_mbps = of_type;
+        limited.spec.interface.network_mbps = own;
+        let link = limited.spec.interface.link.clone();
+        world.instances.insert(limited.id.clone(), Arc::new(limited));
+        let network = network_of(&world, 0, &BTreeSet::new()).unwrap();
+        assert_eq!(network.interfaces[&link].network_mbps, want, "to the guest");
+        assert_eq!(network.firewall.interfaces[&link].network_mbps, want, "from the guest");
+        let others = network.interfaces.iter().filter(|(other, _)| **other != link);
+        assert!(others.map(|(_, tap)| tap.network_mbps).all(|limit| limit.is_none()));
+    }
+}
+
+#[test]
 fn who_is_attached_is_looked_at_again_only_when_that_has_changed() {
     let mut world = world();
     let mut attached = AttachedOfAll::default();

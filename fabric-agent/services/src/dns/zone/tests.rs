@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::*;
 
@@ -19,6 +20,18 @@ fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
 }
 
+/// Of fd00:1:2:3::/64.
+fn address_v6(last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 2, 3, 0, 0, 0, last.into())
+}
+
+/// The reverse name of an address, or of the range of its first `nibbles` digits.
+fn reverse_name(address: &str, nibbles: usize) -> String {
+    let digits = format!("{:032x}", u128::from(address.parse::<Ipv6Addr>().unwrap()));
+    let digits: Vec<char> = digits.chars().take(nibbles).collect();
+    digits.iter().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6.arpa."
+}
+
 impl Names for Known {
     fn addresses(&self, asked: &VpcId, label: &str) -> Vec<IpAddr> {
         let named = NAMES.iter().filter(|(name, _)| *name == label && *asked == vpc(1));
@@ -31,8 +44,17 @@ impl Names for Known {
         Some(if unique { (*name).to_owned() } else { weft_model::address_label(at) })
     }
 
+    fn label_v6(&self, asked: &VpcId, at: Ipv6Addr) -> Option<String> {
+        let last = u8::try_from(at.segments()[7]).ok()?;
+        (address_v6(last) == at).then(|| self.label(asked, address(last)))?
+    }
+
     fn range(&self, _vpc: &VpcId) -> Option<Ipv4Network> {
         Some(Ipv4Network::new(address(0), self.prefix?).unwrap())
+    }
+
+    fn range_v6(&self, _vpc: &VpcId) -> Option<Ipv6Network> {
+        self.prefix.map(|_| "fd00:1:2::/56".parse().unwrap())
     }
 }
 
@@ -132,6 +154,36 @@ fn reverse_zones_end_where_the_vpc_does() {
 }
 
 #[test]
+fn reverse_names_of_ipv6_are_answered_in_the_vpcs_range_and_go_elsewhere_beyond_it() {
+    let zone = "0.0.2.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa.";
+    let (none, nothing) = (format!("nxdomain {zone}"), format!("nodata {zone}"));
+    #[rustfmt::skip]
+    let cases = [
+        ("fd00:1:2:3::7",   32, "db.default.weft.internal."),
+        ("fd00:1:2:3::5",   32, "ip-10-0-0-5.default.weft.internal."),
+        ("fd00:1:2:3::9",   32, none.as_str()),
+        ("fd00:1:2:9::7",   32, none.as_str()),
+        ("fd00:1:2:3::",    16, nothing.as_str()),
+        ("fd00:1:2::",      14, nothing.as_str()),
+        ("fd00:1:2::",      13, "elsewhere"),
+        ("fd00:1:2:100::7", 32, "elsewhere"),
+        ("2001:db8::7",     32, "elsewhere"),
+        ("::",              0,  "elsewhere"),
+    ];
+    for (address, nibbles, want) in cases {
+        let name = reverse_name(address, nibbles);
+        assert_eq!(ask(&name, RecordType::PTR, &vpc(1), Some(16)), want, "{address} {nibbles}");
+        assert_eq!(ask(&name.to_uppercase(), RecordType::PTR, &vpc(1), Some(16)), want, "upper");
+    }
+    let seven = reverse_name("fd00:1:2:3::7", 32);
+    assert_eq!(ask(&seven, RecordType::A, &vpc(1), Some(16)), nothing);
+    assert_eq!(ask(&seven, RecordType::PTR, &vpc(2), Some(16)), none, "another VPC's");
+    assert_eq!(ask(&format!("x.{seven}"), RecordType::PTR, &vpc(1), Some(16)), none, "below one");
+    assert_eq!(ask(&format!("07{}", &seven[1..]), RecordType::PTR, &vpc(1), Some(16)), none);
+    assert_eq!(ask(&seven, RecordType::PTR, &vpc(1), None), "elsewhere", "a VPC without IPv6");
+}
+
+#[test]
 fn other_classes_are_refused_wherever_the_name_is() {
     for name in ["web.default.weft.internal.", "version.bind."] {
         let mut query = Query::query(Name::from_ascii(name).unwrap(), RecordType::TXT);
@@ -152,7 +204,15 @@ impl Names for Many {
         None
     }
 
+    fn label_v6(&self, _vpc: &VpcId, _address: Ipv6Addr) -> Option<String> {
+        None
+    }
+
     fn range(&self, _vpc: &VpcId) -> Option<Ipv4Network> {
+        None
+    }
+
+    fn range_v6(&self, _vpc: &VpcId) -> Option<Ipv6Network> {
         None
     }
 }
