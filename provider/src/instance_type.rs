@@ -61,7 +61,6 @@ impl Kind for InstanceType {
         )
         .attribute(
             Attribute::number("network_mbps", "What each network interface of an instance is limited to in each direction, in Mbit/s; left out, there is no limit.")
-                .optional()
                 .replace_on_change()
                 .validate(checks::number("Mbit/s", checks::wide(NETWORK_MBPS))),
         )

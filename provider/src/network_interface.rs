@@ -8,7 +8,7 @@ use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
     ReadContext, Resource, Schema, Type, Value, async_trait,
 };
-use weft_model::{GroupId, Problem, SubnetId};
+use weft_model::{GroupId, NETWORK_MBPS, Problem, SubnetId};
 use weft_proto::convert::interface_from_wire;
 use weft_proto::v1;
 
@@ -64,6 +64,10 @@ impl Kind for NetworkInterface {
             Attribute::bool("source_dest_check", "Whether it may send only from its own address. `false` is recorded and has no effect yet: what it sends from other addresses is dropped as before. Changes live.")
                 .default(true),
         )
+        .attribute(
+            Attribute::number("network_mbps", "What it is limited to in each direction, in Mbit/s; unset, what the type of the instance says that it is attached to. Changes live.")
+                .validate(checks::number("Mbit/s", checks::wide(NETWORK_MBPS))),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`eni-` and 17 hexadecimal digits.").computed())
         .attribute(Attribute::string("mac_address", "Its MAC, for its whole life.").computed())
@@ -87,6 +91,7 @@ impl Kind for NetworkInterface {
             ("private_ip", order.private_ip.map(|address| address.to_string()).into()),
             ("security_group_ids", groups.into()),
             ("source_dest_check", order.source_dest_check.into()),
+            ("network_mbps", order.network_mbps.into()),
             ("mac_address", object.spec.mac.to_string().into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
@@ -103,6 +108,7 @@ fn spec(plan: &Value) -> Result<v1::NetworkInterfaceSpec, Diagnostics> {
         security_group_ids: groups
             .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
         source_dest_check: plan.read("source_dest_check")?,
+        network_mbps: plan.read("network_mbps")?,
     })
 }
 

@@ -30,7 +30,9 @@ fn a_guest_says_when_it_is_ready_and_is_served_meanwhile() -> Result<()> {
     ensure!(said.contains("the database is not there"), "{said}");
     ensure!(terraform.state()?.is_tainted("weft_instance.it"));
 
-    terraform.main(&module(r#"{"status":"success"}"#)?)?;
+    let good = module(r#"{"status":"success"}"#)?;
+    let other = |options: &str| instance("other", &format!("metadata_options = {{ {options} }}"));
+    terraform.main(&(good.clone() + &other("http_tokens = \"optional\"")))?;
     terraform.apply()?;
     terraform.assert_plan_is_empty()?;
     let state = terraform.state()?;
@@ -58,6 +60,33 @@ fn a_guest_says_when_it_is_ready_and_is_served_meanwhile() -> Result<()> {
     }
     let user_data = metadata(&guest, "/latest/user-data")?;
     ensure!(user_data.contains("/weft/v1/signal"), "{user_data}");
+
+    // Names, by the search domain and in full, of both guests; nobody's is nobody's.
+    let resolv_conf = guest.ssh("cat /etc/resolv.conf")?;
+    ensure!(resolv_conf.contains("search default.weft.internal"), "{resolv_conf}");
+    let beside = lab.guest(&key, &state, "weft_instance.other")?;
+    for (name, address) in [("it", &address), ("other", &beside.address.to_string())] {
+        let full = format!("{name}.default.weft.internal");
+        let by_address = format!("ip-{}.default.weft.internal", address.replace('.', "-"));
+        for (asked, want) in [(&full, address), (&by_address, address), (address, &full)] {
+            let said = guest.ssh(&format!("nslookup {asked} {dns} 2>&1 || true"))?;
+            ensure!(said.contains(want.as_str()), "{asked}, not {want}: {said}");
+        }
+    }
+    let said = guest.ssh("ping -c 1 -W 1 other 2>&1 | head -n 1")?;
+    ensure!(said.contains(&beside.address.to_string()), "{said}");
+    let said = guest.ssh(&format!("nslookup nobody.default.weft.internal {dns} 2>&1 || true"))?;
+    ensure!(said.contains("NXDOMAIN"), "{said}");
+
+    // What the other one is told its metadata by changes while it runs.
+    let without = |path| metadata_without_token(&beside, path);
+    let said = without("/latest/meta-data/instance-id")?;
+    ensure!(said.contains(" 200 "), "tokens are optional: {said}");
+    terraform.main(&(good + &other("http_endpoint = \"disabled\"")))?;
+    terraform.apply()?;
+    let said = without("/latest/meta-data/instance-id")?;
+    ensure!(said.contains(" 403 "), "disabled: {said}");
+    terraform.assert_plan_is_empty()?;
 
     terraform.destroy()?;
     lab.close()

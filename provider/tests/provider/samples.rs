@@ -136,6 +136,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("private_ip", "172.31.0.99".into()),
             ("security_group_ids", vec![group(terraform, "n").await].into()),
             ("source_dest_check", false.into()),
+            ("network_mbps", 250.into()),
             ("tags", tags),
         ]),
         "weft_network_interface_attachment" => attributes([

@@ -35,6 +35,7 @@ impl Noun for Object<InterfaceId, NetworkInterfaceView> {
             ("security groups", lines(order.security_group_ids.iter().flatten())),
             ("source/dest check", order.source_dest_check.to_string()),
         ];
+        pairs.extend(order.network_mbps.map(|mbps| ("limit", format!("{mbps} Mbit/s"))));
         pairs.extend(common_details(self));
         pairs
     }
@@ -51,6 +52,7 @@ impl Noun for Object<InterfaceId, NetworkInterfaceView> {
                 "mac_address": self.spec.mac,
                 "security_group_ids": order.security_group_ids,
                 "source_dest_check": order.source_dest_check,
+                "network_mbps": order.network_mbps,
             }),
         )
     }
