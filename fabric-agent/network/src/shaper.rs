@@ -16,7 +16,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use weft_model::ObservedShaper;
 
 use crate::NetworkError;
-use crate::error::asking;
+use crate::error::{asking, errno};
 use crate::netlink::{Link, Netlink};
 
 /// As the kernel calls it.
@@ -114,7 +114,7 @@ impl Bucket {
 }
 
 /// Limits what goes out of `link` to `mbps`, or takes the limit away. Idempotent; packets that wait
-/// are kept where only the limit changes.
+/// are kept where there is a limit already.
 pub(crate) async fn shape(
     netlink: &Netlink,
     link: &Link,
@@ -123,11 +123,7 @@ pub(crate) async fn shape(
     let index = i32::try_from(link.index).unwrap_or_default();
     let mut message = TcMessage::with_index(index);
     message.header.parent = TcHandle::ROOT;
-    let seen = shapers(netlink).await?.remove(&link.index).unwrap_or_default();
-    if seen == ObservedShaper::of(mbps) {
-        return Ok(());
-    }
-    // A bucket that is none of ours would hide what replaces it in place.
+    // Without a look at what there is: the kernel tells of all links at once only.
     let (what, request, flags) = match mbps {
         None => ("without a limit", RouteNetlinkMessage::DelQueueDiscipline(message), 0),
         Some(mbps) => {
@@ -143,11 +139,16 @@ pub(crate) async fn shape(
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     let mut answers = netlink.handle.clone().request(request).map_err(failed())?;
     while let Some(answer) = answers.next().await {
-        if let NetlinkPayload::Error(error) = answer.payload {
-            if error.code.is_some() {
-                return Err(failed()(rtnetlink::Error::NetlinkError(error)));
-            }
+        let NetlinkPayload::Error(error) = answer.payload else { continue };
+        if error.code.is_none() {
+            continue;
         }
+        let error = rtnetlink::Error::NetlinkError(error);
+        // What a link has without us has no handle, and is not there to be removed (`sch_api.c`).
+        if mbps.is_none() && errno(&error) == Some(libc::ENOENT) {
+            continue;
+        }
+        return Err(failed()(error));
     }
     Ok(())
 }
