@@ -7,7 +7,7 @@ use weft_acceptance::packet::{Arp, BROADCAST, Mac, ether_type, ethernet};
 
 use crate::counters::ARP_CLAIM;
 use crate::siege::{At, Siege};
-use crate::site::{GATEWAY, OFFICE};
+use crate::site::{GATEWAY, NOBODY, OFFICE};
 
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
@@ -35,6 +35,16 @@ pub(crate) fn attack(siege: &mut Siege<'_>) -> Result<()> {
         Ok(frames.iter().filter(|frame| frame[28..32] == target.octets()).count())
     };
     ensure!(asked(siege, GATEWAY)? == 1, "control: the router answers for itself");
+
+    siege.harmless("asks where nobody is", "no answer", |siege| {
+        let mut passed = 0;
+        // In its own subnet, in none of its VPC, and on its own link's other end.
+        let addresses = [NOBODY, Ipv4Addr::new(10, 0, 2, 7), Ipv4Addr::new(127, 0, 0, 1)];
+        for address in addresses {
+            passed += u64::try_from(asked(siege, address)?)?;
+        }
+        Ok((addresses.len().try_into()?, passed))
+    })?;
 
     let neighbours = |siege: &Siege<'_>| siege.in_network(&["ip", "-4", "neigh", "show"]);
     let before = neighbours(siege)?;

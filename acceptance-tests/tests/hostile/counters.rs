@@ -135,9 +135,13 @@ pub(crate) const OTHER_HOST: &str = "link otherhost";
 pub(crate) const NO_HANDLER: &str = "link dropped";
 /// A header that cannot be, or a way that has become too long.
 pub(crate) const BAD_HEADER: &str = "kernel IpInHdrErrors";
+/// Pieces of which one says otherwise what another one has said.
+pub(crate) const OVERLAP: &str = "kernel IpExtReasmOverlaps";
 
 /// For the host itself.
 pub(crate) const HOST_CLOSED: &str = "host base_closed: closed";
+/// From one VPC to another.
+pub(crate) const VPCS_APART: &str = "host base_apart: apart";
 
 // Of the services, see `fabric-agent/services/src/refusals.rs`.
 

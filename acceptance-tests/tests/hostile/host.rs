@@ -1,4 +1,4 @@
-//! The host and the agent's API, by every address that the host has.
+//! The host, the agent's API and other VPCs, by every address that they have on the host.
 
 use std::net::Ipv4Addr;
 
@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::packet::{Ends, Ipv4, protocol};
 
 use crate::addresses::frame;
-use crate::counters::HOST_CLOSED;
+use crate::counters::{HOST_CLOSED, VPCS_APART};
 use crate::siege::{At, Siege};
-use crate::site::HOST;
+use crate::site::{GATEWAY, HOST};
 
 /// How often each connection is tried.
 const TIMES: u32 = 3;
@@ -25,27 +25,37 @@ pub(crate) fn attack(siege: &mut Siege<'_>, api: u16, service: u16) -> Result<()
         }
         Ok((2, open))
     })?;
-    let addresses = addresses(siege)?;
+    let addresses = addresses(&siege.on_host(ADDRESSES)?)?;
     ensure!(addresses.contains(&HOST), "the host has {addresses:?}");
     for (name, port) in [("the agent's API", api), ("another port", service)] {
-        siege.measure(
-            &format!("{name}, at {} addresses", addresses.len()),
-            HOST_CLOSED,
-            |siege| {
-                let mut passed = 0;
-                siege.wire(At::Attacker).forget()?;
-                let frames: Vec<_> = addresses.iter().map(|to| syn(siege, *to, port)).collect();
-                let sent = siege.wire(At::Attacker).send(&frames, TIMES)?;
-                siege.settle()?;
-                for address in &addresses {
-                    let ends = [address.octets(), siege.site.attacker.address.octets()].concat();
-                    passed += siege.wire(At::Attacker).heard(&ends)?;
-                }
-                Ok((sent, passed))
-            },
-        )?;
+        let name = format!("{name}, at {} addresses", addresses.len());
+        siege.measure(&name, HOST_CLOSED, |siege| connect(siege, &addresses, port))?;
     }
-    Ok(())
+    // Behind its uplink; its range is the attacker's own.
+    let others = self::addresses(&siege.in_other_network(ADDRESSES)?)?;
+    let uplinks: Vec<_> =
+        others.into_iter().filter(|address| address.octets()[..3] != SERVICES).collect();
+    let uplinks: Vec<_> = uplinks.into_iter().filter(|address| *address != GATEWAY).collect();
+    ensure!(!uplinks.is_empty(), "the other VPC has no uplink");
+    siege.measure("another VPC, by its uplink", VPCS_APART, |siege| connect(siege, &uplinks, 22))
+}
+
+/// The first bytes of the services' addresses, which every VPC has.
+const SERVICES: [u8; 3] = [169, 254, 169];
+const ADDRESSES: &[&str] = &["ip", "-4", "-o", "address", "show"];
+
+/// How many connections were tried, and how many answers came.
+fn connect(siege: &mut Siege<'_>, addresses: &[Ipv4Addr], port: u16) -> Result<(u64, u64)> {
+    siege.wire(At::Attacker).forget()?;
+    let frames: Vec<_> = addresses.iter().map(|to| syn(siege, *to, port)).collect();
+    let sent = siege.wire(At::Attacker).send(&frames, TIMES)?;
+    siege.settle()?;
+    let mut passed = 0;
+    for address in addresses {
+        let ends = [address.octets(), siege.site.attacker.address.octets()].concat();
+        passed += siege.wire(At::Attacker).heard(&ends)?;
+    }
+    Ok((sent, passed))
 }
 
 fn syn(siege: &Siege<'_>, to: Ipv4Addr, port: u16) -> Vec<u8> {
@@ -54,15 +64,12 @@ fn syn(siege: &Siege<'_>, to: Ipv4Addr, port: u16) -> Vec<u8> {
     frame(site, site.attacker.mac, &Ipv4::new(from, to, protocol::TCP, syn))
 }
 
-/// All but loopback's, which no packet of a guest's can name.
-fn addresses(siege: &Siege<'_>) -> Result<Vec<Ipv4Addr>> {
-    let list = siege.on_host(&["ip", "-4", "-o", "address", "show", "scope", "global"])?;
-    let link = siege.on_host(&["ip", "-4", "-o", "address", "show", "scope", "link"])?;
-    let lines = list.lines().chain(link.lines());
-    lines
-        .map(|line| {
-            let address = line.split_ascii_whitespace().nth(3).and_then(|a| a.split('/').next());
-            Ok(address.with_context(|| format!("no address: {line}"))?.parse()?)
-        })
-        .collect()
+/// All but loopback's own, which no packet of a guest's can name.
+fn addresses(list: &str) -> Result<Vec<Ipv4Addr>> {
+    let addresses = list.lines().map(|line| {
+        let address = line.split_ascii_whitespace().nth(3).and_then(|a| a.split('/').next());
+        anyhow::Ok(address.with_context(|| format!("no address: {line}"))?.parse::<Ipv4Addr>()?)
+    });
+    let addresses: Result<Vec<_>> = addresses.collect();
+    Ok(addresses?.into_iter().filter(|address| !address.is_loopback()).collect())
 }

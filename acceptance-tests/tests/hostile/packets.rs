@@ -7,7 +7,7 @@ use weft_acceptance::packet::{Ends, Ipv4, ether_type, ethernet, icmp, protocol, 
 
 use crate::addresses::{datagram, frame};
 use crate::counters::{
-    BAD_HEADER, DHCP_SERVER, INVALID, MULTICAST, NO_HANDLER, NOT_A_SERVICE, OTHER_HOST,
+    BAD_HEADER, DHCP_SERVER, INVALID, MULTICAST, NO_HANDLER, NOT_A_SERVICE, OTHER_HOST, OVERLAP,
     SOURCE_ROUTE, SPOOFED_SOURCE,
 };
 use crate::siege::{At, Siege};
@@ -83,7 +83,32 @@ fn fragments(siege: &mut Siege<'_>) -> Result<()> {
         // Judged whole: of all pieces one is counted.
         Ok((1, siege.wire(At::Victim).heard(&mark)?))
     })?;
+    overlapping(siege)?;
     slipped_in(siege)
+}
+
+/// A piece that says otherwise what another one has said, and a piece without the others.
+fn overlapping(siege: &mut Siege<'_>) -> Result<()> {
+    let parts = |siege: &mut Siege<'_>, id| {
+        let (site, mark) = (siege.site, siege.mark());
+        let packet = Ipv4 { id, ..to_victim(site, &mark.repeat(4)) };
+        let mut pieces = pieces(&packet, 32);
+        // Of the second the first eight bytes, where the first one's last are.
+        pieces[1].offset -= 1;
+        (mark, pieces.iter().map(|piece| sent(site, piece)).collect::<Vec<_>>())
+    };
+    siege.measure("overlapping", OVERLAP, |siege| {
+        let (mark, frames) = parts(siege, 5);
+        siege.wire(At::Attacker).send(&frames, 1)?;
+        siege.settle()?;
+        Ok((1, siege.wire(At::Victim).heard(&mark)?))
+    })?;
+    siege.harmless("never complete", "kept for 30 s, 4 MiB at most", |siege| {
+        let (mark, frames) = parts(siege, 6);
+        let sent = siege.wire(At::Attacker).send(&frames[..1], 3)?;
+        siege.settle()?;
+        Ok((sent, siege.wire(At::Victim).heard(&mark)?))
+    })
 }
 
 /// The victim sends a datagram in pieces to the office, and its last is late; the attacker knows

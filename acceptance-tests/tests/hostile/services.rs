@@ -153,46 +153,60 @@ fn garbage(siege: &mut Siege<'_>) -> Result<()> {
     siege.control("afterwards, the victim's metadata", |siege| own_address(siege, At::Victim))
 }
 
-/// Opens a connection to every port worth a try.
+/// Tries every port worth it, by TCP and by UDP.
 fn ports(siege: &mut Siege<'_>) -> Result<()> {
     siege.family("port scan");
-    for (name, address, services) in [
-        ("of the gateway", GATEWAY, [DNS].as_slice()),
-        ("of the resolver", NAMES, &[DNS]),
-        ("of the metadata service", METADATA, &[HTTP]),
+    for (name, address, tcp, udp) in [
+        ("the gateway", GATEWAY, [DNS].as_slice(), [DNS].as_slice()),
+        ("the resolver", NAMES, &[DNS], &[DNS]),
+        ("the metadata service", METADATA, &[HTTP], &[]),
     ] {
-        let services: BTreeSet<u16> = services.iter().copied().collect();
-        siege.measure(name, NOT_A_SERVICE, |siege| {
-            let open = open_ports(siege, address)?;
-            let all = u64::try_from(ports_to_try().count() - services.len())?;
-            ensure!(services.is_subset(&open), "control: of {services:?} only {open:?} are open");
-            Ok((all, open.difference(&services).count().try_into()?))
-        })?;
+        for (protocol, word, services) in [(protocol::TCP, "TCP", tcp), (protocol::UDP, "UDP", udp)]
+        {
+            let services: BTreeSet<u16> = services.iter().copied().collect();
+            siege.measure(&format!("{name}, {word}"), NOT_A_SERVICE, |siege| {
+                let open = open_ports(siege, address, protocol)?;
+                let closed = u64::try_from(ports_to_try().len() - services.len())?;
+                // By UDP a service says nothing to a probe that is no question.
+                let seen = protocol == protocol::UDP || services.is_subset(&open);
+                ensure!(seen, "control: of {services:?} only {open:?} are open");
+                Ok((closed, open.difference(&services).count().try_into()?))
+            })?;
+        }
     }
     Ok(())
 }
 
-pub(crate) fn ports_to_try() -> impl Iterator<Item = u16> {
-    (1..=1024).chain(LIKELY)
+/// In `make accept` all there are.
+fn ports_to_try() -> Vec<u16> {
+    match std::env::var_os("WEFT_THOROUGH") {
+        Some(_) => (1..=u16::MAX).collect(),
+        None => (1..=1024).chain(LIKELY).collect(),
+    }
 }
 
-/// Where a connection would be taken.
-pub(crate) fn open_ports(siege: &mut Siege<'_>, address: Ipv4Addr) -> Result<BTreeSet<u16>> {
+/// Where a connection would be taken, or a datagram is answered.
+fn open_ports(siege: &mut Siege<'_>, address: Ipv4Addr, protocol: u8) -> Result<BTreeSet<u16>> {
     let site = siege.site;
     let from = site.attacker.address;
     siege.wire(At::Attacker).forget()?;
     let frames: Vec<_> = ports_to_try()
+        .into_iter()
         .map(|port| {
-            let syn = Ends::V4(from, address).syn(40_002, port, b"");
-            frame(site, site.attacker.mac, &Ipv4::new(from, address, protocol::TCP, syn))
+            let ends = Ends::V4(from, address);
+            let probe = match protocol {
+                protocol::TCP => ends.syn(40_002, port, b""),
+                _ => ends.udp(40_002, port, b"?"),
+            };
+            frame(site, site.attacker.mac, &Ipv4::new(from, address, protocol, probe))
         })
         .collect();
     siege.wire(At::Attacker).send(&frames, 1)?;
     siege.settle()?;
     let ends = [address.octets(), from.octets()].concat();
     let answers = siege.wire(At::Attacker).frames(&ends)?;
-    // Behind 14 bytes of frame and 20 of packet: the port, and at the 14th byte SYN and ACK.
-    let taken = answers.iter().filter(|frame| frame.len() > 48 && frame[23] == protocol::TCP);
-    let taken = taken.filter(|frame| frame[47] & 0x12 == 0x12);
+    // Behind 14 bytes of frame and 20 of packet: the port, and at TCP's 14th byte SYN and ACK.
+    let answers = answers.iter().filter(|frame| frame.len() > 48 && frame[23] == protocol);
+    let taken = answers.filter(|frame| protocol != protocol::TCP || frame[47] & 0x12 == 0x12);
     Ok(taken.map(|frame| u16::from_be_bytes([frame[34], frame[35]])).collect())
 }

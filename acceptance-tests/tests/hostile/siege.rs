@@ -214,6 +214,11 @@ impl<'a> Siege<'a> {
         self.lab.in_network_of(&self.site.vpc, words)
     }
 
+    /// What the stranger's namespace says to a command.
+    pub(crate) fn in_other_network(&self, words: &[&str]) -> Result<String> {
+        self.lab.in_network_of(&self.site.other_vpc, words)
+    }
+
     /// What the host says to a command.
     pub(crate) fn on_host(&self, words: &[&str]) -> Result<String> {
         self.lab.outside()?.output(words)

@@ -28,6 +28,8 @@ pub(crate) struct Machine {
 pub(crate) struct Site {
     /// The id of the VPC of attacker and victim.
     pub(crate) vpc: String,
+    /// And of the stranger's.
+    pub(crate) other_vpc: String,
     pub(crate) attacker: Machine,
     pub(crate) victim: Machine,
     pub(crate) office: NetNs,
@@ -117,7 +119,8 @@ impl Site {
         let state = terraform.state()?;
         let (attacker, victim) = (machine(&state, "attacker")?, machine(&state, "victim")?);
         let vpc = state.text("weft_vpc.a", "id")?;
-        Ok(Self { vpc, attacker, victim, office, key, terraform })
+        let other_vpc = state.text("weft_vpc.b", "id")?;
+        Ok(Self { vpc, other_vpc, attacker, victim, office, key, terraform })
     }
 
     pub(crate) fn clear(self, lab: &Lab) -> Result<()> {
