@@ -59,6 +59,8 @@ pub(crate) async fn ensure(
         ipv6_cidr_block: None,
         mode: VpcMode::Routed,
         bridge_name: None,
+        uplink: None,
+        vlan_id: None,
         default_group_id: group_id.clone(),
         is_default: true,
         uplink_index: 0,

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, Problem, Reason,
-    Timestamp, TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
+    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, Problem, Reason, Timestamp,
+    TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics};
 use weft_services::Sockets;
@@ -201,8 +201,8 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// none that services could be served in.
     fn namespace_of(&self, vpc_id: &VpcId) -> Result<Option<NamespaceIdentity>, HostError>;
 
-    /// What keeps guests from being joined to this bridge of the operator's, if anything does.
-    async fn bridge_fault(&self, bridge: &LinkName) -> Result<Option<String>, HostError>;
+    /// What keeps guests from being joined to this LAN of the operator's, if anything does.
+    async fn lan_fault(&self, lan: &Lan) -> Result<Option<Problem>, HostError>;
 
     /// Opens the sockets of the VPC's services inside its namespace.
     async fn open_services(

@@ -37,6 +37,8 @@ pub(crate) fn vpc(n: u8) -> Record<VpcId, VpcSpec> {
         ipv6_cidr_block: None,
         mode: VpcMode::Routed,
         bridge_name: None,
+        uplink: None,
+        vlan_id: None,
         default_group_id: group_id(n),
         is_default: n == 0,
         uplink_index: n.into(),

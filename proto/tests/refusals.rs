@@ -367,6 +367,8 @@ fn vpcs_and_subnets() {
         (|s| s.ipv6_cidr_block = Some("10.0.0.0/8".into()), "ipv6_cidr_block", "not an IPv6 range"),
         (|s| s.mode = "switched".into(),           "mode",        "not one of its words"),
         (|s| s.bridge_name = Some("a b".into()),   "bridge_name", "not an interface name"),
+        (|s| s.uplink = Some("a b".into()),        "uplink",      "not an interface name"),
+        (|s| s.vlan_id = Some(70_000),             "vlan_id",     "not the number of a VLAN"),
     ];
     refused(&spec, |spec| c::vpc_order_from_wire(Some(spec)), cases);
     let vpc = v1::Vpc {

@@ -149,7 +149,7 @@ pub(crate) fn ipv6_cidr() -> Validator {
 
 /// A name of a network interface of the host.
 pub(crate) fn link_name() -> Validator {
-    text("must be the name of a bridge of the host, such as \"br0\"", |text| {
+    text("must be the name of a link of the host, such as \"br0\"", |text| {
         text.parse::<LinkName>().map(drop).map_err(|error| error.to_string())
     })
 }

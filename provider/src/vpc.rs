@@ -7,7 +7,7 @@ use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
     ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
 };
-use weft_model::{Problem, VpcMode};
+use weft_model::{Problem, VLAN_IDS, VpcMode};
 use weft_proto::convert::vpc_from_wire;
 use weft_proto::v1;
 
@@ -62,7 +62,7 @@ impl Kind for Vpc {
         .attribute(
             Attribute::string(
                 "mode",
-                "`routed`: as in EC2, each guest talks to the VPC's router only, and goes out behind the host's address. `bridge`: the guests are on one LAN, which is the office's where `bridge_name` says so. Security groups hold in both.",
+                "`routed`: as in EC2, each guest talks to the VPC's router only, and goes out behind the host's address. `bridge`: the guests are on one LAN, which is one of the host's where `bridge_name` or `uplink` says so. Security groups hold in both.",
             )
             .default(VpcMode::default().as_str())
             .replace_on_change()
@@ -71,10 +71,26 @@ impl Kind for Vpc {
         .attribute(
             Attribute::string(
                 "bridge_name",
-                "A bridge of the host, such as `br0`, whose LAN the guests join; only with `mode = \"bridge\"`. Unset, they are on a LAN of their own, without a way out.",
+                "A bridge of the host, such as `br0`, whose LAN the guests join; only with `mode = \"bridge\"`. With neither this nor `uplink`, they are on a LAN of their own, without a way out.",
             )
             .replace_on_change()
             .validate(checks::link_name()),
+        )
+        .attribute(
+            Attribute::string(
+                "uplink",
+                "A link of the host, such as a spare network card `eth1`, whose LAN the guests join where the host has no bridge; only with `mode = \"bridge\"`. It must have no addresses and be in no bridge, unless `vlan_id` takes one VLAN of it only. It is given back as it was.",
+            )
+            .replace_on_change()
+            .validate(checks::link_name()),
+        )
+        .attribute(
+            Attribute::number(
+                "vlan_id",
+                "A VLAN (802.1Q) of the bridge or of the uplink, from 1 to 4094: the guests join it, and see no tags.",
+            )
+            .replace_on_change()
+            .validate(checks::number("as a VLAN", vlan_ids())),
         )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`vpc-` and 17 hexadecimal digits.").computed())
@@ -102,11 +118,17 @@ impl Kind for Vpc {
             ("ipv6_cidr_block", spec.ipv6_cidr_block.map(|range| range.to_string()).into()),
             ("mode", spec.mode.as_str().into()),
             ("bridge_name", spec.bridge_name.map(|link| link.to_string()).into()),
+            ("uplink", spec.uplink.map(|link| link.to_string()).into()),
+            ("vlan_id", spec.vlan_id.map(i64::from).into()),
             ("default_security_group_id", spec.default_group_id.to_string().into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
     }
+}
+
+fn vlan_ids() -> std::ops::RangeInclusive<i64> {
+    i64::from(*VLAN_IDS.start())..=i64::from(*VLAN_IDS.end())
 }
 
 fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
@@ -115,6 +137,8 @@ fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
         cidr_block: plan.read("cidr_block")?,
         mode: plan.read("mode")?,
         bridge_name: plan.read("bridge_name")?,
+        uplink: plan.read("uplink")?,
+        vlan_id: plan.read("vlan_id")?,
         ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
     })
 }
@@ -130,7 +154,7 @@ impl Resource for Vpc {
     }
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
-        let (mode, bridge) = (ctx.config.get("mode"), ctx.config.get("bridge_name"));
+        let mode = ctx.config.get("mode");
         let is_routed = mode.is_null() || mode.as_str() == Some(VpcMode::Routed.as_str());
         let mut found = Diagnostics::new();
         let range = ctx.config.get("ipv6_cidr_block");
@@ -142,12 +166,31 @@ impl Resource for Vpc {
                     .at("ipv6_cidr_block"),
             );
         }
-        if bridge.is_set() && is_routed {
+        let lan = ["bridge_name", "uplink", "vlan_id"].map(|name| (name, ctx.config.get(name)));
+        if is_routed && let Some((name, value)) = lan.iter().find(|(_, value)| value.is_set()) {
             found.push(
-                Diagnostic::error("A routed VPC is not joined to a bridge")
-                    .cause(format!("bridge_name is {bridge}, and mode is \"routed\""))
-                    .remedy("Set mode = \"bridge\", or leave bridge_name out")
-                    .at("bridge_name"),
+                Diagnostic::error("A routed VPC is not joined to a LAN")
+                    .cause(format!("{name} is {value}, and mode is \"routed\""))
+                    .remedy(format!("Set mode = \"bridge\", or leave {name} out"))
+                    .at(*name),
+            );
+            return found;
+        }
+        let [(_, bridge), (_, uplink), (_, vlan)] = lan;
+        if bridge.is_set() && uplink.is_set() {
+            found.push(
+                Diagnostic::error("A VPC joins one LAN")
+                    .cause(format!("bridge_name is {bridge}, and uplink is {uplink}"))
+                    .remedy("Leave one of them out")
+                    .at("uplink"),
+            );
+        }
+        if vlan.is_set() && bridge.is_null() && uplink.is_null() {
+            found.push(
+                Diagnostic::error("There is no link whose VLAN it could be")
+                    .cause(format!("vlan_id is {vlan}, and neither bridge_name nor uplink is set"))
+                    .remedy("Name the link as uplink, or a bridge as bridge_name")
+                    .at("vlan_id"),
             );
         }
         found

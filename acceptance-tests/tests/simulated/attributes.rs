@@ -268,7 +268,9 @@ fn of_a_vpc() -> Result<()> {
             (json!({ "cidr_block": "10.60.0.0/16" }), Replace),
             (json!({ "mode": "bridge" }), Replace),
             (json!({ "bridge_name": "br0" }), Replace),
-            (json!({ "mode": null, "bridge_name": null }), Replace),
+            (json!({ "vlan_id": 20 }), Replace),
+            (json!({ "bridge_name": null, "uplink": "eth1" }), Replace),
+            (json!({ "mode": null, "uplink": null, "vlan_id": null }), Replace),
         ])
     })
 }

@@ -10,3 +10,12 @@ resource "weft_vpc" "office" {
   mode        = "bridge"
   bridge_name = "br0"
 }
+
+# Guests in VLAN 20 of the host's second network card, which no bridge of the host has.
+resource "weft_vpc" "telephony" {
+  name       = "telephony"
+  cidr_block = "192.168.20.0/24"
+  mode       = "bridge"
+  uplink     = "eth1"
+  vlan_id    = 20
+}

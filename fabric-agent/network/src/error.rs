@@ -58,6 +58,20 @@ pub enum NetworkError {
         /// What has that name instead.
         kind: Option<String>,
     },
+    /// What should lead a VPC to its LAN cannot.
+    #[error("{link} {why}")]
+    UnfitUplink {
+        /// The name that was given.
+        link: LinkName,
+        /// What is wrong with it and what to do, after its name.
+        why: String,
+    },
+    /// The kernel has no VLAN links.
+    #[error(
+        "this kernel makes no VLAN links (802.1Q): load its module with \"modprobe 8021q\", or \
+         leave vlan_id out"
+    )]
+    NoVlans,
     /// The kernel cannot filter what crosses a bridge.
     #[error(
         "this kernel does not filter bridged packets, so security groups could not be enforced on \
@@ -162,6 +176,8 @@ impl NetworkError {
             Self::RangeTaken { .. }
             | Self::NoSuchLink { .. }
             | Self::NoSuchBridge { .. }
+            | Self::UnfitUplink { .. }
+            | Self::NoVlans
             | Self::NoBridgeFilter
             | Self::HolderSilent { .. }
             | Self::HolderEnded { .. }

@@ -12,6 +12,9 @@
 //!  the operator's bridge -- veth pair -- our bridge: the agent's addresses, for its services
 //!                                        a port, MAC and neighbour per interface
 //! ```
+//! Instead of a bridge the operator can name a link: then a small bridge of ours is around it, or,
+//! for one VLAN of it, the port of our bridge is a VLAN link on it. See [`join_lan`].
+//!
 //! What is ours is marked: links by their alias, routes by protocol 201, and in a VPC's namespace all of it.
 
 mod base;
@@ -20,6 +23,7 @@ mod conntrack;
 mod error;
 pub mod holder;
 mod host;
+mod lan;
 mod namespace;
 mod netlink;
 mod observe;
@@ -35,11 +39,12 @@ mod uplink;
 mod v6;
 
 pub use base::ensure_base;
-pub use bridge::{ensure_bridge, find_operators_bridge, join_bridge};
+pub use bridge::ensure_bridge;
 pub use conntrack::{connections, forget};
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
 pub use host::{enable_forwarding, first_free_range, overlaps, uplinks};
+pub use lan::{check_lan, has_vlans, join_lan, leave_lan, remove_strays};
 pub use namespace::{HolderCommand, Namespace};
 pub use observe::observe;
 pub use public::answer_for;

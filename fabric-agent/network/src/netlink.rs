@@ -9,8 +9,8 @@ use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoTun, InfoVlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::{
@@ -29,6 +29,8 @@ pub(crate) const PROTOCOL: u8 = 201;
 pub(crate) const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 /// The alias of our links: which links are ours, whatever their names are.
 pub(crate) const ALIAS: &str = "weft";
+/// The same, of a bridge around a link that was down before: it is given back so.
+pub(crate) const ALIAS_RAISED: &str = "weft, its uplink was down";
 /// `IFLA_TUN_OWNER` of Linux `if_link.h`.
 const TUN_OWNER: u16 = 1;
 
@@ -38,10 +40,13 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: LinkName,
     pub(crate) up: bool,
-    /// It has our alias.
+    /// It has an alias of ours.
     pub(crate) ours: bool,
+    /// It has [`ALIAS_RAISED`].
+    pub(crate) raised: bool,
     pub(crate) kind: Option<InfoKind>,
-    /// The index of a virtual Ethernet link's other end, in that end's namespace.
+    /// The index of a virtual Ethernet link's other end, in that end's namespace; of a VLAN link,
+    /// what it is on.
     pub(crate) peer: Option<u32>,
     pub(crate) owner_uid: Option<u32>,
     pub(crate) mac: Option<MacAddr>,
@@ -52,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) quiet: bool,
     /// Of a bridge.
     pub(crate) bridge: Option<BridgeSettings>,
+    /// Of a VLAN link.
+    pub(crate) vlan_id: Option<u16>,
 }
 
 /// What matters of a bridge's settings.
@@ -61,6 +68,8 @@ pub(crate) struct BridgeSettings {
     pub(crate) multicast_snooping: bool,
     /// Whether br_netfilter shows its packets to the packet filter.
     pub(crate) filtered: bool,
+    /// Whether it looks at the tags of VLANs.
+    pub(crate) vlan_filtering: bool,
 }
 
 /// An IPv4 route of any table.
@@ -334,6 +343,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         name: name?,
         up: message.header.flags.contains(LinkFlags::Up),
         ours: false,
+        raised: false,
         kind: None,
         peer: None,
         owner_uid: None,
@@ -342,10 +352,14 @@ fn link(message: LinkMessage) -> Option<Link> {
         controller: None,
         quiet: false,
         bridge: None,
+        vlan_id: None,
     };
     for attribute in message.attributes {
         match attribute {
-            LinkAttribute::IfAlias(alias) => link.ours = alias == ALIAS,
+            LinkAttribute::IfAlias(alias) => {
+                link.raised = alias == ALIAS_RAISED;
+                link.ours = alias == ALIAS || link.raised;
+            }
             LinkAttribute::Link(index) => link.peer = Some(index),
             LinkAttribute::Address(bytes) => link.mac = mac_of(&bytes),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
@@ -363,6 +377,7 @@ impl Link {
             LinkInfo::Kind(kind) => self.kind = Some(kind),
             LinkInfo::Data(InfoData::Tun(parts)) => self.owner_uid = tun_owner(&parts),
             LinkInfo::Data(InfoData::Bridge(parts)) => self.bridge = Some(bridge_settings(&parts)),
+            LinkInfo::Data(InfoData::Vlan(parts)) => self.vlan_id = vlan_id(&parts),
             LinkInfo::PortData(settings) => self.quiet = is_quiet(&settings),
             _ => {}
         }
@@ -374,7 +389,15 @@ fn bridge_settings(parts: &[InfoBridge]) -> BridgeSettings {
         stp: !parts.contains(&InfoBridge::StpState(BridgeStpState::Disabled)),
         multicast_snooping: !parts.contains(&InfoBridge::MulticastSnooping(false)),
         filtered: parts.contains(&InfoBridge::NfCallIpTables(true)),
+        vlan_filtering: parts.contains(&InfoBridge::VlanFiltering(true)),
     }
+}
+
+fn vlan_id(parts: &[InfoVlan]) -> Option<u16> {
+    parts.iter().find_map(|part| match part {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
 }
 
 fn tun_owner(parts: &[InfoTun]) -> Option<u32> {

@@ -6,8 +6,7 @@ use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::route::RouteType;
 use weft_model::{
-    ObservedBridge, ObservedJoin, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink,
-    SERVICE_ADDRESSES,
+    ObservedBridge, ObservedNetwork, ObservedPort, ObservedTap, ObservedUplink, SERVICE_ADDRESSES,
 };
 
 use crate::base::loopback;
@@ -17,7 +16,7 @@ use crate::pair::is_pair;
 use crate::port::static_macs;
 use crate::shaper::shapers;
 use crate::v6::SeenV6;
-use crate::{Namespace, NetworkError, sysctl, sysctl_v6};
+use crate::{Namespace, NetworkError, lan, sysctl, sysctl_v6};
 
 /// What the kernel has of a VPC's network; only what is ours. Changes nothing.
 ///
@@ -88,9 +87,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     let seen_bridge = match bridge {
         Some(bridge) => {
             let mut seen = seen_bridge(bridge, bridge_ok, &addresses);
-            if let Some(guest) = guest {
-                seen.joined = Some(seen_join(agent, bridge, guest).await?);
-            }
+            seen.joined = lan::observe(agent, bridge, &links).await?;
             Some(seen)
         }
         None => None,
@@ -187,24 +184,4 @@ fn seen_bridge(
         addresses: addresses.iter().filter(|(i, _)| *i == bridge.index).map(|(_, a)| *a).collect(),
         joined: None,
     }
-}
-
-async fn seen_join(
-    agent: &Namespace,
-    bridge: &Link,
-    guest: &Link,
-) -> Result<ObservedJoin, NetworkError> {
-    let outside = Netlink::of(agent)?.links().await?;
-    let host = outside.iter().find(|host| is_pair(host, guest));
-    let theirs = host.and_then(|host| host.controller);
-    Ok(ObservedJoin {
-        guest_link: guest.name.clone(),
-        guest_ok: guest.up && guest.controller == Some(bridge.index),
-        host_link: host.map(|host| host.name.clone()),
-        host_up: host.is_some_and(|host| host.up),
-        host_bridge: outside
-            .iter()
-            .find(|link| Some(link.index) == theirs)
-            .map(|link| link.name.clone()),
-    })
 }

@@ -65,6 +65,14 @@ pub(crate) fn for_bridge(link: &LinkName) -> Vec<Switch> {
     .into()
 }
 
+/// What a bridge of ours in the agent's namespace needs: the host itself is not on that LAN, so it
+/// has no address there and answers for none (`arp_ignore` 8: for no local address).
+pub(crate) fn for_lan(link: &LinkName) -> Vec<Switch> {
+    [("ipv6/conf", "disable_ipv6", "1"), ("ipv4/conf", "arp_ignore", "8")]
+        .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
+        .into()
+}
+
 /// What the uplink needs at either end.
 pub(crate) fn for_uplink(link: &LinkName) -> Vec<Switch> {
     [("ipv4/conf", "send_redirects", "0")]

@@ -5,7 +5,7 @@ use weft_model::{LinkName, Uplink, VpcNetwork};
 
 use crate::netlink::Netlink;
 use crate::pair::ensure_pair;
-use crate::{Namespace, NetworkError, public, sysctl, sysctl_v6, v6};
+use crate::{Namespace, NetworkError, lan, public, sysctl, sysctl_v6, v6};
 
 /// Brings both ends, their addresses and the routes in order. Idempotent.
 ///
@@ -65,15 +65,15 @@ fn default_route() -> Ipv4Network {
         .unwrap_or_else(|_| unreachable!("0 is a valid prefix length"))
 }
 
-/// Removes the uplink, or the pair to a bridge, whose outer end is `link`, with its routes. Absence is success; a link that
-/// is not ours is left alone.
+/// Removes the uplink whose outer end is `link`, with its routes, or what else of ours has that name
+/// in the agent's namespace. Absence is success; a link that is not ours is left alone.
 ///
 /// # Errors
 /// The kernel refused.
 pub async fn remove_uplink(agent: &Namespace, link: &LinkName) -> Result<(), NetworkError> {
     let outside = Netlink::of(agent)?;
     match outside.find(link).await? {
-        Some(found) if found.ours => outside.delete(link).await,
+        Some(found) if found.ours => lan::delete_ours(&outside, &found).await,
         _ => Ok(()),
     }
 }

@@ -152,9 +152,12 @@ fn a_bridge_that_is_missing_is_named_and_joined_when_it_appears() {
         ip(&machine.agent, "link del office");
         let bridge = vpc.network.bridge.as_mut().unwrap();
         bridge.joined = Some(weft_model::BridgeJoin {
-            host_bridge: "office".parse().unwrap(),
-            host_link: "weftb1".parse().unwrap(),
             guest_link: "lan".parse().unwrap(),
+            path: weft_model::JoinPath::Bridge {
+                host_bridge: "office".parse().unwrap(),
+                host_link: "weftb1".parse().unwrap(),
+                vlan: None,
+            },
         });
         let error = vpc.join_bridge().await.unwrap_err();
         assert!(error.to_string().starts_with("office is no link of this host; make"), "{error}");

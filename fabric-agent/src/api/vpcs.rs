@@ -26,20 +26,28 @@ fn name(spec: &VpcSpec) -> &str {
     &spec.name
 }
 
-/// Refuses a second VPC that would give out the same addresses on the same LAN.
-fn check_bridge(order: &VpcOrder, vpcs: &[VpcRecord]) -> Result<(), Problem> {
-    let Some(bridge) = &order.bridge_name else { return Ok(()) };
-    let same = |vpc: &&VpcRecord| {
-        vpc.spec.bridge_name.as_ref() == Some(bridge)
-            && vpc.spec.cidr_block.overlaps(order.cidr_block)
-    };
-    let Some(other) = vpcs.iter().find(same) else { return Ok(()) };
-    let (id, range) = (&other.id, other.spec.cidr_block);
-    let message =
-        format!("VPC {id} ({}) gives out addresses of {range} on {bridge}", name(&other.spec));
-    Err(Problem::new(Reason::AlreadyExists, message)
-        .at("bridge_name")
-        .remedy("make a subnet in that VPC instead"))
+/// Refuses a second VPC that would take the same link, or give out the same addresses on the same
+/// LAN.
+fn check_lan(order: &VpcOrder, vpcs: &[VpcRecord]) -> Result<(), Problem> {
+    let Some(lan) = order.lan() else { return Ok(()) };
+    for vpc in vpcs {
+        let Some(other) = vpc.spec.lan() else { continue };
+        let (id, range) = (&vpc.id, vpc.spec.cidr_block);
+        let refused = |message: String, remedy: &str| {
+            let problem = Problem::new(Reason::AlreadyExists, message);
+            Err(problem.at(lan.link.field()).remedy(remedy))
+        };
+        if lan.takes_from(&other) {
+            let message = format!("VPC {id} ({}) has {other}", name(&vpc.spec));
+            return refused(message, "make a subnet in that VPC, or name another link or VLAN");
+        }
+        if lan == other && range.overlaps(order.cidr_block) {
+            let message =
+                format!("VPC {id} ({}) gives out addresses of {range} on {lan}", name(&vpc.spec));
+            return refused(message, "make a subnet in that VPC instead");
+        }
+    }
+    Ok(())
 }
 
 fn lowest_free_uplink(vpcs: &[VpcRecord]) -> Result<u16, Problem> {
@@ -61,15 +69,16 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
-    if let Some(bridge) = &order.bridge_name
-        && let Some(fault) = context.host.bridge_fault(bridge).await.map_err(|e| e.problem())?
-    {
-        return Err(Problem::invalid("bridge_name", fault));
+    if let Some(lan) = order.lan() {
+        check_lan(&order, &context.repo.list::<Vpcs>().await?)?;
+        if let Some(fault) = context.host.lan_fault(&lan).await.map_err(|e| e.problem())? {
+            return Err(fault);
+        }
     }
     // For writing: choosing an uplink and storing it are one, so no two VPCs get the same.
     let guard = context.references.write().await;
     let vpcs = context.repo.list::<Vpcs>().await?;
-    check_bridge(&order, &vpcs)?;
+    check_lan(&order, &vpcs)?;
     let id = VpcId::from_random(random::bytes());
     let default_group_id = GroupId::from_random(random::bytes());
     let txn = put_default_group(Txn::new(), default_group_id.clone(), &id, context.clock.now());
@@ -79,6 +88,8 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
         ipv6_cidr_block: order.ipv6_cidr_block,
         mode: order.mode,
         bridge_name: order.bridge_name,
+        uplink: order.uplink,
+        vlan_id: order.vlan_id,
         default_group_id,
         is_default: false,
         uplink_index: lowest_free_uplink(&vpcs)?,
@@ -102,6 +113,8 @@ async fn update(context: &Context, request: v1::UpdateVpcRequest) -> Result<VpcR
         ("ipv6_cidr_block", order.ipv6_cidr_block != old.ipv6_cidr_block),
         ("mode", order.mode != old.mode),
         ("bridge_name", order.bridge_name != old.bridge_name),
+        ("uplink", order.uplink != old.uplink),
+        ("vlan_id", order.vlan_id != old.vlan_id),
     ] {
         if changed {
             return Err(Problem::invalid(field, format!("{field} of a VPC cannot change"))

@@ -18,8 +18,8 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{
-    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, LinkName, TrackedFlow,
-    TransportProtocol, VpcId, VpcNetwork,
+    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, Problem,
+    TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, SeenNetwork};
 use weft_services::Sockets;
@@ -178,8 +178,8 @@ impl Host for LinuxHost {
         self.networks.identity(vpc_id)
     }
 
-    async fn bridge_fault(&self, bridge: &LinkName) -> Result<Option<String>, HostError> {
-        self.networks.bridge_fault(bridge).await
+    async fn lan_fault(&self, lan: &Lan) -> Result<Option<Problem>, HostError> {
+        self.networks.lan_fault(lan).await
     }
 
     async fn open_services(

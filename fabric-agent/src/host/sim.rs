@@ -20,7 +20,8 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
-    InstanceId, LinkName, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId, VpcNetwork,
+    InstanceId, Lan, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId,
+    VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, simulate_network};
 
@@ -346,8 +347,8 @@ impl Host for SimHost {
         Ok(None)
     }
 
-    /// Its operator has every bridge.
-    async fn bridge_fault(&self, _bridge: &LinkName) -> Result<Option<String>, HostError> {
+    /// Its operator has every bridge and every link, with VLANs.
+    async fn lan_fault(&self, _lan: &Lan) -> Result<Option<Problem>, HostError> {
         Ok(None)
     }
 

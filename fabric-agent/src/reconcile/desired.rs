@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
     Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, GuestAccess, HostForward,
-    LinkName, Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
+    JoinPath, Lan, LanLink, LinkName, Trunk, Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::{HostEdge, HostRoute};
 
@@ -26,6 +26,8 @@ const GUEST_LINK: &str = "uplink";
 /// joins it to the host's.
 const BRIDGE: &str = "bridge";
 const BRIDGE_PORT: &str = "lan";
+/// Its inner end where the port is a VLAN of it.
+const BRIDGE_TRUNK: &str = "trunk";
 
 /// The network of `vpc_id` with who is `attached` to it, or `None` where the VPC is not wanted.
 pub(crate) fn vpc_network(
@@ -126,17 +128,34 @@ pub(crate) fn host_edge(
     }
 }
 
-/// Ours in the VPC's namespace, joined to the operator's where one is named.
+/// Ours in the VPC's namespace, joined to the operator's LAN where one is named.
 fn bridge(vpc: &VpcSpec, prefix: &str) -> Option<Bridge> {
-    let joined = match &vpc.bridge_name {
+    let joined = match vpc.lan() {
         None => None,
-        Some(host_bridge) => Some(BridgeJoin {
-            host_bridge: host_bridge.clone(),
-            host_link: format!("{prefix}b{}", vpc.uplink_index).parse().ok()?,
+        Some(lan) => Some(BridgeJoin {
             guest_link: BRIDGE_PORT.parse().ok()?,
+            path: path(lan, vpc.uplink_index, prefix)?,
         }),
     };
     Some(Bridge { link: BRIDGE.parse().ok()?, joined })
+}
+
+fn path(lan: Lan, index: u16, prefix: &str) -> Option<JoinPath> {
+    let host_link = format!("{prefix}b{index}").parse().ok()?;
+    Some(match (lan.link, lan.vlan_id) {
+        (LanLink::Bridge(host_bridge), None) => {
+            JoinPath::Bridge { host_bridge, host_link, vlan: None }
+        }
+        (LanLink::Bridge(host_bridge), Some(vlan_id)) => {
+            let vlan = Some(Trunk { link: BRIDGE_TRUNK.parse().ok()?, vlan_id });
+            JoinPath::Bridge { host_bridge, host_link, vlan }
+        }
+        (LanLink::Uplink(uplink), None) => {
+            let host_bridge = format!("{prefix}l{index}").parse().ok()?;
+            JoinPath::Uplink { uplink, host_bridge, host_link }
+        }
+        (LanLink::Uplink(uplink), Some(vlan_id)) => JoinPath::Vlan { uplink, vlan_id },
+    })
 }
 
 /// A bridge has none: the way out is the LAN's own router.

@@ -24,6 +24,10 @@ fn on_bridge(name: &str, cidr: &str, bridge: Option<&str>) -> v1::VpcSpec {
     v1::VpcSpec { mode: "bridge".to_owned(), bridge_name, ..vpc_spec(name, cidr) }
 }
 
+fn on_uplink(name: &str, cidr: &str, uplink: &str, vlan_id: Option<u32>) -> v1::VpcSpec {
+    v1::VpcSpec { uplink: Some(uplink.to_owned()), vlan_id, ..on_bridge(name, cidr, None) }
+}
+
 /// The default VPC's id and that of its subnet.
 async fn defaults(api: &Api) -> (String, String) {
     let vpcs = ok(api.vpcs.clone().list(v1::ListRequest::default()).await).items;
@@ -72,6 +76,12 @@ async fn what_no_network_can_be_is_refused_at_its_field() {
         (v1::VpcSpec { mode: "switched".into(), ..vpc_spec("lab", "10.0.0.0/16") }, "mode", "switched"),
         (v1::VpcSpec { mode: "routed".into(), ..on_bridge("lab", "10.0.0.0/16", Some("br0")) }, "bridge_name", "routed"),
         (on_bridge("lab", "10.0.0.0/16", Some("a b")),              "bridge_name", "a b"),
+        (on_uplink("lab", "10.0.0.0/16", "a b", None),              "uplink",      "a b"),
+        (on_uplink("lab", "10.0.0.0/16", "eth1", Some(0)),          "vlan_id",     "0 is not the number"),
+        (on_uplink("lab", "10.0.0.0/16", "eth1", Some(65_556)),     "vlan_id",     "65556 is not the number"),
+        (v1::VpcSpec { uplink: Some("eth1".into()), ..on_bridge("lab", "10.0.0.0/16", Some("br0")) }, "uplink", "br0 and eth1"),
+        (v1::VpcSpec { vlan_id: Some(20), ..on_bridge("lab", "10.0.0.0/16", None) }, "vlan_id", "no link"),
+        (v1::VpcSpec { uplink: Some("eth1".into()), ..vpc_spec("lab", "10.0.0.0/16") }, "uplink", "routed"),
     ];
     for (spec, field, word) in cases {
         let message = refused(api.vpc(spec).await, Reason::InvalidArgument, field);
@@ -281,6 +291,31 @@ async fn on_a_bridge_the_lans_router_keeps_its_address() {
         ..subnet_spec("more", &vpc, "192.168.1.32/28")
     };
     refused(api.subnet(spec).await, Reason::AlreadyExists, "gateway_ip");
+}
+
+#[tokio::test]
+async fn a_link_of_the_host_is_taken_once_or_vlan_by_vlan() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let at = |name: &str, uplink: &str, vlan_id| on_uplink(name, "10.7.0.0/16", uplink, vlan_id);
+    let whole = ok(api.vpc(at("whole", "eth1", None)).await).metadata.unwrap().id;
+    for vlan_id in [None, Some(20)] {
+        let message =
+            refused(api.vpc(at("again", "eth1", vlan_id)).await, Reason::AlreadyExists, "uplink");
+        assert!(message.contains(&whole), "{message}");
+    }
+    ok(api.vpc(at("tagged", "eth2", Some(20))).await);
+    ok(api.vpc(at("tagged too", "eth2", Some(30))).await);
+    refused(api.vpc(at("same tag", "eth2", Some(20))).await, Reason::AlreadyExists, "uplink");
+    ok(api.vpcs.clone().delete(delete(&whole)).await);
+    ok(api.vpc(at("again", "eth1", None)).await);
+    // On a bridge there is room for many, and the same range is another LAN in another VLAN.
+    ok(api.vpc(on_bridge("plain", "10.8.0.0/16", Some("br0"))).await);
+    let tagged =
+        v1::VpcSpec { vlan_id: Some(20), ..on_bridge("tagged", "10.8.0.0/16", Some("br0")) };
+    ok(api.vpc(tagged.clone()).await);
+    let message = refused(api.vpc(tagged).await, Reason::AlreadyExists, "bridge_name");
+    assert!(message.contains("VLAN 20 of br0"), "{message}");
 }
 
 #[tokio::test]

@@ -60,10 +60,10 @@ pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
     FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat, FirewallUplink,
-    METADATA_ADDRESS, METADATA_ADDRESS_V6, NETWORK_MBPS, NextHop, ObservedBridge, ObservedJoin,
-    ObservedNetwork, ObservedNetworkV6, ObservedPort, ObservedShaper, ObservedTap, ObservedTapV6,
-    ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES,
-    SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Uplink, UplinkV6, VpcNetwork,
+    JoinPath, METADATA_ADDRESS, METADATA_ADDRESS_V6, NETWORK_MBPS, NextHop, ObservedBridge,
+    ObservedJoin, ObservedNetwork, ObservedNetworkV6, ObservedPort, ObservedShaper, ObservedTap,
+    ObservedTapV6, ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES,
+    SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Trunk, Uplink, UplinkV6, VpcNetwork,
     check_network_mbps,
 };
 pub use network_interface::{
@@ -89,9 +89,9 @@ pub use view::{
     Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
 };
 pub use vpc::{
-    AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, SUBNET_PREFIX_V6, SubnetOrder,
-    SubnetSpec, VpcMode, VpcOrder, VpcSpec, check_map_public_ip, check_network_range,
-    check_no_special_range, overlap_v6, parse_cidr, parse_cidr_v6,
+    AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,
+    SubnetOrder, SubnetSpec, VLAN_IDS, VpcMode, VpcOrder, VpcSpec, check_map_public_ip,
+    check_network_range, check_no_special_range, overlap_v6, parse_cidr, parse_cidr_v6,
 };
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.

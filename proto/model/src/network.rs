@@ -194,17 +194,66 @@ impl Bridge {
     }
 }
 
-/// A pair of virtual Ethernet links from our bridge to one that the operator made.
-///
-/// The far end's being enslaved is all that changes about the operator's bridge.
+/// What joins our bridge to a LAN of the operator's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeJoin {
-    /// The operator's bridge, in the agent's namespace.
-    pub host_bridge: LinkName,
-    /// The pair's end in the agent's namespace, a port of `host_bridge`.
-    pub host_link: LinkName,
-    /// The pair's end in the VPC's namespace, a port of our bridge.
+    /// The port of our bridge behind which the LAN is: the inner end of a pair, or a VLAN link.
     pub guest_link: LinkName,
+    /// How it comes there.
+    pub path: JoinPath,
+}
+
+/// A way from the VPC's namespace to the LAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinPath {
+    /// By a pair of virtual Ethernet links to a bridge that the operator made: the outer end's
+    /// being enslaved is all that changes about it.
+    Bridge {
+        /// The operator's bridge, in the agent's namespace.
+        host_bridge: LinkName,
+        /// The pair's outer end, a port of `host_bridge`.
+        host_link: LinkName,
+        /// The VLAN whose frames are taken out of the pair.
+        vlan: Option<Trunk>,
+    },
+    /// By a pair to a bridge of our own in the agent's namespace, which has a link of the
+    /// operator's as its other port. The link's being enslaved is all that changes about it.
+    Uplink {
+        /// The operator's link.
+        uplink: LinkName,
+        /// Our bridge around it.
+        host_bridge: LinkName,
+        /// The pair's outer end, a port of `host_bridge`.
+        host_link: LinkName,
+    },
+    /// The port is a VLAN link on a link of the operator's, across the namespaces: nothing in the
+    /// agent's namespace changes.
+    Vlan {
+        /// The operator's link.
+        uplink: LinkName,
+        /// The VLAN.
+        vlan_id: u16,
+    },
+}
+
+/// A VLAN link on top of a pair's inner end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// The pair's inner end.
+    pub link: LinkName,
+    /// The VLAN.
+    pub vlan_id: u16,
+}
+
+impl JoinPath {
+    /// The link of the operator's that leads to the LAN.
+    pub fn host_name(&self) -> &LinkName {
+        match self {
+            Self::Bridge { host_bridge, .. } => host_bridge,
+            Self::Uplink { uplink, .. } | Self::Vlan { uplink, .. } => uplink,
+        }
+    }
 }
 
 /// A guest's interface: a tap, and the one address behind it.

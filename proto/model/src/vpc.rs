@@ -2,6 +2,7 @@
 
 mod addresses;
 mod addresses_v6;
+mod lan;
 mod ranges;
 mod ranges_v6;
 
@@ -14,6 +15,7 @@ use crate::{GroupId, LinkName, VpcId};
 
 pub use addresses::{AddressPool, AddressProblem};
 pub use addresses_v6::AddressPoolV6;
+pub use lan::{Lan, LanLink, VLAN_IDS};
 pub(crate) use ranges::special_range;
 pub use ranges::{check_map_public_ip, check_network_range, check_no_special_range, parse_cidr};
 pub use ranges_v6::{SUBNET_PREFIX_V6, overlap_v6, parse_cidr_v6};
@@ -23,7 +25,7 @@ crate::image::words! {
     VpcMode {
         /// Each guest has a link of its own to the VPC's router, as in EC2.
         Routed = "routed",
-        /// The guests are ports of one bridge, which can be joined to one of the host's.
+        /// The guests are ports of one bridge, which can be joined to a LAN of the host's.
         Bridge = "bridge",
     }
 }
@@ -48,9 +50,16 @@ pub struct VpcSpec {
     /// How its guests are connected.
     #[serde(default)]
     pub mode: VpcMode,
-    /// The host's bridge that ours is joined to; `None` joins the guests with each other only.
+    /// The host's bridge that ours is joined to. With neither this nor an uplink, the guests are
+    /// joined with each other only.
     #[serde(default)]
     pub bridge_name: Option<LinkName>,
+    /// The host's link that is ours as a port, or whose VLAN is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<LinkName>,
+    /// The VLAN of that bridge or link; see [`VLAN_IDS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan_id: Option<u16>,
     /// The group of interfaces that name none.
     pub default_group_id: GroupId,
     /// Whether this is the one made at the agent's first start.
@@ -82,6 +91,10 @@ pub struct VpcOrder {
     pub mode: VpcMode,
     /// Only with [`VpcMode::Bridge`].
     pub bridge_name: Option<LinkName>,
+    /// The same; not with a bridge.
+    pub uplink: Option<LinkName>,
+    /// Only with one of them.
+    pub vlan_id: Option<u16>,
 }
 
 /// A range of a VPC's addresses.

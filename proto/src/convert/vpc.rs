@@ -14,10 +14,15 @@ fn ipv6_from_wire(text: Option<String>) -> Result<Option<Ipv6Network>, Problem> 
     text.map(|text| parse_cidr_v6("ipv6_cidr_block", &text)).transpose()
 }
 
+fn vlan_from_wire(id: u32) -> Result<u16, Problem> {
+    u16::try_from(id)
+        .map_err(|_| Problem::invalid("vlan_id", format!("{id} is not the number of a VLAN")))
+}
+
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn vpc_order_from_wire(spec: Option<v1::VpcSpec>) -> Result<VpcOrder, Problem> {
-    let v1::VpcSpec { name, cidr_block, ipv6_cidr_block, mode, bridge_name } =
+    let v1::VpcSpec { name, cidr_block, ipv6_cidr_block, mode, bridge_name, uplink, vlan_id } =
         required("spec", spec)?;
     Ok(VpcOrder {
         name: parse::<Name>("name", &name)?.to_string(),
@@ -28,18 +33,22 @@ pub fn vpc_order_from_wire(spec: Option<v1::VpcSpec>) -> Result<VpcOrder, Proble
             word => parse_word("mode", word)?,
         },
         bridge_name: bridge_name.map(|text| parse("bridge_name", &text)).transpose()?,
+        uplink: uplink.map(|text| parse("uplink", &text)).transpose()?,
+        vlan_id: vlan_id.map(vlan_from_wire).transpose()?,
     })
 }
 
 /// The wire's form of `order`.
 pub fn vpc_order_to_wire(order: VpcOrder) -> v1::VpcSpec {
-    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name } = order;
+    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name, uplink, vlan_id } = order;
     v1::VpcSpec {
         name,
         cidr_block: cidr_block.to_string(),
         ipv6_cidr_block: ipv6_cidr_block.map(|range| range.to_string()),
         mode: mode.to_string(),
         bridge_name: bridge_name.map(|link| link.to_string()),
+        uplink: uplink.map(|link| link.to_string()),
+        vlan_id: vlan_id.map(u32::from),
     }
 }
 
@@ -47,7 +56,7 @@ pub fn vpc_order_to_wire(order: VpcOrder) -> v1::VpcSpec {
 /// A [`Problem`] at the field that is wrong.
 pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
     let v1::Vpc { metadata, spec, default_security_group_id, is_default } = wire;
-    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name } =
+    let VpcOrder { name, cidr_block, ipv6_cidr_block, mode, bridge_name, uplink, vlan_id } =
         vpc_order_from_wire(spec)?;
     object_from_wire(
         metadata,
@@ -57,6 +66,8 @@ pub fn vpc_from_wire(wire: v1::Vpc) -> Result<Object<VpcId, VpcSpec>, Problem> {
             ipv6_cidr_block,
             mode,
             bridge_name,
+            uplink,
+            vlan_id,
             default_group_id: parse("default_security_group_id", &default_security_group_id)?,
             is_default,
             // How the agent wires it up is not a client's business.
@@ -74,6 +85,8 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
         ipv6_cidr_block,
         mode,
         bridge_name,
+        uplink,
+        vlan_id,
         default_group_id,
         is_default,
         uplink_index: _,
@@ -86,6 +99,8 @@ pub fn vpc_to_wire(object: Object<VpcId, VpcSpec>) -> v1::Vpc {
             ipv6_cidr_block,
             mode,
             bridge_name,
+            uplink,
+            vlan_id,
         })),
         default_security_group_id: default_group_id.to_string(),
         is_default,

@@ -301,13 +301,16 @@ fn range_v6() -> impl Strategy<Value = Ipv6Network> {
 
 pub(crate) fn vpc_order() -> impl Strategy<Value = VpcOrder> {
     let ranges = (range(), option::of(range_v6()));
-    (name(), ranges, word(VpcMode::WORDS), option::of(link())).prop_map(
-        |(name, (cidr_block, ipv6_cidr_block), mode, bridge_name)| VpcOrder {
+    let lan = (option::of(link()), option::of(link()), option::of(any::<u16>()));
+    (name(), ranges, word(VpcMode::WORDS), lan).prop_map(
+        |(name, (cidr_block, ipv6_cidr_block), mode, (bridge_name, uplink, vlan_id))| VpcOrder {
             name: name.to_string(),
             cidr_block,
             ipv6_cidr_block,
             mode,
             bridge_name,
+            uplink,
+            vlan_id,
         },
     )
 }
@@ -320,6 +323,8 @@ pub(crate) fn vpc_spec() -> impl Strategy<Value = VpcSpec> {
             ipv6_cidr_block: order.ipv6_cidr_block,
             mode: order.mode,
             bridge_name: order.bridge_name,
+            uplink: order.uplink,
+            vlan_id: order.vlan_id,
             default_group_id,
             is_default,
             // Not a client's business: it is not on the wire.

@@ -57,7 +57,15 @@ async fn forms_that_mean_the_same_come_back_as_they_were_written() {
         ("weft_subnet", &[("dns_servers", Value::Null)]),
         ("weft_port_forward", &[("target_port", 8080.into())]),
         ("weft_port_forward", &[("target_port", Value::Null)]),
-        ("weft_vpc", &[("mode", Value::Null), ("bridge_name", Value::Null)]),
+        (
+            "weft_vpc",
+            &[("mode", Value::Null), ("bridge_name", Value::Null), ("vlan_id", Value::Null)],
+        ),
+        ("weft_vpc", &[("bridge_name", Value::Null), ("uplink", "eth1".into())]),
+        (
+            "weft_vpc",
+            &[("bridge_name", Value::Null), ("uplink", "eth1".into()), ("vlan_id", Value::Null)],
+        ),
     ];
     let (terraform, fake) = connected().await;
     for (type_name, changes) in cases {

@@ -89,6 +89,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("cidr_block", "192.168.1.0/24".into()),
             ("mode", "bridge".into()),
             ("bridge_name", "br0".into()),
+            ("vlan_id", 20.into()),
             ("tags", tags),
         ]),
         "weft_subnet" => attributes([

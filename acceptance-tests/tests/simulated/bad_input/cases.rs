@@ -265,6 +265,18 @@ fn networks() -> Vec<Case> {
             "a routed VPC on a bridge",
             "name        = \"bad\"\ncidr_block  = \"10.0.0.0/16\"\nbridge_name = \"br0\"",
         ),
+        vpc(
+            "a bridge and an uplink at once",
+            "name        = \"bad\"\ncidr_block  = \"10.0.0.0/16\"\nmode        = \"bridge\"\nbridge_name = \"br0\"\nuplink      = \"eth1\"",
+        ),
+        vpc(
+            "a VLAN that there is not",
+            "name       = \"bad\"\ncidr_block = \"10.0.0.0/16\"\nmode       = \"bridge\"\nuplink     = \"eth1\"\nvlan_id    = 4095",
+        ),
+        vpc(
+            "a VLAN of nothing",
+            "name       = \"bad\"\ncidr_block = \"10.0.0.0/16\"\nmode       = \"bridge\"\nvlan_id    = 20",
+        ),
         subnet("a subnet outside of its VPC", "cidr_block = \"10.1.0.0/24\""),
         subnet("a subnet over another one", "cidr_block = \"10.0.1.128/25\""),
         subnet(

@@ -8,7 +8,7 @@ use crate::output::{age, yes};
 
 impl Noun for Object<VpcId, VpcSpec> {
     const HEADER: &'static [&'static str] =
-        &["ID", "NAME", "CIDR", "MODE", "BRIDGE", "DEFAULT-GROUP", "DEFAULT", "AGE"];
+        &["ID", "NAME", "CIDR", "MODE", "LAN", "DEFAULT-GROUP", "DEFAULT", "AGE"];
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         vec![
@@ -16,7 +16,7 @@ impl Noun for Object<VpcId, VpcSpec> {
             self.spec.name.clone(),
             self.spec.cidr_block.to_string(),
             self.spec.mode.to_string(),
-            text(self.spec.bridge_name.as_ref()),
+            text(self.spec.lan().as_ref()),
             self.spec.default_group_id.to_string(),
             yes(self.spec.is_default),
             age(now, self.created_at),
@@ -29,7 +29,7 @@ impl Noun for Object<VpcId, VpcSpec> {
             ("name", self.spec.name.clone()),
             ("cidr block", self.spec.cidr_block.to_string()),
             ("mode", self.spec.mode.to_string()),
-            ("bridge", text(self.spec.bridge_name.as_ref())),
+            ("lan", text(self.spec.lan().as_ref())),
             ("default group", self.spec.default_group_id.to_string()),
             ("default", yes(self.spec.is_default)),
         ];
@@ -43,6 +43,8 @@ impl Noun for Object<VpcId, VpcSpec> {
             "cidr_block": self.spec.cidr_block,
             "mode": self.spec.mode,
             "bridge_name": self.spec.bridge_name,
+            "uplink": self.spec.uplink,
+            "vlan_id": self.spec.vlan_id,
             "default_security_group_id": self.spec.default_group_id,
             "is_default": self.spec.is_default,
         });

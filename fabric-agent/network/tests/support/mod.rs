@@ -21,12 +21,12 @@ use nix::sched::{CloneFlags, unshare};
 use weft_firewall::{HostNat, Nft, host_nat};
 use weft_model::{
     Bridge, BridgeJoin, Direction, Firewall, FirewallGroup, FirewallInterface, FirewallUplink,
-    GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec, TapInterface,
-    Uplink, UplinkV6, VpcId, VpcNetwork,
+    GroupId, IpProtocol, JoinPath, LinkName, MacAddr, RuleId, RulePeer, RulePorts, RuleSpec,
+    TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 use weft_network::{
     HolderCommand, Namespace, NetworkError, add_tap, ensure_base, ensure_bridge, ensure_uplink,
-    join_bridge, tap_up,
+    join_lan, tap_up,
 };
 
 use guest::Guest;
@@ -119,15 +119,23 @@ impl Machine {
     /// A VPC 10.0.0.0/24 that is a bridge, joined to the operator's bridge `to`. The agent's own
     /// address on it is 10.0.0.250.
     pub(crate) async fn bridge_vpc(&self, n: u8, to: Option<&str>) -> Vpc {
+        let path = to.map(|host_bridge| JoinPath::Bridge {
+            host_bridge: host_bridge.parse().unwrap(),
+            host_link: format!("weftb{n}").parse().unwrap(),
+            vlan: None,
+        });
+        let vpc = self.bridge_vpc_by(n, path).await;
+        vpc.join_bridge().await.unwrap();
+        vpc
+    }
+
+    /// The same with any way to its LAN, which it has not joined yet.
+    pub(crate) async fn bridge_vpc_by(&self, n: u8, path: Option<JoinPath>) -> Vpc {
         let command = self.holder_command(n);
         let namespace = Namespace::ensure(&self.record(n), &command).await.unwrap();
         let vpc_id = VpcId::from_random([n; 9]);
         let gateways = BTreeSet::from([address(250)]);
-        let joined = to.map(|host_bridge| BridgeJoin {
-            host_bridge: host_bridge.parse().unwrap(),
-            host_link: format!("weftb{n}").parse().unwrap(),
-            guest_link: "lan".parse().unwrap(),
-        });
+        let joined = path.map(|path| BridgeJoin { guest_link: "lan".parse().unwrap(), path });
         let bridge = Bridge { link: "bridge".parse().unwrap(), joined };
         let firewall = Firewall {
             bridge: Some(bridge.firewall(&vpc_id, &gateways)),
@@ -151,7 +159,6 @@ impl Machine {
         ensure_base(&vpc.namespace, &vpc.network).await.unwrap();
         ensure_bridge(&vpc.namespace, &vpc.network).await.unwrap();
         vpc.nft.replace(&vpc.network.firewall).await.unwrap();
-        vpc.join_bridge().await.unwrap();
         vpc
     }
 
@@ -264,7 +271,7 @@ impl Vpc {
     pub(crate) async fn join_bridge(&self) -> Result<(), NetworkError> {
         let Some(bridge) = &self.network.bridge else { return Ok(()) };
         let Some(join) = &bridge.joined else { return Ok(()) };
-        join_bridge(&self.agent, &self.namespace, &bridge.link, join).await
+        join_lan(&self.agent, &self.namespace, &bridge.link, join).await
     }
 
     /// Changes the packet filter as the agent would: by the difference.

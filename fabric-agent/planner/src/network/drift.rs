@@ -41,10 +41,7 @@ fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<St
         Action::SetBridge { .. } => "the bridge was gone or had been changed".to_owned(),
         Action::JoinBridge { .. } => {
             let joined = applied.bridge.as_ref().and_then(|bridge| bridge.joined.as_ref())?;
-            format!(
-                "the connection to the bridge {} was gone or had been changed",
-                joined.host_bridge
-            )
+            format!("the connection to {} was gone or had been changed", joined.path.host_name())
         }
         Action::RemoveTap { link, .. } => format!("there was a tap {link} that is not wanted"),
         Action::AddTap { link, tap, .. } => {

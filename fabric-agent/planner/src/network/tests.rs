@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallInterface, LinkName, MacAddr, NextHop, ObservedShaper,
-    ObservedTap, Routes, TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
+    Bridge, BridgeJoin, Firewall, FirewallInterface, JoinPath, LinkName, MacAddr, NextHop,
+    ObservedShaper, ObservedTap, Routes, TapInterface, Uplink, UplinkV6, VpcId, VpcNetwork,
 };
 
 use super::*;
@@ -27,9 +27,12 @@ enum Way {
 /// A network with a tap for each letter, whose address ends in the number.
 fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
     let join = BridgeJoin {
-        host_bridge: "office".parse().unwrap(),
-        host_link: "weftb0".parse().unwrap(),
         guest_link: "lan".parse().unwrap(),
+        path: JoinPath::Bridge {
+            host_bridge: "office".parse().unwrap(),
+            host_link: "weftb0".parse().unwrap(),
+            vlan: None,
+        },
     };
     let bridge = matches!(way, Way::Bridge | Way::Joined).then(|| Bridge {
         link: "bridge".parse().unwrap(),

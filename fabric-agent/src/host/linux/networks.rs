@@ -14,8 +14,8 @@ use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
 use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart};
 use weft_model::{
-    Bridge, Counted, Counts, Firewall, LinkName, Routes, TapInterface, TrackedFlow, VpcId,
-    VpcNetwork,
+    Bridge, Counted, Counts, Firewall, Lan, LinkName, Problem, Routes, TapInterface, TrackedFlow,
+    VpcId, VpcNetwork,
 };
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostEdge, HostRoute, SeenNetwork};
@@ -173,8 +173,8 @@ impl LinuxNetworks {
         let Some(bridge) = &desired.bridge else { return Ok(()) };
         let Some(join) = &bridge.joined else { return Ok(()) };
         let namespace = self.get(&desired.vpc_id)?;
-        let done = weft_network::join_bridge(&self.agent, &namespace, &bridge.link, join).await;
-        let what = format!("join {} to the bridge {}", desired.vpc_id, join.host_bridge);
+        let done = weft_network::join_lan(&self.agent, &namespace, &bridge.link, join).await;
+        let what = format!("join {} to {}", desired.vpc_id, join.path.host_name());
         done.map_err(network(what))
     }
 
@@ -184,9 +184,11 @@ impl LinuxNetworks {
         let what = || format!("disconnect {vpc_id} from the host");
         let seen = weft_network::observe(&self.agent, &namespace).await;
         let seen = seen.map_err(network(what()))?;
-        let uplink = seen.uplink.and_then(|uplink| uplink.link);
-        let joined = seen.bridge.and_then(|bridge| bridge.joined?.host_link);
-        if let Some(link) = uplink.or(joined) {
+        if seen.bridge.is_some_and(|bridge| bridge.joined.is_some()) {
+            let left = weft_network::leave_lan(&self.agent, &namespace).await;
+            left.map_err(network(what()))?;
+        }
+        if let Some(link) = seen.uplink.and_then(|uplink| uplink.link) {
             let removed = weft_network::remove_uplink(&self.agent, &link).await;
             removed.map_err(network(what()))?;
         }
@@ -304,6 +306,8 @@ impl LinuxNetworks {
             );
             weft_crash_points::point("routing.set.forwarding_on");
         }
+        let swept = weft_network::remove_strays(&self.agent, &self.prefix).await;
+        swept.map_err(network("give back links that no VPC has any more".to_owned()))?;
         let sources =
             routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
         let masqueraded = routes.values().filter(|route| route.masquerade);
@@ -360,14 +364,15 @@ impl LinuxNetworks {
         Ok(namespace.holder().map(identity))
     }
 
-    pub(super) async fn bridge_fault(
-        &self,
-        bridge: &LinkName,
-    ) -> Result<Option<String>, HostError> {
-        match weft_network::find_operators_bridge(&self.agent, bridge).await {
+    pub(super) async fn lan_fault(&self, lan: &Lan) -> Result<Option<Problem>, HostError> {
+        use NetworkError::{NoSuchBridge, NoVlans, UnfitUplink};
+        match weft_network::check_lan(&self.agent, lan).await {
             Ok(()) => Ok(None),
-            Err(missing @ NetworkError::NoSuchBridge { .. }) => Ok(Some(missing.to_string())),
-            Err(error) => Err(network(format!("look for the bridge {bridge}"))(error)),
+            Err(fault @ NoVlans) => Ok(Some(Problem::invalid("vlan_id", fault.to_string()))),
+            Err(fault @ (NoSuchBridge { .. } | UnfitUplink { .. })) => {
+                Ok(Some(Problem::invalid(lan.link.field(), fault.to_string())))
+            }
+            Err(error) => Err(network(format!("look for {lan}"))(error)),
         }
     }
 

@@ -159,6 +159,15 @@ fn a_vpc_that_is_not_wanted_has_no_network() {
     assert_eq!(network_of(&world(), 9, &BTreeSet::new()), None);
 }
 
+/// How the bridge of VPC 1 is joined where that is `lan`.
+fn joined_by(world: &mut World, lan: &weft_model::Record<VpcId, VpcSpec>) -> Option<JoinPath> {
+    world.vpcs.insert(vpc_id(1), Arc::new(lan.clone()));
+    let network = network_of(world, 1, &BTreeSet::new()).unwrap();
+    let joined = network.bridge.unwrap().joined?;
+    assert_eq!(network.firewall.bridge.unwrap().outside.as_ref(), Some(&joined.guest_link));
+    Some(joined.path)
+}
+
 #[test]
 fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
     let mut world = world();
@@ -175,13 +184,34 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
     assert_eq!(known.addresses, BTreeSet::from([agent]));
     let joined = network.bridge.unwrap().joined.unwrap();
     assert_eq!(known.outside.as_ref(), Some(&joined.guest_link), "the packet filter knows the way");
-    assert_eq!((joined.host_bridge.as_str(), joined.host_link.as_str()), ("br0", "weftb1"));
+    let by_pair = |vlan| JoinPath::Bridge {
+        host_bridge: "br0".parse().unwrap(),
+        host_link: "weftb1".parse().unwrap(),
+        vlan,
+    };
+    assert_eq!(joined.path, by_pair(None));
     assert_eq!(host_routes(&world, "weft").len(), 1, "only the routed one");
 
     lan.spec.bridge_name = None;
-    world.vpcs.insert(vpc_id(1), Arc::new(lan));
-    let network = network_of(&world, 1, &BTreeSet::new()).unwrap();
-    assert_eq!(network.bridge.unwrap().joined, None);
+    assert_eq!(joined_by(&mut world, &lan), None);
+
+    // A VLAN, and a link that is no bridge: the packet filter knows the same port in each case.
+    lan.spec.vlan_id = Some(20);
+    lan.spec.bridge_name = Some("br0".parse().unwrap());
+    let trunk = Trunk { link: "trunk".parse().unwrap(), vlan_id: 20 };
+    assert_eq!(joined_by(&mut world, &lan), Some(by_pair(Some(trunk))));
+    lan.spec.bridge_name = None;
+    lan.spec.uplink = Some("eth1".parse().unwrap());
+    let uplink = || "eth1".parse().unwrap();
+    let path = JoinPath::Vlan { uplink: uplink(), vlan_id: 20 };
+    assert_eq!(joined_by(&mut world, &lan), Some(path));
+    lan.spec.vlan_id = None;
+    let path = JoinPath::Uplink {
+        uplink: uplink(),
+        host_bridge: "weftl1".parse().unwrap(),
+        host_link: "weftb1".parse().unwrap(),
+    };
+    assert_eq!(joined_by(&mut world, &lan), Some(path));
 }
 
 /// An elastic IP `198.18.0.N`.

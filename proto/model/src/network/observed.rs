@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::observed_v6::{ObservedNetworkV6, ObservedTapV6, ObservedUplinkV6};
 use crate::{
-    Bridge, BridgeJoin, LinkName, MacAddr, ObservedShaper, Routes, SERVICE_ADDRESSES, TapInterface,
-    Uplink, VpcNetwork,
+    Bridge, BridgeJoin, JoinPath, LinkName, MacAddr, ObservedShaper, Routes, SERVICE_ADDRESSES,
+    TapInterface, Uplink, VpcNetwork,
 };
 
 /// The network of one VPC as the kernel has it, without the packet filter.
@@ -90,23 +90,29 @@ pub struct ObservedBridge {
     pub mac: Option<MacAddr>,
     /// Its addresses, with the range that is behind it.
     pub addresses: BTreeSet<Ipv4Network>,
-    /// The pair to the operator's bridge, if its inner end exists.
+    /// What joins it to the operator's LAN, if its inner end exists.
     pub joined: Option<ObservedJoin>,
 }
 
-/// The pair between our bridge and the operator's, both ends.
+/// What joins our bridge to the operator's LAN, in both namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedJoin {
-    /// The end in the VPC's namespace.
+    /// The port in the VPC's namespace.
     pub guest_link: LinkName,
-    /// Whether that end is up, and a port of our bridge.
+    /// Whether it is up, with what it is on there, and a port of our bridge.
     pub guest_ok: bool,
-    /// The end in the agent's namespace, if it is there.
+    /// The VLAN, where the port is a VLAN link.
+    #[serde(default)]
+    pub vlan_id: Option<u16>,
+    /// The pair's end in the agent's namespace, if there is one.
     pub host_link: Option<LinkName>,
-    /// Whether that end is up.
+    /// Whether all is up in the agent's namespace.
     pub host_up: bool,
-    /// The bridge that it is a port of.
+    /// The bridge that the pair's end is a port of.
     pub host_bridge: Option<LinkName>,
+    /// The operator's link: the other port of that bridge if it is ours, or what the VLAN is of.
+    #[serde(default)]
+    pub uplink: Option<LinkName>,
 }
 
 /// The uplink as it is, both ends.
@@ -217,15 +223,34 @@ impl ObservedPort {
 }
 
 impl ObservedJoin {
-    /// What a pair made for `desired` looks like.
+    /// What was made for `desired` looks like.
     pub fn of(desired: &BridgeJoin) -> Self {
-        Self {
+        let mut seen = Self {
             guest_link: desired.guest_link.clone(),
             guest_ok: true,
-            host_link: Some(desired.host_link.clone()),
+            vlan_id: None,
+            host_link: None,
             host_up: true,
-            host_bridge: Some(desired.host_bridge.clone()),
+            host_bridge: None,
+            uplink: None,
+        };
+        match &desired.path {
+            JoinPath::Bridge { host_bridge, host_link, vlan } => {
+                seen.host_bridge = Some(host_bridge.clone());
+                seen.host_link = Some(host_link.clone());
+                seen.vlan_id = vlan.as_ref().map(|trunk| trunk.vlan_id);
+            }
+            JoinPath::Uplink { uplink, host_bridge, host_link } => {
+                seen.host_bridge = Some(host_bridge.clone());
+                seen.host_link = Some(host_link.clone());
+                seen.uplink = Some(uplink.clone());
+            }
+            JoinPath::Vlan { uplink, vlan_id } => {
+                seen.uplink = Some(uplink.clone());
+                seen.vlan_id = Some(*vlan_id);
+            }
         }
+        seen
     }
 }
 

@@ -97,10 +97,7 @@ impl VpcOrder {
     /// # Errors
     /// A [`Problem`] at the field that is wrong.
     pub fn check(&self) -> Result<(), Problem> {
-        if self.mode == VpcMode::Routed && self.bridge_name.is_some() {
-            return Err(Problem::invalid("bridge_name", "a routed VPC is not joined to a bridge")
-                .remedy("set mode = \"bridge\", or leave bridge_name out"));
-        }
+        self.check_lan()?;
         if let Some(range) = self.ipv6_cidr_block {
             ranges_v6::check_vpc_range(range, self.mode)?;
         }

@@ -8,6 +8,8 @@ fn vpc(cidr: &str, mode: VpcMode) -> VpcSpec {
         ipv6_cidr_block: None,
         mode,
         bridge_name: None,
+        uplink: None,
+        vlan_id: None,
         default_group_id: GroupId::from_random([1; 9]),
         is_default: false,
         uplink_index: 7,
@@ -110,6 +112,8 @@ fn a_vpc_has_a_range_of_its_own_and_a_bridge_only_as_a_bridge() {
             ipv6_cidr_block: None,
             mode,
             bridge_name: bridge.map(|text| text.parse().unwrap()),
+            uplink: None,
+            vlan_id: None,
         };
         order.check().map_or_else(|problem| format!("{problem}"), |()| "ok".to_owned())
     };
@@ -184,6 +188,8 @@ fn a_vpc_has_an_ipv6_range_that_is_a_networks() {
             ipv6_cidr_block: Some(range.parse().unwrap()),
             mode,
             bridge_name: None,
+            uplink: None,
+            vlan_id: None,
         };
         order.check().map_or_else(|problem| format!("{problem}"), |()| "ok".to_owned())
     };
