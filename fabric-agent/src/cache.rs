@@ -214,6 +214,13 @@ impl World {
         }
     }
 
+    /// As the store's watch would put it.
+    #[cfg(test)]
+    pub(crate) fn put_instance(&mut self, instance: RecordOf<Instances>) {
+        self.interfaces.insert_of(&instance.id, &instance.spec.interface);
+        self.instances.insert(instance.id.clone(), Arc::new(instance));
+    }
+
     /// The interface, wherever it is: a part of an instance, attached to one, or to none.
     pub(crate) fn interface(&self, id: &InterfaceId) -> Option<Placed<'_>> {
         if let Some(own) = self.network_interfaces.get(id) {

@@ -164,7 +164,7 @@ async fn instances() {
         ("name",               Value::Null,                         Live),
         ("security_group_ids", vec![group(&terraform, "x").await].into(), Live),
         ("security_group_ids", Value::Null,                         Live),
-        ("source_dest_check",  false.into(),                        Live),
+        ("source_dest_check",  true.into(),                         Live),
         ("key_names",          strings(&["me"]),                    Live),
         ("wait_for",           "ssh".into(),                        Live),
         ("metadata_options",   Value::Null,                         Live),

@@ -28,7 +28,7 @@ fn world() -> World {
         instance(7, 1, None),
     ];
     for instance in instances {
-        world.instances.insert(instance.id.clone(), Arc::new(instance));
+        world.put_instance(instance);
     }
     world
 }
