@@ -14,6 +14,7 @@ mod key_pairs;
 mod network_insights;
 mod network_interfaces;
 mod port_forwards;
+mod prefix_lists;
 mod reads;
 mod route_tables;
 mod rules;
@@ -202,6 +203,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         security_groups_server::SecurityGroupsServer,
         security_group_rules_server::SecurityGroupRulesServer,
         vpcs_server::VpcsServer,
+        prefix_lists_server::PrefixListsServer,
         subnets_server::SubnetsServer,
         elastic_ips_server::ElasticIpsServer,
         elastic_ip_associations_server::ElasticIpAssociationsServer,

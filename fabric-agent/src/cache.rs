@@ -21,8 +21,8 @@ use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
-    Kind, NetworkInterfaces, OBJECTS, PortForwards, RecordOf, Repo, RouteTableAssociations,
-    RouteTables, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
+    Kind, NetworkInterfaces, OBJECTS, PortForwards, PrefixLists, RecordOf, Repo,
+    RouteTableAssociations, RouteTables, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) subnets: Table<Subnets>,
     pub(crate) route_tables: Table<RouteTables>,
     pub(crate) route_table_associations: Table<RouteTableAssociations>,
+    pub(crate) prefix_lists: Table<PrefixLists>,
     pub(crate) groups: Table<Groups>,
     pub(crate) rules: Table<Rules>,
     pub(crate) images: Table<Images>,
@@ -186,6 +187,7 @@ macro_rules! tables {
             RouteTableAssociations::NAME => {
                 $call::<RouteTableAssociations>(&mut $self.route_table_associations, $($argument),*)
             }
+            PrefixLists::NAME => $call::<PrefixLists>(&mut $self.prefix_lists, $($argument),*),
             Groups::NAME => $call::<Groups>(&mut $self.groups, $($argument),*),
             Rules::NAME => $call::<Rules>(&mut $self.rules, $($argument),*),
             Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),

@@ -17,8 +17,8 @@ use crate::ledger::Ledger;
 use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
-    Kind, NetworkInterfaces, PortForwards, RecordOf, Repo, RouteTableAssociations, RouteTables,
-    Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
+    Kind, NetworkInterfaces, PortForwards, PrefixLists, RecordOf, Repo, RouteTableAssociations,
+    RouteTables, Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -209,7 +209,8 @@ impl Context {
             NetworkInterfaces,
             Attachments,
             RouteTables,
-            RouteTableAssociations
+            RouteTableAssociations,
+            PrefixLists
         )
     }
 

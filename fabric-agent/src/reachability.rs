@@ -59,9 +59,8 @@ pub(crate) fn find(world: &World, source: &Named, destination: &Named) -> Result
             None => Err(Problem::not_found(format!("instance {id} does not exist")).at(field)),
         },
         Named::Interface(id) => {
-            let mut instances = world.instances.values();
-            match instances.find(|instance| instance.spec.interface.id == *id) {
-                Some(found) => Ok(Some((id.to_string(), found.spec.interface.clone()))),
+            match interfaces(world).find(|(_, interface)| interface.id == *id) {
+                Some((_, interface)) => Ok(Some((id.to_string(), interface.clone()))),
                 None => {
                     let message = format!("network interface {id} does not exist");
                     Err(Problem::not_found(message).at(field))
@@ -86,6 +85,14 @@ pub(crate) fn find(world: &World, source: &Named, destination: &Named) -> Result
             .remedy("name one of them by its instance or its network interface"));
         }
     };
+    for (_, interface) in ends_of(&ends) {
+        if world.network_interfaces.contains_key(&interface.id)
+            && world.interface(&interface.id).is_none_or(|placed| placed.instance.is_none())
+        {
+            let message = format!("{} is attached to no instance", interface.id);
+            return Ok(Ends::Apart(format!("{message}: nobody sends or receives there")));
+        }
+    }
     // The family of an address decides, else IPv4, which every interface has.
     let wants_v6 =
         [source, destination].iter().any(|named| matches!(named, Named::Address(IpAddr::V6(_))));
@@ -96,7 +103,7 @@ pub(crate) fn find(world: &World, source: &Named, destination: &Named) -> Result
                 .remedy("ask with an IPv4 address")
         }),
     };
-    let end = |found: Option<(String, Interface)>, named: &Named, field: &str| {
+    let end = |found: Found, named: &Named, field: &str| {
         let found = match (found, named) {
             (None, Named::Address(address)) => with_address(world, &vpc_id, *address),
             (found, _) => found,
@@ -123,7 +130,21 @@ pub(crate) fn find(world: &World, source: &Named, destination: &Named) -> Result
     Ok(Ends::In { vpc_id, source, destination })
 }
 
-fn with_address(world: &World, vpc_id: &VpcId, address: IpAddr) -> Option<(String, Interface)> {
+type Found = Option<(String, Interface)>;
+
+fn ends_of((source, destination): &(Found, Found)) -> impl Iterator<Item = &(String, Interface)> {
+    source.iter().chain(destination)
+}
+
+/// All interfaces: those that instances were made with, by the instance, and those of their own.
+fn interfaces(world: &World) -> impl Iterator<Item = (String, &Interface)> {
+    let primary = world.instances.values().map(|i| (i.id.to_string(), &i.spec.interface));
+    let own =
+        world.network_interfaces.values().map(|own| (own.id.to_string(), &own.spec.interface));
+    primary.chain(own)
+}
+
+fn with_address(world: &World, vpc_id: &VpcId, address: IpAddr) -> Found {
     let has = |interface: &&Interface| {
         interface.vpc_id == *vpc_id
             && match address {
@@ -131,9 +152,8 @@ fn with_address(world: &World, vpc_id: &VpcId, address: IpAddr) -> Option<(Strin
                 IpAddr::V6(address) => interface.ipv6 == Some(address),
             }
     };
-    let mut interfaces = world.instances.values().map(|i| (&i.id, &i.spec.interface));
-    let (id, interface) = interfaces.find(|(_, interface)| has(interface))?;
-    Some((id.to_string(), interface.clone()))
+    let (label, interface) = interfaces(world).find(|(_, interface)| has(interface))?;
+    Some((label, interface.clone()))
 }
 
 /// What the groups say to a connection from `source` to `destination`.

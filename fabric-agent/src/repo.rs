@@ -21,8 +21,8 @@ pub(crate) use keys::{
 };
 pub(crate) use kind::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
-    Kind, NetworkInterfaces, PortForwards, RouteTableAssociations, RouteTables, Rules, Subnets,
-    Vpcs,
+    Kind, NetworkInterfaces, PortForwards, PrefixLists, RouteTableAssociations, RouteTables, Rules,
+    Subnets, Vpcs,
 };
 
 /// A record and the revision it was read at.

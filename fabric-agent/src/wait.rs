@@ -300,6 +300,7 @@ fn admitted(context: &Context, record: &Record<InstanceId, InstanceSpec>) -> Str
         .map(|rule| match &rule.spec.peer {
             RulePeer::Cidr(range) => range.to_string(),
             RulePeer::Group(id) => format!("members of {id}"),
+            RulePeer::PrefixList(id) => format!("the ranges of {id}"),
         })
         .collect();
     match rules.is_empty() {

@@ -12,9 +12,12 @@ mod instance_type;
 mod key_pair;
 mod network_interface;
 mod object;
+mod prefix_list;
 mod public;
 mod route;
 mod vpc;
+
+use group::description_from_wire;
 
 pub use event::{event_from_wire, event_to_wire};
 pub use group::{
@@ -40,6 +43,10 @@ pub use network_interface::{
 };
 pub use object::{
     Creation, Revision, creation_from_wire, creation_to_wire, revision_from_wire, revision_to_wire,
+};
+pub use prefix_list::{
+    prefix_list_from_wire, prefix_list_spec_from_wire, prefix_list_spec_to_wire,
+    prefix_list_to_wire,
 };
 pub use public::{
     association_from_wire, association_spec_from_wire, association_spec_to_wire,

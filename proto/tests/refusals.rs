@@ -80,7 +80,7 @@ fn instance_orders() {
         (|s| groups(s, vec![]),                         "security_group_ids", "empty"),
         (|s| groups(s, vec![id("sgr")]),                "security_group_ids", "rule"),
         (|s| groups(s, (0..17).map(|n| format!("sg-{n:017x}")).collect()),
-                                                        "security_group_ids", "17 security groups"),
+                                                        "security_group_ids", "at most 16 security groups, and these are 17: sg-"),
         (|s| s.key_names = vec!["ok".into(), "".into()], "key_names",         "cannot be a name"),
         (|s| s.user_data = Some(vec![0; (64 << 10) + 1]), "user_data",        "65537 bytes"),
         (|s| s.root_volume_size_gib = Some(0),          "root_volume.size_gib", "0 GiB"),

@@ -58,6 +58,12 @@ proptest! {
     }
 
     #[test]
+    fn prefix_lists(object in any::object(any::prefix_list_id(), any::prefix_list_spec())) {
+        let wire = over_the_wire(&c::prefix_list_to_wire(object.clone()));
+        prop_assert_eq!(c::prefix_list_from_wire(wire), Ok(object));
+    }
+
+    #[test]
     fn vpcs(object in any::object(any::vpc_id(), any::vpc_spec())) {
         let wire = over_the_wire(&c::vpc_to_wire(object.clone()));
         prop_assert_eq!(c::vpc_from_wire(wire), Ok(object));

@@ -80,9 +80,13 @@ pub(crate) fn group_count() -> Validator {
         format!(
             "must have 1 to {MAX_GROUPS_PER_INTERFACE} groups; leave security_group_ids out for the VPC's default group"
         ),
-        |value| match value.as_list().map_or(1, <[Value]>::len) {
-            0 => Err("an instance without a security group cannot be".to_owned()),
-            n if n > MAX_GROUPS_PER_INTERFACE => Err(format!("these are {n} groups")),
+        |value| match value.as_list() {
+            Some([]) => Err("an instance without a security group cannot be".to_owned()),
+            Some(groups) if groups.len() > MAX_GROUPS_PER_INTERFACE => {
+                let named = groups.iter().map(|group| group.as_str().unwrap_or("(not known yet)"));
+                let named: Vec<_> = named.collect();
+                Err(format!("these are {} groups: {}", groups.len(), named.join(", ")))
+            }
             _ => Ok(()),
         },
     )
@@ -116,6 +120,21 @@ pub(crate) fn cidr_v6() -> Validator {
     text("must be an IPv6 range such as \"2001:db8::/32\"", |text| {
         let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
         if range.to_string() == text {
+            return Ok(());
+        }
+        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
+    })
+}
+
+/// A range of either family.
+pub(crate) fn any_cidr() -> Validator {
+    text("must be a range such as \"10.0.0.0/8\" or \"2001:db8::/32\"", |text| {
+        let range = match text.contains(':') {
+            true => parse_cidr_v6("", text).map(|range| range.to_string()),
+            false => parse_cidr("", text).map(|range| range.to_string()),
+        };
+        let range = range.map_err(|problem| said(&problem))?;
+        if range == text {
             return Ok(());
         }
         Err(format!("{text:?} is written in an unusual way: write \"{range}\""))

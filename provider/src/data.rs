@@ -12,6 +12,7 @@ pub(crate) mod instance_types;
 pub(crate) mod instances;
 pub(crate) mod network_interface;
 pub(crate) mod port_forward;
+pub(crate) mod prefix_list;
 pub(crate) mod reachability;
 pub(crate) mod security_group_hits;
 

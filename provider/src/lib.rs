@@ -23,6 +23,7 @@ mod kind;
 mod network_interface;
 mod network_interface_attachment;
 mod port_forward;
+mod prefix_list;
 mod problem;
 mod provider;
 mod route_table;

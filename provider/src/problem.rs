@@ -13,7 +13,7 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("kernel.cmdline", &["kernel_cmdline"]),
     ("root_volume_size_gib", &["root_volume.size_gib"]),
     ("user_data", &["user_data", "user_data_base64"]),
-    ("cidr_ipv4", &["cidr_ipv4", "cidr_ipv6", "referenced_security_group_id"]),
+    ("cidr_ipv4", &["cidr_ipv4", "cidr_ipv6", "prefix_list_id", "referenced_security_group_id"]),
     ("instance_type", &["instance_type", "vcpus"]),
     ("context.tags", &["tags"]),
 ];

@@ -21,6 +21,7 @@ use crate::key_pair::KeyPair;
 use crate::network_interface::NetworkInterface;
 use crate::network_interface_attachment::NetworkInterfaceAttachment;
 use crate::port_forward::PortForward;
+use crate::prefix_list::PrefixList;
 use crate::route_table::RouteTable;
 use crate::route_table_association::RouteTableAssociation;
 use crate::rule::Rule;
@@ -173,6 +174,7 @@ impl Provider for Weft {
             Box::new(NetworkInterfaceAttachment(agent())),
             Box::new(RouteTable(agent())),
             Box::new(RouteTableAssociation(agent())),
+            Box::new(PrefixList(agent())),
             Box::new(SecurityGroup(agent())),
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
@@ -187,6 +189,7 @@ impl Provider for Weft {
         let agent = || self.agent.clone();
         vec![
             Box::new(data::network_interface::NetworkInterface(agent())),
+            Box::new(data::prefix_list::PrefixList(agent())),
             Box::new(data::image::Image(agent())),
             Box::new(data::images::Images(agent())),
             Box::new(data::instance::Instance(agent())),

@@ -8,7 +8,7 @@ use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
     ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
-use weft_model::{GroupId, IpProtocol, Problem, RulePeer, RulePorts};
+use weft_model::{GroupId, IpProtocol, PrefixListId, Problem, RulePeer, RulePorts};
 use weft_proto::convert::rule_from_wire;
 use weft_proto::v1::security_group_rule_spec::Peer;
 use weft_proto::v1::{self};
@@ -33,9 +33,10 @@ pub(crate) trait Way: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// The attributes of which exactly one says who the peer is.
-const PEERS: [(&str, fn(String) -> Peer); 3] = [
+const PEERS: [(&str, fn(String) -> Peer); 4] = [
     ("cidr_ipv4", Peer::CidrIpv4),
     ("cidr_ipv6", Peer::CidrIpv6),
+    ("prefix_list_id", Peer::PrefixListId),
     ("referenced_security_group_id", Peer::ReferencedSecurityGroupId),
 ];
 
@@ -89,6 +90,10 @@ impl<W: Way> Kind for Rule<W> {
                     .validate(checks::cidr_v6()),
             )
             .attribute(
+                Attribute::string("prefix_list_id", format!("{}: the ranges of this prefix list.", W::PEER))
+                    .validate(checks::id::<PrefixListId>(PrefixListId::PREFIX, "a prefix list")),
+            )
+            .attribute(
                 Attribute::string("referenced_security_group_id", format!("{}: the members of this group.", W::PEER))
                     .validate(group()),
             )
@@ -122,6 +127,7 @@ impl<W: Way> Kind for Rule<W> {
         let peer = match &rule.peer {
             RulePeer::Cidr(range) => range.to_string(),
             RulePeer::Group(group) => group.to_string(),
+            RulePeer::PrefixList(list) => list.to_string(),
         };
         let said = |field: &str| (rule.peer.field() == field).then(|| peer.clone());
         Ok(Value::object([
@@ -132,6 +138,7 @@ impl<W: Way> Kind for Rule<W> {
             ("to_port", to_port.into()),
             ("cidr_ipv4", said("cidr_ipv4").into()),
             ("cidr_ipv6", said("cidr_ipv6").into()),
+            ("prefix_list_id", said("prefix_list_id").into()),
             ("referenced_security_group_id", said("referenced_security_group_id").into()),
             ("description", rule.description.into()),
             ("tags", kept.tags.into()),

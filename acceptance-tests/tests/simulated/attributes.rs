@@ -81,6 +81,9 @@ impl<'a> Module<'a> {
                 "route_table_id": "${weft_route_table.other.id}",
                 "subnet_id": "${weft_subnet.it.id}",
             }},
+            "weft_prefix_list": { "it": {
+                "name": "it", "address_family": "IPv4", "entries": [{ "cidr": "192.0.2.0/24" }],
+            }},
             "weft_security_group_ingress_rule": { "it": rule() },
             "weft_security_group_egress_rule": { "it": egress_rule() },
             "weft_elastic_ip": { "it": { "name": "it" }, "other": {} },
@@ -307,6 +310,23 @@ fn of_a_route_table() -> Result<()> {
 }
 
 #[test]
+fn of_a_prefix_list() -> Result<()> {
+    run("weft_prefix_list", |_| {
+        let office = json!({ "cidr": "192.0.2.0/24", "description": "Bern" });
+        let other = json!({ "cidr": "198.51.100.0/25" });
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "entries": [office, other] }), Live),
+            (json!({ "entries": [other] }), Live),
+            (json!({ "entries": [] }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "address_family": "IPv6" }), Replace),
+            (json!({ "entries": [{ "cidr": "2001:db8::/32" }] }), Live),
+        ])
+    })
+}
+
+#[test]
 fn of_a_route_table_association() -> Result<()> {
     let second = "${weft_subnet.second.id}";
     run("weft_route_table_association", |_| Ok(vec![(json!({ "subnet_id": second }), Replace)]))
@@ -321,6 +341,10 @@ fn steps_of_a_rule(other: &str) -> Vec<Step> {
         (json!({ "cidr_ipv4": null, "cidr_ipv6": "2001:db8::/32" }), Live),
         (
             json!({ "cidr_ipv6": null, "referenced_security_group_id": "${weft_security_group.it.id}" }),
+            Live,
+        ),
+        (
+            json!({ "referenced_security_group_id": null, "prefix_list_id": "${weft_prefix_list.it.id}" }),
             Live,
         ),
         (json!({ "description": "why" }), Live),

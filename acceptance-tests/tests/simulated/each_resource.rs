@@ -9,7 +9,7 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "instances",
     "types",
     "images",
@@ -18,6 +18,7 @@ const KINDS: [&str; 13] = [
     "rules",
     "vpcs",
     "subnets",
+    "prefix-lists",
     "elastic-ips",
     "elastic-ip-associations",
     "port-forwards",

@@ -77,6 +77,21 @@ resource "weft_security_group_ingress_rule" "it" {{
   cidr_ipv4         = "0.0.0.0/0"
 }}
 
+resource "weft_prefix_list" "it" {{
+  name           = "it"
+  address_family = "IPv6"
+  entries = [
+    {{ cidr = "2001:db8::/32", description = "offices" }},
+    {{ cidr = "2001:db8:7::/48" }},
+  ]
+}}
+
+resource "weft_security_group_ingress_rule" "of_list" {{
+  security_group_id = weft_security_group.it.id
+  ip_protocol       = "icmpv6"
+  prefix_list_id    = weft_prefix_list.it.id
+}}
+
 resource "weft_security_group_egress_rule" "it" {{
   security_group_id            = weft_security_group.it.id
   ip_protocol                  = "-1"
@@ -137,7 +152,9 @@ pub(crate) const ONE_OF_EACH: [&str; 14] = [
     "weft_vpc.it",
     "weft_subnet.it",
     "weft_security_group.it",
+    "weft_prefix_list.it",
     "weft_security_group_ingress_rule.it",
+    "weft_security_group_ingress_rule.of_list",
     "weft_security_group_egress_rule.it",
     "weft_instance.it",
     "weft_elastic_ip.it",

@@ -39,6 +39,7 @@ impl Agent {
         rules: security_group_rules_client::SecurityGroupRulesClient,
         vpcs: vpcs_client::VpcsClient,
         subnets: subnets_client::SubnetsClient,
+        prefix_lists: prefix_lists_client::PrefixListsClient,
         elastic_ips: elastic_ips_client::ElasticIpsClient,
         associations: elastic_ip_associations_client::ElasticIpAssociationsClient,
         interfaces: network_interfaces_client::NetworkInterfacesClient,

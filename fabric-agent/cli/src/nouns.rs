@@ -7,6 +7,7 @@ mod instance;
 mod instance_type;
 mod key_pair;
 mod network_interface;
+mod prefix_list;
 mod public;
 mod route;
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
-    InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, Problem, Reason,
-    RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VpcId,
+    InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, PrefixListId, Problem,
+    Reason, RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -24,6 +24,7 @@ pub(crate) enum AnyId {
     Rule(RuleId),
     Vpc(VpcId),
     Subnet(SubnetId),
+    PrefixList(PrefixListId),
     ElasticIp(ElasticIpId),
     Association(AssociationId),
     NetworkInterface(InterfaceId),
@@ -48,6 +49,7 @@ impl AnyId {
             .or_else(|| of(text, Self::Rule))
             .or_else(|| of(text, Self::Vpc))
             .or_else(|| of(text, Self::Subnet))
+            .or_else(|| of(text, Self::PrefixList))
             .or_else(|| of(text, Self::ElasticIp))
             .or_else(|| of(text, Self::Association))
             .or_else(|| of(text, Self::NetworkInterface))
@@ -147,7 +149,7 @@ mod tests {
             ("key-00000000000000000", "KeyPair"),
             ("type-00000000000000000", "InstanceType"), ("sg-00000000000000000", "Group"),
             ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
-            ("subnet-00000000000000000", "Subnet"),
+            ("subnet-00000000000000000", "Subnet"), ("pl-00000000000000000", "PrefixList"),
             ("eip-00000000000000000", "ElasticIp"), ("pf-00000000000000000", "PortForward"),
             ("eni-00000000000000000", "NetworkInterface"),
             ("i-00000000000000000/eni-00000000000000000", "Attachment"),

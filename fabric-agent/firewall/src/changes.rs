@@ -90,7 +90,7 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     for (name, body) in new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
         steps.push(Command::Add(writer.chain(name, body.hook.as_ref())));
     }
-    for (name, body) in new.sets.iter().filter(|(_, body)| body.map.is_none()) {
+    for (name, body) in new.sets.iter().filter(|(_, body)| !body.goes_before_it_comes()) {
         steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
     }
     for (name, body) in &new.chains {
@@ -99,7 +99,7 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     for (name, body) in &new.sets {
         let gone = removed(before(name), body);
         steps.extend(writer.elements(name, gone).map(Command::Delete));
-        if body.map.is_some() {
+        if body.goes_before_it_comes() {
             steps.extend(writer.elements(name, added(before(name), body)).map(Command::Add));
         }
     }
@@ -119,7 +119,8 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
 fn changes_kind(old: &Image, new: &Ruleset) -> bool {
     let set_differs = |(name, set): (&String, &SetBody)| {
         old.sets.get(name).is_some_and(|old| {
-            (&old.types, old.map, old.timeout) != (&set.types, set.map, set.timeout)
+            let kind = |set: &SetBody| (set.map, set.timeout, set.has_ranges);
+            old.types != set.types || kind(old) != kind(set)
         })
     };
     let chain_differs = |(name, chain): (&String, &ChainBody)| {
@@ -132,12 +133,32 @@ type Elements = BTreeMap<Vec<String>, Option<String>>;
 
 fn added(old: &Elements, new: &SetBody) -> Vec<Expression> {
     let fresh = new.elements.iter().filter(|(key, value)| old.get(*key) != Some(*value));
-    fresh.map(|(key, value)| element(key, new.map.zip(value.as_ref()))).collect()
+    fresh.map(|(key, value)| new.element(key, value.as_ref())).collect()
 }
 
 fn removed(old: &Elements, new: &SetBody) -> Vec<Expression> {
     let gone = old.iter().filter(|(key, value)| new.elements.get(*key) != Some(*value));
-    gone.map(|(key, value)| element(key, new.map.zip(value.as_ref()))).collect()
+    gone.map(|(key, value)| new.element(key, value.as_ref())).collect()
+}
+
+impl SetBody {
+    /// Whether what is no element any more is taken out first: a verdict that changes keeps its
+    /// key, and the kernel refuses a range that overlaps another.
+    fn goes_before_it_comes(&self) -> bool {
+        self.map.is_some() || self.has_ranges
+    }
+
+    fn element(&self, parts: &[String], leads_to: Option<&String>) -> Expression {
+        match parts {
+            [range] if self.has_ranges => match range.split_once('-') {
+                Some((first, last)) if first != last => {
+                    Expression::Range(Box::new([first, last].map(Expression::text)))
+                }
+                _ => Expression::text(range.split('-').next().unwrap_or_default()),
+            },
+            parts => element(parts, self.map.zip(leads_to)),
+        }
+    }
 }
 
 fn element(parts: &[String], leads_to: Option<(MapTo, &String)>) -> Expression {
@@ -168,7 +189,10 @@ impl Table<'_> {
             types: body.types.clone(),
             map: body.map.map(MapTo::as_str),
             timeout: body.timeout,
-            flags: body.timeout.map(|_| "timeout").into_iter().collect(),
+            flags: [(body.has_ranges, "interval"), (body.timeout.is_some(), "timeout")]
+                .into_iter()
+                .filter_map(|(is_set, flag)| is_set.then_some(flag))
+                .collect(),
             size: body.timeout.map(|_| rates::ASKERS),
         };
         if body.map.is_some() { Object::Map(set) } else { Object::Set(set) }

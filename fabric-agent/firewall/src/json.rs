@@ -127,7 +127,7 @@ pub struct Set {
     /// Seconds after which the kernel forgets what rules have put in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u32>,
-    /// `timeout`, where there is one.
+    /// `interval` where elements are ranges, `timeout` where there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<&'static str>,
     /// Elements that it has at most, where rules put them in.

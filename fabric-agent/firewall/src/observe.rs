@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::Value;
 use weft_model::Firewall;
@@ -12,7 +13,7 @@ use weft_model::Firewall;
 use crate::HostNat;
 use crate::changes::Image;
 use crate::json::{Command, Family};
-use crate::ruleset::{Hook, MapTo, Ruleset, SetBody};
+use crate::ruleset::{Hook, MapTo, Ruleset, SetBody, range_part};
 
 /// What a table holds, and its namesake beside it, of the bridge or the arp family, if it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ struct ListedSet {
     /// Of a map, what it leads to.
     map: Option<Value>,
     timeout: Option<u32>,
+    #[serde(default)]
+    flags: Vec<String>,
     #[serde(default)]
     elem: Vec<Value>,
 }
@@ -142,14 +145,37 @@ impl ListedSet {
         };
         // What rules put in is not ours.
         let ours = self.elem.iter().filter(|_| self.timeout.is_none());
-        let elements: BTreeMap<_, _> = ours.map(element).collect();
-        SetBody { types, map, elements, timeout: self.timeout }
+        let has_ranges = self.flags.iter().any(|flag| flag == "interval");
+        let elements: BTreeMap<_, _> = match has_ranges {
+            true => ours.map(|range| (vec![range_of(range)], None)).collect(),
+            false => ours.map(element).collect(),
+        };
+        SetBody { types, map, has_ranges, elements, timeout: self.timeout }
     }
 }
 
 /// Text as it is, anything else as JSON: a value of a kind that we never write equals none of ours.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A range as we write it: the kernel shows it as a prefix, a range or one address.
+fn range_of(value: &Value) -> String {
+    let text_at = |path: &str| value.pointer(path).and_then(Value::as_str);
+    let known = match (text_at("/range/0"), text_at("/range/1"), text_at("/prefix/addr")) {
+        (Some(first), Some(last), _) => first.parse().ok().zip(last.parse().ok()),
+        (_, _, Some(address)) => {
+            let bits = value.pointer("/prefix/len").and_then(Value::as_u64);
+            let bits = bits.and_then(|bits| u8::try_from(bits).ok());
+            let range = bits.and_then(|bits| IpNetwork::new(address.parse().ok()?, bits).ok());
+            range.map(|range| match range {
+                IpNetwork::V4(range) => (range.network().into(), range.broadcast().into()),
+                IpNetwork::V6(range) => (range.network().into(), range.broadcast().into()),
+            })
+        }
+        _ => value.as_str().and_then(|text| text.parse().ok()).map(|one| (one, one)),
+    };
+    known.map_or_else(|| text(value), |(first, last)| range_part(first, last))
 }
 
 fn element(value: &Value) -> (Vec<String>, Option<String>) {

@@ -14,9 +14,13 @@ mod refused;
 pub(crate) mod sources_v6;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
-use weft_model::{Direction, Firewall, FirewallInterface, GroupId, LinkName, RuleId};
+use weft_model::{
+    AddressFamily, Direction, Firewall, FirewallInterface, FirewallPrefixList, GroupId, LinkName,
+    PrefixListId, RuleId,
+};
 
 use crate::json::{Expression, Statement};
 
@@ -54,6 +58,8 @@ pub(crate) struct SetBody {
     /// The types of an element's parts.
     pub(crate) types: Vec<String>,
     pub(crate) map: Option<MapTo>,
+    /// Whether elements are ranges, each one part: the first and the last address.
+    pub(crate) has_ranges: bool,
     /// An element's parts, and for a map what it leads to.
     pub(crate) elements: BTreeMap<Vec<String>, Option<String>>,
     /// Seconds after which the kernel forgets an element: then rules put them in, and none is ours.
@@ -139,6 +145,26 @@ pub(crate) fn member_set_v6(group: &GroupId) -> String {
     format!("members6_{}", group.digits())
 }
 
+/// The set of a prefix list's ranges.
+pub(crate) fn prefix_set(list: &PrefixListId) -> String {
+    format!("prefixes_{}", list.digits())
+}
+
+fn prefix_list(list: &FirewallPrefixList) -> SetBody {
+    let of = match list.family {
+        AddressFamily::Ipv4 => "ipv4_addr",
+        AddressFamily::Ipv6 => "ipv6_addr",
+    };
+    let range = |(first, last): &(IpAddr, IpAddr)| (vec![range_part(*first, *last)], None);
+    let elements = list.ranges.iter().map(range).collect();
+    SetBody { has_ranges: true, elements, ..set_of(&[of]) }
+}
+
+/// A range as the one part of an element.
+pub(crate) fn range_part(first: IpAddr, last: IpAddr) -> String {
+    format!("{first}-{last}")
+}
+
 /// What counts the connections that a rule has let through.
 pub(crate) fn rule_counter(rule: &RuleId) -> String {
     format!("hits_{}", rule.digits())
@@ -205,6 +231,9 @@ impl Ruleset {
         let mut ruleset = Self::default();
         ruleset.add_base(firewall);
         ruleset.counters.extend(DIRECTIONS.map(denied_counter));
+        for (id, list) in &firewall.prefix_lists {
+            ruleset.sets.insert(prefix_set(id), prefix_list(list));
+        }
         for (id, group) in &firewall.groups {
             let members = !common.members.contains(id);
             ruleset.add_group(id, group, members, firewall);

@@ -12,7 +12,10 @@ use std::collections::BTreeSet;
 use nix::sched::{CloneFlags, unshare};
 use support::{TABLE, bridge, firewall, group, interface, limited, nat, uplink};
 use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart, remove};
-use weft_model::{Firewall, FirewallNat, HostForward, LinkName, TransportProtocol};
+use weft_model::{
+    AddressFamily, Firewall, FirewallNat, FirewallPrefixList, HostForward, LinkName,
+    TransportProtocol,
+};
 
 /// Runs `test` on a thread in a new network namespace; the machine's own rules are never touched.
 fn in_new_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
@@ -55,6 +58,12 @@ fn stages() -> Vec<Firewall> {
         limited(all_shapes(), &[(1, 100_000)]),
         limited(all_shapes(), &[(1, 1), (2, 50)]),
         limited(dual_stack(&[1, 2]), &[(2, 50)]),
+        // Ranges that grow, shrink, join, part and cover everything.
+        listed(&[(7, &[(0, 63), (65, 65), (128, 255)])]),
+        listed(&[(7, &[(0, 127), (200, 255)]), (8, &[])]),
+        listed(&[(7, &[(32, 40), (50, 90)]), (8, &[(0, 255)])]),
+        listed(&[(7, &[(0, 255)])]),
+        everything_listed(),
         dual_stack(&[1, 2]),
         dual_stack(&[2]),
         Firewall { nat: nat(&[2], &[80, 81]), ..all_shapes() },
@@ -69,6 +78,23 @@ fn stages() -> Vec<Firewall> {
         firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),
         Firewall::default(),
     ]
+}
+
+fn listed(lists: &[(u8, &[(u8, u8)])]) -> Firewall {
+    Firewall { prefix_lists: support::prefix_lists(lists), ..all_shapes() }
+}
+
+fn everything_listed() -> Firewall {
+    let mut firewall = listed(&[]);
+    let ends = [
+        (AddressFamily::Ipv4, "0.0.0.0", "255.255.255.255"),
+        (AddressFamily::Ipv6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ];
+    for (n, (family, first, last)) in (7..).zip(ends) {
+        let ranges = vec![(first.parse().unwrap(), last.parse().unwrap())];
+        firewall.prefix_lists.insert(support::list_id(n), FirewallPrefixList { family, ranges });
+    }
+    firewall
 }
 
 fn dual_stack(members: &[u16]) -> Firewall {

@@ -14,19 +14,21 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
 use nix::poll::{PollFd, PollFlags, poll};
 use support::frame::ethernet;
 use support::guest::{checksum, open_tap};
-use support::{Vpc, address, group_id, mac, on_a_machine, tap};
+use support::{Vpc, address, address_v6, group_id, mac, on_a_machine, tap};
 use weft_model::{
-    Direction, Firewall, FirewallGroup, FirewallInterface, IpProtocol, MacAddr, Opening, RuleId,
-    RulePeer, RulePorts, RuleSpec, Service,
+    AddressFamily, Direction, Firewall, FirewallGroup, FirewallInterface, FirewallPrefixList,
+    IpProtocol, MacAddr, Opening, PrefixListId, PrefixListSpec, RuleId, RulePeer, RulePorts,
+    RuleSpec, Service, TapInterface,
 };
 use weft_network::{Namespace, add_tap, tap_up};
 
@@ -43,9 +45,10 @@ fn packets_do_what_the_pure_verdict_says() {
     let seed = number("WEFT_SEED").unwrap_or(20_261_121);
     let sets = number("WEFT_RULE_SETS").unwrap_or(500);
     on_a_machine(move |machine| async move {
-        let mut vpc = machine.vpc(1, true).await;
+        let mut vpc = machine.vpc(1, true).await.dual_stack(1).await;
         let guests = Guests::connect(&vpc).await;
-        let (mut allowed, mut denied) = (0, 0);
+        // Of IPv4 and of IPv6.
+        let (mut allowed, mut denied) = ([0, 0], [0, 0]);
         let mut network = vpc.network.firewall.clone();
         for set in 0..sets {
             let mut dice = Dice(seed.wrapping_add(set));
@@ -64,19 +67,23 @@ fn packets_do_what_the_pure_verdict_says() {
                 let seed = seed.wrapping_add(set);
                 assert_eq!(
                     arrived, admitted,
-                    "WEFT_SEED={seed} WEFT_RULE_SETS=1, probe {n}: {probe:?}\n{:#?}",
-                    network.groups
+                    "WEFT_SEED={seed} WEFT_RULE_SETS=1, probe {n}: {probe:?}\n{:#?}\n{:#?}",
+                    network.groups, network.prefix_lists
                 );
-                if admitted { allowed += 1 } else { denied += 1 }
+                let family = usize::from(probe.opening.source.is_ipv6());
+                if admitted { allowed[family] += 1 } else { denied[family] += 1 }
             }
         }
         vpc.network.firewall = network;
-        eprintln!(
-            "{sets} rule sets (seed {seed}): {} probes, {allowed} allowed, {denied} denied, \
-             disagreements 0",
-            allowed + denied
-        );
-        assert!(allowed > sets && denied > sets, "both happen often enough to mean something");
+        for (family, n) in [("IPv4", 0), ("IPv6", 1)] {
+            let (allowed, denied) = (allowed[n], denied[n]);
+            eprintln!(
+                "{sets} rule sets (seed {seed}), {family}: {} probes, {allowed} allowed, {denied} \
+                 denied, disagreements 0",
+                allowed + denied
+            );
+            assert!(allowed > sets && denied > sets, "both happen often enough to mean something");
+        }
     });
 }
 
@@ -100,8 +107,10 @@ impl Dice {
 /// Types that open a connection; connection tracking takes all others for answers or errors
 /// (`valid_new` of Linux `nf_conntrack_proto_icmp.c`).
 const ICMP_TYPES: [u8; 4] = [8, 13, 15, 17];
-/// Protocols without a tracker of their own.
-const PROTOCOLS: [u8; 5] = [50, 51, 89, 103, 253];
+/// The same of IPv6 (`nf_conntrack_proto_icmpv6.c`).
+const ICMPV6_TYPES: [u8; 2] = [128, 139];
+/// Protocols without a tracker of their own, and none an extension header of IPv6.
+const PROTOCOLS: [u8; 5] = [50, 52, 89, 103, 253];
 const PORTS: [u16; 6] = [1, 22, 80, 81, 443, 65535];
 
 fn random_firewall(dice: &mut Dice, base: &Firewall) -> Firewall {
@@ -123,18 +132,39 @@ fn random_firewall(dice: &mut Dice, base: &Firewall) -> Firewall {
         for id in &joined {
             let group = groups.get_mut(id).unwrap();
             Arc::make_mut(&mut group.members).insert(address(n));
+            Arc::make_mut(&mut group.members_v6).insert(address_v6(n));
         }
         let interface = FirewallInterface {
             mac: mac(n),
             address: address(n),
-            ipv6: None,
+            ipv6: Some(address_v6(n)),
             groups: joined,
             source_dest_check: true,
             network_mbps: None,
         };
         interfaces.insert(tap(n), interface);
     }
-    Firewall { groups, interfaces: Arc::new(interfaces), ..base.clone() }
+    let prefix_lists = (0..2).map(|n| (PrefixListId::from_random([n; 9]), random_list(dice)));
+    let prefix_lists = prefix_lists.collect();
+    Firewall { groups, prefix_lists, interfaces: Arc::new(interfaces), ..base.clone() }
+}
+
+/// Entries that overlap and touch, aggregated as the agent does it.
+fn random_list(dice: &mut Dice) -> FirewallPrefixList {
+    let family = dice.pick(&[AddressFamily::Ipv4, AddressFamily::Ipv6]);
+    let entries = (0..dice.roll(5)).map(|_| {
+        let n = dice.pick(&GUESTS);
+        let (address, prefixes) = match family {
+            AddressFamily::Ipv4 => (IpAddr::from(address(n)), [8, 29, 30, 31, 32]),
+            AddressFamily::Ipv6 => (IpAddr::from(address_v6(n)), [32, 125, 126, 127, 128]),
+        };
+        let prefix = dice.pick(&prefixes);
+        let range = IpNetwork::new(address, prefix).unwrap();
+        (IpNetwork::new(range.network(), prefix).unwrap(), String::new())
+    });
+    let entries = entries.collect();
+    let list = PrefixListSpec { name: String::new(), address_family: family, entries };
+    FirewallPrefixList { family, ranges: list.ranges() }
 }
 
 fn random_rule(dice: &mut Dice) -> RuleSpec {
@@ -162,16 +192,24 @@ fn random_rule(dice: &mut Dice) -> RuleSpec {
             let code = dice.pick(&[None, Some(0), Some(1)]);
             RulePorts::Icmp { kind: dice.pick(&ICMP_TYPES), code }
         }
+        IpProtocol::Icmpv6 if dice.roll(3) > 0 => {
+            let code = dice.pick(&[None, Some(0), Some(1)]);
+            RulePorts::Icmp { kind: dice.pick(&ICMPV6_TYPES), code }
+        }
         _ => RulePorts::Any,
     };
     let range = |text: &str| RulePeer::Cidr(text.parse().unwrap());
-    let peer = match dice.roll(10) {
+    let peer = match dice.roll(15) {
         0 => range("0.0.0.0/0"),
         1 => range("10.0.0.0/24"),
         2 => range("10.0.0.8/30"),
         3 => range(&format!("10.0.0.{}/32", dice.pick(&GUESTS))),
         4 => range("192.0.2.0/24"),
         5 => range("::/0"),
+        6 => range("fd00:1:2:3::8/126"),
+        7 => range(&format!("{}/128", address_v6(dice.pick(&GUESTS)))),
+        8 => range("2001:db8::/32"),
+        9..=11 => RulePeer::PrefixList(PrefixListId::from_random([dice.pick(&[0, 1]); 9])),
         // One of them does not exist.
         _ => RulePeer::Group(group_id(u8::try_from(dice.roll(usize::from(GROUPS) + 1)).unwrap())),
     };
@@ -198,9 +236,23 @@ fn probe(dice: &mut Dice, firewall: &Firewall, taken: &mut Taken, n: usize) -> P
     let rules: Vec<_> = firewall.groups.values().flat_map(|group| group.rules.values()).collect();
     let about = (!rules.is_empty() && dice.roll(2) == 0).then(|| dice.pick(&rules));
     let protocol = about.map_or_else(
-        || dice.pick(&[IpProtocol::Tcp, IpProtocol::Udp, IpProtocol::Icmp, IpProtocol::All]),
+        || {
+            dice.pick(&[
+                IpProtocol::Tcp,
+                IpProtocol::Udp,
+                IpProtocol::Icmp,
+                IpProtocol::Icmpv6,
+                IpProtocol::All,
+            ])
+        },
         |rule| rule.protocol,
     );
+    let is_v6 = match (protocol, about.map(|rule| &rule.peer)) {
+        (IpProtocol::Icmp, _) => false,
+        (IpProtocol::Icmpv6, _) => true,
+        (_, Some(RulePeer::Cidr(range))) => range.is_ipv6(),
+        _ => dice.roll(2) == 0,
+    };
     let port = match about.map(|rule| rule.ports) {
         Some(RulePorts::Range { from, to }) => dice.pick(&[from, to, to.wrapping_add(1)]).max(1),
         _ => dice.pick(&PORTS),
@@ -208,8 +260,11 @@ fn probe(dice: &mut Dice, firewall: &Firewall, taken: &mut Taken, n: usize) -> P
     let service = match protocol {
         IpProtocol::Tcp => Service::Tcp(port),
         IpProtocol::Udp => Service::Udp(port),
-        IpProtocol::Icmp | IpProtocol::Icmpv6 => {
+        IpProtocol::Icmp => {
             Service::Icmp { kind: dice.pick(&ICMP_TYPES), code: dice.pick(&[0, 1]) }
+        }
+        IpProtocol::Icmpv6 => {
+            Service::Icmpv6 { kind: dice.pick(&ICMPV6_TYPES), code: dice.pick(&[0, 1]) }
         }
         // Its packets have nothing that tells one from another: of two between the same guests the
         // second one could be an answer to the first.
@@ -221,11 +276,11 @@ fn probe(dice: &mut Dice, firewall: &Firewall, taken: &mut Taken, n: usize) -> P
             }
         }
     };
-    let opening = Opening {
-        service,
-        source: IpAddr::V4(address(from)),
-        destination: IpAddr::V4(address(to)),
+    let at = |n| match is_v6 {
+        true => IpAddr::V6(address_v6(n)),
+        false => IpAddr::V4(address(n)),
     };
+    let opening = Opening { service, source: at(from), destination: at(to) };
     Probe { from, to, opening, number: u16::try_from(1024 + n).unwrap() }
 }
 
@@ -238,7 +293,7 @@ impl Guests {
     async fn connect(vpc: &Vpc) -> Self {
         let mut taps = BTreeMap::new();
         for n in GUESTS {
-            let interface = Vpc::interface(n);
+            let interface = TapInterface { ipv6: Some(address_v6(n)), ..Vpc::interface(n) };
             add_tap(&vpc.namespace, &tap(n), &interface).await.unwrap();
             let end = open_tap(&vpc.namespace, &tap(n)).unwrap();
             tap_up(&vpc.namespace, &tap(n), &interface, None).await.unwrap();
@@ -285,7 +340,8 @@ impl Guests {
         self.arrived()
     }
 
-    /// The guests that something came to, with the identification of the IPv4 header.
+    /// The guests that something came to, with the identification of the IPv4 header, or what the
+    /// flow label of the IPv6 header has in its place. The kernel's own IPv6 is not from the subnet.
     fn arrived(&self) -> Vec<(u8, u16)> {
         let mut arrived = Vec::new();
         let mut buffer = [0; 2048];
@@ -294,6 +350,10 @@ impl Guests {
                 let frame = &buffer[10..length];
                 if frame[12..14] == [8, 0] && frame[23] != 2 {
                     arrived.push((*guest, u16::from_be_bytes([frame[18], frame[19]])));
+                }
+                let subnet = &address_v6(0).octets()[..8];
+                if frame[12..14] == [0x86, 0xdd] && frame[22..30] == *subnet {
+                    arrived.push((*guest, u16::from_be_bytes([frame[16], frame[17]])));
                 }
             }
         }
@@ -311,52 +371,68 @@ fn router_mac(vpc: &Namespace, n: u8) -> [u8; 6] {
 }
 
 fn frame(probe: &Probe, router: [u8; 6]) -> Vec<u8> {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) =
-        (probe.opening.source, probe.opening.destination)
-    else {
-        panic!("not IPv4: {probe:?}");
-    };
-    let (protocol, payload) = payload(probe, source, destination);
-    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let (protocol, payload) = payload(probe);
     let id = probe.number.to_be_bytes();
-    let mut packet = vec![0x45, 0, length[0], length[1], id[0], id[1], 0, 0, 64, protocol, 0, 0];
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
-    let sum = checksum(&packet).to_be_bytes();
-    packet[10..12].copy_from_slice(&sum);
-    packet.extend(payload);
-    ethernet(router, mac(probe.from), 0x0800, &packet)
+    let (kind, packet) = match (probe.opening.source, probe.opening.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+            let mut header =
+                vec![0x45, 0, length[0], length[1], id[0], id[1], 0, 0, 64, protocol, 0, 0];
+            header.extend([source.octets(), destination.octets()].concat());
+            let sum = checksum(&header).to_be_bytes();
+            header[10..12].copy_from_slice(&sum);
+            (0x0800, [header, payload].concat())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+            let mut header = vec![0x60, 0, id[0], id[1], length[0], length[1], protocol, 64];
+            header.extend([source.octets(), destination.octets()].concat());
+            (0x86dd, [header, payload].concat())
+        }
+        _ => panic!("of two families: {probe:?}"),
+    };
+    ethernet(router, mac(probe.from), kind, &packet)
 }
 
 /// The protocol's number and the packet above IP, with checksums: connection tracking looks.
-fn payload(probe: &Probe, source: Ipv4Addr, destination: Ipv4Addr) -> (u8, Vec<u8>) {
+fn payload(probe: &Probe) -> (u8, Vec<u8>) {
     let from = probe.number.to_be_bytes();
-    match probe.opening.service {
+    let (protocol, mut message, sum_at) = match probe.opening.service {
         Service::Tcp(port) => {
             let to = port.to_be_bytes();
             // A SYN: sequence number 1, header of five words, a window.
             let mut segment = vec![from[0], from[1], to[0], to[1], 0, 0, 0, 1, 0, 0, 0, 0];
             segment.extend([0x50, 0x02, 0x20, 0, 0, 0, 0, 0]);
-            let pseudo = [&source.octets()[..], &destination.octets(), &[0, 6, 0, 20]].concat();
-            let sum = checksum(&[pseudo, segment.clone()].concat()).to_be_bytes();
-            segment[16..18].copy_from_slice(&sum);
-            (6, segment)
+            (6, segment, 16)
         }
         Service::Udp(port) => {
             let to = port.to_be_bytes();
-            // Without a checksum, which IPv4 allows.
-            (17, vec![from[0], from[1], to[0], to[1], 0, 12, 0, 0, b'w', b'e', b'f', b't'])
+            (17, vec![from[0], from[1], to[0], to[1], 0, 12, 0, 0, b'w', b'e', b'f', b't'], 6)
         }
-        Service::Icmp { kind, code } => {
+        Service::Icmp { kind, code } | Service::Icmpv6 { kind, code } => {
             let mut message = vec![kind, code, 0, 0, from[0], from[1], 0, 1];
             message.extend([0; 12]);
-            let sum = checksum(&message).to_be_bytes();
-            message[2..4].copy_from_slice(&sum);
-            (1, message)
+            let is_v6 = probe.opening.source.is_ipv6();
+            (if is_v6 { 58 } else { 1 }, message, 2)
         }
-        Service::Other(number) => (number, vec![0; 24]),
-        Service::Icmpv6 { .. } => panic!("not in IPv4: {probe:?}"),
-    }
+        Service::Other(number) => return (number, vec![0; 24]),
+    };
+    let length = u8::try_from(message.len()).unwrap();
+    let covered = match (probe.opening.source, probe.opening.destination) {
+        // ICMP of IPv4 is the only one without a pseudo header.
+        _ if protocol == 1 => message.clone(),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let ends = [source.octets(), destination.octets()].concat();
+            [&ends[..], &[0, protocol, 0, length], &message].concat()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let ends = [source.octets(), destination.octets()].concat();
+            [&ends[..], &[0, 0, 0, length, 0, 0, 0, protocol], &message].concat()
+        }
+        _ => panic!("of two families: {probe:?}"),
+    };
+    message[sum_at..sum_at + 2].copy_from_slice(&checksum(&covered).to_be_bytes());
+    (protocol, message)
 }
 
 /// What one rule set let through must not open the way for the next one's probes.

@@ -1,10 +1,12 @@
 //! `weft.v1.SecurityGroupRules`.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Direction, GroupId, MAX_RULES_PER_GROUP, Object, Problem, Reason, Record, RuleId, RulePeer,
-    RuleSpec, VpcId,
+    AddressFamily, Direction, GroupId, IpProtocol, MAX_RULES_PER_GROUP, Object, PrefixListId,
+    Problem, Reason, Record, RuleId, RulePeer, RuleSpec, VpcId,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, rule_spec_from_wire, rule_to_wire,
@@ -17,7 +19,7 @@ use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Groups, Kind as _, Rules};
+use crate::repo::{Groups, Kind as _, PrefixLists, Rules};
 
 type RuleRecord = Record<RuleId, RuleSpec>;
 
@@ -37,6 +39,9 @@ async fn vpc_of(context: &Context, id: &GroupId, field: &str) -> Result<VpcId, P
 /// reading, so they stay until the rule is stored.
 async fn check_references(context: &Context, spec: &RuleSpec) -> Result<(), Problem> {
     let vpc = vpc_of(context, &spec.group_id, "security_group_id").await?;
+    if let RulePeer::PrefixList(id) = &spec.peer {
+        return check_prefix_list(context, spec, id).await;
+    }
     let RulePeer::Group(peer) = &spec.peer else { return Ok(()) };
     if *peer == spec.group_id {
         return Ok(());
@@ -48,6 +53,40 @@ async fn check_references(context: &Context, spec: &RuleSpec) -> Result<(), Prob
             .remedy("refer to a group of the same VPC, or use cidr_ipv4"));
     }
     Ok(())
+}
+
+/// Refuses a list that does not exist, and ICMP of the other family.
+async fn check_prefix_list(
+    context: &Context,
+    spec: &RuleSpec,
+    id: &PrefixListId,
+) -> Result<(), Problem> {
+    let list = context.repo.find::<PrefixLists>(id).await?.ok_or_else(|| {
+        Problem::not_found(format!("prefix list {id} does not exist")).at("prefix_list_id")
+    })?;
+    let family = list.value.spec.address_family;
+    let other = match (spec.protocol, family) {
+        (IpProtocol::Icmp, AddressFamily::Ipv6) => "icmpv6",
+        (IpProtocol::Icmpv6, AddressFamily::Ipv4) => "icmp",
+        _ => return Ok(()),
+    };
+    let message = format!("{} with a list of {family} ranges matches no packet", spec.protocol);
+    Err(Problem::invalid("prefix_list_id", message)
+        .remedy(format!("set ip_protocol = \"{other}\", or use a list of the other family")))
+}
+
+/// Of each prefix list.
+struct Families(BTreeMap<PrefixListId, AddressFamily>);
+
+impl Families {
+    async fn of_lists(context: &Context) -> Result<Self, Problem> {
+        let lists = context.repo.list::<PrefixLists>().await?.into_iter();
+        Ok(Self(lists.map(|list| (list.id, list.spec.address_family)).collect()))
+    }
+
+    fn of(&self, peer: &RulePeer) -> &'static [AddressFamily] {
+        peer.families(|id| self.0.get(id).copied())
+    }
 }
 
 /// Refuses the 61st rule of a group in one direction and family. `id` is that of a rule that
@@ -63,17 +102,18 @@ async fn check_count(
         same && Some(&rule.id) != id
     });
     let others: Vec<&RuleRecord> = others.collect();
-    for family in spec.peer.families() {
-        let beside = others.iter().filter(|rule| rule.spec.peer.families().contains(family));
+    let families = Families::of_lists(context).await?;
+    for family in families.of(&spec.peer) {
+        let beside = others.iter().filter(|rule| families.of(&rule.spec.peer).contains(family));
         let beside: Vec<&RuleId> = beside.map(|rule| &rule.id).collect();
         if beside.len() >= MAX_RULES_PER_GROUP {
-            return Err(too_many(spec, family, &beside));
+            return Err(too_many(spec, *family, &beside));
         }
     }
     Ok(())
 }
 
-fn too_many(spec: &RuleSpec, family: &str, beside: &[&RuleId]) -> Problem {
+fn too_many(spec: &RuleSpec, family: AddressFamily, beside: &[&RuleId]) -> Problem {
     let direction = match spec.direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
@@ -139,7 +179,7 @@ async fn update(
     check_references(context, &spec).await?;
     // Another family may be full. One that was not counted there before counts with the creates.
     let counted = context.turns().object(spec.group_id.as_str()).await;
-    if spec.peer.families() != before.value.spec.peer.families() {
+    if spec.peer != before.value.spec.peer {
         check_count(context, &spec, Some(&update.id)).await?;
     }
     let enforced = spec != before.value.spec;

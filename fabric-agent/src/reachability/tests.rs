@@ -93,3 +93,16 @@ fn what_cannot_be_judged_is_refused() {
     let v6 = find(&world, &guest(4), &address("2001:db8::1")).unwrap_err();
     assert!(v6.message.contains("no IPv6 address"), "{}", v6.message);
 }
+
+#[test]
+fn an_interface_that_is_attached_to_nothing_opens_nothing() {
+    let mut world = world();
+    let interface = instance(7, 0, Some(&[WEB])).spec.interface;
+    let id = interface.id.clone();
+    let spec = weft_model::NetworkInterfaceSpec { name: "spare".to_owned(), interface };
+    world.network_interfaces.insert(id.clone(), Arc::new(record(id.clone(), spec)));
+    let Ends::Apart(reason) = find(&world, &Named::Interface(id), &guest(5)).unwrap() else {
+        panic!("it was found in a VPC");
+    };
+    assert!(reason.contains("is attached to no instance"), "{reason}");
+}

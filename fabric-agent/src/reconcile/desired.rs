@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallUplink, GroupId, GuestAccess, HostForward,
-    JoinPath, Lan, LanLink, LinkName, Trunk, Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
+    Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallPrefixList, FirewallUplink, GroupId,
+    GuestAccess, HostForward, JoinPath, Lan, LanLink, LinkName, PrefixListId, RulePeer, Trunk,
+    Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::{HostEdge, HostRoute};
 
@@ -65,8 +66,10 @@ pub(crate) fn vpc_network(
             group.rules.insert(rule.id.clone(), rule.spec.clone());
         }
     }
+    let prefix_lists = prefix_lists(world, &groups);
     let firewall = Firewall {
         groups,
+        prefix_lists,
         interfaces: attached.filtered,
         uplink: uplink.as_ref().map(|uplink| FirewallUplink {
             link: uplink.guest_link.clone(),
@@ -81,6 +84,26 @@ pub(crate) fn vpc_network(
     let routes = routes::routes(world, vpc_id, &attached.taps);
     let (vpc_id, cidr, interfaces) = (vpc_id.clone(), vpc.cidr_block, attached.taps);
     Some(VpcNetwork { vpc_id, cidr, ipv6, gateways, bridge, uplink, interfaces, routes, firewall })
+}
+
+/// Those that some rule names.
+fn prefix_lists(
+    world: &World,
+    groups: &BTreeMap<GroupId, FirewallGroup>,
+) -> BTreeMap<PrefixListId, FirewallPrefixList> {
+    let rules = groups.values().flat_map(|group| group.rules.values());
+    let named = rules.filter_map(|rule| match &rule.peer {
+        RulePeer::PrefixList(id) => Some(id),
+        _ => None,
+    });
+    let named: BTreeSet<_> = named.collect();
+    let lists = named.into_iter().filter_map(|id| world.prefix_lists.get(id));
+    lists
+        .map(|list| {
+            let (family, ranges) = (list.spec.address_family, list.spec.ranges());
+            (list.id.clone(), FirewallPrefixList { family, ranges })
+        })
+        .collect()
 }
 
 /// The packet filter of a VPC as it is enforced, or would be.

@@ -10,8 +10,9 @@ use weft_model::{
     AssociationId, AssociationSpec, AttachmentId, AttachmentSpec, ElasticIpId, ElasticIpSpec,
     GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
-    PortForwardId, PortForwardSpec, RouteTableAssociationId, RouteTableAssociationSpec,
-    RouteTableId, RouteTableSpec, RuleId, RuleSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
+    PortForwardId, PortForwardSpec, PrefixListId, PrefixListSpec, RouteTableAssociationId,
+    RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SubnetId,
+    SubnetSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -73,6 +74,8 @@ kinds! {
     Vpcs, VpcId, VpcSpec, "vpcs", "VPC";
     /// Ranges in them.
     Subnets, SubnetId, SubnetSpec, "subnets", "subnet";
+    /// Ranges that rules refer to.
+    PrefixLists, PrefixListId, PrefixListSpec, "prefix-lists", "prefix list";
     /// Addresses of the public pool.
     ElasticIps, ElasticIpId, ElasticIpSpec, "elastic-ips", "elastic IP";
     /// Ports of the host that lead to guests.

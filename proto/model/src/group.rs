@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, Problem, Reason, VpcId};
+use crate::{AddressFamily, GroupId, PrefixListId, Problem, Reason, VpcId};
 
 /// Rules of one group in one direction, per address family (as in EC2).
 pub const MAX_RULES_PER_GROUP: usize = 60;
@@ -105,6 +105,8 @@ pub enum RulePeer {
     Cidr(IpNetwork),
     /// Members of this group.
     Group(GroupId),
+    /// Addresses in the ranges of this list.
+    PrefixList(PrefixListId),
 }
 
 /// One allow rule of a group.
@@ -287,12 +289,22 @@ impl RulePorts {
 }
 
 impl RulePeer {
-    /// The families of its addresses; rules are counted for each.
-    pub fn families(&self) -> &'static [&'static str] {
+    /// The families for which the rule is counted. `family_of` tells a list's; a list that is gone
+    /// counts nowhere.
+    pub fn families(
+        &self,
+        family_of: impl FnOnce(&PrefixListId) -> Option<AddressFamily>,
+    ) -> &'static [AddressFamily] {
+        use AddressFamily::{Ipv4, Ipv6};
         match self {
-            Self::Cidr(IpNetwork::V4(_)) => &["IPv4"],
-            Self::Cidr(IpNetwork::V6(_)) => &["IPv6"],
-            Self::Group(_) => &["IPv4", "IPv6"],
+            Self::Cidr(IpNetwork::V4(_)) => &[Ipv4],
+            Self::Cidr(IpNetwork::V6(_)) => &[Ipv6],
+            Self::Group(_) => &[Ipv4, Ipv6],
+            Self::PrefixList(id) => match family_of(id) {
+                Some(Ipv4) => &[Ipv4],
+                Some(Ipv6) => &[Ipv6],
+                None => &[],
+            },
         }
     }
 
@@ -302,6 +314,7 @@ impl RulePeer {
             Self::Cidr(IpNetwork::V4(_)) => "cidr_ipv4",
             Self::Cidr(IpNetwork::V6(_)) => "cidr_ipv6",
             Self::Group(_) => "referenced_security_group_id",
+            Self::PrefixList(_) => "prefix_list_id",
         }
     }
 

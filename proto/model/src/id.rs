@@ -58,6 +58,7 @@ const KINDS: &[(&str, &str)] = &[
     ("vol-", "a volume"),
     ("snap-", "a snapshot"),
     ("rtb-", "a route table"),
+    ("pl-", "a prefix list"),
     ("host-", "a host"),
 ];
 
@@ -167,6 +168,8 @@ ids! {
     PortForwardId, "pf-", "a port forward";
     /// Routes of subnets' guests.
     RouteTableId, "rtb-", "a route table";
+    /// Ranges of addresses under one name.
+    PrefixListId, "pl-", "a prefix list";
     /// A machine that runs guests.
     HostId, "host-", "a host";
     /// One run of a client, from ConfigureProvider to its end.

@@ -17,6 +17,7 @@ mod metadata_options;
 mod net;
 mod network;
 mod network_interface;
+mod prefix_list;
 mod problem;
 mod public;
 mod record;
@@ -36,8 +37,8 @@ pub use group::{
 pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, RouteTableId, RuleId,
-    SessionId, SubnetId, VpcId,
+    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, PrefixListId, RouteTableId,
+    RuleId, SessionId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -59,18 +60,19 @@ pub use metadata_options::{
 pub use net::{InvalidLinkName, InvalidMacAddr, LinkName, MacAddr};
 pub use network::{
     Admission, Bridge, BridgeJoin, Counted, Counts, DNS_ADDRESS, DNS_ADDRESS_V6, Firewall,
-    FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat, FirewallUplink,
-    JoinPath, METADATA_ADDRESS, METADATA_ADDRESS_V6, NETWORK_MBPS, NextHop, ObservedBridge,
-    ObservedJoin, ObservedNetwork, ObservedNetworkV6, ObservedPort, ObservedShaper, ObservedTap,
-    ObservedTapV6, ObservedUplink, ObservedUplinkV6, Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES,
-    SERVICE_ADDRESSES_V6, Service, TapInterface, TrackedFlow, Trunk, Uplink, UplinkV6, VpcNetwork,
-    check_network_mbps,
+    FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat,
+    FirewallPrefixList, FirewallUplink, JoinPath, METADATA_ADDRESS, METADATA_ADDRESS_V6,
+    NETWORK_MBPS, NextHop, ObservedBridge, ObservedJoin, ObservedNetwork, ObservedNetworkV6,
+    ObservedPort, ObservedShaper, ObservedTap, ObservedTapV6, ObservedUplink, ObservedUplinkV6,
+    Opening, ROUTER_V6, Routes, SERVICE_ADDRESSES, SERVICE_ADDRESSES_V6, Service, TapInterface,
+    TrackedFlow, Trunk, Uplink, UplinkV6, VpcNetwork, check_network_mbps,
 };
 pub use network_interface::{
     AttachmentOrder, AttachmentSpec, MAX_INTERFACES_PER_INSTANCE, NetworkInterfaceOrder,
     NetworkInterfaceSpec, NetworkInterfaceView, PRIMARY_DEVICE_INDEX, check_device_index,
     place_for,
 };
+pub use prefix_list::{AddressFamily, MAX_PREFIX_LIST_ENTRIES, PrefixListSpec, PrefixRange};
 pub use problem::{Problem, Reason};
 pub use public::{
     AddressRange, Association, AssociationId, AssociationSpec, ElasticIpOrder, ElasticIpSpec,

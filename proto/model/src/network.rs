@@ -26,7 +26,7 @@ pub use bandwidth::{NETWORK_MBPS, ObservedShaper, check_network_mbps};
 pub use counts::{Counted, Counts};
 pub use firewall::{
     Firewall, FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface, FirewallNat,
-    FirewallUplink,
+    FirewallPrefixList, FirewallUplink,
 };
 pub use flow::TrackedFlow;
 pub use observed::{

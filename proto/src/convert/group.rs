@@ -14,7 +14,7 @@ use v1::security_group_rule_spec::Peer;
 /// The longest description, in characters, as in EC2.
 const MAX_DESCRIPTION_CHARS: usize = 255;
 
-fn description_from_wire(text: String) -> Result<String, Problem> {
+pub(super) fn description_from_wire(text: String) -> Result<String, Problem> {
     if text.chars().count() > MAX_DESCRIPTION_CHARS || text.chars().any(char::is_control) {
         return Err(Problem::invalid(
             "description",
@@ -105,6 +105,7 @@ pub fn rule_spec_from_wire(spec: Option<v1::SecurityGroupRuleSpec>) -> Result<Ru
         Peer::CidrIpv6(text) => {
             RulePeer::Cidr(weft_model::parse_cidr_v6("cidr_ipv6", &text)?.into())
         }
+        Peer::PrefixListId(text) => RulePeer::PrefixList(parse("prefix_list_id", &text)?),
         Peer::ReferencedSecurityGroupId(text) => {
             RulePeer::Group(parse("referenced_security_group_id", &text)?)
         }
@@ -138,6 +139,7 @@ pub fn rule_spec_to_wire(spec: RuleSpec) -> v1::SecurityGroupRuleSpec {
             RulePeer::Cidr(range @ IpNetwork::V4(_)) => Peer::CidrIpv4(range.to_string()),
             RulePeer::Cidr(range @ IpNetwork::V6(_)) => Peer::CidrIpv6(range.to_string()),
             RulePeer::Group(group) => Peer::ReferencedSecurityGroupId(group.to_string()),
+            RulePeer::PrefixList(list) => Peer::PrefixListId(list.to_string()),
         }),
         description: spec.description,
     }

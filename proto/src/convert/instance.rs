@@ -110,8 +110,13 @@ pub(super) fn groups_from_wire(groups: v1::SecurityGroupIds) -> Result<BTreeSet<
             .remedy("leave it out for the VPC's default group, or name a group"));
     }
     if ids.len() > MAX_GROUPS_PER_INTERFACE {
-        return Err(at(format!("{} security groups", ids.len()))
-            .remedy(format!("an interface has at most {MAX_GROUPS_PER_INTERFACE}")));
+        return Err(at(format!(
+            "an interface has at most {MAX_GROUPS_PER_INTERFACE} security groups, and these are {}: \
+             {}",
+            ids.len(),
+            ids.join(", ")
+        ))
+        .remedy("move rules of some groups into one"));
     }
     ids.iter().map(|text| parse("security_group_ids", text)).collect()
 }

@@ -12,17 +12,18 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use weft_model::{
-    Accelerator, AddressRange, Architecture, Assigned, AssociationId, AssociationSpec, BootMode,
-    CloudInitOutcome, CloudInitReport, Digest, Direction, DiskFormat, ElasticIpId, ElasticIpOrder,
-    ElasticIpSpec, Event, EventKind, GroupId, GroupOrder, GroupSpec, HostFacts, HostId, HostView,
-    HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId,
-    InstanceOrder, InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec,
-    InstanceView, InterfaceId, IpProtocol, KernelContent, KeyPairId, KeyPairSpec, LinkName,
-    MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord, PortForwardId, PortForwardSpec,
-    PowerState, PublicPool, RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec,
-    RouteTableId, RouteTableSpec, RouteTarget, RuleId, RulePeer, RulePorts, RuleSpec, SessionId,
-    Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp,
-    TransportProtocol, UserData, VpcId, VpcMode, VpcOrder, VpcSpec,
+    Accelerator, AddressFamily, AddressRange, Architecture, Assigned, AssociationId,
+    AssociationSpec, BootMode, CloudInitOutcome, CloudInitReport, Digest, Direction, DiskFormat,
+    ElasticIpId, ElasticIpOrder, ElasticIpSpec, Event, EventKind, GroupId, GroupOrder, GroupSpec,
+    HostFacts, HostId, HostView, HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder,
+    ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceType,
+    InstanceTypeId, InstanceTypeSpec, InstanceView, InterfaceId, IpProtocol, KernelContent,
+    KeyPairId, KeyPairSpec, LinkName, MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord,
+    PortForwardId, PortForwardSpec, PowerState, PrefixListId, PrefixListSpec, PublicPool,
+    RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec, RouteTableId, RouteTableSpec,
+    RouteTarget, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size,
+    SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VpcId,
+    VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -52,6 +53,7 @@ ids! {
     rule_id: RuleId,
     vpc_id: VpcId,
     subnet_id: SubnetId,
+    prefix_list_id: PrefixListId,
     interface_id: InterfaceId,
     elastic_ip_id: ElasticIpId,
     port_forward_id: PortForwardId,
@@ -272,6 +274,7 @@ pub(crate) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
         range().prop_map(|range| RulePeer::Cidr(range.into())),
         range_v6().prop_map(|range| RulePeer::Cidr(range.into())),
         group_id().prop_map(RulePeer::Group),
+        prefix_list_id().prop_map(RulePeer::PrefixList),
     ];
     let spec = (group_id(), direction, protocol_and_ports(), peer, printable()).prop_map(
         |(group_id, direction, (protocol, ports), peer, description)| RuleSpec {
@@ -617,4 +620,15 @@ pub(crate) fn route_table_association() -> impl Strategy<Value = RouteTableAssoc
 
 pub(crate) fn route_table_association_id() -> impl Strategy<Value = RouteTableAssociationId> {
     route_table_association().prop_map(|spec| spec.id())
+}
+pub(crate) fn prefix_list_spec() -> impl Strategy<Value = PrefixListSpec> {
+    let v4 = btree_map(range().prop_map(Into::into), printable(), 0..6)
+        .prop_map(|entries| (AddressFamily::Ipv4, entries));
+    let v6 = btree_map(range_v6().prop_map(Into::into), printable(), 0..6)
+        .prop_map(|entries| (AddressFamily::Ipv6, entries));
+    (name(), prop_oneof![v4, v6]).prop_map(|(name, (address_family, entries))| PrefixListSpec {
+        name: name.to_string(),
+        address_family,
+        entries,
+    })
 }

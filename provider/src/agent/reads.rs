@@ -32,6 +32,7 @@ pub(crate) struct Reads {
     pub(crate) subnets: Queue<v1::Subnet>,
     pub(crate) interfaces: Queue<v1::NetworkInterface>,
     pub(crate) attachments: Queue<v1::NetworkInterfaceAttachment>,
+    pub(crate) prefix_lists: Queue<v1::PrefixList>,
     pub(crate) elastic_ips: Queue<v1::ElasticIp>,
     pub(crate) associations: Queue<v1::ElasticIpAssociation>,
     pub(crate) port_forwards: Queue<v1::PortForward>,

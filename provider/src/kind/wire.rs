@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, KeyPairId, PortForwardId, RouteTableAssociationId, RouteTableId,
-    RuleId, SubnetId, VpcId,
+    InterfaceId, InvalidId, KeyPairId, PortForwardId, PrefixListId, RouteTableAssociationId,
+    RouteTableId, RuleId, SubnetId, VpcId,
 };
 use weft_proto::v1;
 
@@ -128,6 +128,11 @@ wire!(
 wire!(
     Vpc: VpcId, VpcSpec, vpcs, v1::vpcs_client::VpcsClient<Channel>,
     CreateVpcRequest, UpdateVpcRequest
+);
+wire!(
+    PrefixList: PrefixListId, PrefixListSpec, prefix_lists,
+    v1::prefix_lists_client::PrefixListsClient<Channel>,
+    CreatePrefixListRequest, UpdatePrefixListRequest
 );
 wire!(
     Subnet: SubnetId, SubnetSpec, subnets, v1::subnets_client::SubnetsClient<Channel>,

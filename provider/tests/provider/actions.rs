@@ -102,6 +102,23 @@ async fn rules() {
 }
 
 #[tokio::test]
+async fn prefix_lists() {
+    let (terraform, fake) = connected().await;
+    let entries = vec![Value::object([("cidr", "203.0.113.0/24")])];
+    #[rustfmt::skip]
+    let rows = [
+        ("name",    "other".into(), Live),
+        ("entries", entries.into(), Live),
+        ("tags",    Value::Null,    Live),
+    ];
+    table(&terraform, &fake, "weft_prefix_list", &rows).await;
+    let base = least("weft_prefix_list", &terraform, &fake).await;
+    let state = terraform.create("weft_prefix_list", base).await.unwrap();
+    let other = full("weft_prefix_list", &terraform, &fake).await;
+    assert_eq!(changing(&terraform, &state, other).await, Replace, "another family");
+}
+
+#[tokio::test]
 async fn images() {
     let (terraform, fake) = connected().await;
     let copy = fake.file("copy.raw", &[7; 3000]);

@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 14] = [
+pub(crate) const RESOURCES: [&str; 15] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -14,6 +14,7 @@ pub(crate) const RESOURCES: [&str; 14] = [
     "weft_security_group_egress_rule",
     "weft_vpc",
     "weft_subnet",
+    "weft_prefix_list",
     "weft_instance",
     "weft_network_interface",
     "weft_network_interface_attachment",
@@ -90,6 +91,19 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("mode", "bridge".into()),
             ("bridge_name", "br0".into()),
             ("vlan_id", 20.into()),
+            ("tags", tags),
+        ]),
+        "weft_prefix_list" => attributes([
+            ("name", "offices".into()),
+            ("address_family", "IPv4".into()),
+            (
+                "entries",
+                vec![
+                    Value::object([("cidr", "192.0.2.0/24"), ("description", "Bern")]),
+                    Value::object([("cidr", "198.51.100.0/25"), ("description", "Lyon")]),
+                ]
+                .into(),
+            ),
             ("tags", tags),
         ]),
         "weft_subnet" => attributes([
@@ -180,6 +194,11 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("memory_mib", 64.into()),
         ]),
         "weft_vpc" => attributes([("name", "least".into()), ("cidr_block", "10.0.0.0/16".into())]),
+        "weft_prefix_list" => attributes([
+            ("name", "least".into()),
+            ("address_family", "IPv6".into()),
+            ("entries", vec![Value::object([("cidr", "2001:db8::/32")])].into()),
+        ]),
         "weft_subnet" => attributes([
             ("name", "least".into()),
             ("vpc_id", vpc(terraform).await),

@@ -9,6 +9,7 @@ mod instances;
 mod interfaces;
 mod network_insights;
 mod networks;
+mod prefix_lists;
 mod public;
 mod vpcs;
 mod world;
@@ -111,6 +112,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::security_groups_server::SecurityGroupsServer::new(world.clone()))
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
         .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))
+        .add_service(v1::prefix_lists_server::PrefixListsServer::new(world.clone()))
         .add_service(v1::subnets_server::SubnetsServer::new(world.clone()))
         .add_service(v1::network_interfaces_server::NetworkInterfacesServer::new(world.clone()))
         .add_service(

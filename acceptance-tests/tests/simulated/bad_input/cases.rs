@@ -46,7 +46,8 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [keys(), instance_types(), references_and_rules(), networks(), routes()].concat()
+    [keys(), instance_types(), references_and_rules(), prefix_lists(), networks(), routes()]
+        .concat()
 }
 
 fn instance(name: &str, body: &str) -> String {
@@ -234,6 +235,32 @@ fn references_and_rules() -> Vec<Case> {
                  referenced_security_group_id = \"sg-11111111111111111\""
             ),
         ),
+    ]
+}
+
+fn prefix_lists() -> Vec<Case> {
+    let list = |name, fails, family: &str, entries: &str| {
+        let hcl = format!(
+            "resource \"weft_prefix_list\" \"bad\" {{\n  name           = \"bad\"\n  \
+             address_family = \"{family}\"\n  entries        = {entries}\n}}\n"
+        );
+        Case::new(name, fails, hcl)
+    };
+    let (plan, apply) = (Fails::InPlan, Fails::InApply);
+    let no_list = rule("ip_protocol    = \"-1\"\nprefix_list_id = \"pl-11111111111111111\"");
+    let twice = "[{ cidr = \"10.0.0.0/8\", description = \"a\" }, { cidr = \"10.0.0.0/8\" }]";
+    vec![
+        list("a prefix list of no family", plan, "IPv5", "[]"),
+        list("a prefix list of another family", plan, "IPv6", "[{ cidr = \"10.0.0.0/8\" }]"),
+        list("an entry with host bits", plan, "IPv4", "[{ cidr = \"10.0.0.1/8\" }]"),
+        list("an entry twice", plan, "IPv4", twice),
+        list(
+            "a prefix list that is too long",
+            plan,
+            "IPv4",
+            "[for n in range(1001) : { cidr = cidrsubnet(\"10.0.0.0/8\", 16, n) }]",
+        ),
+        Case::new("a prefix list that does not exist", apply, no_list).with(GROUP),
     ]
 }
 

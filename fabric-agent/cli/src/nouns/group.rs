@@ -93,6 +93,7 @@ impl Noun for Object<RuleId, RuleSpec> {
             "to_port": to_port,
             "cidr_ipv4": said("cidr_ipv4"),
             "cidr_ipv6": said("cidr_ipv6"),
+            "prefix_list_id": said("prefix_list_id"),
             "referenced_security_group_id": said("referenced_security_group_id"),
             "description": spec.description,
         });
@@ -121,6 +122,7 @@ fn peer(peer: &RulePeer) -> String {
     match peer {
         RulePeer::Cidr(range) => range.to_string(),
         RulePeer::Group(id) => id.to_string(),
+        RulePeer::PrefixList(id) => id.to_string(),
     }
 }
 

@@ -3,12 +3,13 @@
 
 use ipnetwork::IpNetwork;
 use weft_model::{
-    Direction, Firewall, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts, RuleSpec,
+    AddressFamily, Direction, Firewall, FirewallGroup, GroupId, IpProtocol, RulePeer, RulePorts,
+    RuleSpec,
 };
 
 use super::{
     ChainBody, DIRECTIONS, RuleBody, Ruleset, all_egress_counter, group_chain, member_set,
-    member_set_v6, payload, rule_counter,
+    member_set_v6, payload, prefix_set, rule_counter,
 };
 use crate::json::{Expression, Statement};
 
@@ -114,6 +115,15 @@ fn peer(spec: &RuleSpec, all: &Firewall) -> Vec<(IpFamily, Statement)> {
                 |family, set: String| (family, is(family, Expression::text(format!("@{set}"))));
             let v6 = all.ipv6.is_some().then(|| in_set(IpFamily::V6, member_set_v6(id)));
             std::iter::once(in_set(IpFamily::V4, member_set(id))).chain(v6).collect()
+        }
+        RulePeer::PrefixList(id) => {
+            let list = all.prefix_lists.get(id);
+            let family = list.map(|list| match list.family {
+                AddressFamily::Ipv4 => IpFamily::V4,
+                AddressFamily::Ipv6 => IpFamily::V6,
+            });
+            let set = Expression::text(format!("@{}", prefix_set(id)));
+            family.map(|family| (family, is(family, set))).into_iter().collect()
         }
         RulePeer::Group(_) => Vec::new(),
     }

@@ -2,13 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 #![allow(dead_code, clippy::allow_attributes, reason = "no test file needs all of it")]
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use weft_model::{
-    Direction, Firewall, FirewallBridge, FirewallForward, FirewallGroup, FirewallInterface,
-    FirewallNat, FirewallUplink, GroupId, IpProtocol, LinkName, MacAddr, RuleId, RulePeer,
-    RulePorts, RuleSpec, TransportProtocol,
+    AddressFamily, Direction, Firewall, FirewallBridge, FirewallForward, FirewallGroup,
+    FirewallInterface, FirewallNat, FirewallPrefixList, FirewallUplink, GroupId, IpProtocol,
+    LinkName, MacAddr, PrefixListId, RuleId, RulePeer, RulePorts, RuleSpec, TransportProtocol,
 };
 
 pub(crate) const TABLE: &str = "weft_test";
@@ -23,7 +24,7 @@ pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
     let cidr = |text: &str| RulePeer::Cidr(text.parse().unwrap());
     let icmp = |kind, code| RulePorts::Icmp { kind, code };
     // Every shape of rule, and two that overlap.
-    let (direction, protocol, ports, peer) = match n % 15 {
+    let (direction, protocol, ports, peer) = match n % 16 {
         0 => (Ingress, IpProtocol::All, RulePorts::Any, cidr("0.0.0.0/0")),
         1 => (Ingress, IpProtocol::Tcp, range(22, 22), cidr("192.0.2.0/24")),
         2 => (Ingress, IpProtocol::Tcp, range(20, 30), cidr("192.0.2.128/25")),
@@ -37,6 +38,7 @@ pub(crate) fn rule(n: u8) -> (RuleId, RuleSpec) {
         10 => (Egress, IpProtocol::Icmp, RulePorts::Any, RulePeer::Group(group_id(99))),
         11 => (Ingress, IpProtocol::Other(0), RulePorts::Any, cidr("10.1.2.3/8")),
         12 => (Ingress, IpProtocol::Tcp, range(22, 22), cidr("::/0")),
+        14 => (Ingress, IpProtocol::Udp, range(53, 53), RulePeer::PrefixList(list_id(7))),
         13 => (Egress, IpProtocol::Icmpv6, icmp(128, Some(0)), cidr("fd00::/8")),
         _ => (Ingress, IpProtocol::All, RulePorts::Any, RulePeer::Group(group_id(0))),
     };
@@ -81,6 +83,22 @@ pub(crate) fn bridge(outside: Option<&str>) -> FirewallBridge {
     }
 }
 
+pub(crate) fn list_id(n: u8) -> PrefixListId {
+    PrefixListId::from_random([n; 9])
+}
+
+/// Lists of ranges 10.9.0.FIRST to 10.9.0.LAST.
+pub(crate) fn prefix_lists(
+    lists: &[(u8, &[(u8, u8)])],
+) -> BTreeMap<PrefixListId, FirewallPrefixList> {
+    let address = |n: u8| std::net::IpAddr::from([10, 9, 0, n]);
+    let list = |ranges: &[(u8, u8)]| FirewallPrefixList {
+        family: AddressFamily::Ipv4,
+        ranges: ranges.iter().map(|(first, last)| (address(*first), address(*last))).collect(),
+    };
+    lists.iter().map(|(n, ranges)| (list_id(*n), list(ranges))).collect()
+}
+
 pub(crate) fn firewall(
     groups: &[(u8, FirewallGroup)],
     interfaces: &[(LinkName, FirewallInterface)],
@@ -90,6 +108,7 @@ pub(crate) fn firewall(
         groups: groups.iter().map(|(n, group)| (group_id(*n), group.clone())).collect(),
         interfaces: Arc::new(interfaces.iter().cloned().collect()),
         uplink,
+        prefix_lists: prefix_lists(&[(7, &[(0, 63)])]),
         bridge: None,
         gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),
         ipv6: None,

@@ -7,13 +7,19 @@ use std::sync::Arc;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, LinkName, MacAddr, RuleId, RuleSpec, TransportProtocol};
+use crate::{
+    AddressFamily, GroupId, LinkName, MacAddr, PrefixListId, PrefixRange, RuleId, RuleSpec,
+    TransportProtocol,
+};
 
 /// The packet filter of one VPC's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firewall {
     /// Every group of the VPC, whether it has members here or not.
     pub groups: BTreeMap<GroupId, FirewallGroup>,
+    /// The prefix lists that rules of these groups name.
+    #[serde(default)]
+    pub prefix_lists: BTreeMap<PrefixListId, FirewallPrefixList>,
     /// The interfaces on this host, by the name of their tap. Shared by those who remember it: most
     /// changes are of rules.
     pub interfaces: Arc<BTreeMap<LinkName, FirewallInterface>>,
@@ -48,6 +54,15 @@ pub struct FirewallGroup {
     /// Whether connections of members are cut that nothing admits any more.
     #[serde(default)]
     pub revoke_now: bool,
+}
+
+/// A prefix list as the packet filter sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallPrefixList {
+    /// Of all of its ranges.
+    pub family: AddressFamily,
+    /// In order, and none touches another.
+    pub ranges: Vec<PrefixRange>,
 }
 
 /// What is known, and enforced, about a tap.

@@ -193,6 +193,9 @@ impl Firewall {
             RulePeer::Group(id) => {
                 self.groups.get(id).is_some_and(|group| group.has_member(address))
             }
+            RulePeer::PrefixList(id) => self.prefix_lists.get(id).is_some_and(|list| {
+                list.ranges.iter().any(|(first, last)| (*first..=*last).contains(&address))
+            }),
         }
     }
 }

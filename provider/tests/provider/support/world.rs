@@ -22,6 +22,7 @@ pub(crate) struct World {
     pub(crate) subnets: Objects<v1::Subnet>,
     pub(crate) interfaces: Objects<v1::NetworkInterface>,
     pub(crate) attachments: Objects<v1::NetworkInterfaceAttachment>,
+    pub(crate) prefix_lists: Objects<v1::PrefixList>,
     pub(crate) elastic_ips: Objects<v1::ElasticIp>,
     pub(crate) associations: Objects<v1::ElasticIpAssociation>,
     pub(crate) port_forwards: Objects<v1::PortForward>,

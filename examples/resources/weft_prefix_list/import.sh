@@ -1,0 +1,1 @@
+terraform import weft_prefix_list.offices pl-0123456789abcdef0
