@@ -145,7 +145,7 @@ resource "weft_route_table_association" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 14] = [
+pub(crate) const ONE_OF_EACH: [&str; 16] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
