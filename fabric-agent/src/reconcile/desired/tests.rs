@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use weft_model::{
     AssociationId, AssociationSpec, ElasticIpId, ElasticIpSpec, InstanceId, InstanceState,
-    InstanceStatus, PortForwardId, PortForwardSpec, PowerState, Target, Timestamp,
-    TransportProtocol,
+    InstanceStatus, InterfaceId, NetworkInterfaceSpec, PortForwardId, PortForwardSpec, PowerState,
+    Target, Timestamp, TransportProtocol,
 };
 
 use super::*;
@@ -234,8 +234,12 @@ fn what_leads_to_guests_is_translated_in_their_vpc_and_led_there_by_the_host() {
     let mut world = world();
     let target = |n: u8| Target::Instance(InstanceId::from_random([n; 9]));
     lead(&mut world, 1, target(4));
-    let interface = world.instances[&InstanceId::from_random([7; 9])].spec.interface.id.clone();
-    lead(&mut world, 2, Target::Interface(interface));
+    let mut interface = instance(8, 1, None).spec.interface;
+    interface.id = InterfaceId::from_random([8; 9]);
+    let own =
+        record(interface.id.clone(), NetworkInterfaceSpec { name: "back".to_owned(), interface });
+    lead(&mut world, 2, Target::Interface(own.id.clone()));
+    world.network_interfaces.insert(own.id.clone(), Arc::new(own));
     let unused = elastic_ip(3);
     world.elastic_ips.insert(unused.id.clone(), Arc::new(unused));
     let spec = PortForwardSpec {
@@ -260,7 +264,7 @@ fn what_leads_to_guests_is_translated_in_their_vpc_and_led_there_by_the_host() {
         [(public(1), Ipv4Addr::new(10, 0, 0, 4)), (own, Ipv4Addr::new(10, 0, 0, 5))].into();
     assert_eq!(first.firewall.nat.public, wanted);
     assert_eq!(first.uplink.as_ref().unwrap().public, [public(1), own].into());
-    assert_eq!(second.firewall.nat.public, [(public(2), Ipv4Addr::new(10, 1, 0, 7))].into());
+    assert_eq!(second.firewall.nat.public, [(public(2), Ipv4Addr::new(10, 1, 0, 8))].into());
     let forward = second.firewall.nat.forwards.first().unwrap();
     assert_eq!((forward.port, forward.target_port), (8080, 80));
     assert_eq!(forward.address, Ipv4Addr::new(10, 1, 0, 7));
