@@ -7,9 +7,16 @@ use crate::module::{access, image, instance};
 
 /// Commands in the VPC's namespace, and words of what is said of them. `TAP` and `ADDRESS` are the
 /// guest's.
-const CHANGES: [(&[&str], &str); 5] = [
+const CHANGES: [(&[&str], &str); 6] = [
     (&["ip", "link", "set", "TAP", "down"], "the tap TAP of ADDRESS was down"),
     (&["ip", "neigh", "del", "ADDRESS", "dev", "TAP"], "its route or neighbour entry"),
+    (
+        &[
+            "tc", "qdisc", "add", "dev", "TAP", "root", "tbf", "rate", "1mbit", "burst", "64kb",
+            "latency", "9ms",
+        ],
+        "the limit of the tap TAP of ADDRESS",
+    ),
     (&["nft", "delete", "table", "inet", "weft"], "the packet filter had been changed"),
     (&["ip", "address", "flush", "dev", "uplink"], "the way out, weftu0, was gone or"),
     (&["ip", "route", "flush", "type", "unreachable"], "the router's addresses, its routes"),

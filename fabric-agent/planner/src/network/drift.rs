@@ -1,6 +1,6 @@
 //! What has become of a network since it was brought in order, in words.
 
-use weft_model::VpcNetwork;
+use weft_model::{ObservedShaper, ObservedTap, VpcNetwork};
 
 use super::{SeenNetwork, plan_network};
 use crate::Action;
@@ -49,14 +49,24 @@ fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<St
             let fate = if there { "had been changed" } else { "was gone" };
             format!("the tap {link} of {} {fate}", tap.address)
         }
+        Action::OpenTap { link, tap, .. } if only_limit_differs(step, seen) => {
+            format!("the limit of the tap {link} of {} had been changed", tap.address)
+        }
         Action::OpenTap { link, tap, .. } => format!(
-            "the tap {link} of {} was down, or its route, its neighbour entry or its limit had been \
-             changed",
+            "the tap {link} of {} was down, or its route or neighbour entry had been changed",
             tap.address
         ),
-        Action::SetRoutes { .. } => "the route tables had been changed".to_owned(),
         Action::SetFirewall { .. } => "the packet filter had been changed".to_owned(),
         // Nothing else is a step of a network.
         _ => return None,
+    })
+}
+
+fn only_limit_differs(step: &Action, seen: &SeenNetwork) -> bool {
+    let Action::OpenTap { link, tap, bridge, .. } = step else { return false };
+    let seen = seen.network.as_ref().and_then(|network| network.taps.get(link));
+    seen.is_some_and(|seen| {
+        let shaper = ObservedShaper::of(tap.network_mbps);
+        ObservedTap { shaper, ..seen.clone() }.is_up_for(tap, bridge.as_ref())
     })
 }

@@ -256,7 +256,7 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
         (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
         (|seen| tap(seen, "t2").owner_uid = None, "the tap t2 of 10.0.0.2 had been changed"),
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
-        (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the tap t2 of 10.0.0.2 was down, or its route"),
+        (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the limit of the tap t2 of 10.0.0.2 had been"),
         (|seen| { taps_of(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
         (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
     ];
