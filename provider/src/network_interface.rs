@@ -61,7 +61,7 @@ impl Kind for NetworkInterface {
                 .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
         )
         .attribute(
-            Attribute::bool("source_dest_check", "Whether it may send only from its own address. `false` is recorded and has no effect yet: what it sends from other addresses is dropped as before. Changes live.")
+            Attribute::bool("source_dest_check", "Whether it may send only from its own addresses. With `false` it may also send from any address outside of the VPC's ranges, as what routes or translates for others does; never as another of the VPC, nor out of the VPC. No effect in a VPC with `mode = \"bridge\"`, where all are checked. Changes live.")
                 .default(true),
         )
         .attribute(

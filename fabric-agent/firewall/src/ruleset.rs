@@ -5,6 +5,7 @@
 
 mod arp;
 pub(crate) mod base;
+mod forwarders;
 mod fragments;
 mod frames;
 mod group;
@@ -255,6 +256,7 @@ impl Ruleset {
             self.add_element(BOUND_SET, vec![link.to_string(), mac.clone(), address], None);
             self.add_element(SENDER_SET, vec![link.to_string(), mac], None);
             self.bind_v6(link, interface);
+            self.add_forwarder(link, interface);
         }
         // On a bridge the kernel shows its name for every port; there the table of the bridge
         // family vouches for the addresses.

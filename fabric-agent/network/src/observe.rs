@@ -40,20 +40,25 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
         None => Vec::new(),
     };
     let of_bridge = bridge.map(|bridge| sysctl::for_bridge(&bridge.name)).unwrap_or_default();
-    let mut switches = vec![sysctl::for_namespace(), vec![sysctl::forwarding(true)], of_bridge];
+    let guest = links.iter().find(|l| l.kind == Some(InfoKind::Veth));
+    let of_guest = guest.map(|guest| sysctl::for_uplink_inside(&guest.name)).unwrap_or_default();
+    let mut switches =
+        vec![sysctl::for_namespace(), vec![sysctl::forwarding(true)], of_bridge, of_guest];
     switches.extend([true, false].map(sysctl_v6::for_namespace));
     for tap in &taps {
         switches.push(sysctl::for_tap(&tap.name));
+        switches.extend([true, false].map(|on| vec![sysctl::source_check(&tap.name, on)]));
         switches.extend([true, false].map(|on| sysctl_v6::for_link(&tap.name, on)));
     }
     let switches = sysctl::check(vpc, &switches)?;
     let mut switches = switches.into_iter();
     let mut next = || switches.next().unwrap_or(false);
-    let (sysctls_ok, forwarding, bridge_ok) = (next(), next(), next());
+    let (sysctls_ok, forwarding, bridge_ok, guest_ok) = (next(), next(), next(), next());
     let ipv6_on = is_on(next(), next());
 
     let taps = taps.into_iter().map(|tap| {
-        let (sysctls_ok, on) = (next(), is_on(next(), next()));
+        let sysctls_ok = next();
+        let (source_dest_check, on) = (is_on(next(), next()), is_on(next(), next()));
         let of_tap = routes.iter().filter(|r| r.ours && r.out == Some(tap.index));
         let behind = behind_ports.iter().filter(|(port, _)| *port == tap.index);
         let port = bridge.filter(|bridge| tap.controller == Some(bridge.index)).map(|bridge| {
@@ -68,6 +73,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
         let seen = ObservedTap {
             up: tap.up,
             sysctls_ok: sysctls_ok && tap.ours,
+            source_dest_check,
             owner_uid: tap.owner_uid,
             routes: of_tap.map(|route| (route.to.ip(), route.source)).collect(),
             neighbours: neighbours
@@ -83,7 +89,6 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     });
     let taps = taps.collect::<BTreeMap<_, _>>();
 
-    let guest = links.iter().find(|l| l.kind == Some(InfoKind::Veth));
     let seen_bridge = match bridge {
         Some(bridge) => {
             let mut seen = seen_bridge(bridge, bridge_ok, &addresses);
@@ -95,7 +100,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     // Where there is a bridge, the pair is what joins it to the operator's.
     let uplink = match guest.filter(|_| bridge.is_none()) {
         Some(guest) => {
-            let mut uplink = seen_inside(guest, &routes);
+            let mut uplink = seen_inside(guest, guest_ok, &routes);
             uplink.guest_addr =
                 addresses.iter().find(|(index, _)| *index == guest.index).map(|(_, a)| a.ip());
             uplink.ipv6 = v6.inside(guest);
@@ -126,8 +131,8 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     })
 }
 
-/// What two lists of switches, for IPv6 and against it, say together. A kernel without IPv6 has
-/// none of them, and so nothing against either.
+/// What two lists of switches, for something and against it, say together. A kernel without IPv6
+/// has none of its switches, and so nothing against either.
 fn is_on(on: bool, off: bool) -> Option<bool> {
     match (on, off) {
         (_, true) => Some(false),
@@ -136,11 +141,12 @@ fn is_on(on: bool, off: bool) -> Option<bool> {
     }
 }
 
-fn seen_inside(guest: &Link, routes: &[Route]) -> ObservedUplink {
+fn seen_inside(guest: &Link, guest_sysctls_ok: bool, routes: &[Route]) -> ObservedUplink {
     let default = routes.iter().find(|r| r.ours && r.to.prefix() == 0);
     ObservedUplink {
         guest_link: guest.name.clone(),
         guest_up: guest.up,
+        guest_sysctls_ok,
         guest_addr: None,
         default_gateway: default.and_then(|route| route.gateway),
         link: None,

@@ -24,13 +24,16 @@ pub(crate) fn bridge_filter() -> PathBuf {
 }
 
 /// What a VPC's namespace needs as a whole: it tells guests of no shorter way, believes no
-/// such tale, and drops sources that do not belong where they come from.
+/// such tale, and its links drop sources that do not belong where they come from, unless they say
+/// otherwise: the kernel takes the greater of `all` and the link's own.
 ///
 /// `rp_filter` judges ARP too (Linux `net/ipv4/arp.c`, `arp_process` asks for a route back): a
-/// guest cannot fill the neighbour table, which all namespaces share, with made-up senders.
+/// guest cannot fill the neighbour table, which all namespaces share, with made-up senders. Where
+/// it is off, the table of the arp family alone sees to that.
 pub(crate) fn for_namespace() -> Vec<Switch> {
     [
-        ("ipv4/conf/all/rp_filter", "1"),
+        ("ipv4/conf/default/rp_filter", "1"),
+        ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
         ("ipv4/conf/all/accept_redirects", "0"),
@@ -44,13 +47,18 @@ pub(crate) fn for_namespace() -> Vec<Switch> {
 pub(crate) fn for_tap(link: &LinkName) -> Vec<Switch> {
     [
         ("ipv4/conf", "proxy_arp", "1"),
-        ("ipv4/conf", "rp_filter", "1"),
         ("ipv4/conf", "send_redirects", "0"),
         ("ipv4/conf", "accept_redirects", "0"),
         ("ipv4/neigh", "proxy_delay", "0"),
     ]
     .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
     .into()
+}
+
+/// Whether what comes in by a link must come from where answers would go. Loose (2) would not do
+/// instead: without a way out of the VPC most sources have no route at all.
+pub(crate) fn source_check(link: &LinkName, on: bool) -> Switch {
+    (format!("ipv4/conf/{link}/rp_filter"), if on { "1" } else { "0" })
 }
 
 /// What the bridge of a VPC needs: the host itself is there, and knows no IPv6.
@@ -78,6 +86,13 @@ pub(crate) fn for_uplink(link: &LinkName) -> Vec<Switch> {
     [("ipv4/conf", "send_redirects", "0")]
         .map(|(tree, file, value)| (format!("{tree}/{link}/{file}"), value))
         .into()
+}
+
+/// What the uplink's end inside needs.
+pub(crate) fn for_uplink_inside(link: &LinkName) -> Vec<Switch> {
+    let mut switches = for_uplink(link);
+    switches.push(source_check(link, true));
+    switches
 }
 
 /// Sets what differs; returns whether anything did. A kernel without IPv6 needs none switched off.

@@ -34,6 +34,7 @@ pub async fn add_tap(
         weft_crash_points::point("tap.add.made");
     }
     sysctl::set(vpc, &sysctl::for_tap(link))?;
+    sysctl::set(vpc, &[sysctl::source_check(link, tap.source_dest_check)])?;
     sysctl::set(vpc, &sysctl_v6::for_link(link, tap.ipv6.is_some()))?;
     let made = netlink.get(link).await?;
     let address = router_mac(tap);

@@ -25,7 +25,7 @@ pub async fn ensure_uplink(
         ensure_pair(&outside, &inside, vpc, &uplink.link, &uplink.guest_link).await?;
     weft_crash_points::point("uplink.set.pair_made");
     sysctl::set(agent, &sysctl::for_uplink(&uplink.link))?;
-    sysctl::set(vpc, &sysctl::for_uplink(&uplink.guest_link))?;
+    sysctl::set(vpc, &sysctl::for_uplink_inside(&uplink.guest_link))?;
     let on = uplink.ipv6.is_some();
     sysctl::set(agent, &sysctl_v6::for_link(&uplink.link, on))?;
     sysctl::set(vpc, &sysctl_v6::for_link(&uplink.guest_link, on))?;

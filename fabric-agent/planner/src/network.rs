@@ -114,6 +114,7 @@ fn without_interfaces(network: &VpcNetwork) -> VpcNetwork {
         firewall: Firewall {
             uplink: network.firewall.uplink.clone(),
             gateways: network.firewall.gateways.clone(),
+            range: network.firewall.range,
             ipv6: network.firewall.ipv6,
             ..Firewall::default()
         },

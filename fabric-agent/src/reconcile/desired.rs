@@ -78,6 +78,7 @@ pub(crate) fn vpc_network(
         }),
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
         gateways: gateways.clone(),
+        range: Some(vpc.cidr_block),
         ipv6,
         nat: attached.nat,
     };

@@ -273,4 +273,12 @@ pub struct TapInterface {
     /// Mbit/s that may go to the guest; `None` is no limit.
     #[serde(default)]
     pub network_mbps: Option<u32>,
+    /// Whether the kernel drops what does not come from where answers would go.
+    #[serde(default = "checked")]
+    pub source_dest_check: bool,
+}
+
+/// What interfaces are that do not say it.
+fn checked() -> bool {
+    true
 }

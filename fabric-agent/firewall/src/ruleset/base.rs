@@ -4,7 +4,8 @@
 //! prerouting -460  guests with a limit: no more than that, see [`super::rates`]
 //! prerouting -450  fragments, one by one, see [`super::fragments`]
 //! prerouting raw   who may send at all: bound sources, who asks for its address by DHCP, the uplink
-//!                  (not as one of the VPC); no source routes, nothing to groups of hosts
+//!                  (not as one of the VPC), who forwards for others, see [`super::forwarders`];
+//!                  no source routes, nothing to groups of hosts
 //! forward      0   may the sender open this connection?      links_out -> groups
 //! forward     10   may the receiver be opened by it?         links_in  -> groups
 //! input        0   the router itself answers echo requests, what it asked for, and guests that use
@@ -25,6 +26,7 @@ use weft_model::{
     DNS_ADDRESS, Direction, Firewall, FirewallBridge, FirewallUplink, METADATA_ADDRESS,
 };
 
+use super::forwarders;
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
 use super::rates::asks_too_often;
 use super::refused::{
@@ -67,6 +69,7 @@ impl Ruleset {
         self.sets.insert(BOUND_SET.to_owned(), super::bound_sources());
         self.sets.insert(SENDER_SET.to_owned(), set_of(&["ifname", "ether_addr"]));
         self.add_verdict_maps("ifname");
+        self.add_forwarders(firewall);
         self.add_fragments(firewall);
         self.add_rate_sets();
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources(firewall));
@@ -80,12 +83,12 @@ impl Ruleset {
         self.add_hooked(
             "base_out",
             hook("filter", "forward", FILTER),
-            forward(Direction::Egress, "iifname", uplink),
+            forward(Direction::Egress, "iifname", firewall),
         );
         self.add_hooked(
             "base_in",
             hook("filter", "forward", AFTER_FILTER),
-            forward(Direction::Ingress, "oifname", uplink),
+            forward(Direction::Ingress, "oifname", firewall),
         );
         self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
         if let Some(uplink) = uplink {
@@ -189,6 +192,7 @@ fn sources(firewall: &Firewall) -> Vec<RuleBody> {
         refused(MULTICAST, vec![Statement::is(payload("ip", "daddr"), groups)]),
         accept("bound", vec![bound]),
         accept("asks for its address", asks_for_its_address()),
+        forwarders::judged_apart(Vec::new()),
     ]);
     if let Some(uplink) = &firewall.uplink {
         let outside = Statement::meta("iifname", &uplink.link);
@@ -251,11 +255,7 @@ fn not_a_beginning() -> RuleBody {
     refused(INVALID, vec![Statement::is_not(flags, syn)])
 }
 
-fn forward(
-    direction: Direction,
-    link: &'static str,
-    uplink: Option<&FirewallUplink>,
-) -> Vec<RuleBody> {
+fn forward(direction: Direction, link: &'static str, firewall: &Firewall) -> Vec<RuleBody> {
     let data = Expression::text(format!("@{}", verdict_map(direction)));
     let to_link = Statement::Vmap { key: Expression::Meta { key: link }, data };
     let mut rules = Vec::from(known_or_counted());
@@ -267,7 +267,10 @@ fn forward(
         ]);
     }
     rules.push(RuleBody::new("link", vec![to_link]));
-    if let Some(uplink) = uplink {
+    if let Some(uplink) = &firewall.uplink {
+        if direction == Direction::Ingress {
+            rules.extend(forwarders::only_ours_leave(uplink, firewall.ipv6));
+        }
         rules.push(accept("uplink", vec![Statement::meta(link, &uplink.link)]));
     }
     rules.push(denied());

@@ -7,6 +7,7 @@
 use weft_model::{Firewall, FirewallUplink};
 
 use super::base::hook;
+use super::forwarders;
 use super::refused::{SPOOFED_SOURCE, refused};
 use super::{BOUND_SET, BOUND_SET_V6, RuleBody, Ruleset, payload};
 use crate::json::{Expression, Statement};
@@ -22,14 +23,29 @@ impl Ruleset {
         hook.policy = "accept".to_owned();
         let uplink = firewall.uplink.as_ref();
         let is_fragment = Statement::is_not(FRAGMENT, Expression::Number(0));
-        let mut rules = vec![forged("ipv4", is_fragment, "ip", BOUND_SET, uplink)];
+        let own = |header, bound| {
+            Statement::is_not(source(header), Expression::text(format!("@{bound}")))
+        };
+        let mut rules = vec![
+            forwarders::judged_apart(vec![is_fragment.clone(), own("ip", BOUND_SET)]),
+            forged("ipv4", is_fragment, "ip", BOUND_SET, uplink),
+        ];
         if firewall.ipv6.is_some() {
             let header = Expression::Exthdr { name: "frag" };
             let is_fragment = Statement::is(header, Expression::Flag(true));
+            rules.push(forwarders::judged_apart_v6(vec![
+                is_fragment.clone(),
+                own("ip6", BOUND_SET_V6),
+            ]));
             rules.push(forged("ipv6", is_fragment, "ip6", BOUND_SET_V6, uplink));
         }
         self.add_hooked("base_fragments", hook, rules);
     }
+}
+
+fn source(header: &'static str) -> Expression {
+    let link = Expression::Meta { key: "iifname" };
+    Expression::Concat(vec![link, payload("ether", "saddr"), payload(header, "saddr")])
 }
 
 /// The uplink's side is judged with the whole, by its ranges.
@@ -41,8 +57,6 @@ fn forged(
     uplink: Option<&FirewallUplink>,
 ) -> RuleBody {
     let link = || Expression::Meta { key: "iifname" };
-    let source =
-        Expression::Concat(vec![link(), payload("ether", "saddr"), payload(header, "saddr")]);
     let mut conditions = vec![
         Statement::meta("nfproto", family),
         is_fragment,
@@ -51,6 +65,6 @@ fn forged(
     if let Some(uplink) = uplink {
         conditions.push(Statement::is_not(link(), Expression::text(&uplink.link)));
     }
-    conditions.push(Statement::is_not(source, Expression::text(format!("@{bound}"))));
+    conditions.push(Statement::is_not(source(header), Expression::text(format!("@{bound}"))));
     refused(SPOOFED_SOURCE, conditions)
 }

@@ -10,7 +10,8 @@
 //! router solicitations, MLD, DHCPv6   end here; the agent's socket has seen them before
 //! groups of hosts                     nobody else: there is nothing to hear
 //! everything else                     link, MAC and source address, as for IPv4; the source may
-//!                                     also be the link-local address made of the MAC
+//!                                     also be the link-local address made of the MAC, and that of
+//!                                     who forwards for others any outside of the VPC
 //! ```
 //! Fragments are put together before (connection tracking does it at priority -400), so ports and
 //! types are always there to be judged; other extension headers pass.
@@ -24,6 +25,7 @@ use ipnetwork::Ipv6Network;
 use weft_model::{Firewall, FirewallInterface, LinkName, MacAddr, ROUTER_V6};
 
 use super::base::accept;
+use super::forwarders;
 use super::refused::{self as counted, MULTICAST};
 use super::{BOUND_SET_V6, ChainBody, RuleBody, Ruleset, SENDER_SET, denied, payload, set_of};
 use crate::json::{Expression, Statement};
@@ -123,6 +125,7 @@ fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
         accept("strangers", vec![solicit(), sender(), from_link_local(), few]),
         counted::refused(MULTICAST, vec![to_group]),
         accept("bound", vec![known]),
+        forwarders::judged_apart_v6(Vec::new()),
         denied(),
     ]);
     rules

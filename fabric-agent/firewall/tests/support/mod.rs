@@ -111,6 +111,7 @@ pub(crate) fn firewall(
         prefix_lists: prefix_lists(&[(7, &[(0, 63)])]),
         bridge: None,
         gateways: [Ipv4Addr::new(10, 0, 0, 1)].into(),
+        range: Some("10.0.0.0/16".parse().unwrap()),
         ipv6: None,
         nat: FirewallNat::default(),
     }

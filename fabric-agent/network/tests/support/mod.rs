@@ -104,6 +104,7 @@ impl Machine {
             firewall: Firewall {
                 uplink: Some(firewall),
                 gateways: BTreeSet::from([Ipv4Addr::new(10, 0, 0, 1)]),
+                range: Some(cidr),
                 ..Firewall::default()
             },
         };
@@ -321,6 +322,19 @@ impl Vpc {
         .await;
     }
 
+    /// Lets 10.0.0.`n` send from anywhere, or no longer, as the agent would.
+    pub(crate) async fn check_sources(&mut self, n: u8, on: bool) {
+        let interfaces = Arc::make_mut(&mut self.network.interfaces);
+        let interface = interfaces.get_mut(&tap(n)).unwrap();
+        interface.source_dest_check = on;
+        add_tap(&self.namespace, &tap(n), interface).await.unwrap();
+        self.firewall(|firewall| {
+            let interfaces = Arc::make_mut(&mut firewall.interfaces);
+            interfaces.get_mut(&tap(n)).unwrap().source_dest_check = on;
+        })
+        .await;
+    }
+
     pub(crate) fn interface(n: u8) -> TapInterface {
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
         TapInterface {
@@ -330,6 +344,7 @@ impl Vpc {
             gateway,
             owner_uid: Some(1_900_000_000),
             network_mbps: None,
+            source_dest_check: true,
         }
     }
 

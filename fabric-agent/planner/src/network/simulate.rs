@@ -41,6 +41,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             network.uplink = desired.uplink.as_ref().map(|uplink| ObservedUplink {
                 guest_link: uplink.guest_link.clone(),
                 guest_up: true,
+                guest_sysctls_ok: true,
                 guest_addr: Some(uplink.guest_addr),
                 default_gateway: Some(uplink.host_addr),
                 link: Some(uplink.link.clone()),
@@ -67,6 +68,7 @@ fn simulate_links(network: &mut ObservedNetwork, action: &Action) {
             network.routes.lose(link);
             let made = network.taps.entry(link.clone()).or_default();
             made.sysctls_ok = true;
+            made.source_dest_check = Some(tap.source_dest_check);
             made.owner_uid = tap.owner_uid;
             made.ipv6.on = Some(tap.ipv6.is_some());
         }

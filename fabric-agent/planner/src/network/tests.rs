@@ -63,6 +63,7 @@ fn desired(taps: &[(&str, u8)], way: Way) -> VpcNetwork {
             gateway,
             owner_uid: Some(5),
             network_mbps: None,
+            source_dest_check: true,
         };
         interfaces.insert(link.clone(), tap);
         let filtered = FirewallInterface {

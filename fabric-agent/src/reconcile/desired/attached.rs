@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use weft_model::{
     FirewallForward, FirewallInterface, FirewallNat, GroupId, InstanceId, InstanceSpec, Interface,
-    LinkName, PortForwardSpec, PowerState, Record, TapInterface, Target, VpcId,
+    LinkName, PortForwardSpec, PowerState, Record, TapInterface, Target, VpcId, VpcMode,
 };
 use weft_planner::{Wanted, wanted};
 
@@ -175,10 +175,12 @@ fn add(
     let network_mbps = interface.network_mbps.or(guest.network_mbps);
     let owner_uid = Some(guest.uid);
     let gateway = subnet.spec.service_address(vpc.spec.mode);
-    let tap = TapInterface { mac, address, ipv6, gateway, owner_uid, network_mbps };
+    // Ports of a bridge are checked as frames, whatever is asked for.
+    let source_dest_check = interface.source_dest_check || vpc.spec.mode == VpcMode::Bridge;
+    let tap =
+        TapInterface { mac, address, ipv6, gateway, owner_uid, network_mbps, source_dest_check };
     let link = interface.link.clone();
     Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
-    let source_dest_check = interface.source_dest_check;
     let filtered =
         FirewallInterface { mac, address, ipv6, groups, source_dest_check, network_mbps };
     Arc::make_mut(&mut attached.filtered).insert(link, filtered);

@@ -31,6 +31,9 @@ pub struct Firewall {
     /// The routers' addresses: guests may ask them for names and for their own address.
     #[serde(default)]
     pub gateways: BTreeSet<Ipv4Addr>,
+    /// The VPC's range: interfaces that send from anywhere do not from it.
+    #[serde(default)]
+    pub range: Option<Ipv4Network>,
     /// The VPC's IPv6 range; without one no IPv6 packet passes. Never with a bridge.
     #[serde(default)]
     pub ipv6: Option<Ipv6Network>,
@@ -70,14 +73,15 @@ pub struct FirewallPrefixList {
 pub struct FirewallInterface {
     /// The only source MAC let in.
     pub mac: MacAddr,
-    /// The only source address let in.
+    /// The only source address let in where sources are checked.
     pub address: Ipv4Addr,
     /// The only IPv6 source let in besides the link's own; `None` lets no IPv6 in.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// Its groups; with none, nothing passes.
     pub groups: BTreeSet<GroupId>,
-    /// Whether it may send only from its own addresses; else from any IPv4 address.
+    /// Whether it may send only from its own addresses; else also from any outside of the VPC. On a
+    /// bridge all are checked.
     #[serde(default = "checked")]
     pub source_dest_check: bool,
     /// Mbit/s that its guest may send; `None` is no limit.

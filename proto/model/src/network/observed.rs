@@ -51,6 +51,9 @@ pub struct ObservedTap {
     pub up: bool,
     /// Whether proxy ARP and the other switches of this link are as wanted.
     pub sysctls_ok: bool,
+    /// Whether its sources are checked by their route; `None`: neither quite nor not at all.
+    #[serde(default)]
+    pub source_dest_check: Option<bool>,
     /// The user that may open it besides root.
     pub owner_uid: Option<u32>,
     /// Addresses routed to it, with the source that the host uses towards them.
@@ -122,6 +125,9 @@ pub struct ObservedUplink {
     pub guest_link: LinkName,
     /// Whether that end is up.
     pub guest_up: bool,
+    /// Whether the switches of that end are as wanted.
+    #[serde(default)]
+    pub guest_sysctls_ok: bool,
     /// Its address.
     pub guest_addr: Option<Ipv4Addr>,
     /// Where the VPC's default route leads.
@@ -194,6 +200,7 @@ impl ObservedTap {
     /// Whether the tap is made as wanted, whether it is up or not.
     pub fn is_made_for(&self, desired: &TapInterface) -> bool {
         self.sysctls_ok
+            && self.source_dest_check == Some(desired.source_dest_check)
             && self.owner_uid == desired.owner_uid
             && self.ipv6.on == Some(desired.ipv6.is_some())
     }
@@ -262,6 +269,7 @@ impl ObservedUplink {
             == Self {
                 guest_link: desired.guest_link.clone(),
                 guest_up: true,
+                guest_sysctls_ok: true,
                 guest_addr: Some(desired.guest_addr),
                 default_gateway: Some(desired.host_addr),
                 link: Some(desired.link.clone()),
