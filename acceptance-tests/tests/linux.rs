@@ -15,6 +15,8 @@ mod drift;
 mod guest_killed;
 #[path = "linux/guest_tools.rs"]
 mod guest_tools;
+#[path = "linux/interfaces.rs"]
+mod interfaces;
 #[path = "linux/ipv6.rs"]
 mod ipv6;
 #[path = "linux/life.rs"]

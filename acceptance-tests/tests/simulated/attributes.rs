@@ -54,7 +54,10 @@ impl<'a> Module<'a> {
             },
             "weft_vpc": {
                 "it": { "name": "it", "cidr_block": "10.50.0.0/16" },
-                "other": { "name": "other", "cidr_block": "10.50.0.0/16" },
+                "other": {
+                    "name": "other", "cidr_block": "10.50.0.0/16",
+                    "ipv6_cidr_block": "fd12:3456:789a::/56",
+                },
             },
             "weft_subnet": {
                 "it": {
@@ -86,6 +89,14 @@ impl<'a> Module<'a> {
             }},
             "weft_security_group_ingress_rule": { "it": rule() },
             "weft_security_group_egress_rule": { "it": egress_rule() },
+            "weft_network_interface": {
+                "it": { "name": "it" },
+                "other": { "name": "other" },
+            },
+            "weft_network_interface_attachment": { "it": {
+                "instance_id": "${weft_instance.it.id}",
+                "network_interface_id": "${weft_network_interface.other.id}",
+            }},
             "weft_elastic_ip": { "it": { "name": "it" }, "other": {} },
             "weft_elastic_ip_association": { "it": {
                 "elastic_ip_id": "${weft_elastic_ip.other.id}",
@@ -269,6 +280,8 @@ fn of_a_vpc() -> Result<()> {
             (json!({ "name": "renamed" }), Live),
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "cidr_block": "10.60.0.0/16" }), Replace),
+            (json!({ "ipv6_cidr_block": "fd12:3456:789a::/56" }), Replace),
+            (json!({ "ipv6_cidr_block": null }), Replace),
             (json!({ "mode": "bridge" }), Replace),
             (json!({ "bridge_name": "br0" }), Replace),
             (json!({ "vlan_id": 20 }), Replace),
@@ -289,6 +302,8 @@ fn of_a_subnet() -> Result<()> {
             (json!({ "dns_servers": null }), Live),
             (json!({ "map_public_ip_on_launch": true }), Live),
             (json!({ "map_public_ip_on_launch": null }), Live),
+            (json!({ "ipv6_cidr_block": "fd12:3456:789a:7::/64" }), Replace),
+            (json!({ "ipv6_cidr_block": null }), Replace),
             (json!({ "cidr_block": "10.50.2.0/24" }), Replace),
             (json!({ "gateway_ip": "10.50.2.3" }), Replace),
             (json!({ "vpc_id": "${weft_vpc.it.id}" }), Replace),
@@ -375,6 +390,33 @@ fn of_an_elastic_ip() -> Result<()> {
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "address": "198.18.0.77" }), Replace),
             (json!({ "address": null }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_network_interface() -> Result<()> {
+    run("weft_network_interface", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "security_group_ids": ["${weft_security_group.it.id}"] }), Live),
+            (json!({ "security_group_ids": null }), Live),
+            (json!({ "source_dest_check": false }), Live),
+            (json!({ "network_mbps": 100 }), Live),
+            (json!({ "network_mbps": null }), Live),
+            (json!({ "subnet_id": "${weft_subnet.second.id}" }), Replace),
+            (json!({ "private_ip": "10.50.200.20" }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_network_interface_attachment() -> Result<()> {
+    run("weft_network_interface_attachment", |_| {
+        Ok(vec![
+            (json!({ "network_interface_id": "${weft_network_interface.it.id}" }), Replace),
+            (json!({ "device_index": 3 }), Replace),
         ])
     })
 }

@@ -110,6 +110,20 @@ resource "weft_instance" "it" {{
   timeouts           = {{ create = "2m" }}
 }}
 
+resource "weft_network_interface" "it" {{
+  name               = "it"
+  subnet_id          = weft_subnet.it.id
+  private_ip         = cidrhost(weft_subnet.it.cidr_block, 20)
+  security_group_ids = [weft_security_group.it.id]
+  source_dest_check  = false
+  tags               = {{ layer = "back" }}
+}}
+
+resource "weft_network_interface_attachment" "it" {{
+  instance_id          = weft_instance.it.id
+  network_interface_id = weft_network_interface.it.id
+}}
+
 resource "weft_elastic_ip" "it" {{
   name = "it"
 }}
@@ -145,7 +159,7 @@ resource "weft_route_table_association" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 16] = [
+pub(crate) const ONE_OF_EACH: [&str; 18] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
@@ -157,6 +171,8 @@ pub(crate) const ONE_OF_EACH: [&str; 16] = [
     "weft_security_group_ingress_rule.of_list",
     "weft_security_group_egress_rule.it",
     "weft_instance.it",
+    "weft_network_interface.it",
+    "weft_network_interface_attachment.it",
     "weft_elastic_ip.it",
     "weft_elastic_ip_association.it",
     "weft_port_forward.it",

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use support::{TABLE, firewall, group, interface, uplink};
@@ -187,6 +188,10 @@ fn a_small_change_is_a_small_transaction() {
         firewall(&both, &[interface(1, groups)], Some(uplink(false)))
     };
     let old = with(&[1, 2], &[1], &[1]);
+    let mut forwarding = old.clone();
+    for interface in Arc::make_mut(&mut forwarding.interfaces).values_mut() {
+        interface.source_dest_check = false;
+    }
     #[rustfmt::skip]
     let cases = [
         ("nothing",       with(&[1, 2], &[1], &[1]),       ""),
@@ -194,6 +199,7 @@ fn a_small_change_is_a_small_transaction() {
         ("leave",         with(&[1], &[1], &[1]),          "-1 of members_01"),
         ("rule",          with(&[1, 2], &[1, 4], &[1]),    
             "+counter hits_04, 0chain group_01_in, +rule group_01_in, +rule group_01_in"),
+        ("forwards",      forwarding,                      "+1 of forwarders"),
         ("egress rule",   with(&[1, 2], &[1, 7], &[1]),    "+counter hits_07, +rule group_01_out"),
         ("no rules",      with(&[1, 2], &[], &[1]),        "0chain group_01_in, -counter hits_01"),
         ("another group", with(&[1, 2], &[1], &[1, 2]),

@@ -65,7 +65,9 @@ fn stages() -> Vec<Firewall> {
         listed(&[(7, &[(0, 255)])]),
         everything_listed(),
         dual_stack(&[1, 2]),
+        forwarding(dual_stack(&[2])),
         dual_stack(&[2]),
+        forwarding(all_shapes()),
         Firewall { nat: nat(&[2], &[80, 81]), ..all_shapes() },
         Firewall { nat: swapped(), ..all_shapes() },
         Firewall { bridge: Some(bridge(None)), uplink: None, ..all_shapes() },
@@ -104,6 +106,15 @@ fn dual_stack(members: &[u16]) -> Firewall {
         let address = |n: &u16| std::net::Ipv6Addr::new(0xfd00, 0xa, 0, 0, 0, 0, 0, *n);
         group.members_v6 = std::sync::Arc::new(members.iter().map(address).collect());
     }
+    firewall
+}
+
+/// The same, with a guest that forwards for others.
+fn forwarding(mut firewall: Firewall) -> Firewall {
+    let interfaces = std::sync::Arc::make_mut(&mut firewall.interfaces);
+    let (_, router) = interfaces.iter_mut().next().unwrap();
+    router.source_dest_check = false;
+    router.ipv6 = firewall.ipv6.map(|_| "fd00:a::1".parse().unwrap());
     firewall
 }
 
