@@ -38,6 +38,10 @@ pub async fn add_tap(
     sysctl::set(vpc, &sysctl_v6::for_link(link, tap.ipv6.is_some()))?;
     let made = netlink.get(link).await?;
     let address = router_mac(tap);
+    // Set again, even to what it is, it would cost the link its permanent neighbours.
+    if made.ours && made.mac.is_some_and(|mac| mac.octets()[..] == address[..]) {
+        return Ok(());
+    }
     netlink.change(&made, "address and alias", |l| l.address(address).alias(ALIAS)).await
 }
 

@@ -141,6 +141,9 @@ fn a_guest_that_forwards_is_nobody_of_the_vpc_and_no_router() {
             weft_model::METADATA_ADDRESS,
             Ipv4Addr::new(169, 254, 128, 6),
         ];
+        // It asks for its neighbours in its own name, as for packets of others.
+        let announce = || std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "2");
+        appliance.namespace.enter(announce).unwrap().unwrap();
         for source in of_the_vpc.into_iter().chain([foreign]) {
             appliance.ip(&format!("addr add {source}/32 dev lo"));
         }
