@@ -105,6 +105,11 @@ build_data() {
         strip --strip-debug -o "$data/bin/$name" "$TARGET/debug/$name"
     done
     mv "$data/bin/terraform-provider-weft" "$mirror/terraform-provider-weft_v$version"
+    mkdir -p "$data"/tests/{deps,examples}
+    # shellcheck disable=SC2012 # names that cargo made
+    name=$(ls -t "$TARGET"/debug/deps/bridge_uplink-* | grep -v '\.d$' | head -n 1)
+    strip --strip-debug -o "$data/tests/deps/bridge_uplink" "$name"
+    strip --strip-debug -o "$data/tests/examples/hold_netns" "$TARGET/debug/examples/hold_netns"
     add_terraform "$data"
     cp -r "$TINY" "$data/weft-tiny"
     mkdir "$data/example"
@@ -155,6 +160,8 @@ play() {
 build_host
 step "building Weft"
 cargo_build --quiet -p fabric-agent -p weft -p terraform-provider-weft
+# What needs VLANs, which not every kernel has; and the holder of namespaces that it starts.
+cargo_build --quiet -p weft-network --test bridge_uplink --example hold_netns
 build_data
 for init in "$@"; do
     play "$init"

@@ -73,6 +73,9 @@ PYTHON
 # As a distribution's own process 1 gives; the kernel's 4096 are warned about.
 ulimit -n 65536
 
+step "VLANs of a link and of a bridge"
+/lab/tests/deps/bridge_uplink --test-threads=1 || fail "bridge_uplink"
+
 step "the agent starts"
 start_agent
 step "weft doctor"

@@ -81,6 +81,7 @@ impl Doctor {
         checks.extend(firewalls);
         checks.extend([
             machine::bridge_filter(drops),
+            machine::vlans().await,
             limits(cgroups),
             machine::uids(),
             self.disk(),

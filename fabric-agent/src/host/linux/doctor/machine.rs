@@ -67,6 +67,25 @@ pub(super) fn forwarding(has_agent: bool) -> Check {
     }
 }
 
+/// Only `vlan_id` of a VPC needs them, which is refused where there are none.
+pub(super) async fn vlans() -> Check {
+    let name = "vlans";
+    let asked = match weft_network::Namespace::current() {
+        Ok(agent) => weft_network::has_vlans(&agent).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(true) => ok(name, "the kernel makes VLAN links (802.1Q), for vlan_id of a VPC"),
+        Ok(false) => ok(
+            name,
+            "this kernel makes no VLAN links (802.1Q): a VPC with vlan_id is refused; the module \
+             is 8021q",
+        ),
+        // Without privilege, which is told above.
+        Err(_) => ok(name, "whether the kernel makes VLAN links (802.1Q) is not known"),
+    }
+}
+
 /// br_netfilter sends what crosses a bridge through the IP firewall too, which matters if that
 /// `drops`.
 pub(super) fn bridge_filter(drops: bool) -> Check {
