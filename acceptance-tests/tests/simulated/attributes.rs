@@ -67,11 +67,15 @@ impl<'a> Module<'a> {
                     "name": "second", "vpc_id": "${weft_vpc.other.id}",
                     "cidr_block": "10.50.200.0/24",
                 },
+                "third": {
+                    "name": "third", "vpc_id": "${weft_vpc.other.id}",
+                    "cidr_block": "10.50.201.0/24",
+                },
             },
             "weft_route_table": {
                 "it": {
                     "name": "it",
-                    "vpc_id": "${weft_vpc.it.id}",
+                    "vpc_id": "${weft_vpc.other.id}",
                     "routes": [{ "cidr_block": "0.0.0.0/0", "blackhole": true }],
                 },
                 "other": {
@@ -82,7 +86,7 @@ impl<'a> Module<'a> {
             },
             "weft_route_table_association": { "it": {
                 "route_table_id": "${weft_route_table.other.id}",
-                "subnet_id": "${weft_subnet.it.id}",
+                "subnet_id": "${weft_subnet.second.id}",
             }},
             "weft_prefix_list": { "it": {
                 "name": "it", "address_family": "IPv4", "entries": [{ "cidr": "192.0.2.0/24" }],
@@ -319,7 +323,7 @@ fn of_a_route_table() -> Result<()> {
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "routes": [{ "cidr_block": "192.0.2.0/24", "blackhole": true }] }), Live),
             (json!({ "routes": [] }), Live),
-            (json!({ "vpc_id": "${weft_vpc.other.id}" }), Replace),
+            (json!({ "vpc_id": "${weft_vpc.it.id}" }), Replace),
         ])
     })
 }
@@ -343,8 +347,8 @@ fn of_a_prefix_list() -> Result<()> {
 
 #[test]
 fn of_a_route_table_association() -> Result<()> {
-    let second = "${weft_subnet.second.id}";
-    run("weft_route_table_association", |_| Ok(vec![(json!({ "subnet_id": second }), Replace)]))
+    let third = "${weft_subnet.third.id}";
+    run("weft_route_table_association", |_| Ok(vec![(json!({ "subnet_id": third }), Replace)]))
 }
 
 fn steps_of_a_rule(other: &str) -> Vec<Step> {
