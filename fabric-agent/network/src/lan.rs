@@ -141,7 +141,8 @@ impl Way<'_> {
         if let Some(id) = vlan_id.filter(|_| filters) {
             let tagged = BridgeVlanInfoFlags::empty();
             let member = LinkBridgeVlan::new(host.index).vlan(id, tagged).build();
-            let set = outside.handle.link().set_port(member).execute().await;
+            // By RTM_SETLINK: RTM_NEWLINK, as `set_port` sends it, passes over VLANs without a word.
+            let set = outside.handle.link().set(member).execute().await;
             set.map_err(asking(format!("put port {host_link} into VLAN {id}")))?;
         }
         outside.change(&host, "up", |link| link.up()).await?;
