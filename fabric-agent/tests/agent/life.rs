@@ -44,6 +44,7 @@ async fn health_and_reflection_answer() {
             "weft.v1.NetworkInterfaceAttachments",
             "weft.v1.NetworkInterfaces",
             "weft.v1.PortForwards",
+            "weft.v1.PrefixLists",
             "weft.v1.RouteTableAssociations",
             "weft.v1.RouteTables",
             "weft.v1.SecurityGroupRules",
