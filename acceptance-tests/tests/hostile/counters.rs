@@ -58,10 +58,10 @@ impl Counters {
         Ok(Self(all))
     }
 
-    /// By how much one of them is more than it was.
-    pub(crate) fn growth(&self, before: &Self, name: &str) -> u64 {
-        let of = |counters: &Self| counters.0.get(name).copied().unwrap_or_default();
-        of(self).saturating_sub(of(before))
+    /// By how much one of them is more than it was; with " + " between their names, several.
+    pub(crate) fn growth(&self, before: &Self, names: &str) -> u64 {
+        let of = |counters: &Self, name| counters.0.get(name).copied().unwrap_or_default();
+        names.split(" + ").map(|name| of(self, name).saturating_sub(of(before, name))).sum()
     }
 
     /// All that are more than they were: what an attack moved.
@@ -118,6 +118,8 @@ pub(crate) const SPOOFED_MAC: &str = "spoofed_mac";
 pub(crate) const ARP_CLAIM: &str = "arp_claim";
 /// Not one of the services that the router has.
 pub(crate) const NOT_A_SERVICE: &str = "not_a_service";
+/// A flood of it is stopped by the limit of packets to the services first.
+pub(crate) const NOT_A_SERVICE_TOO_OFTEN: &str = "not_a_service + asked_too_often";
 /// Answers of a DHCP server that is not the router's.
 pub(crate) const DHCP_SERVER: &str = "dhcp_server";
 /// With a way of its own choice.

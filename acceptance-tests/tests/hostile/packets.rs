@@ -7,8 +7,8 @@ use weft_acceptance::packet::{Ends, Ipv4, ether_type, ethernet, icmp, protocol, 
 
 use crate::addresses::{datagram, frame};
 use crate::counters::{
-    BAD_HEADER, DHCP_SERVER, INVALID, MULTICAST, NO_HANDLER, NOT_A_SERVICE, OTHER_HOST, OVERLAP,
-    SOURCE_ROUTE, SPOOFED_SOURCE,
+    BAD_HEADER, DHCP_SERVER, INVALID, MULTICAST, NO_HANDLER, NOT_A_SERVICE,
+    NOT_A_SERVICE_TOO_OFTEN, OTHER_HOST, OVERLAP, SOURCE_ROUTE, SPOOFED_SOURCE,
 };
 use crate::siege::{At, Siege};
 use crate::site::{GATEWAY, OFFICE, Site};
@@ -236,7 +236,7 @@ fn destinations(siege: &mut Siege<'_>) -> Result<()> {
     let to = |site: &Site, address, mark: &[u8]| {
         vec![datagram(site, site.attacker.mac, site.attacker.address, address, mark)]
     };
-    siege.flood("everybody (a flood)", NOT_A_SERVICE, 2000, |site, mark| {
+    siege.flood("everybody (a flood)", NOT_A_SERVICE_TOO_OFTEN, 2000, |site, mark| {
         to(site, Ipv4Addr::BROADCAST, mark)
     })?;
     for (name, group) in [
