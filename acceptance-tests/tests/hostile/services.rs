@@ -8,8 +8,8 @@ use weft_acceptance::packet::{Ends, Ipv4, protocol};
 
 use crate::addresses::frame;
 use crate::counters::{
-    DNS_MALFORMED, METADATA_FORWARDED, METADATA_MALFORMED, METADATA_NO_TOKEN, NOT_A_SERVICE,
-    SPOOFED_SOURCE,
+    DNS_MALFORMED, METADATA_FORWARDED, METADATA_MALFORMED, METADATA_NO_TOKEN,
+    NOT_A_SERVICE_TOO_OFTEN, SPOOFED_SOURCE,
 };
 use crate::dice::Dice;
 use crate::siege::{At, Siege};
@@ -164,7 +164,7 @@ fn ports(siege: &mut Siege<'_>) -> Result<()> {
         for (protocol, word, services) in [(protocol::TCP, "TCP", tcp), (protocol::UDP, "UDP", udp)]
         {
             let services: BTreeSet<u16> = services.iter().copied().collect();
-            siege.measure(&format!("{name}, {word}"), NOT_A_SERVICE, |siege| {
+            siege.measure(&format!("{name}, {word}"), NOT_A_SERVICE_TOO_OFTEN, |siege| {
                 let open = open_ports(siege, address, protocol)?;
                 let closed = u64::try_from(ports_to_try().len() - services.len())?;
                 // By UDP a service says nothing to a probe that is no question.
