@@ -130,8 +130,8 @@ impl Planned {
         let target = self
             .instance_id
             .map(Target::InstanceId)
-            .or(self.network_interface_id.map(Target::NetworkInterfaceId))
-            .or(self.blackhole.map(Target::Blackhole));
+            .or_else(|| self.network_interface_id.map(Target::NetworkInterfaceId))
+            .or_else(|| self.blackhole.map(Target::Blackhole));
         v1::Route { cidr_block: self.cidr_block, target }
     }
 }

@@ -301,7 +301,7 @@ impl Route {
             RouteAttribute::Table(table) => Some(*table),
             _ => None,
         });
-        large.unwrap_or(self.message.header.table.into())
+        large.unwrap_or_else(|| self.message.header.table.into())
     }
 
     /// Among routes of one table to one range the lowest number wins (RTA_PRIORITY).

@@ -86,7 +86,8 @@ fn change(firewall: &mut Firewall, n: usize) {
     };
     let out = |peer| rule(Direction::Egress, IpProtocol::All, RulePorts::Any, peer);
     let all_ports = |peer| {
-        let ports = RulePorts::Range { from: 8000, to: if n % 2 == 0 { 8003 } else { 9000 } };
+        let ports =
+            RulePorts::Range { from: 8000, to: if n.is_multiple_of(2) { 8003 } else { 9000 } };
         rule(Direction::Ingress, IpProtocol::Tcp, ports, peer)
     };
     let noise = (0..n % 5).map(|k| tcp_in(u16::try_from(k + 1).unwrap(), cidr("192.0.2.0/24")));
@@ -97,13 +98,13 @@ fn change(firewall: &mut Firewall, n: usize) {
         _ => vec![rule(Direction::Ingress, IpProtocol::All, RulePorts::Any, cidr("0.0.0.0/0"))],
     };
     // Every few changes it is another group that admits: the interface's own chain is rewritten.
-    let (admitting, other) = if n / 8 % 2 == 0 { (2, 3) } else { (3, 2) };
+    let (admitting, other) = if (n / 8).is_multiple_of(2) { (2, 3) } else { (3, 2) };
     let groups = &mut firewall.groups;
     set(groups.get_mut(&group_id(admitting)).unwrap(), noise.chain(admits).collect());
     set(groups.get_mut(&group_id(other)).unwrap(), vec![tcp_in(1, cidr("192.0.2.0/24"))]);
     let both = [group_id(2), group_id(3)];
     let server = Arc::make_mut(&mut firewall.interfaces).get_mut(&support::tap(SERVER)).unwrap();
-    server.groups = if n % 3 == 0 { both.into() } else { [group_id(admitting)].into() };
+    server.groups = if n.is_multiple_of(3) { both.into() } else { [group_id(admitting)].into() };
     for id in [group_id(2), group_id(3)] {
         let members = &mut groups.get_mut(&id).unwrap().members;
         let members = Arc::make_mut(members);
@@ -114,7 +115,7 @@ fn change(firewall: &mut Firewall, n: usize) {
     }
     // Out, the same in turns: the switch, a rule, a rule that names a group.
     let sender = groups.get_mut(&group_id(1)).unwrap();
-    sender.allow_all_egress = n % 3 == 0;
+    sender.allow_all_egress = n.is_multiple_of(3);
     let rules = match n % 3 {
         0 => Vec::new(),
         1 => vec![out(cidr("10.0.0.0/8"))],

@@ -48,14 +48,14 @@ pub(super) fn parse(frame: &[u8]) -> Option<Question> {
     }
     let source = Ipv6Addr::from(<[u8; 16]>::try_from(header.get(8..24)?).ok()?);
     let mac = MacAddr::from_octets(<[u8; 6]>::try_from(ethernet.get(6..12)?).ok()?)?;
-    let asked = match header.get(6)? {
-        &NEXT_ICMP => {
+    let asked = match *header.get(6)? {
+        NEXT_ICMP => {
             let is_solicitation = payload.starts_with(&[ROUTER_SOLICITATION, 0])
                 && payload.len() >= 8
                 && header.get(7) == Some(&HOP_LIMIT);
             is_solicitation.then_some(Asked::Router)?
         }
-        &NEXT_UDP => {
+        NEXT_UDP => {
             let (udp, message) = payload.split_at_checked(UDP)?;
             let ports = [CLIENT_PORT.to_be_bytes(), SERVER_PORT.to_be_bytes()].concat();
             // An answer goes to a link-local address (RFC 8415, 7.1), or nowhere.
