@@ -96,7 +96,8 @@ fn blobs(files: &Files) -> Vec<String> {
 }
 
 /// Fails if the store of an agent that has ended holds more than a new one does: the host's
-/// identity, the key of its metadata tokens, the default network, and the tokens of Creates, which are kept for a day.
+/// identity, the key of its metadata tokens, the default network, the public pool, and the tokens
+/// of Creates, which are kept for a day.
 pub(super) fn nothing_left(files: &Files, case: &str) {
     let file = rusqlite::Connection::open(files.state_dir().join("weft.db")).unwrap();
     let mut statement = file.prepare("SELECT key FROM item ORDER BY key").unwrap();
@@ -107,7 +108,14 @@ pub(super) fn nothing_left(files: &Files, case: &str) {
         .filter(|key| !key.starts_with("tokens/"))
         .map(|key| key.strip_prefix("objects/").unwrap_or(key).split('/').next().unwrap())
         .collect();
-    let of_a_new_one =
-        ["host", "metadata-key", "security-group-rules", "security-groups", "subnets", "vpcs"];
+    let of_a_new_one = [
+        "host",
+        "metadata-key",
+        "security-group-rules",
+        "security-groups",
+        "subnets",
+        "vpcs",
+        "public-pool",
+    ];
     assert_eq!(kinds, of_a_new_one, "{case}: {keys:?}");
 }
