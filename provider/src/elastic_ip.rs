@@ -1,24 +1,23 @@
 //! `weft_elastic_ip`: an address of the public pool.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, Value, async_trait,
+    Attribute, ConvertError, Diagnostic, Diagnostics, PlanContext, Schema, Value, async_trait,
 };
 use weft_model::{AddressRange, Problem, PublicPool};
 use weft_proto::convert::elastic_ip_from_wire;
 use weft_proto::v1::{self, hosts_client::HostsClient};
 
 use crate::agent::{Agent, Connection, PlanChecks};
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct ElasticIp(pub(crate) Arc<Agent>);
+pub(crate) enum ElasticIp {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -75,10 +74,6 @@ impl Kind for ElasticIp {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::ElasticIpSpec, Diagnostics> {
-    Ok(v1::ElasticIpSpec { name: plan.read("name")?, address: plan.read("address")? })
-}
-
 /// The pool of the only host; `None` where it cannot be known now: Create says what is wrong.
 async fn pool(connection: &Connection) -> Option<PublicPool> {
     let list =
@@ -95,19 +90,13 @@ async fn pool(connection: &Connection) -> Option<PublicPool> {
 }
 
 #[async_trait]
-impl Resource for ElasticIp {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for ElasticIp {
+    fn spec(plan: &Value) -> Result<v1::ElasticIpSpec, Diagnostics> {
+        Ok(v1::ElasticIpSpec { name: plan.read("name")?, address: plan.read("address")? })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        let Some(connection) = connection else { return Ok(()) };
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let Ok(connection) = agent.connection() else { return Ok(()) };
         let settings = &connection.settings;
         let address = ctx.plan.get("address").as_str().and_then(|text| text.parse().ok());
         let Some(address): Option<Ipv4Addr> = address else { return Ok(()) };
@@ -125,25 +114,5 @@ impl Resource for ElasticIp {
                 .into());
         }
         Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
     }
 }

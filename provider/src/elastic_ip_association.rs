@@ -1,21 +1,16 @@
 //! `weft_elastic_ip_association`: what an elastic IP leads to.
 
-use std::sync::Arc;
-
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, ValidateContext, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Schema, Value};
 use weft_model::{ElasticIpId, Problem};
 use weft_proto::convert::association_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::{checks, target};
 
 #[derive(Debug)]
-pub(crate) struct ElasticIpAssociation(pub(crate) Arc<Agent>);
+pub(crate) enum ElasticIpAssociation {}
 
 impl Kind for ElasticIpAssociation {
     type Wire = v1::ElasticIpAssociation;
@@ -60,50 +55,18 @@ impl Kind for ElasticIpAssociation {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::ElasticIpAssociationSpec, Diagnostics> {
-    Ok(v1::ElasticIpAssociationSpec {
-        elastic_ip_id: plan.read("elastic_ip_id")?,
-        instance_id: plan.read("instance_id")?,
-        network_interface_id: plan.read("network_interface_id")?,
-    })
-}
+impl Plain for ElasticIpAssociation {
+    const TAGGED: bool = false;
 
-#[async_trait]
-impl Resource for ElasticIpAssociation {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+    fn spec(plan: &Value) -> Result<v1::ElasticIpAssociationSpec, Diagnostics> {
+        Ok(v1::ElasticIpAssociationSpec {
+            elastic_ip_id: plan.read("elastic_ip_id")?,
+            instance_id: plan.read("instance_id")?,
+            network_interface_id: plan.read("network_interface_id")?,
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
-        target::validate(&ctx.config)
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let _ = ctx;
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+    fn validate(config: &Value) -> Diagnostics {
+        target::validate(config)
     }
 }

@@ -1,11 +1,9 @@
 //! `weft_instance_type`: a named size of one's own.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, Value, async_trait,
+    Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, Schema, Value,
+    async_trait,
 };
 use weft_model::{
     InstanceTypeId, InstanceTypeSpec, MEMORY_MIB, NETWORK_MBPS, Problem, Reason, TypeName, VCPUS,
@@ -15,13 +13,14 @@ use weft_proto::convert::instance_type_from_wire;
 use weft_proto::v1;
 
 use crate::agent::Agent;
+use crate::kind::plain::Plain;
 use crate::kind::wire::Wire as _;
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct InstanceType(pub(crate) Arc<Agent>);
+pub(crate) enum InstanceType {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -95,52 +94,26 @@ impl Kind for InstanceType {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::InstanceTypeSpec, Diagnostics> {
-    Ok(v1::InstanceTypeSpec {
-        name: plan.read("name")?,
-        vcpus: plan.read("vcpus")?,
-        memory_mib: plan.read("memory_mib")?,
-        network_mbps: plan.read("network_mbps")?,
-    })
-}
-
 #[async_trait]
-impl Resource for InstanceType {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for InstanceType {
+    fn spec(plan: &Value) -> Result<v1::InstanceTypeSpec, Diagnostics> {
+        Ok(v1::InstanceTypeSpec {
+            name: plan.read("name")?,
+            vcpus: plan.read("vcpus")?,
+            memory_mib: plan.read("memory_mib")?,
+            network_mbps: plan.read("network_mbps")?,
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        if let (Some(connection), Some(name)) = (&connection, ctx.plan.get("name").as_str()) {
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        if let (Ok(connection), Some(name)) = (agent.connection(), ctx.plan.get("name").as_str()) {
             connection.planned_types.add(name);
         }
         Ok(())
     }
 
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
     /// By id, or by name: no id has a dot, every name has one.
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+    async fn import(agent: &Agent, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         if ctx.id.parse::<TypeName>().is_err() {
             return match ctx.id.parse::<InstanceTypeId>() {
                 Ok(_) => kind::import::<Self>(ctx),
@@ -159,7 +132,7 @@ impl Resource for InstanceType {
                     .remedy("instances can name it as it is; import a type of your own"),
             ));
         }
-        let connection = kind::connection::<Self>(&self.0, "import")?;
+        let connection = kind::connection::<Self>(agent, "import")?;
         let list = connection
             .call(|channel| {
                 let request = v1::ListRequest { name: name.clone(), ..Default::default() };

@@ -1,23 +1,19 @@
 //! `weft_key_pair`: an SSH public key that is injected into instances.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, PlanContext, Schema, Value, async_trait};
 use weft_model::{Problem, PublicKey};
 use weft_proto::convert::key_pair_from_wire;
 use weft_proto::v1::{self};
 
 use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct KeyPair(pub(crate) Arc<Agent>);
+pub(crate) enum KeyPair {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -80,27 +76,17 @@ impl Kind for KeyPair {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::KeyPairSpec, Diagnostics> {
-    let public_key: String = plan.read("public_key")?;
-    Ok(v1::KeyPairSpec {
-        key_name: plan.read("key_name")?,
-        public_key: public_key.trim().to_owned(),
-    })
-}
-
 #[async_trait]
-impl Resource for KeyPair {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for KeyPair {
+    fn spec(plan: &Value) -> Result<v1::KeyPairSpec, Diagnostics> {
+        let public_key: String = plan.read("public_key")?;
+        Ok(v1::KeyPairSpec {
+            key_name: plan.read("key_name")?,
+            public_key: public_key.trim().to_owned(),
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+    async fn plan(_agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let Some(planned) = ctx.plan.get("public_key").as_str() else {
             ctx.replace("public_key");
             return Ok(());
@@ -113,25 +99,5 @@ impl Resource for KeyPair {
         ctx.set("fingerprint_sha256", key.fingerprint_sha256());
         ctx.set("key_type", key.key_type());
         Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
     }
 }

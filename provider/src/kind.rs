@@ -3,6 +3,7 @@
 //! A state is made from the agent's object alone ([`Kind::state`]); what only the provider knows
 //! comes back in its `client_data`. So a read, an import and the end of an apply cannot disagree.
 
+pub(crate) mod plain;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;
@@ -183,18 +184,6 @@ pub(crate) async fn update<K: Kind>(
             Err(problem) => return Err(failed(problem)),
         }
     }
-}
-
-/// A Create, with nothing to do before and after it but to fill the state.
-pub(crate) async fn make<K: Kind>(
-    agent: &Agent,
-    ctx: &mut ApplyContext,
-    spec: fn(&Value) -> Result<Spec<K>, Diagnostics>,
-) -> Result<(), Diagnostics> {
-    let connection = connection::<K>(agent, "create")?;
-    let made = create::<K>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
-    ctx.set_state(state::<K>(made)?);
-    Ok(())
 }
 
 /// An Update, with nothing to do before and after it but to fill the state.

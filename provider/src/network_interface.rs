@@ -1,24 +1,20 @@
 //! `weft_network_interface`: an address and a MAC that outlive an instance.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
-    ReadContext, Resource, Schema, Type, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Type, Value};
 use weft_model::{GroupId, NETWORK_MBPS, Problem, SubnetId};
 use weft_proto::convert::interface_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct NetworkInterface(pub(crate) Arc<Agent>);
+pub(crate) enum NetworkInterface {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -99,52 +95,17 @@ impl Kind for NetworkInterface {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::NetworkInterfaceSpec, Diagnostics> {
-    let groups: Option<BTreeSet<String>> = plan.read("security_group_ids")?;
-    Ok(v1::NetworkInterfaceSpec {
-        name: plan.read("name")?,
-        subnet_id: plan.read::<Known<String>>("subnet_id")?.value(),
-        private_ip: plan.read::<Known<String>>("private_ip")?.value(),
-        security_group_ids: groups
-            .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
-        source_dest_check: plan.read("source_dest_check")?,
-        network_mbps: plan.read("network_mbps")?,
-    })
-}
-
-#[async_trait]
-impl Resource for NetworkInterface {
-    fn type_name(&self) -> &str {
-        Self::TYPE
-    }
-
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+impl Plain for NetworkInterface {
+    fn spec(plan: &Value) -> Result<v1::NetworkInterfaceSpec, Diagnostics> {
+        let groups: Option<BTreeSet<String>> = plan.read("security_group_ids")?;
+        Ok(v1::NetworkInterfaceSpec {
+            name: plan.read("name")?,
+            subnet_id: plan.read::<Known<String>>("subnet_id")?.value(),
+            private_ip: plan.read::<Known<String>>("private_ip")?.value(),
+            security_group_ids: groups
+                .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
+            source_dest_check: plan.read("source_dest_check")?,
+            network_mbps: plan.read("network_mbps")?,
+        })
     }
 }

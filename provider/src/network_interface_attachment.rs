@@ -1,21 +1,16 @@
 //! `weft_network_interface_attachment`: a network interface in an instance.
 
-use std::sync::Arc;
-
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, ReadContext,
-    Resource, Schema, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Value};
 use weft_model::{InstanceId, InterfaceId, MAX_INTERFACES_PER_INSTANCE, Problem};
 use weft_proto::convert::attachment_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
 use crate::checks;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 
 #[derive(Debug)]
-pub(crate) struct NetworkInterfaceAttachment(pub(crate) Arc<Agent>);
+pub(crate) enum NetworkInterfaceAttachment {}
 
 impl Kind for NetworkInterfaceAttachment {
     type Wire = v1::NetworkInterfaceAttachment;
@@ -77,41 +72,14 @@ impl Kind for NetworkInterfaceAttachment {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::NetworkInterfaceAttachmentSpec, Diagnostics> {
-    Ok(v1::NetworkInterfaceAttachmentSpec {
-        instance_id: plan.read("instance_id")?,
-        network_interface_id: plan.read("network_interface_id")?,
-        device_index: plan.read::<Known<u32>>("device_index")?.value(),
-    })
-}
+impl Plain for NetworkInterfaceAttachment {
+    const TAGGED: bool = false;
 
-#[async_trait]
-impl Resource for NetworkInterfaceAttachment {
-    fn type_name(&self) -> &str {
-        Self::TYPE
-    }
-
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+    fn spec(plan: &Value) -> Result<v1::NetworkInterfaceAttachmentSpec, Diagnostics> {
+        Ok(v1::NetworkInterfaceAttachmentSpec {
+            instance_id: plan.read("instance_id")?,
+            network_interface_id: plan.read("network_interface_id")?,
+            device_index: plan.read::<Known<u32>>("device_index")?.value(),
+        })
     }
 }

@@ -1,23 +1,18 @@
 //! `weft_port_forward`: a port of the host that leads to a guest.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, ValidateContext, Validator, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Schema, Validator, Value};
 use weft_model::{Problem, TransportProtocol};
 use weft_proto::convert::port_forward_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags, target};
 
 #[derive(Debug)]
-pub(crate) struct PortForward(pub(crate) Arc<Agent>);
+pub(crate) enum PortForward {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -103,55 +98,20 @@ impl Kind for PortForward {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::PortForwardSpec, Diagnostics> {
-    Ok(v1::PortForwardSpec {
-        name: plan.read("name")?,
-        protocol: plan.read("protocol")?,
-        host_port: plan.read("host_port")?,
-        host_address: plan.read("host_address")?,
-        instance_id: plan.read("instance_id")?,
-        network_interface_id: plan.read("network_interface_id")?,
-        target_port: plan.read("target_port")?,
-    })
-}
-
-#[async_trait]
-impl Resource for PortForward {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for PortForward {
+    fn spec(plan: &Value) -> Result<v1::PortForwardSpec, Diagnostics> {
+        Ok(v1::PortForwardSpec {
+            name: plan.read("name")?,
+            protocol: plan.read("protocol")?,
+            host_port: plan.read("host_port")?,
+            host_address: plan.read("host_address")?,
+            instance_id: plan.read("instance_id")?,
+            network_interface_id: plan.read("network_interface_id")?,
+            target_port: plan.read("target_port")?,
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
-        target::validate(&ctx.config)
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+    fn validate(config: &Value) -> Diagnostics {
+        target::validate(config)
     }
 }

@@ -1,23 +1,18 @@
 //! `weft_prefix_list`: ranges under one name, which rules refer to.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Nesting, PlanContext,
-    ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Nesting, Schema, Validator, Value};
 use weft_model::{PrefixListSpec, Problem};
 use weft_proto::convert::prefix_list_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, problem, tags};
 
 #[derive(Debug)]
-pub(crate) struct PrefixList(pub(crate) Arc<Agent>);
+pub(crate) enum PrefixList {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -98,33 +93,23 @@ impl Kind for PrefixList {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::PrefixListSpec, Diagnostics> {
-    let entries = plan.get("entries").as_list().unwrap_or_default().iter();
-    let entries = entries.map(|entry| {
-        Ok(v1::PrefixListEntry {
-            cidr: entry.read("cidr")?,
-            description: entry.read("description")?,
+impl Plain for PrefixList {
+    fn spec(plan: &Value) -> Result<v1::PrefixListSpec, Diagnostics> {
+        let entries = plan.get("entries").as_list().unwrap_or_default().iter();
+        let entries = entries.map(|entry| {
+            Ok(v1::PrefixListEntry {
+                cidr: entry.read("cidr")?,
+                description: entry.read("description")?,
+            })
+        });
+        Ok(v1::PrefixListSpec {
+            name: plan.read("name")?,
+            address_family: plan.read("address_family")?,
+            entries: entries.collect::<Result<_, ConvertError>>()?,
         })
-    });
-    Ok(v1::PrefixListSpec {
-        name: plan.read("name")?,
-        address_family: plan.read("address_family")?,
-        entries: entries.collect::<Result<_, ConvertError>>()?,
-    })
-}
-
-#[async_trait]
-impl Resource for PrefixList {
-    fn type_name(&self) -> &str {
-        Self::TYPE
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
-        let config = &ctx.config;
+    fn validate(config: &Value) -> Diagnostics {
         let family = config.get("address_family").as_str().and_then(|text| text.parse().ok());
         let (Some(family), Some(entries)) = (family, config.get("entries").as_list()) else {
             return Diagnostics::new();
@@ -139,31 +124,5 @@ impl Resource for PrefixList {
                 problem::diagnostic("Invalid entries", &problem, &schema, config).into()
             }
         }
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
     }
 }

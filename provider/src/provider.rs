@@ -18,6 +18,7 @@ use crate::image::Image;
 use crate::instance::Instance;
 use crate::instance_type::InstanceType;
 use crate::key_pair::KeyPair;
+use crate::kind::plain::PlainResource;
 use crate::network_interface::NetworkInterface;
 use crate::network_interface_attachment::NetworkInterfaceAttachment;
 use crate::port_forward::PortForward;
@@ -166,22 +167,22 @@ impl Provider for Weft {
         let agent = || self.agent.clone();
         vec![
             Box::new(Image::new(agent())),
-            Box::new(KeyPair(agent())),
-            Box::new(InstanceType(agent())),
-            Box::new(Vpc(agent())),
-            Box::new(Subnet(agent())),
-            Box::new(NetworkInterface(agent())),
-            Box::new(NetworkInterfaceAttachment(agent())),
-            Box::new(RouteTable(agent())),
-            Box::new(RouteTableAssociation(agent())),
-            Box::new(PrefixList(agent())),
-            Box::new(SecurityGroup(agent())),
+            Box::new(PlainResource::<KeyPair>::new(agent())),
+            Box::new(PlainResource::<InstanceType>::new(agent())),
+            Box::new(PlainResource::<Vpc>::new(agent())),
+            Box::new(PlainResource::<Subnet>::new(agent())),
+            Box::new(PlainResource::<NetworkInterface>::new(agent())),
+            Box::new(PlainResource::<NetworkInterfaceAttachment>::new(agent())),
+            Box::new(PlainResource::<RouteTable>::new(agent())),
+            Box::new(PlainResource::<RouteTableAssociation>::new(agent())),
+            Box::new(PlainResource::<PrefixList>::new(agent())),
+            Box::new(PlainResource::<SecurityGroup>::new(agent())),
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
             Box::new(Instance(agent())),
-            Box::new(ElasticIp(agent())),
-            Box::new(ElasticIpAssociation(agent())),
-            Box::new(PortForward(agent())),
+            Box::new(PlainResource::<ElasticIp>::new(agent())),
+            Box::new(PlainResource::<ElasticIpAssociation>::new(agent())),
+            Box::new(PlainResource::<PortForward>::new(agent())),
         ]
     }
 

@@ -1,23 +1,18 @@
 //! `weft_route_table`: where a subnet's guests' packets go that do not stay in the VPC.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, Nesting,
-    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostic, Diagnostics, Nesting, Schema, Value};
 use weft_model::{InstanceId, InterfaceId, Problem, RouteSpec, RouteTarget, VpcId};
 use weft_proto::convert::route_table_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct RouteTable(pub(crate) Arc<Agent>);
+pub(crate) enum RouteTable {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -136,15 +131,6 @@ impl Planned {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::RouteTableSpec, Diagnostics> {
-    let routes: Vec<Planned> = plan.read("routes")?;
-    Ok(v1::RouteTableSpec {
-        name: plan.read("name")?,
-        vpc_id: plan.read("vpc_id")?,
-        routes: routes.into_iter().map(Planned::into_wire).collect(),
-    })
-}
-
 /// The attributes of a route of which exactly one says where it leads.
 const TARGETS: [&str; 3] = ["instance_id", "network_interface_id", "blackhole"];
 
@@ -176,49 +162,23 @@ fn judge(route: &Value) -> Option<Diagnostic> {
     }
 }
 
-#[async_trait]
-impl Resource for RouteTable {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for RouteTable {
+    fn spec(plan: &Value) -> Result<v1::RouteTableSpec, Diagnostics> {
+        let routes: Vec<Planned> = plan.read("routes")?;
+        Ok(v1::RouteTableSpec {
+            name: plan.read("name")?,
+            vpc_id: plan.read("vpc_id")?,
+            routes: routes.into_iter().map(Planned::into_wire).collect(),
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+    fn validate(config: &Value) -> Diagnostics {
         let mut found = Diagnostics::new();
-        for route in ctx.config.get("routes").as_list().unwrap_or_default() {
+        for route in config.get("routes").as_list().unwrap_or_default() {
             if let Some(diagnostic) = judge(route) {
                 found.push(diagnostic.at("routes"));
             }
         }
         found
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
     }
 }

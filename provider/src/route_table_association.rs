@@ -1,22 +1,17 @@
 //! `weft_route_table_association`: which subnet uses which route table.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Schema, Value};
 use weft_model::{Problem, RouteTableId, SubnetId};
 use weft_proto::convert::route_table_association_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
 use crate::checks;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 
 #[derive(Debug)]
-pub(crate) struct RouteTableAssociation(pub(crate) Arc<Agent>);
+pub(crate) enum RouteTableAssociation {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,44 +58,13 @@ impl Kind for RouteTableAssociation {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::RouteTableAssociationSpec, Diagnostics> {
-    Ok(v1::RouteTableAssociationSpec {
-        route_table_id: plan.read("route_table_id")?,
-        subnet_id: plan.read("subnet_id")?,
-    })
-}
+impl Plain for RouteTableAssociation {
+    const TAGGED: bool = false;
 
-#[async_trait]
-impl Resource for RouteTableAssociation {
-    fn type_name(&self) -> &str {
-        Self::TYPE
-    }
-
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, _ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+    fn spec(plan: &Value) -> Result<v1::RouteTableAssociationSpec, Diagnostics> {
+        Ok(v1::RouteTableAssociationSpec {
+            route_table_id: plan.read("route_table_id")?,
+            subnet_id: plan.read("subnet_id")?,
+        })
     }
 }

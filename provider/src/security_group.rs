@@ -1,23 +1,18 @@
 //! `weft_security_group`: a stateful set of allow rules; the rules are resources of their own.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
-    ReadContext, Resource, Schema, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Value};
 use weft_model::{Problem, VpcId};
 use weft_proto::convert::group_from_wire;
 use weft_proto::v1::{self};
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct SecurityGroup(pub(crate) Arc<Agent>);
+pub(crate) enum SecurityGroup {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -92,49 +87,14 @@ impl Kind for SecurityGroup {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::SecurityGroupSpec, Diagnostics> {
-    Ok(v1::SecurityGroupSpec {
-        name: plan.read("name")?,
-        description: plan.read("description")?,
-        vpc_id: plan.read::<Known<String>>("vpc_id")?.value(),
-        allow_all_egress: plan.read("allow_all_egress")?,
-        revoke_now: plan.read("revoke_now")?,
-    })
-}
-
-#[async_trait]
-impl Resource for SecurityGroup {
-    fn type_name(&self) -> &str {
-        Self::TYPE
-    }
-
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+impl Plain for SecurityGroup {
+    fn spec(plan: &Value) -> Result<v1::SecurityGroupSpec, Diagnostics> {
+        Ok(v1::SecurityGroupSpec {
+            name: plan.read("name")?,
+            description: plan.read("description")?,
+            vpc_id: plan.read::<Known<String>>("vpc_id")?.value(),
+            allow_all_egress: plan.read("allow_all_egress")?,
+            revoke_now: plan.read("revoke_now")?,
+        })
     }
 }

@@ -1,23 +1,18 @@
 //! `weft_subnet`: a range of a VPC's addresses.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, Known, PlanContext,
-    ReadContext, Resource, Schema, Type, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Type, Value};
 use weft_model::{DNS_ADDRESS, Problem, VpcId};
 use weft_proto::convert::subnet_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct Subnet(pub(crate) Arc<Agent>);
+pub(crate) enum Subnet {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -118,51 +113,16 @@ impl Kind for Subnet {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
-    Ok(v1::SubnetSpec {
-        name: plan.read("name")?,
-        vpc_id: plan.read("vpc_id")?,
-        cidr_block: plan.read("cidr_block")?,
-        gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
-        dns_servers: plan.read("dns_servers")?,
-        ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
-        map_public_ip_on_launch: plan.read("map_public_ip_on_launch")?,
-    })
-}
-
-#[async_trait]
-impl Resource for Subnet {
-    fn type_name(&self) -> &str {
-        Self::TYPE
-    }
-
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
+impl Plain for Subnet {
+    fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
+        Ok(v1::SubnetSpec {
+            name: plan.read("name")?,
+            vpc_id: plan.read("vpc_id")?,
+            cidr_block: plan.read("cidr_block")?,
+            gateway_ip: plan.read::<Known<String>>("gateway_ip")?.value(),
+            dns_servers: plan.read("dns_servers")?,
+            ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
+            map_public_ip_on_launch: plan.read("map_public_ip_on_launch")?,
+        })
     }
 }

@@ -1,23 +1,18 @@
 //! `weft_vpc`: an isolated address space.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
-};
+use tfplugin::{Attribute, ConvertError, Diagnostic, Diagnostics, Schema, Validator, Value};
 use weft_model::{Problem, VLAN_IDS, VpcMode};
 use weft_proto::convert::vpc_from_wire;
 use weft_proto::v1;
 
-use crate::agent::Agent;
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
 
 #[derive(Debug)]
-pub(crate) struct Vpc(pub(crate) Arc<Agent>);
+pub(crate) enum Vpc {}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -131,33 +126,24 @@ fn vlan_ids() -> std::ops::RangeInclusive<i64> {
     i64::from(*VLAN_IDS.start())..=i64::from(*VLAN_IDS.end())
 }
 
-fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
-    Ok(v1::VpcSpec {
-        name: plan.read("name")?,
-        cidr_block: plan.read("cidr_block")?,
-        mode: plan.read("mode")?,
-        bridge_name: plan.read("bridge_name")?,
-        uplink: plan.read("uplink")?,
-        vlan_id: plan.read("vlan_id")?,
-        ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
-    })
-}
-
-#[async_trait]
-impl Resource for Vpc {
-    fn type_name(&self) -> &str {
-        Self::TYPE
+impl Plain for Vpc {
+    fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
+        Ok(v1::VpcSpec {
+            name: plan.read("name")?,
+            cidr_block: plan.read("cidr_block")?,
+            mode: plan.read("mode")?,
+            bridge_name: plan.read("bridge_name")?,
+            uplink: plan.read("uplink")?,
+            vlan_id: plan.read("vlan_id")?,
+            ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
+        })
     }
 
-    fn schema(&self) -> Schema {
-        <Self as Kind>::schema()
-    }
-
-    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
-        let mode = ctx.config.get("mode");
+    fn validate(config: &Value) -> Diagnostics {
+        let mode = config.get("mode");
         let is_routed = mode.is_null() || mode.as_str() == Some(VpcMode::Routed.as_str());
         let mut found = Diagnostics::new();
-        let range = ctx.config.get("ipv6_cidr_block");
+        let range = config.get("ipv6_cidr_block");
         if range.is_set() && mode.as_str() == Some(VpcMode::Bridge.as_str()) {
             found.push(
                 Diagnostic::error("A VPC on a bridge has no IPv6 range yet")
@@ -166,7 +152,7 @@ impl Resource for Vpc {
                     .at("ipv6_cidr_block"),
             );
         }
-        let lan = ["bridge_name", "uplink", "vlan_id"].map(|name| (name, ctx.config.get(name)));
+        let lan = ["bridge_name", "uplink", "vlan_id"].map(|name| (name, config.get(name)));
         if is_routed && let Some((name, value)) = lan.iter().find(|(_, value)| value.is_set()) {
             found.push(
                 Diagnostic::error("A routed VPC is not joined to a LAN")
@@ -194,31 +180,5 @@ impl Resource for Vpc {
             );
         }
         found
-    }
-
-    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let connection = self.0.connection().ok();
-        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        Ok(())
-    }
-
-    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::make::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
-        kind::read::<Self>(&self.0, ctx).await
-    }
-
-    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::change::<Self>(&self.0, ctx, spec).await
-    }
-
-    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        kind::delete::<Self>(&self.0, ctx).await
-    }
-
-    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-        kind::import::<Self>(ctx)
     }
 }
