@@ -32,8 +32,11 @@ pub(crate) trait Way: std::fmt::Debug + Send + Sync + 'static {
     const PEER: &'static str;
 }
 
-/// The attributes of which exactly one says who the peer is.
-const PEERS: [(&str, fn(String) -> Peer); 4] = [
+/// An attribute that says who the peer is, and what its value means.
+type PeerAttribute = (&'static str, fn(String) -> Peer);
+
+/// Exactly one of them is set.
+const PEERS: [PeerAttribute; 4] = [
     ("cidr_ipv4", Peer::CidrIpv4),
     ("cidr_ipv6", Peer::CidrIpv6),
     ("prefix_list_id", Peer::PrefixListId),
@@ -152,7 +155,9 @@ impl<W: Way> Rule<W> {
         let mut peer = None;
         for (name, kind) in PEERS {
             let set = plan.read::<Option<String>>(name)?;
-            peer = peer.or(set.map(kind));
+            if let Some(value) = set {
+                peer = Some(kind(value));
+            }
         }
         Ok(v1::SecurityGroupRuleSpec {
             security_group_id: plan.read("security_group_id")?,

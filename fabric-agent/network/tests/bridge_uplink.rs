@@ -1,10 +1,6 @@
 //! A VPC that is a bridge, joined to a link of the operator's that is in no bridge: what reaches
 //! whom, what the link is meanwhile and after, and what is refused.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "tests may panic and must not skip quietly"
-)]
+#![expect(clippy::unwrap_used, reason = "tests may panic and must not skip quietly")]
 
 mod support;
 

@@ -3,7 +3,6 @@
 //! A packet that is dropped is seen by the filter's own counter: a client would send it once more.
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stderr,
     clippy::indexing_slicing,
     reason = "tests may panic and say what they found"
 )]

@@ -1,4 +1,6 @@
 //! IPv6 in a dual-stack VPC: guests behind real taps, the packet filter in the kernel.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};

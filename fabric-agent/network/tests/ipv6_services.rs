@@ -1,6 +1,6 @@
 //! Router advertisements and DHCPv6 for a guest's own kernel and a client of bytes: the real
 //! services, socket, frames.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! Route tables: guests' packets go to a guest instead of the VPC's own way out; and what a guest
 //! that forwards for others may send.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,6 @@
 //! inside that write, so nothing has to be waited for but what must arrive.
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stderr,
     clippy::indexing_slicing,
     reason = "tests may panic and say what they found"
 )]

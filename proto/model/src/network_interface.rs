@@ -163,8 +163,9 @@ mod tests {
             place_for(&instance, wanted, &taken.iter().copied().collect())
                 .map_err(|problem| problem.field.unwrap())
         };
+        type Case = (Option<u8>, &'static [u8], Result<u8, &'static str>);
         #[rustfmt::skip]
-        let cases: [(Option<u8>, &[u8], Result<u8, &str>); 8] = [
+        let cases: [Case; 8] = [
             (None,    &[],                    Ok(1)),
             (None,    &[1, 2, 4],             Ok(3)),
             (None,    &[1, 2, 3, 4, 5, 6, 7], Err("instance_id")),

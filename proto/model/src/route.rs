@@ -208,8 +208,10 @@ mod tests {
         assert!(check_routes(many, vpc).unwrap_err().message.contains("50 at most"));
     }
 
-    /// `(subnet, range, interface, the interface's subnet)`, by number.
-    fn tables(routes: &[(u8, &str, u8, u8)]) -> BTreeMap<SubnetId, Vec<ResolvedRoute>> {
+    /// A subnet, a range, the interface that it is routed to, and that interface's subnet; by number.
+    type Way = (u8, &'static str, u8, u8);
+
+    fn tables(routes: &[Way]) -> BTreeMap<SubnetId, Vec<ResolvedRoute>> {
         let subnet = |n: u8| SubnetId::from_random([n; 9]);
         let mut tables: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (of, range, interface, in_subnet) in routes {
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn packets_must_not_go_in_a_circle() {
         #[rustfmt::skip]
-        let cases: [(&str, &[(u8, &str, u8, u8)], bool); 6] = [
+        let cases: [(&str, &[Way], bool); 6] = [
             ("an appliance in another subnet", &[(1, "0.0.0.0/0", 9, 2)], true),
             ("an appliance in the same subnet", &[(1, "0.0.0.0/0", 9, 1)], true),
             ("one after the other", &[(1, "0.0.0.0/0", 8, 2), (2, "0.0.0.0/0", 9, 3)], true),

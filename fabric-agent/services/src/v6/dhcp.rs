@@ -236,8 +236,8 @@ mod tests {
             ("confirm nothing",      request(4, &[client.clone(), ia(7, &[])]),                        "-"),
             ("release",              request(8, &[client.clone(), server, ia(7, &[mine])]),            "Reply Success"),
             ("information",          request(11, &[]),                                                 "Reply"),
-            ("an advertisement",     request(2, &[client.clone()]),                                    "-"),
-            ("a relay",              request(12, &[client.clone()]),                                   "-"),
+            ("an advertisement",     request(2, std::slice::from_ref(&client)),                                    "-"),
+            ("a relay",              request(12, std::slice::from_ref(&client)),                                   "-"),
             ("cut short",            request(1, &[client])[..9].to_vec(),                              "-"),
         ];
         for (what, bytes, want) in cases {

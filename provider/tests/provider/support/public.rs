@@ -27,7 +27,8 @@ impl v1::elastic_ips_server::ElasticIps for Shared {
         };
         let metadata_id = metadata.id.clone();
         let number = u8::try_from(world.elastic_ips.len()).unwrap();
-        let public_ip = spec.address.unwrap_or(Ipv4Addr::new(198, 18, 0, 1 + number)).to_string();
+        let public_ip =
+            spec.address.unwrap_or_else(|| Ipv4Addr::new(198, 18, 0, 1 + number)).to_string();
         let spec = Some(elastic_ip_order_to_wire(spec));
         let wire = v1::ElasticIp { metadata: Some(metadata), spec, public_ip };
         world.elastic_ips.insert(metadata_id, wire.clone());

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use super::*;
 
 fn order(mode: VpcMode, bridge: &str, uplink: &str, vlan_id: Option<u16>) -> VpcOrder {
