@@ -164,8 +164,8 @@ fn no_such(target: &Target) -> Problem {
 impl World {
     /// The public address that an instance has given to its primary interface for life.
     pub(crate) fn own_public_ip(&self, interface: &InterfaceId) -> Option<Ipv4Addr> {
-        let mut all = self.instances.values();
-        all.find(|one| one.spec.interface.id == *interface)?.spec.public_ip
+        let instance = &self.interface(interface)?.instance?.spec;
+        instance.public_ip.filter(|_| instance.interface.id == *interface)
     }
 
     /// The interface that an association or a port forward leads to.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{Attribute, ConvertError, Diagnostic, Diagnostics, Nesting, Schema, Value};
-use weft_model::{InstanceId, InterfaceId, Problem, RouteSpec, RouteTarget, VpcId};
+use weft_model::{InstanceId, InterfaceId, Problem, RouteSpec, Target, VpcId};
 use weft_proto::convert::route_table_from_wire;
 use weft_proto::v1;
 
@@ -95,16 +95,13 @@ impl Kind for RouteTable {
 }
 
 fn route(route: RouteSpec) -> Value {
-    let (instance, interface, blackhole) = match route.target {
-        RouteTarget::Instance(id) => (Some(id.to_string()), None, None),
-        RouteTarget::Interface(id) => (None, Some(id.to_string()), None),
-        RouteTarget::Blackhole => (None, None, Some(true)),
-    };
+    let instance = route.target.as_ref().and_then(Target::instance_id);
+    let interface = route.target.as_ref().and_then(Target::interface_id);
     Value::object([
         ("cidr_block", Value::from(route.cidr_block.to_string())),
-        ("instance_id", instance.into()),
-        ("network_interface_id", interface.into()),
-        ("blackhole", blackhole.into()),
+        ("instance_id", instance.map(ToString::to_string).into()),
+        ("network_interface_id", interface.map(ToString::to_string).into()),
+        ("blackhole", route.target.is_none().then_some(true).into()),
     ])
 }
 

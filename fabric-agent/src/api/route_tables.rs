@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    InstanceId, Interface, InterfaceId, Object, Problem, Reason, Record, ResolvedRoute, RouteSpec,
-    RouteTableId, RouteTableOrder, RouteTableSpec, RouteTarget, SubnetId, VpcId, VpcMode,
-    check_no_loop, check_routes,
+    Object, Problem, Reason, Record, ResolvedRoute, RouteSpec, RouteTableId, RouteTableOrder,
+    RouteTableSpec, SubnetId, VpcMode, check_no_loop, check_routes,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, route_table_order_from_wire,
@@ -19,10 +18,11 @@ use weft_proto::v1;
 use weft_store::Txn;
 
 use super::{Api, parse_id};
+use crate::cache::World;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, NetworkInterfaces, RouteTableAssociations, RouteTables, Vpcs};
+use crate::repo::{RouteTables, Vpcs};
 
 type RouteTableRecord = Record<RouteTableId, RouteTableSpec>;
 
@@ -37,73 +37,50 @@ fn name(spec: &RouteTableSpec) -> &str {
     &spec.name
 }
 
-/// Everything that is routed by, as of one moment. The caller holds `references` for writing.
-struct Routing {
-    /// Every interface, by its own id.
-    interfaces: BTreeMap<InterfaceId, Interface>,
-    /// Every instance's primary interface.
-    primaries: BTreeMap<InstanceId, InterfaceId>,
-    tables: BTreeMap<RouteTableId, RouteTableSpec>,
-    of_subnet: BTreeMap<SubnetId, RouteTableId>,
+/// Who is routed by what, as of one moment, with the change that is judged.
+///
+/// The caller holds `references` for writing: what is written under it is in the world before it is
+/// let go, so nothing that is referred to here is gone or not there yet.
+struct Routing<'a> {
+    world: &'a World,
+    tables: BTreeMap<&'a RouteTableId, &'a RouteTableSpec>,
+    of_subnet: BTreeMap<&'a SubnetId, &'a RouteTableId>,
 }
 
-impl Routing {
-    async fn of(context: &Context) -> Result<Self, Problem> {
-        let tables = context.repo.list::<RouteTables>().await?;
-        let associations = context.repo.list::<RouteTableAssociations>().await?;
-        let ends =
-            associations.into_iter().map(|one| (one.spec.subnet_id, one.spec.route_table_id));
-        let own = context.repo.list::<NetworkInterfaces>().await?;
-        let mut routing = Self {
-            interfaces: own.into_iter().map(|own| (own.id, own.spec.interface)).collect(),
-            primaries: BTreeMap::new(),
-            tables: tables.into_iter().map(|table| (table.id, table.spec)).collect(),
-            of_subnet: ends.collect(),
-        };
-        for instance in context.repo.list::<Instances>().await? {
-            let interface = instance.spec.interface;
-            routing.primaries.insert(instance.id, interface.id.clone());
-            routing.interfaces.insert(interface.id.clone(), interface);
+impl<'a> Routing<'a> {
+    fn of(world: &'a World) -> Self {
+        let ends = world.route_table_associations.values();
+        Self {
+            world,
+            tables: world.route_tables.iter().map(|(id, table)| (id, &table.spec)).collect(),
+            of_subnet: ends.map(|one| (&one.spec.subnet_id, &one.spec.route_table_id)).collect(),
         }
-        Ok(routing)
     }
 
-    /// Where a target is, or `None` where it is gone or leads nowhere.
-    fn resolve(&self, route: &RouteSpec) -> Option<(&VpcId, ResolvedRoute)> {
-        let id = match &route.target {
-            RouteTarget::Instance(id) => self.primaries.get(id)?,
-            RouteTarget::Interface(id) => id,
-            RouteTarget::Blackhole => return None,
-        };
-        let interface = self.interfaces.get(id)?;
-        let resolved = ResolvedRoute {
+    /// Where a route leads, or `None` where its target is gone or it leads nowhere.
+    fn resolve(&self, route: &RouteSpec) -> Option<ResolvedRoute> {
+        let interface = self.world.interface_of(route.target.as_ref()?)?;
+        Some(ResolvedRoute {
             cidr_block: route.cidr_block,
             interface: interface.id.clone(),
             subnet: interface.subnet_id.clone(),
-        };
-        Some((&interface.vpc_id, resolved))
+        })
     }
 
     /// Refuses targets that are not there, or in another VPC.
     fn check_targets(&self, table: &RouteTableSpec) -> Result<(), Problem> {
         for route in &table.routes {
-            let target = match &route.target {
-                RouteTarget::Instance(id) => id.to_string(),
-                RouteTarget::Interface(id) => id.to_string(),
-                RouteTarget::Blackhole => continue,
-            };
+            let Some(target) = &route.target else { continue };
             let (range, vpc_id) = (route.cidr_block, &table.vpc_id);
-            match self.resolve(route) {
-                None => {
-                    let message = format!("{target}, which {range} is routed to, does not exist");
-                    return Err(Problem::not_found(message).at("routes"));
-                }
-                Some((of, _)) if of != vpc_id => {
-                    let message = format!("{target}, which {range} is routed to, is in {of}");
-                    return Err(Problem::invalid("routes", message)
-                        .remedy(format!("use an instance of {vpc_id}")));
-                }
-                Some(_) => {}
+            let Some(interface) = self.world.interface_of(target) else {
+                let message = format!("{target}, which {range} is routed to, does not exist");
+                return Err(Problem::not_found(message).at("routes"));
+            };
+            let of = &interface.vpc_id;
+            if of != vpc_id {
+                let message = format!("{target}, which {range} is routed to, is in {of}");
+                return Err(Problem::invalid("routes", message)
+                    .remedy(format!("use an instance of {vpc_id}")));
             }
         }
         Ok(())
@@ -112,10 +89,10 @@ impl Routing {
     fn check_no_loop(&self) -> Result<(), Problem> {
         let routes = |id: &RouteTableId| -> Vec<ResolvedRoute> {
             let routes = self.tables.get(id).into_iter().flat_map(|table| &table.routes);
-            routes.filter_map(|route| Some(self.resolve(route)?.1)).collect()
+            routes.filter_map(|route| self.resolve(route)).collect()
         };
         let of_subnets =
-            self.of_subnet.iter().map(|(subnet, table)| (subnet.clone(), routes(table)));
+            self.of_subnet.iter().map(|(subnet, table)| ((*subnet).clone(), routes(table)));
         check_no_loop(&of_subnets.collect())
     }
 }
@@ -138,20 +115,17 @@ async fn judge(
         return Err(Problem::invalid("vpc_id", message).remedy("add the route there"));
     }
     let routes = check_routes(routes, vpc.value.spec.cidr_block)?;
-    let mut routing = Routing::of(context).await?;
-    let taken: BTreeSet<u16> = routing
-        .tables
-        .values()
-        .filter(|table| table.vpc_id == vpc_id)
-        .map(|table| table.index)
-        .collect();
+    let world = context.cache.read();
+    let mut routing = Routing::of(&world);
+    let of_vpc = routing.tables.values().filter(|table| table.vpc_id == vpc_id);
+    let taken: BTreeSet<u16> = of_vpc.map(|table| table.index).collect();
     let free = || (0..=u16::MAX).find(|index| !taken.contains(index));
     let index = index.or_else(free).ok_or_else(|| {
         Problem::new(Reason::ResourceExhausted, format!("{vpc_id} has too many route tables"))
     })?;
     let spec = RouteTableSpec { name, vpc_id, routes, index };
     routing.check_targets(&spec)?;
-    routing.tables.insert(id.clone(), spec.clone());
+    routing.tables.insert(id, &spec);
     routing.check_no_loop()?;
     Ok(spec)
 }
@@ -205,12 +179,12 @@ async fn delete(context: &Context, id: &RouteTableId) -> Result<(), Problem> {
     let _guard = context.references.write().await;
     let _turn = context.turns().object(id.as_str()).await;
     let stored = context.repo.get::<RouteTables>(id).await?;
-    let associations = context.repo.list::<RouteTableAssociations>().await?;
-    let subnets: Vec<String> = associations
-        .iter()
-        .filter(|one| one.spec.route_table_id == *id)
-        .map(|one| one.spec.subnet_id.to_string())
-        .collect();
+    let subnets: Vec<String> = {
+        let world = context.cache.read();
+        let associations = world.route_table_associations.values();
+        let own = associations.filter(|one| one.spec.route_table_id == *id);
+        own.map(|one| one.spec.subnet_id.to_string()).collect()
+    };
     if !subnets.is_empty() {
         let message = format!("route table {id} is used by {}", subnets.join(", "));
         return Err(Problem::new(Reason::InUse, message)

@@ -82,8 +82,7 @@ pub use record::{Claim, ContentHash, Record};
 pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
 pub use route::{
     MAX_ROUTES_PER_TABLE, ResolvedRoute, RouteSpec, RouteTableAssociation, RouteTableAssociationId,
-    RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, RouteTarget, check_no_loop,
-    check_routes,
+    RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, check_no_loop, check_routes,
 };
 pub use tags::Tags;
 pub use text::{InvalidName, Name};

@@ -7,30 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::Joins;
 use crate::vpc::special_range;
-use crate::{InstanceId, InterfaceId, PairId, Problem, Reason, RouteTableId, SubnetId, VpcId};
+use crate::{InterfaceId, PairId, Problem, Reason, RouteTableId, SubnetId, Target, VpcId};
 
 /// Routes of one table (EC2's default quota).
 pub const MAX_ROUTES_PER_TABLE: usize = 50;
-
-/// Where packets for a range go instead of the VPC's own way out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RouteTarget {
-    /// To an instance, by its primary interface.
-    Instance(InstanceId),
-    /// To whoever has the interface.
-    Interface(InterfaceId),
-    /// Nowhere: the sender is told that the range is unreachable.
-    Blackhole,
-}
 
 /// One route. Packets for the VPC's own range never follow one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSpec {
     /// Packets for this range.
     pub cidr_block: Ipv4Network,
-    /// Where they go. A target that is off is unreachable; nothing takes another way meanwhile.
-    pub target: RouteTarget,
+    /// Where they go instead of the VPC's own way out; `None` is a blackhole: the sender is told that
+    /// the range is unreachable, as it is while the target is off. Nothing takes another way then.
+    pub target: Option<Target>,
 }
 
 /// A route table.
@@ -183,7 +172,7 @@ mod tests {
     use super::*;
 
     fn route(range: &str) -> RouteSpec {
-        RouteSpec { cidr_block: range.parse().unwrap(), target: RouteTarget::Blackhole }
+        RouteSpec { cidr_block: range.parse().unwrap(), target: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use weft_model::{
     Name, Object, Problem, RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec,
-    RouteTableId, RouteTableOrder, RouteTableSpec, RouteTarget, parse_cidr,
+    RouteTableId, RouteTableOrder, RouteTableSpec, Target, parse_cidr,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -10,14 +10,14 @@ use super::{parse, required};
 use crate::v1;
 
 fn route_from_wire(wire: v1::Route) -> Result<RouteSpec, Problem> {
-    use v1::route::Target;
+    use v1::route::Target as Wire;
     let v1::Route { cidr_block, target } = wire;
     let cidr_block = parse_cidr("routes", &cidr_block)?;
     let target = match target {
-        Some(Target::InstanceId(id)) => RouteTarget::Instance(parse("routes", &id)?),
-        Some(Target::NetworkInterfaceId(id)) => RouteTarget::Interface(parse("routes", &id)?),
-        Some(Target::Blackhole(true)) => RouteTarget::Blackhole,
-        Some(Target::Blackhole(false)) | None => {
+        Some(Wire::InstanceId(id)) => Some(Target::Instance(parse("routes", &id)?)),
+        Some(Wire::NetworkInterfaceId(id)) => Some(Target::Interface(parse("routes", &id)?)),
+        Some(Wire::Blackhole(true)) => None,
+        Some(Wire::Blackhole(false)) | None => {
             let message = format!("the route to {cidr_block} leads nowhere");
             return Err(Problem::invalid("routes", message)
                 .remedy("set instance_id, network_interface_id, or blackhole = true"));
@@ -27,12 +27,12 @@ fn route_from_wire(wire: v1::Route) -> Result<RouteSpec, Problem> {
 }
 
 fn route_to_wire(route: RouteSpec) -> v1::Route {
-    use v1::route::Target;
+    use v1::route::Target as Wire;
     let RouteSpec { cidr_block, target } = route;
     let target = match target {
-        RouteTarget::Instance(id) => Target::InstanceId(id.to_string()),
-        RouteTarget::Interface(id) => Target::NetworkInterfaceId(id.to_string()),
-        RouteTarget::Blackhole => Target::Blackhole(true),
+        Some(Target::Instance(id)) => Wire::InstanceId(id.to_string()),
+        Some(Target::Interface(id)) => Wire::NetworkInterfaceId(id.to_string()),
+        None => Wire::Blackhole(true),
     };
     v1::Route { cidr_block: cidr_block.to_string(), target: Some(target) }
 }

@@ -21,9 +21,9 @@ use weft_model::{
     KeyPairId, KeyPairSpec, LinkName, MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord,
     PortForwardId, PortForwardSpec, PowerState, PrefixListId, PrefixListSpec, PublicPool,
     RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec, RouteTableId, RouteTableSpec,
-    RouteTarget, RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size,
-    SubnetId, SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VpcId,
-    VpcMode, VpcOrder, VpcSpec,
+    RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId,
+    SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VpcId, VpcMode,
+    VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -595,12 +595,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
 }
 
 fn route() -> impl Strategy<Value = RouteSpec> {
-    let target = prop_oneof![
-        instance_id().prop_map(RouteTarget::Instance),
-        interface_id().prop_map(RouteTarget::Interface),
-        Just(RouteTarget::Blackhole),
-    ];
-    (range(), target).prop_map(|(cidr_block, target)| RouteSpec { cidr_block, target })
+    (range(), option::of(target()))
+        .prop_map(|(cidr_block, target)| RouteSpec { cidr_block, target })
 }
 
 pub(crate) fn route_table_spec() -> impl Strategy<Value = RouteTableSpec> {

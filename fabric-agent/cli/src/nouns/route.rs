@@ -3,18 +3,14 @@
 use serde_json::{Value, json};
 use weft_model::{
     Object, RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec, RouteTableId,
-    RouteTableSpec, RouteTarget, Timestamp,
+    RouteTableSpec, Timestamp,
 };
 
 use super::{Noun, common_details, common_json, lines};
 use crate::output::age;
 
 fn target(route: &RouteSpec) -> String {
-    match &route.target {
-        RouteTarget::Instance(id) => id.to_string(),
-        RouteTarget::Interface(id) => id.to_string(),
-        RouteTarget::Blackhole => "blackhole".to_owned(),
-    }
+    route.target.as_ref().map_or_else(|| "blackhole".to_owned(), ToString::to_string)
 }
 
 impl Noun for Object<RouteTableId, RouteTableSpec> {

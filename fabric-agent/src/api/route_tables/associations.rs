@@ -33,20 +33,21 @@ fn name(_spec: &RouteTableAssociationSpec) -> &str {
 /// caller holds `references` for writing.
 async fn judge(context: &Context, spec: &RouteTableAssociationSpec) -> Result<(), Problem> {
     let RouteTableAssociationSpec { route_table_id, subnet_id } = spec;
-    let mut routing = Routing::of(context).await?;
+    let subnet = context.repo.find::<Subnets>(subnet_id).await?.ok_or_else(|| {
+        Problem::not_found(format!("subnet {subnet_id} does not exist")).at("subnet_id")
+    })?;
+    let world = context.cache.read();
+    let mut routing = Routing::of(&world);
     let table = routing.tables.get(route_table_id).ok_or_else(|| {
         Problem::not_found(format!("route table {route_table_id} does not exist"))
             .at("route_table_id")
-    })?;
-    let subnet = context.repo.find::<Subnets>(subnet_id).await?.ok_or_else(|| {
-        Problem::not_found(format!("subnet {subnet_id} does not exist")).at("subnet_id")
     })?;
     let (of, vpc_id) = (&subnet.value.spec.vpc_id, &table.vpc_id);
     if of != vpc_id {
         let message = format!("subnet {subnet_id} is of {of}, the route table is of {vpc_id}");
         return Err(Problem::invalid("subnet_id", message).remedy("use a subnet of the same VPC"));
     }
-    if let Some(other) = routing.of_subnet.insert(subnet_id.clone(), route_table_id.clone()) {
+    if let Some(other) = routing.of_subnet.insert(subnet_id, route_table_id) {
         let message = format!("subnet {subnet_id} uses the route table {other} already");
         return Err(Problem::new(Reason::AlreadyExists, message)
             .at("subnet_id")

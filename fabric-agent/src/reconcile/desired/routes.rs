@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{
-    Interface, LinkName, NextHop, RouteTableId, RouteTableSpec, RouteTarget, Routes, SubnetId,
-    TapInterface, VpcId,
+    LinkName, NextHop, RouteTableId, RouteTableSpec, Routes, SubnetId, TapInterface, VpcId,
 };
 
 use crate::cache::World;
@@ -32,7 +31,8 @@ pub(super) fn routes(
     let mut targets: BTreeMap<u32, BTreeSet<LinkName>> = BTreeMap::new();
     for table in of_subnet.values() {
         let ways = table.routes.iter().map(|route| {
-            let hop = target(world, &route.target).map(|interface| NextHop {
+            let target = route.target.as_ref().and_then(|target| world.interface_of(target));
+            let hop = target.map(|interface| NextHop {
                 link: interface.link.clone(),
                 address: interface.private_ip,
             });
@@ -62,12 +62,4 @@ pub(super) fn routes(
 
 fn number(table: &RouteTableSpec) -> u32 {
     Routes::FIRST_TABLE + u32::from(table.index)
-}
-
-fn target<'a>(world: &'a World, target: &RouteTarget) -> Option<&'a Interface> {
-    match target {
-        RouteTarget::Instance(id) => Some(&world.instances.get(id)?.spec.interface),
-        RouteTarget::Interface(id) => Some(world.interface(id)?.interface),
-        RouteTarget::Blackhole => None,
-    }
 }
