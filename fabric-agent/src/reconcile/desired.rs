@@ -5,6 +5,7 @@ mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use weft_model::{
     Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallPrefixList, FirewallUplink, GroupId,
@@ -131,7 +132,7 @@ pub(crate) fn host_routes(world: &World, prefix: &str) -> BTreeMap<LinkName, Hos
 /// What passes the edge of the host, with all the VPCs' networks as they are `desired`.
 pub(crate) fn host_edge(
     world: &World,
-    desired: &BTreeMap<VpcId, VpcNetwork>,
+    desired: &BTreeMap<VpcId, Arc<VpcNetwork>>,
     guest_access: &BTreeSet<GuestAccess>,
 ) -> HostEdge {
     let public = desired.values().flat_map(|network| network.firewall.nat.public.keys().copied());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use weft_model::{
-    EventKind, Firewall, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
+    EventKind, InstanceId, LinkName, ObservedNetwork, Problem, Reason, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, HostEdge, HostRoute, SeenNetwork, drift, must_judge_connections, plan_cuts,
@@ -129,10 +129,10 @@ struct Memory {
     seen: HashMap<VpcId, SeenNetwork>,
     /// Each network as it was left when all of it was in order: what differs from that when the
     /// kernel is looked at again was somebody else's doing.
-    applied: HashMap<VpcId, VpcNetwork>,
+    applied: HashMap<VpcId, Arc<VpcNetwork>>,
     host: Option<(BTreeMap<LinkName, HostRoute>, HostEdge)>,
-    /// Up to which packet filter open connections were judged.
-    judged: HashMap<VpcId, Firewall>,
+    /// By whose packet filter open connections were judged last.
+    judged: HashMap<VpcId, Arc<VpcNetwork>>,
     attached: AttachedOfAll,
 }
 
@@ -182,16 +182,16 @@ async fn pass(
     released: &BTreeSet<InstanceId>,
 ) -> NetworkReport {
     let prefix = &reconciler.config.prefix;
-    let (desired, routes, edge) = {
+    let (desired, of_host) = {
         let world = reconciler.cache.read();
         memory.attached.renew(&world, released);
         let network = |id: &VpcId| {
             let attached = memory.attached.of(id);
-            Some((id.clone(), desired::vpc_network(&world, id, attached, prefix)?))
+            Some((id.clone(), Arc::new(desired::vpc_network(&world, id, attached, prefix)?)))
         };
-        let desired: BTreeMap<VpcId, VpcNetwork> = world.vpcs.keys().filter_map(network).collect();
+        let desired: BTreeMap<VpcId, _> = world.vpcs.keys().filter_map(network).collect();
         let edge = desired::host_edge(&world, &desired, &reconciler.config.guest_access);
-        (desired, desired::host_routes(&world, prefix), edge)
+        (desired, (desired::host_routes(&world, prefix), edge))
     };
     let host = reconciler.host.as_ref();
     let mut report = NetworkReport::default();
@@ -220,10 +220,10 @@ async fn pass(
         }
     }
     // The uplinks exist now: the host may lead packets into them.
-    if memory.host.as_ref() != Some(&(routes.clone(), edge.clone())) {
-        let action = Action::SetHostRouting { routes: routes.clone(), edge: edge.clone() };
-        match host.apply(&action).await {
-            Ok(()) => memory.host = Some((routes, edge)),
+    if memory.host.as_ref() != Some(&of_host) {
+        let (routes, edge) = of_host.clone();
+        match host.apply(&Action::SetHostRouting { routes, edge }).await {
+            Ok(()) => memory.host = Some(of_host),
             Err(error) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(error, "the host's own forwarding could not be set");
@@ -240,7 +240,7 @@ async fn pass(
 
 async fn settle_vpc(
     host: &dyn Host,
-    network: &VpcNetwork,
+    network: &Arc<VpcNetwork>,
     memory: &mut Memory,
     drifted: &mut Vec<String>,
     report: &mut NetworkReport,
@@ -289,7 +289,7 @@ async fn settle_vpc(
     // What failed is looked at in the kernel before it is tried again.
     if broken.is_empty() {
         memory.seen.insert(vpc_id.clone(), seen);
-        memory.applied.insert(vpc_id.clone(), in_order.unwrap_or_else(|| network.clone()));
+        memory.applied.insert(vpc_id.clone(), in_order.unwrap_or_else(|| Arc::clone(network)));
     }
     report.failed_links.extend(broken);
     Ok(())
@@ -299,11 +299,11 @@ async fn settle_vpc(
 /// what is cut before could be opened again.
 async fn judge_connections(
     host: &dyn Host,
-    network: &VpcNetwork,
+    network: &Arc<VpcNetwork>,
     memory: &mut Memory,
 ) -> Result<(), HostError> {
     let (vpc_id, now) = (&network.vpc_id, &network.firewall);
-    let before = memory.judged.get(vpc_id);
+    let before = memory.judged.get(vpc_id).map(|network| &network.firewall);
     if must_judge_connections(before, now) {
         let connections = host.connections(vpc_id).await?;
         if let Some(action) = plan_cuts(vpc_id, before, now, &connections) {
@@ -315,9 +315,7 @@ async fn judge_connections(
             host.apply(&action).await?;
         }
     }
-    if before != Some(now) {
-        memory.judged.insert(vpc_id.clone(), now.clone());
-    }
+    memory.judged.insert(vpc_id.clone(), Arc::clone(network));
     Ok(())
 }
 
@@ -333,7 +331,7 @@ fn owner(action: &Action) -> Option<&LinkName> {
 
 async fn remove_unwanted(
     host: &dyn Host,
-    desired: &BTreeMap<VpcId, VpcNetwork>,
+    desired: &BTreeMap<VpcId, Arc<VpcNetwork>>,
     memory: &mut Memory,
     report: &mut NetworkReport,
 ) {
@@ -348,6 +346,7 @@ async fn remove_unwanted(
         tracing::info!(vpc.id = %vpc_id, "removing a network that is not wanted");
         memory.seen.remove(vpc_id);
         memory.applied.remove(vpc_id);
+        memory.judged.remove(vpc_id);
         let seen = SeenNetwork { network: Some(ObservedNetwork::default()), firewall: None };
         for action in plan_network(vpc_id, None, &seen) {
             if let Err(error) = host.apply(&action).await {

@@ -270,7 +270,7 @@ fn what_leads_to_guests_is_translated_in_their_vpc_and_led_there_by_the_host() {
     assert_eq!(forward.address, Ipv4Addr::new(10, 1, 0, 7));
 
     let to = second.uplink.as_ref().unwrap().guest_addr;
-    let desired = [(vpc_id(0), first), (vpc_id(1), second)].into();
+    let desired = [(vpc_id(0), Arc::new(first)), (vpc_id(1), Arc::new(second))].into();
     let edge = host_edge(&world, &desired, &BTreeSet::new());
     assert_eq!(edge.public, [public(1), public(2), own].into());
     let (protocol, address) = (TransportProtocol::Tcp, None);
