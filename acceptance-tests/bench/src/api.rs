@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use weft_proto::v1;
+use weft_proto::v1::security_group_rule_spec::Peer;
 
 /// A connection, and what its calls run on.
 #[derive(Debug)]
@@ -51,19 +52,25 @@ impl Api {
         let mut left = count;
         while left > 0 {
             let at_once = left.min(64);
-            let requests: Vec<_> = (0..at_once).map(|_| self.instance(wish)).collect();
-            let channel = &self.channel;
-            let calls = requests.into_iter().map(|request| async move {
-                let client = v1::instances_client::InstancesClient::new(channel.clone());
-                let mut client = client;
-                client.create(request).await
-            });
-            for made in self.runtime.block_on(futures::future::join_all(calls)) {
-                made?;
-            }
+            self.create_at_once(wish, at_once)?;
             left -= at_once;
         }
         Ok(())
+    }
+
+    /// Creates `count` instances, all at the same time.
+    pub(crate) fn create_at_once(
+        &mut self,
+        wish: &Wish,
+        count: usize,
+    ) -> Result<Vec<v1::Instance>> {
+        let requests: Vec<_> = (0..count).map(|_| self.instance(wish)).collect();
+        let channel = &self.channel;
+        let calls = requests.into_iter().map(|request| async move {
+            let mut client = v1::instances_client::InstancesClient::new(channel.clone());
+            Ok(client.create(request).await?.into_inner())
+        });
+        self.runtime.block_on(futures::future::join_all(calls)).into_iter().collect()
     }
 
     fn instance(&mut self, wish: &Wish) -> v1::CreateInstanceRequest {
@@ -99,12 +106,31 @@ impl Api {
         })
     }
 
+    /// Makes a group in the default VPC.
+    pub(crate) fn create_group(&mut self, name: &str) -> Result<String> {
+        let request = v1::CreateSecurityGroupRequest {
+            context: Some(self.creation()),
+            spec: Some(v1::SecurityGroupSpec { name: name.to_owned(), ..Default::default() }),
+        };
+        let mut client =
+            v1::security_groups_client::SecurityGroupsClient::new(self.channel.clone());
+        let made = self.runtime.block_on(client.create(request))?.into_inner();
+        Ok(made.metadata.context("the group has no metadata")?.id)
+    }
+
     /// Adds a rule for one TCP port from anywhere.
     pub(crate) fn create_rule(&mut self, group_id: &str, port: u16) -> Result<String> {
-        let request = v1::CreateSecurityGroupRuleRequest {
-            context: Some(self.creation()),
-            spec: Some(rule(group_id, port)),
-        };
+        self.add_rule(rule(group_id, port, Peer::CidrIpv4("0.0.0.0/0".to_owned())))
+    }
+
+    /// Adds a rule for one TCP port from the members of another group.
+    pub(crate) fn let_in(&mut self, group_id: &str, port: u16, from: &str) -> Result<String> {
+        self.add_rule(rule(group_id, port, Peer::ReferencedSecurityGroupId(from.to_owned())))
+    }
+
+    fn add_rule(&mut self, spec: v1::SecurityGroupRuleSpec) -> Result<String> {
+        let request =
+            v1::CreateSecurityGroupRuleRequest { context: Some(self.creation()), spec: Some(spec) };
         let mut client =
             v1::security_group_rules_client::SecurityGroupRulesClient::new(self.channel.clone());
         let made = self.runtime.block_on(client.create(request))?.into_inner();
@@ -115,7 +141,7 @@ impl Api {
     pub(crate) fn change_rule(&mut self, id: &str, group_id: &str, port: u16) -> Result<()> {
         let request = v1::UpdateSecurityGroupRuleRequest {
             context: Some(v1::UpdateContext { id: id.to_owned(), ..Default::default() }),
-            spec: Some(rule(group_id, port)),
+            spec: Some(rule(group_id, port, Peer::CidrIpv4("0.0.0.0/0".to_owned()))),
         };
         let mut client =
             v1::security_group_rules_client::SecurityGroupRulesClient::new(self.channel.clone());
@@ -124,14 +150,14 @@ impl Api {
     }
 }
 
-fn rule(group_id: &str, port: u16) -> v1::SecurityGroupRuleSpec {
+fn rule(group_id: &str, port: u16, peer: Peer) -> v1::SecurityGroupRuleSpec {
     v1::SecurityGroupRuleSpec {
         security_group_id: group_id.to_owned(),
         direction: v1::RuleDirection::Ingress.into(),
         ip_protocol: "tcp".to_owned(),
         from_port: Some(port.into()),
         to_port: Some(port.into()),
-        peer: Some(v1::security_group_rule_spec::Peer::CidrIpv4("0.0.0.0/0".to_owned())),
+        peer: Some(peer),
         description: String::new(),
     }
 }

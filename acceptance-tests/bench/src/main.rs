@@ -3,6 +3,7 @@
 
 mod api;
 mod by_hand;
+mod creates;
 mod fabric;
 mod floor;
 mod forwarding;
@@ -43,6 +44,8 @@ struct Args {
 enum Part {
     /// A guest's start
     Guest,
+    /// Creates at the same time
+    Creates,
     /// Changes of security groups
     Groups,
     /// Packets through security groups
@@ -57,6 +60,9 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if wanted(Part::Guest) {
         guest::measure(&mut report, args.runs)?;
+    }
+    if wanted(Part::Creates) {
+        creates::measure(&mut report, args.runs)?;
     }
     if wanted(Part::Groups) {
         groups::measure(&mut report, args.members)?;
