@@ -1,8 +1,8 @@
 //! Data sources: what changes by itself lives here and not in resources.
 
-mod by_name;
-pub(crate) mod elastic_ip;
+mod elastic_ip;
 mod filter;
+pub(crate) mod found;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod images;
@@ -10,11 +10,17 @@ pub(crate) mod instance;
 pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
 pub(crate) mod instances;
-pub(crate) mod network_interface;
-pub(crate) mod port_forward;
-pub(crate) mod prefix_list;
+mod key_pair;
+mod network_interface;
+mod port_forward;
+mod prefix_list;
 pub(crate) mod reachability;
+mod route_table;
+mod security_group;
 pub(crate) mod security_group_hits;
+mod subnet;
+pub(crate) mod subnets;
+mod vpc;
 
 use std::sync::Arc;
 

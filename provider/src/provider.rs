@@ -12,6 +12,7 @@ use tfplugin::{
 use weft_proto::client::{Credentials, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint, Pem};
 
 use crate::agent::{Agent, PlanChecks, Settings};
+use crate::data::found::Found;
 use crate::elastic_ip::ElasticIp;
 use crate::elastic_ip_association::ElasticIpAssociation;
 use crate::image::Image;
@@ -189,16 +190,22 @@ impl Provider for Weft {
     fn data_sources(&self) -> Vec<Box<dyn DataSource>> {
         let agent = || self.agent.clone();
         vec![
-            Box::new(data::network_interface::NetworkInterface(agent())),
-            Box::new(data::prefix_list::PrefixList(agent())),
+            Box::new(Found::<Vpc>::new(agent())),
+            Box::new(Found::<Subnet>::new(agent())),
+            Box::new(data::subnets::Subnets(agent())),
+            Box::new(Found::<NetworkInterface>::new(agent())),
+            Box::new(Found::<RouteTable>::new(agent())),
+            Box::new(Found::<PrefixList>::new(agent())),
+            Box::new(Found::<SecurityGroup>::new(agent())),
+            Box::new(Found::<KeyPair>::new(agent())),
             Box::new(data::image::Image(agent())),
             Box::new(data::images::Images(agent())),
             Box::new(data::instance::Instance(agent())),
             Box::new(data::instances::Instances(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
-            Box::new(data::elastic_ip::ElasticIp(agent())),
-            Box::new(data::port_forward::PortForward(agent())),
+            Box::new(Found::<ElasticIp>::new(agent())),
+            Box::new(Found::<PortForward>::new(agent())),
             Box::new(data::host::Host(agent())),
             Box::new(data::security_group_hits::SecurityGroupHits(agent())),
             Box::new(data::reachability::Reachability(agent())),

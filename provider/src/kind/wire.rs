@@ -52,6 +52,37 @@ pub(crate) trait Wire: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Answer<Vec<Self>>> + Send;
 }
 
+/// A kind whose service lists by name and tags.
+pub(crate) trait Listed: Wire {
+    fn list(
+        channel: Channel,
+        request: v1::ListRequest,
+    ) -> impl Future<Output = Answer<Vec<Self>>> + Send;
+}
+
+macro_rules! listed {
+    ($($wire:ident),+ $(,)?) => {$(
+        impl Listed for v1::$wire {
+            async fn list(channel: Channel, request: v1::ListRequest) -> Answer<Vec<Self>> {
+                let list = Self::client(channel).list(request).await?;
+                Ok(list.map(|list| list.items))
+            }
+        }
+    )+};
+}
+
+listed!(
+    ElasticIp,
+    KeyPair,
+    NetworkInterface,
+    PortForward,
+    PrefixList,
+    RouteTable,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+);
+
 macro_rules! wire {
     ($wire:ident: $id:ty, $spec:ident, $queue:ident, $client:path, $create:ident, $update:ident) => {
         impl Wire for v1::$wire {

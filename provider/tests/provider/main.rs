@@ -10,6 +10,7 @@ mod failures;
 mod fetches;
 mod instance_types;
 mod lifecycle;
+mod lookups;
 mod samples;
 mod sessions;
 mod support;

@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 15] = [
+pub(crate) const RESOURCES: [&str; 17] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -21,11 +21,16 @@ pub(crate) const RESOURCES: [&str; 15] = [
     "weft_elastic_ip",
     "weft_elastic_ip_association",
     "weft_port_forward",
+    "weft_route_table",
+    "weft_route_table_association",
 ];
 
 /// Those that have no tags.
-pub(crate) const UNTAGGED: [&str; 2] =
-    ["weft_elastic_ip_association", "weft_network_interface_attachment"];
+pub(crate) const UNTAGGED: [&str; 3] = [
+    "weft_elastic_ip_association",
+    "weft_network_interface_attachment",
+    "weft_route_table_association",
+];
 
 /// The smallest bytes that are a bzImage (Linux `Documentation/arch/x86/boot.rst`).
 pub(crate) fn bz_image(content: u8) -> Vec<u8> {
@@ -172,6 +177,24 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("target_port", 80.into()),
             ("tags", tags),
         ]),
+        "weft_route_table" => attributes([
+            ("name", "private".into()),
+            ("vpc_id", vpc(terraform).await),
+            (
+                "routes",
+                vec![
+                    route("0.0.0.0/0", "instance_id", "i-0123456789abcdef0".into()),
+                    route("192.0.2.0/24", "network_interface_id", "eni-0123456789abcdef0".into()),
+                    route("198.51.100.0/24", "blackhole", true.into()),
+                ]
+                .into(),
+            ),
+            ("tags", tags),
+        ]),
+        "weft_route_table_association" => attributes([
+            ("route_table_id", "rtb-0123456789abcdef0".into()),
+            ("subnet_id", "subnet-0123456789abcdef0".into()),
+        ]),
         other => panic!("no sample of {other}"),
     }
 }
@@ -225,6 +248,15 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("host_port", 53.into()),
             ("network_interface_id", "eni-0123456789abcdef0".into()),
         ]),
+        "weft_route_table" => attributes([
+            ("name", "least".into()),
+            ("vpc_id", vpc(terraform).await),
+            ("routes", Value::List(Vec::new())),
+        ]),
+        "weft_route_table_association" => attributes([
+            ("route_table_id", "rtb-0123456789abcdef1".into()),
+            ("subnet_id", "subnet-0123456789abcdef1".into()),
+        ]),
         _ => attributes([
             ("security_group_id", group(terraform, "least").await),
             ("ip_protocol", "-1".into()),
@@ -236,6 +268,17 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
 pub(crate) async fn group(terraform: &Terraform, name: &str) -> Value {
     let config = attributes([("name", name.into()), ("allow_all_egress", false.into())]);
     terraform.create("weft_security_group", config).await.unwrap().get("id").clone()
+}
+
+fn route(range: &str, target: &str, value: Value) -> Value {
+    let mut route = Value::object([
+        ("cidr_block", Value::from(range)),
+        ("instance_id", Value::Null),
+        ("network_interface_id", Value::Null),
+        ("blackhole", Value::Null),
+    ]);
+    route.set(target, value);
+    route
 }
 
 pub(crate) async fn elastic_ip(terraform: &Terraform) -> Value {

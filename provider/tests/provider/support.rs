@@ -11,6 +11,7 @@ mod network_insights;
 mod networks;
 mod prefix_lists;
 mod public;
+mod routes;
 mod vpcs;
 mod world;
 
@@ -125,6 +126,10 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
             world.clone(),
         ))
         .add_service(v1::port_forwards_server::PortForwardsServer::new(world.clone()))
+        .add_service(v1::route_tables_server::RouteTablesServer::new(world.clone()))
+        .add_service(v1::route_table_associations_server::RouteTableAssociationsServer::new(
+            world.clone(),
+        ))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))

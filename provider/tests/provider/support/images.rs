@@ -8,7 +8,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 #[tonic::async_trait]
 impl v1::images_server::Images for Shared {
@@ -226,8 +226,13 @@ impl v1::key_pairs_server::KeyPairs for Shared {
         Ok(Response::new(v1::KeyPairList { items }))
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::KeyPairList>, Status> {
-        let items = self.lock().key_pairs.values().cloned().collect();
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::KeyPairList>, Status> {
+        let items = named(&self.lock().key_pairs, &request.into_inner(), |one| {
+            Some(&one.spec.as_ref()?.key_name)
+        });
         Ok(Response::new(v1::KeyPairList { items }))
     }
 

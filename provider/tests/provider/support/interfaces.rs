@@ -8,7 +8,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 #[tonic::async_trait]
 impl v1::network_interfaces_server::NetworkInterfaces for Shared {
@@ -53,9 +53,11 @@ impl v1::network_interfaces_server::NetworkInterfaces for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListRequest>,
+        request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::NetworkInterfaceList>, Status> {
-        let items = self.lock().interfaces.values().cloned().collect();
+        let items = named(&self.lock().interfaces, &request.into_inner(), |one| {
+            Some(&one.spec.as_ref()?.name)
+        });
         Ok(Response::new(v1::NetworkInterfaceList { items }))
     }
 

@@ -10,7 +10,7 @@ use weft_proto::v1;
 use weft_proto::v1::{session_event::Event, session_request::Request as Said};
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 pub(super) const VPC: &str = "vpc-0000000000000000d";
 pub(super) const HOST: &str = "host-00000000000000001";
@@ -56,9 +56,10 @@ impl v1::security_groups_server::SecurityGroups for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListRequest>,
+        request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::SecurityGroupList>, Status> {
-        let items = self.lock().groups.values().cloned().collect();
+        let items =
+            named(&self.lock().groups, &request.into_inner(), |one| Some(&one.spec.as_ref()?.name));
         Ok(Response::new(v1::SecurityGroupList { items }))
     }
 

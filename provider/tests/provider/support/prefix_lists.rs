@@ -5,7 +5,7 @@ use weft_proto::convert::{prefix_list_spec_from_wire, prefix_list_spec_to_wire};
 use weft_proto::v1;
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 #[tonic::async_trait]
 impl v1::prefix_lists_server::PrefixLists for Shared {
@@ -46,9 +46,11 @@ impl v1::prefix_lists_server::PrefixLists for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListRequest>,
+        request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::PrefixListList>, Status> {
-        let items = self.lock().prefix_lists.values().cloned().collect();
+        let items = named(&self.lock().prefix_lists, &request.into_inner(), |one| {
+            Some(&one.spec.as_ref()?.name)
+        });
         Ok(Response::new(v1::PrefixListList { items }))
     }
 

@@ -10,7 +10,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 #[tonic::async_trait]
 impl v1::elastic_ips_server::ElasticIps for Shared {
@@ -52,9 +52,11 @@ impl v1::elastic_ips_server::ElasticIps for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListRequest>,
+        request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ElasticIpList>, Status> {
-        let items = self.lock().elastic_ips.values().cloned().collect();
+        let items = named(&self.lock().elastic_ips, &request.into_inner(), |one| {
+            one.spec.as_ref()?.name.as_deref()
+        });
         Ok(Response::new(v1::ElasticIpList { items }))
     }
 
@@ -188,9 +190,11 @@ impl v1::port_forwards_server::PortForwards for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListRequest>,
+        request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::PortForwardList>, Status> {
-        let items = self.lock().port_forwards.values().cloned().collect();
+        let items = named(&self.lock().port_forwards, &request.into_inner(), |one| {
+            Some(&one.spec.as_ref()?.name)
+        });
         Ok(Response::new(v1::PortForwardList { items }))
     }
 

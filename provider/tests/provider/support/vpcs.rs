@@ -7,7 +7,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, refused};
+use super::world::{batch, begin_update, get, missing, named, refused};
 
 #[tonic::async_trait]
 impl v1::vpcs_server::Vpcs for Shared {
@@ -47,8 +47,12 @@ impl v1::vpcs_server::Vpcs for Shared {
         Ok(Response::new(v1::VpcList { items }))
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::VpcList>, Status> {
-        let items = self.lock().vpcs.values().cloned().collect();
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::VpcList>, Status> {
+        let items =
+            named(&self.lock().vpcs, &request.into_inner(), |one| Some(&one.spec.as_ref()?.name));
         Ok(Response::new(v1::VpcList { items }))
     }
 
@@ -112,8 +116,13 @@ impl v1::subnets_server::Subnets for Shared {
         Ok(Response::new(v1::SubnetList { items }))
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::SubnetList>, Status> {
-        let items = self.lock().subnets.values().cloned().collect();
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::SubnetList>, Status> {
+        let items = named(&self.lock().subnets, &request.into_inner(), |one| {
+            Some(&one.spec.as_ref()?.name)
+        });
         Ok(Response::new(v1::SubnetList { items }))
     }
 

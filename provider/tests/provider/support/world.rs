@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) elastic_ips: Objects<v1::ElasticIp>,
     pub(crate) associations: Objects<v1::ElasticIpAssociation>,
     pub(crate) port_forwards: Objects<v1::PortForward>,
+    pub(crate) route_tables: Objects<v1::RouteTable>,
+    pub(crate) route_table_associations: Objects<v1::RouteTableAssociation>,
     pub(crate) instances: Objects<v1::Instance>,
     /// Id by client token.
     tokens: HashMap<String, String>,
@@ -189,4 +191,14 @@ pub(crate) fn get<W: Clone>(objects: &Objects<W>, id: &str) -> Result<W, Status>
 
 pub(crate) fn batch<W: Clone>(objects: &Objects<W>, ids: &[String]) -> Vec<W> {
     ids.iter().filter_map(|id| objects.get(id).cloned()).collect()
+}
+
+/// Those of `objects` that a List asks for.
+pub(crate) fn named<W: Clone>(
+    objects: &Objects<W>,
+    request: &v1::ListRequest,
+    name: impl Fn(&W) -> Option<&str>,
+) -> Vec<W> {
+    let fits = |one: &&W| request.name.is_empty() || name(one) == Some(&request.name);
+    objects.values().filter(fits).cloned().collect()
 }
