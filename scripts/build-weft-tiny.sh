@@ -16,6 +16,8 @@ readonly DISK_MIB=20
 readonly NEEDED_MODULES="virtio_pci virtio_blk virtio_net ext4 vfat nls_cp437 nls_ascii
     nls_utf8 isofs button evdev"
 readonly OPTIONAL_MODULES="nls_iso8859_1 virtio_rng virtio_balloon pvpanic_pci"
+# What a guest loads when it translates addresses with nft; on its disk, for few do.
+readonly DISK_MODULES="nft_chain_nat nft_masq nft_ct"
 
 case ${1:-} in
     -h | --help)
@@ -57,10 +59,10 @@ kernel_packages() {
     die "no small kernel package found (linux-image-cloud-amd64 or linux-image-virtual) in the package lists"
 }
 
-# Everything dropbear needs, by the package relations; which libraries of it go
+# Everything the programs need, by the package relations; which libraries of it go
 # into the image is decided later by the loader itself.
-ssh_packages() {
-    apt-cache depends --recurse --important dropbear-bin | grep '^[a-z0-9]' |
+program_packages() {
+    apt-cache depends --recurse --important dropbear-bin nftables | grep '^[a-z0-9]' |
         grep -Ev '^(debconf|gcc-.*-base|.*:)'
 }
 
@@ -105,17 +107,18 @@ is_builtin() {
     grep -Eq "/${1//_/[-_]}\.ko\$" "$MODULES/modules.builtin"
 }
 
-# add_module NAME: puts a module and, before it, those it depends on into the
-# initramfs. Busybox's insmod knows no zstd, so all are stored unpacked.
+# add_module NAME DIRECTORY: puts a module and, before it, those it depends on into
+# a directory, with their order. Busybox's insmod knows no zstd, so all are stored
+# unpacked. One that is in any directory already is not put into another.
 ADDED=' '
 add_module() {
-    local name=${1//-/_} file stored dependency
+    local name=${1//-/_} directory=$2 file stored dependency
     case $ADDED in *" $name "*) return 0 ;; esac
     is_builtin "$name" && return 0
     file=$(module_file "$name")
     [ -n "$file" ] || return 1
     ADDED+="$name "
-    stored=$INITRAMFS/modules/$name.ko
+    stored=$directory/$name.ko
     case $file in
         *.xz) xz -dc "$file" >"$stored" ;;
         *.zst) zstd -dqc "$file" >"$stored" ;;
@@ -124,9 +127,9 @@ add_module() {
     esac
     # .modinfo is a list of NUL-ended texts such as "depends=virtio,virtio_ring".
     for dependency in $(tr '\0' '\n' <"$stored" | sed -n 's/^depends=//p' | tr ',' ' '); do
-        add_module "$dependency" || die "the module $dependency, which $name needs, is not in the kernel package"
+        add_module "$dependency" "$directory" || die "the module $dependency, which $name needs, is not in the kernel package"
     done
-    printf '%s.ko\n' "$name" >>"$INITRAMFS/modules/order"
+    printf '%s.ko\n' "$name" >>"$directory/order"
 }
 
 build_initramfs() {
@@ -137,10 +140,10 @@ build_initramfs() {
     install -m 755 "$GUEST/initramfs-init" "$INITRAMFS/init"
     : >"$INITRAMFS/modules/order"
     for name in $NEEDED_MODULES; do
-        add_module "$name" || die "the kernel package has no module $name"
+        add_module "$name" "$INITRAMFS/modules" || die "the kernel package has no module $name"
     done
     for name in $OPTIONAL_MODULES; do
-        add_module "$name" || true
+        add_module "$name" "$INITRAMFS/modules" || true
     done
     find "$INITRAMFS" -exec touch -h -d @0 {} +
     (cd "$INITRAMFS" && find . -print0 | LC_ALL=C sort -z |
@@ -156,6 +159,17 @@ add_program() {
         [ -e "$target" ] || install -D -m 644 "$(readlink -f "$library")" "$target"
     done < <("$LOADER" --library-path "$LIBRARY_PATH" --list "$PACKAGES$program" |
         sed -n 's/.* => \(\/[^ ]*\) .*/\1/p')
+}
+
+# Modules that the kernel asks modprobe for, by the names in modules.alias.
+add_disk_modules() {
+    local directory=$ROOTFS/usr/lib/modules/$KERNEL name
+    mkdir -p "$directory"
+    for name in $DISK_MODULES; do
+        add_module "$name" "$directory" || die "the kernel package has no module $name"
+    done
+    rm -f "$directory/order"
+    "$BUSYBOX" depmod -b "$ROOTFS" "$KERNEL"
 }
 
 build_rootfs() {
@@ -175,7 +189,7 @@ build_rootfs() {
         [ "$applet" = busybox ] || ln -s /bin/busybox "$ROOTFS/usr/bin/$applet"
     done < <("$BUSYBOX" --list)
     ln -s /bin/busybox "$ROOTFS/usr/sbin/init"
-    for applet in getty acpid udhcpc poweroff reboot; do
+    for applet in getty acpid modprobe udhcpc poweroff reboot; do
         ln -s /bin/busybox "$ROOTFS/usr/sbin/$applet"
     done
 
@@ -183,9 +197,10 @@ build_rootfs() {
     LOADER=$(find "$PACKAGES" -name 'ld-linux-x86-64.so.2' -print -quit)
     LOADER=$(resolve_in_packages "$LOADER")
     install -m 755 "$LOADER" "$ROOTFS/usr/lib64/ld-linux-x86-64.so.2"
-    for program in /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient; do
+    for program in /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient /usr/sbin/nft; do
         add_program "$program"
     done
+    add_disk_modules
     if [ -f "$PACKAGES/usr/bin/dropbearconvert" ]; then
         add_program /usr/bin/dropbearconvert
     else
@@ -283,7 +298,7 @@ fi
 # Leaves the names in files, for it runs in a subshell.
 fetch_packages() {
     kernel_packages >"$WORK/kernel.list" || return 1
-    ssh_packages >"$WORK/packages.list" || return 1
+    program_packages >"$WORK/packages.list" || return 1
     echo busybox-static >>"$WORK/packages.list"
     # shellcheck disable=SC2046 # lists of package names
     fetch_all $(cat "$WORK"/*.list)
