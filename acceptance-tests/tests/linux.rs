@@ -3,6 +3,8 @@
 
 #[path = "linux/agent_killed.rs"]
 mod agent_killed;
+#[path = "linux/beyond.rs"]
+mod beyond;
 #[path = "linux/by_hand.rs"]
 mod by_hand;
 #[path = "linux/crash_points.rs"]
@@ -29,6 +31,8 @@ mod office_lan;
 mod services;
 #[path = "linux/three_sessions.rs"]
 mod three_sessions;
+#[path = "linux/two_tier.rs"]
+mod two_tier;
 #[path = "linux/two_vpcs.rs"]
 mod two_vpcs;
 #[path = "linux/waits.rs"]

@@ -1,7 +1,24 @@
-//! The root module that the stories with real guests share.
+//! What the root modules of the stories with real guests share.
 
-use anyhow::Result;
-use weft_acceptance::{Image, KeyFile, weft_tiny};
+use anyhow::{Context as _, Result};
+use weft_acceptance::{Image, KeyFile, Terraform, repository, weft_tiny};
+
+/// An example as it is in the repository, with weft-tiny, the smallest machines and this key.
+pub(crate) fn example(terraform: &Terraform, name: &str, key: &KeyFile) -> Result<()> {
+    // It has its own block of required providers.
+    terraform.write("versions.tf", "")?;
+    let path = repository().join("examples").join(name).join("main.tf");
+    let text = std::fs::read_to_string(&path);
+    terraform.main(&text.with_context(|| format!("read {}", path.display()))?)?;
+    let image = weft_tiny()?;
+    let directory = image.disk.parent().context("the image lies nowhere")?;
+    let variables = format!(
+        "image_dir = \"{}\"\npublic_key = \"{}\"\ninstance_type = \"w1.nano\"\n",
+        directory.display(),
+        key.private.with_extension("pub").display(),
+    );
+    terraform.write("terraform.tfvars", &variables)
+}
 
 /// weft-tiny as `weft_image.tiny`, with more of the kernel's command line.
 pub(crate) fn image(more_cmdline: &str) -> Result<String> {

@@ -1,17 +1,15 @@
 //! A guest on the LAN of an office: `examples/03-office-lan` on a host with the bridge `br0`, and
 //! a namespace that plays the office.
 
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{
-    Change, Guest, KeyFile, Lab, NetNs, Terraform, eventually, repository, weft_tiny, within,
-};
+use weft_acceptance::{Change, Guest, KeyFile, Lab, NetNs, Terraform, eventually, within};
 
+use crate::beyond::serve;
 use crate::guest_tools::{dhcp, metadata, metadata_without_token};
+use crate::module;
 
 /// The LAN's router, and all of the office that there is. As the example has it.
 const OFFICE: &str = "192.168.1.1";
@@ -35,37 +33,10 @@ fn office(lab: &Lab) -> Result<NetNs> {
     Ok(office)
 }
 
-/// Answers every request with "hello", and tells who asked.
-fn serve(office: &NetNs) -> Result<Receiver<SocketAddr>> {
-    let listener = office.listen(format!("{OFFICE}:8080").parse()?)?;
-    let (asked, who) = channel();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, peer)) = listener.accept() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello\n");
-            if asked.send(peer).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(who)
-}
-
-/// The example as it is in the repository, and `more`.
+/// The example, and `more`.
 fn example(terraform: &Terraform, key: &KeyFile, more: &str) -> Result<()> {
-    // It has its own block of required providers.
-    terraform.write("versions.tf", "")?;
-    let path = repository().join("examples/03-office-lan/main.tf");
-    terraform.main(&std::fs::read_to_string(path)?)?;
-    terraform.write("more.tf", more)?;
-    let image = weft_tiny()?;
-    let directory = image.disk.parent().context("the image lies nowhere")?;
-    let variables = format!(
-        "image_dir = \"{}\"\npublic_key = \"{}\"\ninstance_type = \"w1.nano\"\n",
-        directory.display(),
-        key.private.with_extension("pub").display(),
-    );
-    terraform.write("terraform.tfvars", &variables)
+    module::example(terraform, "03-office-lan", key)?;
+    terraform.write("more.tf", more)
 }
 
 /// Port 8080 of the example's group, for `from`.
@@ -98,7 +69,7 @@ fn is_open(office: &NetNs, guest: &Guest<'_>) -> Result<bool> {
 fn a_guest_on_a_bridge_is_a_machine_of_the_office_behind_its_groups() -> Result<()> {
     let Some(mut lab) = Lab::linux()? else { return Ok(()) };
     let office = office(&lab)?;
-    let who = serve(&office)?;
+    let who = serve(&office, format!("{OFFICE}:8080").parse()?)?;
     let key = lab.key("id")?;
     let terraform = lab.terraform()?;
     example(&terraform, &key, "")?;

@@ -1,18 +1,12 @@
 //! Two VPCs with the same range, the same address in each, and a machine beyond the host.
 
-use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, channel};
+use anyhow::{Result, ensure};
+use weft_acceptance::{Lab, within};
 
-use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, NetNs, within};
-
+use crate::beyond::{HOST, OFFICE, office, serve};
 use crate::module::{access, image};
 
 const RANGE: &str = "10.0.0.0/16";
-/// The office's end, and the host's towards it: addresses for documentation (RFC 5737).
-const OFFICE: &str = "192.0.2.2";
-const HOST: &str = "192.0.2.1";
 
 /// A VPC, its subnet, and a guest in its default group.
 fn vpc(name: &str) -> String {
@@ -40,37 +34,6 @@ resource "weft_instance" "{name}" {{
     )
 }
 
-/// A machine that the host reaches and that has a route to nothing else.
-fn office(lab: &Lab) -> Result<NetNs> {
-    let (host, office) = (lab.outside()?, NetNs::new()?);
-    let name = office.path();
-    let name = name.file_name().and_then(|name| name.to_str()).context("a namespace's name")?;
-    host.output(&[
-        "ip", "link", "add", "office", "type", "veth", "peer", "name", "lan", "netns", name,
-    ])?;
-    for (netns, link, address) in [(host, "office", HOST), (&office, "lan", OFFICE)] {
-        netns.output(&["ip", "address", "add", &format!("{address}/24"), "dev", link])?;
-        netns.output(&["ip", "link", "set", link, "up"])?;
-    }
-    Ok(office)
-}
-
-/// Answers every request with "hello", and tells who asked.
-fn serve(office: &NetNs) -> Result<Receiver<SocketAddr>> {
-    let listener = office.listen(format!("{OFFICE}:8080").parse()?)?;
-    let (asked, who) = channel();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, peer)) = listener.accept() {
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello\n");
-            if asked.send(peer).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(who)
-}
-
 #[test]
 fn vpcs_with_the_same_range_keep_apart_and_both_have_a_way_out() -> Result<()> {
     let Some(lab) = Lab::linux()? else { return Ok(()) };
@@ -86,7 +49,7 @@ fn vpcs_with_the_same_range_keep_apart_and_both_have_a_way_out() -> Result<()> {
     ensure!(address("a")? == "10.0.1.4" && address("b")? == "10.0.1.4");
 
     let office = office(&lab)?;
-    let who = serve(&office)?;
+    let who = serve(&office, format!("{OFFICE}:8080").parse()?)?;
     for name in ["a", "b"] {
         let inside = |command: &str| {
             let said = lab.weft(&["ssh", "-i", &private, name, "--", command])?.success()?;
