@@ -67,6 +67,14 @@ impl Kind for NetworkInterface {
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`eni-` and 17 hexadecimal digits.").computed())
         .attribute(Attribute::string("mac_address", "Its MAC, for its whole life.").computed())
+        .attribute(
+            Attribute::list(
+                "ipv6_addresses",
+                Type::String,
+                "Its IPv6 address, where its subnet has an `ipv6_cidr_block`; kept for its whole life.",
+            )
+            .computed(),
+        )
     }
 
     fn kept(plan: &Value) -> Result<Kept, ConvertError> {
@@ -80,6 +88,8 @@ impl Kind for NetworkInterface {
         let groups = order
             .security_group_ids
             .map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let ipv6_addresses: Vec<String> =
+            object.spec.ipv6_addresses.iter().map(ToString::to_string).collect();
         Ok(Value::object([
             ("id", Value::from(object.id.to_string())),
             ("name", order.name.into()),
@@ -89,6 +99,7 @@ impl Kind for NetworkInterface {
             ("source_dest_check", order.source_dest_check.into()),
             ("network_mbps", order.network_mbps.into()),
             ("mac_address", object.spec.mac.to_string().into()),
+            ("ipv6_addresses", ipv6_addresses.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))

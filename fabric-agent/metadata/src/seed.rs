@@ -4,12 +4,13 @@
 //! that a name contains can break out of its place. Source: cloud-init's reference, "NoCloud", "Networking config Version 2" and the
 //! module `cc_ssh`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use weft_model::{Digest, MacAddr, ROUTER_V6, SshHostKey};
+use weft_model::{Digest, MacAddr, ROUTER_V6, SUBNET_PREFIX_V6, SshHostKey};
 
 use crate::report::{REPORT_SCRIPT, multipart};
 
@@ -46,6 +47,9 @@ pub struct Network {
     pub prefix_len: u8,
     /// Where everything outside of the subnet goes.
     pub gateway: Ipv4Addr,
+    /// Whether all interfaces are on a LAN, whose IPv6 router advertises itself; else that is
+    /// [`ROUTER_V6`], and nobody else is on the link.
+    pub on_lan: bool,
     /// Name servers, the first one asked first.
     pub dns: Vec<Ipv4Addr>,
     /// Where it looks for names without a dot.
@@ -61,6 +65,8 @@ pub struct OtherInterface {
     pub mac: MacAddr,
     /// Its own address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    pub ipv6: Option<Ipv6Addr>,
     /// Length of the subnet's prefix, in bits.
     pub prefix_len: u8,
 }
@@ -133,9 +139,10 @@ fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
     let mut addresses = vec![format!("{}/{}", network.address, network.prefix_len)];
     let mut routes = vec![route];
     if let Some(address) = network.ipv6 {
-        // Nobody else is on its link but the router.
-        addresses.push(format!("{address}/128"));
-        routes.push(json!({ "to": "::/0", "via": ROUTER_V6, "on-link": true }));
+        addresses.push(on_link_v6(address, network));
+        if !network.on_lan {
+            routes.push(json!({ "to": "::/0", "via": ROUTER_V6, "on-link": true }));
+        }
     }
     let mut nameservers = json!({ "addresses": network.dns });
     if let Some(domain) = network.search {
@@ -151,10 +158,11 @@ fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
         "mtu": network.mtu,
     });
     let mut ethernets = serde_json::Map::from_iter([("eth0".to_owned(), first)]);
+    let mut reached: BTreeSet<Ipv6Addr> = network.ipv6.map(subnet_v6).into_iter().collect();
     ethernets.extend(others.iter().enumerate().map(|(n, other)| {
         let name = format!("eth{}", n + 1);
         // A guest waits for no interface that may be taken from it.
-        let config = json!({
+        let mut config = json!({
             "match": { "macaddress": other.mac },
             "set-name": name,
             "dhcp4": false,
@@ -162,9 +170,33 @@ fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
             "addresses": [format!("{}/{}", other.address, other.prefix_len)],
             "mtu": network.mtu,
         });
+        if let Some(address) = other.ipv6 {
+            config["addresses"] = json!([config["addresses"][0], on_link_v6(address, network)]);
+            // A router that advertises itself here would be a second way out.
+            config["accept-ra"] = json!(false);
+            // Its own subnet is reached through it, as over IPv4, unless another interface is there.
+            let subnet = subnet_v6(address);
+            if reached.insert(subnet) && !network.on_lan {
+                let route = json!({
+                    "to": format!("{subnet}/{SUBNET_PREFIX_V6}"), "via": ROUTER_V6, "on-link": true,
+                });
+                config["routes"] = json!([route]);
+            }
+        }
         (name, config)
     }));
     json!({ "version": 2, "ethernets": ethernets })
+}
+
+/// With the bits of the network that it reaches without a router: none where only that is on the
+/// link.
+fn on_link_v6(address: Ipv6Addr, network: &Network) -> String {
+    format!("{address}/{}", if network.on_lan { SUBNET_PREFIX_V6 } else { 128 })
+}
+
+/// The subnet that an address is of.
+fn subnet_v6(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - u32::from(SUBNET_PREFIX_V6))))
 }
 
 fn same_subnet(network: &Network) -> bool {
@@ -207,6 +239,7 @@ pub(crate) mod tests {
                 ipv6: None,
                 prefix_len: 18,
                 gateway: Ipv4Addr::new(172, 31, 0, 1),
+                on_lan: false,
                 dns: vec![Ipv4Addr::new(172, 31, 0, 2)],
                 search: Some("default.weft.internal"),
                 mtu: 1500,
@@ -287,6 +320,7 @@ pub(crate) mod tests {
         let other = OtherInterface {
             mac: "02:00:00:00:00:09".parse().unwrap(),
             address: Ipv4Addr::new(172, 31, 64, 9),
+            ipv6: None,
             prefix_len: 18,
         };
         let config = network_config(&input().network, &[other]);
@@ -302,6 +336,45 @@ pub(crate) mod tests {
                 "mtu": 1500,
             })
         );
+    }
+
+    #[test]
+    fn another_interface_leads_to_its_own_ipv6_subnet_and_nowhere_else() {
+        let interface = |last: u8, ipv6: &str| OtherInterface {
+            mac: format!("02:00:00:00:00:{last:02x}").parse().unwrap(),
+            address: Ipv4Addr::new(172, 31, 64, last),
+            ipv6: Some(ipv6.parse().unwrap()),
+            prefix_len: 18,
+        };
+        let others = [
+            interface(8, "fd00:1:2:3::8"),
+            interface(9, "fd00:1:2:4::9"),
+            interface(10, "fd00:1:2:4::a"),
+        ];
+        let ipv6 = Some("fd00:1:2:3::5".parse().unwrap());
+        let routes = |on_lan| {
+            let config = network_config(&Network { ipv6, on_lan, ..input().network }, &others);
+            let ethernets = &config["ethernets"];
+            assert!(ethernets["eth0"].get("accept-ra").is_none(), "the way out is heard of there");
+            (1..4)
+                .map(|n| &ethernets[format!("eth{n}")])
+                .for_each(|other| assert_eq!(other["accept-ra"], false));
+            let last = ethernets["eth3"]["addresses"][1].clone();
+            let of = |n: u8| ethernets[format!("eth{n}")]["routes"].as_array().cloned();
+            (last, (1..4).map(of).collect::<Vec<_>>())
+        };
+        let only = json!({ "to": "fd00:1:2:4::/64", "via": "fe80::1", "on-link": true });
+        assert_eq!(routes(false), (json!("fd00:1:2:4::a/128"), vec![None, Some(vec![only]), None]));
+        assert_eq!(routes(true), (json!("fd00:1:2:4::a/64"), vec![None, None, None]));
+    }
+
+    #[test]
+    fn a_guest_on_a_lan_hears_of_its_ipv6_router_there() {
+        let ipv6 = Some("fd00:1:2:3::5".parse().unwrap());
+        let config = network_config(&Network { ipv6, on_lan: true, ..input().network }, &[]);
+        let eth0 = &config["ethernets"]["eth0"];
+        assert_eq!(eth0["addresses"], json!(["172.31.0.5/18", "fd00:1:2:3::5/64"]));
+        assert_eq!(eth0["routes"].as_array().map(Vec::len), Some(1), "{eth0}");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use support::{Machine, Vpc, address, address_v6, mac, on_a_machine, tap};
 use weft_model::{InstanceId, LinkName, MacAddr, VpcId};
 use weft_network::Namespace;
 use weft_services::{
-    Directory, Guest, Lease, LeaseV6, Names, NotTaken, Report, Resolvers, Seen, Services, Sockets,
-    TokenKey, VpcServices,
+    Directory, Guest, Lease, LeaseV6, Names, NotTaken, Report, Resolvers, RouterV6, Seen, Services,
+    Sockets, TokenKey, VpcServices,
 };
 
 /// Knows 10.0.0.10 and its IPv6 address, behind its own tap.
@@ -68,7 +68,7 @@ impl Directory for One {
             search: None,
             hostname: "web".to_owned(),
             mtu: None,
-            ipv6: Some(LeaseV6 { address: address_v6(10), subnet }),
+            ipv6: Some(LeaseV6 { address: address_v6(10), subnet, router: RouterV6::First }),
         })
     }
 

@@ -256,6 +256,9 @@ pub struct SeedContent {
     pub gateway: Ipv4Addr,
     /// Whom it asks for names.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether its interfaces are on a LAN, whose IPv6 router advertises itself.
+    #[serde(default)]
+    pub on_lan: bool,
     /// Its other interfaces: they have no router.
     #[serde(default)]
     pub others: Vec<SeedInterface>,
@@ -270,6 +273,9 @@ pub struct SeedInterface {
     pub mac: MacAddr,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
     /// Bits of the network that it reaches without a router.
     pub prefix_len: u8,
 }

@@ -234,11 +234,13 @@ fn seed(
         prefix_len: network.prefix_len,
         gateway: network.gateway,
         dns_servers: network.dns_servers.clone(),
+        on_lan: network.on_lan,
         others: attached
             .iter()
             .map(|attached| SeedInterface {
                 mac: attached.nic.mac,
                 address: attached.address,
+                ipv6: attached.ipv6,
                 prefix_len: attached.prefix_len,
             })
             .collect(),

@@ -140,6 +140,19 @@ pub struct LeaseV6 {
     pub address: Ipv6Addr,
     /// The subnet that the address is of.
     pub subnet: Ipv6Network,
+    /// Who its router is.
+    pub router: RouterV6,
+}
+
+/// Whose advertisements an interface hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterV6 {
+    /// Ours: the guest's way out.
+    First,
+    /// Ours, for another interface of a guest: its first one is the better way out.
+    Further,
+    /// A LAN's own: we say nothing.
+    OfLan,
 }
 
 /// Something that a guest asked for.

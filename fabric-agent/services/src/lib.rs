@@ -31,7 +31,7 @@ mod vpc;
 
 pub use directory::{
     Directory, Guest, GuestInterface, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report,
-    Seen,
+    RouterV6, Seen,
 };
 pub use dns::Resolvers;
 pub use metadata::TokenKey;

@@ -12,7 +12,7 @@ use weft_model::{
 };
 
 use crate::directory::{
-    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, Seen,
+    Directory, Guest, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report, RouterV6, Seen,
 };
 
 pub(crate) fn guest() -> Guest {
@@ -122,9 +122,11 @@ impl Directory for Known {
             search: None,
             hostname: guest.hostname.clone(),
             mtu: None,
-            ipv6: guest
-                .ipv6
-                .map(|ipv6| LeaseV6 { address: ipv6.address, subnet: ipv6.subnet_cidr }),
+            ipv6: guest.ipv6.map(|ipv6| LeaseV6 {
+                address: ipv6.address,
+                subnet: ipv6.subnet_cidr,
+                router: RouterV6::First,
+            }),
         })
     }
 
@@ -148,5 +150,6 @@ pub(crate) fn lease_v6() -> LeaseV6 {
     LeaseV6 {
         address: "fd00:1:2:3::5".parse().unwrap(),
         subnet: "fd00:1:2:3::/64".parse().unwrap(),
+        router: RouterV6::First,
     }
 }

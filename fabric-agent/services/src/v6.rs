@@ -90,7 +90,7 @@ impl Server {
     }
 
     fn advertise(&self, link: &LinkName, mac: MacAddr, lease: &LeaseV6) {
-        let message = advertisement::message(lease, router_mac(mac));
+        let Some(message) = advertisement::message(lease, router_mac(mac)) else { return };
         self.send(link, &frame::icmp(router_mac(mac), (mac, ALL_NODES), message));
     }
 

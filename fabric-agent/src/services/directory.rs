@@ -14,7 +14,7 @@ use weft_model::{
 };
 use weft_services::{
     Directory, Guest, GuestInterface, GuestKey, GuestV6, Lease, LeaseV6, Names, NotTaken, Report,
-    Seen,
+    RouterV6, Seen,
 };
 
 use crate::cache::World;
@@ -101,6 +101,11 @@ impl Directory for Guests {
                 return None;
             }
             let subnet = &world.subnets.get(&interface.subnet_id)?.spec;
+            let router = match vpc.mode {
+                VpcMode::Bridge => RouterV6::OfLan,
+                VpcMode::Routed if interface.id == instance.spec.interface.id => RouterV6::First,
+                VpcMode::Routed => RouterV6::Further,
+            };
             // What the seed says too.
             let network = GuestNetwork::new(vpc, subnet);
             Some(Lease {
@@ -113,17 +118,21 @@ impl Directory for Guests {
                 dns_servers: network.dns_servers,
                 hostname: name_of(instance),
                 mtu: None,
-                ipv6: interface
-                    .ipv6
-                    .zip(subnet.ipv6_cidr_block)
-                    .map(|(address, subnet)| LeaseV6 { address, subnet }),
+                ipv6: interface.ipv6.zip(subnet.ipv6_cidr_block).map(|(address, subnet)| LeaseV6 {
+                    address,
+                    subnet,
+                    router,
+                }),
             })
         })
     }
 
     fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
         let links = |world: &World| {
-            let interfaces = world.instances.values().map(|instance| &instance.spec.interface);
+            let own = world.instances.values().map(|instance| &instance.spec.interface);
+            let attached = world.attachments.values();
+            let attached = attached.filter_map(|one| world.interface(one.id.second()));
+            let interfaces = own.chain(attached.map(|placed| placed.interface));
             let here = interfaces.filter(|one| one.vpc_id == *vpc && one.ipv6.is_some());
             Some(here.map(|one| (one.link.clone(), one.mac)).collect())
         };

@@ -90,3 +90,38 @@ async fn ranges_that_cannot_be_are_refused_with_a_reason() {
         assert!(message.contains(want), "{range}: {message}");
     }
 }
+
+#[tokio::test]
+async fn an_interface_of_its_own_has_an_ipv6_address_too_and_brings_it_to_its_guest() {
+    let mut agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let vpc = ok(api.vpc(dual("lab", RANGE)).await).metadata.unwrap().id;
+    let range = "fd12:3456:789a:1ff::/64";
+    let both = v1::SubnetSpec {
+        ipv6_cidr_block: Some(range.to_owned()),
+        ..subnet_spec("both", &vpc, "10.0.0.0/24")
+    };
+    let both = ok(api.subnet(both).await).metadata.unwrap().id;
+    let plain = ok(api.subnet(subnet_spec("plain", &vpc, "10.0.1.0/24")).await);
+    let spec = |name: &str, subnet: &str| v1::NetworkInterfaceSpec {
+        name: name.to_owned(),
+        subnet_id: Some(subnet.to_owned()),
+        ..v1::NetworkInterfaceSpec::default()
+    };
+    let alone = ok(api.interface(spec("plain", &plain.metadata.unwrap().id)).await);
+    assert!(alone.ipv6_addresses.is_empty(), "{alone:?}");
+    let made = ok(api.interface(spec("second", &both)).await);
+    let [address] = &made.ipv6_addresses[..] else { panic!("not one address: {made:?}") };
+    let range: ipnetwork::Ipv6Network = range.parse().unwrap();
+    assert!(range.contains(address.parse().unwrap()), "{address}");
+
+    let web = v1::InstanceSpec { subnet_id: Some(both), ..instance_spec("web", &image) };
+    let web = ok(api.create(web).await).metadata.unwrap().id;
+    api.wait(&web, v1::wait_request::Until::WaitFor("running".to_owned())).await.unwrap();
+    ok(api.attach(&web, &made.metadata.unwrap().id, None).await);
+    agent.end().await;
+    let leads = |tap: &serde_json::Value| tap["ipv6"]["routes"][0] == address.as_str();
+    let taps = agent.things("tap");
+    assert!(taps.iter().any(|(_, tap)| leads(tap)), "{taps:?}");
+}

@@ -4,7 +4,7 @@
 //! in here have an address and a MAC that outlive every instance.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,8 @@ pub struct NetworkInterfaceView {
     pub vpc_id: VpcId,
     /// Its MAC, for its whole life.
     pub mac: MacAddr,
+    /// Its IPv6 addresses: one where its subnet has an IPv6 range.
+    pub ipv6_addresses: Vec<Ipv6Addr>,
 }
 
 impl From<NetworkInterfaceSpec> for NetworkInterfaceView {
@@ -67,7 +69,8 @@ impl From<NetworkInterfaceSpec> for NetworkInterfaceView {
             source_dest_check: interface.source_dest_check,
             network_mbps: interface.network_mbps,
         };
-        Self { order, vpc_id: interface.vpc_id, mac: interface.mac }
+        let ipv6_addresses = interface.ipv6.into_iter().collect();
+        Self { order, vpc_id: interface.vpc_id, mac: interface.mac, ipv6_addresses }
     }
 }
 

@@ -171,6 +171,8 @@ pub struct GuestNetwork {
     pub gateway: Ipv4Addr,
     /// What it asks for names.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether it is on a LAN, whose IPv6 router advertises itself.
+    pub on_lan: bool,
 }
 
 impl GuestNetwork {
@@ -184,6 +186,7 @@ impl GuestNetwork {
             prefix_len: on_link.prefix(),
             gateway: subnet.gateway,
             dns_servers: subnet.dns_servers.clone(),
+            on_lan: vpc.mode == VpcMode::Bridge,
         }
     }
 }

@@ -59,11 +59,13 @@ pub fn interface_order_to_wire(order: NetworkInterfaceOrder) -> v1::NetworkInter
 pub fn interface_from_wire(
     wire: v1::NetworkInterface,
 ) -> Result<Object<InterfaceId, NetworkInterfaceView>, Problem> {
-    let v1::NetworkInterface { metadata, spec, vpc_id, mac_address } = wire;
+    let v1::NetworkInterface { metadata, spec, vpc_id, mac_address, ipv6_addresses } = wire;
+    let ipv6_addresses = ipv6_addresses.iter().map(|text| parse("ipv6_addresses", text));
     let view = NetworkInterfaceView {
         order: interface_order_from_wire(spec)?,
         vpc_id: parse("vpc_id", &vpc_id)?,
         mac: parse("mac_address", &mac_address)?,
+        ipv6_addresses: ipv6_addresses.collect::<Result<_, _>>()?,
     };
     object_from_wire(metadata, view)
 }
@@ -72,12 +74,14 @@ pub fn interface_from_wire(
 pub fn interface_to_wire(
     object: Object<InterfaceId, NetworkInterfaceView>,
 ) -> v1::NetworkInterface {
-    let (metadata, NetworkInterfaceView { order, vpc_id, mac }) = object_to_wire(object);
+    let (metadata, view) = object_to_wire(object);
+    let NetworkInterfaceView { order, vpc_id, mac, ipv6_addresses } = view;
     v1::NetworkInterface {
         metadata: Some(metadata),
         spec: Some(interface_order_to_wire(order)),
         vpc_id: vpc_id.to_string(),
         mac_address: mac.to_string(),
+        ipv6_addresses: ipv6_addresses.iter().map(ToString::to_string).collect(),
     }
 }
 

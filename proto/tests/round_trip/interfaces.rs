@@ -1,8 +1,9 @@
 //! Network interfaces and attachments.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
-use proptest::collection::btree_set;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::{
@@ -31,9 +32,15 @@ pub(crate) fn interface_order() -> impl Strategy<Value = NetworkInterfaceOrder> 
 }
 
 pub(crate) fn interface_view() -> impl Strategy<Value = NetworkInterfaceView> {
-    (interface_order(), vpc_id(), any::<[u8; 5]>()).prop_map(|(order, vpc_id, mac)| {
-        NetworkInterfaceView { order, vpc_id, mac: MacAddr::from_random(mac) }
-    })
+    let addresses = vec(any::<Ipv6Addr>(), 0..2);
+    (interface_order(), vpc_id(), any::<[u8; 5]>(), addresses).prop_map(
+        |(order, vpc_id, mac, ipv6_addresses)| NetworkInterfaceView {
+            order,
+            vpc_id,
+            mac: MacAddr::from_random(mac),
+            ipv6_addresses,
+        },
+    )
 }
 
 pub(crate) fn attachment_id() -> impl Strategy<Value = AttachmentId> {

@@ -2,7 +2,7 @@
 //! while its guest runs.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use weft_model::{InstanceId, InstanceSpec, InterfaceId, Record};
 
@@ -16,6 +16,8 @@ pub struct AttachedNic {
     pub nic: GuestNic,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if it has one.
+    pub ipv6: Option<Ipv6Addr>,
     /// Bits of the network that it reaches without a router.
     pub prefix_len: u8,
     /// Whether it is to be detached.
@@ -108,6 +110,7 @@ mod tests {
                 mac: MacAddr::from_random([n; 5]),
             },
             address: Ipv4Addr::new(10, 0, 0, n),
+            ipv6: None,
             prefix_len: 24,
             leaving,
         }

@@ -63,7 +63,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
 
 pub(crate) fn guest_network() -> GuestNetwork {
     let gateway = Ipv4Addr::new(10, 0, 0, 1);
-    GuestNetwork { prefix_len: 24, gateway, dns_servers: Vec::new() }
+    GuestNetwork { prefix_len: 24, gateway, dns_servers: Vec::new(), on_lan: false }
 }
 
 fn show(step: &InstanceStep) -> String {

@@ -133,6 +133,7 @@ impl LinuxGuests {
                 ipv6: seed.ipv6,
                 prefix_len: seed.prefix_len,
                 gateway: seed.gateway,
+                on_lan: seed.on_lan,
                 dns: seed.dns_servers.clone(),
                 search: search_domain(&seed.dns_servers, seed.gateway),
                 mtu: MTU_BYTES,
@@ -143,6 +144,7 @@ impl LinuxGuests {
                 .map(|other| OtherInterface {
                     mac: other.mac,
                     address: other.address,
+                    ipv6: other.ipv6,
                     prefix_len: other.prefix_len,
                 })
                 .collect(),

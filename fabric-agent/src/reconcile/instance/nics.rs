@@ -31,6 +31,7 @@ fn attached_nic(world: &World, attachment: &RecordOf<Attachments>) -> Option<Att
             mac: interface.mac,
         },
         address: interface.private_ip,
+        ipv6: interface.ipv6,
         prefix_len: GuestNetwork::new(&vpc.spec, &subnet.spec).prefix_len,
         leaving: attachment.deleting_since.is_some(),
     })

@@ -31,7 +31,13 @@ impl v1::network_interfaces_server::NetworkInterfaces for Shared {
         let (vpc_id, mac_address) =
             ("vpc-0000000000000000d".to_owned(), format!("02:00:00:00:01:{number:02x}"));
         let (metadata, spec) = (Some(metadata), Some(spec));
-        let wire = v1::NetworkInterface { metadata, spec, vpc_id, mac_address };
+        let wire = v1::NetworkInterface {
+            ipv6_addresses: vec![format!("fd00:1:2:3::{number:x}")],
+            metadata,
+            spec,
+            vpc_id,
+            mac_address,
+        };
         world.interfaces.insert(metadata_id, wire.clone());
         Ok(Response::new(wire))
     }
