@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Change, KeyFile, Lab, NetNs, Terraform, eventually, run, within};
+use weft_acceptance::{Change, KeyFile, Lab, NetNs, Plan, Terraform, eventually, run, within};
 
 use crate::beyond::{HOST, OFFICE, office, serve};
 use crate::module::example;
@@ -36,7 +36,7 @@ fn get(from: &NetNs, to: &str) -> Result<Option<String>> {
 struct Guests<'a> {
     lab: &'a Lab,
     key: &'a KeyFile,
-    web: String,
+    web: &'a str,
 }
 
 impl Guests<'_> {
@@ -99,7 +99,7 @@ fn from_outside(office: &NetNs, guests: &Guests<'_>) -> Result<()> {
     ensure!(get(office, &format!("{HOST}:8080"))? == says("web"), "by the host's port");
     ensure!(get(host, &format!("{ELASTIC}:80"))? == says("web"), "from the host");
     guests.run("web", "httpd -p 8081 -h /srv/www")?;
-    let web = &guests.web;
+    let web = guests.web;
     ensure!(guests.get("web", &format!("{web}:8081"))? == says("web"), "it does not listen");
     ensure!(get(office, &format!("{ELASTIC}:8081"))?.is_none(), "no group opens this port");
     ensure!(guests.get("db", &format!("{web}:8081"))?.is_none(), "to the database neither");
@@ -113,7 +113,7 @@ fn from_outside(office: &NetNs, guests: &Guests<'_>) -> Result<()> {
 
 /// Between the tiers: what the groups name each other for.
 fn between(guests: &Guests<'_>) -> Result<()> {
-    let web = &guests.web;
+    let web = guests.web;
     ensure!(guests.get("web", &format!("{DB}:5432"))? == says("db"), "web to db");
     ensure!(guests.get("nat", &format!("{DB}:5432"))?.is_none(), "nat is not of the group web");
     ensure!(guests.get("db", &format!("{web}:80"))? == says("web"), "db to web");
@@ -154,7 +154,7 @@ fn log_in_by_the_web_server(
 
 #[test]
 fn the_two_tier_example_works_as_drawn() -> Result<()> {
-    let Some(lab) = Lab::linux_with(&["--public-pool", POOL])? else { return Ok(()) };
+    let Some(mut lab) = Lab::linux_with(&["--public-pool", POOL])? else { return Ok(()) };
     let office = office(&lab)?;
     let who = serve(&office, format!("{OFFICE}:8080").parse()?)?;
     let key = lab.key("id")?;
@@ -164,7 +164,7 @@ fn the_two_tier_example_works_as_drawn() -> Result<()> {
     terraform.assert_plan_is_empty()?;
     let state = terraform.state()?;
     let web = state.text("weft_instance.web", "private_ip")?;
-    let guests = Guests { lab: &lab, key: &key, web };
+    let guests = Guests { lab: &lab, key: &key, web: &web };
     ensure!(state.text("weft_elastic_ip.web", "public_ip")? == ELASTIC);
     ensure!(state.text("weft_instance.db", "private_ip")? == DB);
 
@@ -193,7 +193,19 @@ fn the_two_tier_example_works_as_drawn() -> Result<()> {
     eventually("the NAT translates again", within(), again)?;
     terraform.assert_plan_is_empty()?;
 
+    // The network is the kernel's: it works without an agent, and a new one finds it as it is.
+    lab.agent().kill_9()?;
+    ensure!(get(&office, &format!("{ELASTIC}:80"))? == says("web"), "by the elastic IP");
+    ensure!(get(&office, &format!("{HOST}:8080"))? == says("web"), "by the host's port");
+    lab.start_agent()?;
+    terraform.assert_plan_is_empty()?;
+    let guests = Guests { lab: &lab, key: &key, web: &web };
+    between(&guests)?;
+    ensure!(guests.comes_as("db", &who)? == address(HOST)?);
+    ensure!(guests.comes_as("web", &who)? == address(ELASTIC)?);
+
     move_the_elastic_ip(&terraform, &office, &guests, &who)?;
+    replace_the_nat(&terraform, &guests, &who)?;
 
     terraform.destroy()?;
     ensure!(lab.hypervisors().is_empty(), "{:?}", lab.hypervisors());
@@ -204,6 +216,14 @@ fn the_two_tier_example_works_as_drawn() -> Result<()> {
     ensure!(proxies.trim().is_empty(), "it is still answered for: {proxies}");
     lab.outside()?.output(&["ip", "link", "delete", "office"])?;
     lab.close()
+}
+
+/// What a plan changes.
+fn changed(plan: &Plan) -> Vec<String> {
+    let changes = plan.changes().into_iter().filter(|(_, change)| *change != Change::Nothing);
+    let mut changed: Vec<_> = changes.map(|(address, _)| address).collect();
+    changed.sort();
+    changed
 }
 
 /// To the NAT instance, in one apply: all that goes through it goes out as that address.
@@ -218,16 +238,36 @@ fn move_the_elastic_ip(
         "resource \"weft_elastic_ip_association\" \"web\" {\n  \
          instance_id = weft_instance.nat.id\n}\n",
     )?;
-    let plan = terraform.plan()?;
-    let changed = plan.changes().into_iter().filter(|(_, change)| *change != Change::Nothing);
-    let changed: Vec<_> = changed.collect();
-    let association = ("weft_elastic_ip_association.web".to_owned(), Change::Replace);
-    ensure!(changed == [association], "more than the address moves: {changed:?}");
+    let changed = changed(&terraform.plan()?);
+    ensure!(changed == ["weft_elastic_ip_association.web"], "more moves: {changed:?}");
     terraform.apply_plan()?;
     terraform.assert_plan_is_empty()?;
     ensure!(guests.comes_as("db", who)? == address(ELASTIC)?, "the NAT has the address");
     ensure!(guests.comes_as("web", who)? == address(HOST)?, "the web server still has it");
     ensure!(get(office, &format!("{ELASTIC}:80"))?.is_none(), "nat's group lets nobody in");
     ensure!(get(office, &format!("{HOST}:8080"))? == says("web"), "by the host's port as before");
+    Ok(())
+}
+
+/// Another NAT instance in the first one's place, in one apply: the route and the elastic IP follow.
+fn replace_the_nat(
+    terraform: &Terraform,
+    guests: &Guests<'_>,
+    who: &Receiver<SocketAddr>,
+) -> Result<()> {
+    terraform.write(
+        "replaced_override.tf",
+        "resource \"weft_instance\" \"nat\" {\n  \
+         private_ip = cidrhost(weft_subnet.public.cidr_block, 99)\n}\n",
+    )?;
+    let changed = changed(&terraform.plan()?);
+    let with_it =
+        ["weft_elastic_ip_association.web", "weft_instance.nat", "weft_route_table.private"];
+    ensure!(changed == with_it, "not what the NAT takes with it: {changed:?}");
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
+    let again = || Ok((guests.comes_as("db", who)? == address(ELASTIC)?).then_some(()));
+    eventually("the new NAT translates", within(), again)?;
+    ensure!(guests.translated()? > 0);
     Ok(())
 }
