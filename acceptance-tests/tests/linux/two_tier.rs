@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{Change, KeyFile, Lab, NetNs, Plan, Terraform, eventually, run, within};
 
-use crate::beyond::{HOST, OFFICE, office, serve};
+use crate::beyond::{HOST, OFFICE, give_back, office, serve};
 use crate::module::example;
 
 /// A part of the network that the host has with the office.
@@ -122,6 +122,30 @@ fn between(guests: &Guests<'_>) -> Result<()> {
     Ok(())
 }
 
+/// From a tier to what the other one shows the world: as the world does, or straight on.
+fn from_inside_by_public_ways(guests: &Guests<'_>) -> Result<()> {
+    for name in ["db", "nat", "web"] {
+        for to in [format!("{ELASTIC}:80"), format!("{HOST}:8080")] {
+            ensure!(guests.get(name, &to)? == says("web"), "{name} to {to}");
+        }
+    }
+    Ok(())
+}
+
+/// Megabytes, as segments that no link carries whole: between the tiers, and through the NAT.
+fn in_bulk(office: &NetNs, guests: &Guests<'_>) -> Result<()> {
+    let sum = guests.run("db", "head -c 4194304 /dev/urandom >/tmp/bulk; md5sum </tmp/bulk")?;
+    guests.run("db", "sudo cp /tmp/bulk /srv/db/")?;
+    let got = guests.run("web", &format!("wget -q -O - http://{DB}:5432/bulk | md5sum"))?;
+    ensure!(got == sum, "web got {got} of the database's {sum}");
+    give_back(office, format!("{OFFICE}:7").parse()?)?;
+    let before = guests.translated()?;
+    let got = guests.run("db", &format!("timeout 60 nc {OFFICE} 7 </tmp/bulk | md5sum"))?;
+    ensure!(got == sum, "the office gave back {got} for {sum}");
+    ensure!(guests.translated()? > before, "it did not go through the NAT");
+    Ok(())
+}
+
 /// Logs in to the database from the office with the words that the example tells.
 fn log_in_by_the_web_server(
     lab: &Lab,
@@ -171,6 +195,8 @@ fn the_two_tier_example_works_as_drawn() -> Result<()> {
     wait_for_services(&office, &guests)?;
     from_outside(&office, &guests)?;
     between(&guests)?;
+    from_inside_by_public_ways(&guests)?;
+    in_bulk(&office, &guests)?;
     log_in_by_the_web_server(&lab, &office, &terraform, &key)?;
 
     // Out: the web server as its elastic IP, the database through the NAT and then as the host.
@@ -179,14 +205,18 @@ fn the_two_tier_example_works_as_drawn() -> Result<()> {
     ensure!(guests.comes_as("web", &who)?.is_some() && guests.translated()? == before);
     ensure!(guests.comes_as("db", &who)? == address(HOST)?);
     ensure!(guests.translated()? > before, "it did not go through the NAT");
+    ensure!(guests.pings("db", OFFICE)?, "ping goes through the NAT");
 
     // Without the NAT the private tier has no way out, the other one is as it was.
     let nat = state.text("weft_instance.nat", "id")?;
     lab.weft(&["stop", "nat"])?.success()?;
     lab.wait_for_state(&nat, "stopped")?;
     ensure!(guests.comes_as("db", &who)?.is_none(), "it went out beside the NAT");
+    ensure!(!guests.pings("db", OFFICE)?);
     ensure!(guests.comes_as("web", &who)? == address(ELASTIC)?);
-    ensure!(guests.get("web", &format!("{DB}:5432"))? == says("db"), "inside all goes on");
+    // The VPC's own services are no way out: names are told as ever.
+    ensure!(guests.get("web", "db:5432")? == says("db"), "inside all goes on");
+    ensure!(guests.get("db", "web")? == says("web"), "inside all goes on");
     lab.weft(&["start", "nat"])?.success()?;
     lab.wait_for_state(&nat, "running")?;
     let again = || Ok(guests.comes_as("db", &who)?.filter(|from| from.to_string() == HOST));
