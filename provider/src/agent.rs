@@ -25,6 +25,7 @@ use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
 use crate::instance::types::PlannedTypes;
+use crate::subnet::planned::PlannedNetworks;
 use reads::Reads;
 use session::Session;
 use verdict::{MAX_NOT_NOW, Verdict};
@@ -97,6 +98,7 @@ pub(crate) struct Connection {
     /// One upload at a time: two images that share a kernel do not send it twice.
     pub(crate) uploads: tokio::sync::Mutex<()>,
     pub(crate) planned_types: PlannedTypes,
+    pub(crate) planned_networks: PlannedNetworks,
     channel: OnceCell<Channel>,
     session: Session,
 }
@@ -108,6 +110,7 @@ impl Connection {
             reads: Reads::default(),
             uploads: tokio::sync::Mutex::default(),
             planned_types: PlannedTypes::default(),
+            planned_networks: PlannedNetworks::default(),
             channel: OnceCell::new(),
             session: Session::default(),
         }

@@ -1,11 +1,17 @@
 //! `weft_subnet`: a range of a VPC's addresses.
 
+mod fits;
+pub(crate) mod planned;
+
 use serde::{Deserialize, Serialize};
-use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Type, Value};
+use tfplugin::{
+    Attribute, ConvertError, Diagnostics, Known, PlanContext, Schema, Type, Value, async_trait,
+};
 use weft_model::{DNS_ADDRESS, Problem, VpcId};
 use weft_proto::convert::subnet_from_wire;
 use weft_proto::v1;
 
+use crate::agent::Agent;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
@@ -113,6 +119,7 @@ impl Kind for Subnet {
     }
 }
 
+#[async_trait]
 impl Plain for Subnet {
     fn spec(plan: &Value) -> Result<v1::SubnetSpec, Diagnostics> {
         Ok(v1::SubnetSpec {
@@ -124,5 +131,9 @@ impl Plain for Subnet {
             ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
             map_public_ip_on_launch: plan.read("map_public_ip_on_launch")?,
         })
+    }
+
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        fits::check(agent, ctx).await
     }
 }

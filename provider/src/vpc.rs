@@ -1,11 +1,15 @@
 //! `weft_vpc`: an isolated address space.
 
 use serde::{Deserialize, Serialize};
-use tfplugin::{Attribute, ConvertError, Diagnostic, Diagnostics, Schema, Validator, Value};
+use tfplugin::{
+    Attribute, ConvertError, Diagnostic, Diagnostics, PlanContext, Schema, Validator, Value,
+    async_trait,
+};
 use weft_model::{Problem, VLAN_IDS, VpcMode};
 use weft_proto::convert::vpc_from_wire;
 use weft_proto::v1;
 
+use crate::agent::Agent;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
@@ -126,6 +130,7 @@ fn vlan_ids() -> std::ops::RangeInclusive<i64> {
     i64::from(*VLAN_IDS.start())..=i64::from(*VLAN_IDS.end())
 }
 
+#[async_trait]
 impl Plain for Vpc {
     fn spec(plan: &Value) -> Result<v1::VpcSpec, Diagnostics> {
         Ok(v1::VpcSpec {
@@ -137,6 +142,16 @@ impl Plain for Vpc {
             vlan_id: plan.read("vlan_id")?,
             ipv6_cidr_block: plan.read("ipv6_cidr_block")?,
         })
+    }
+
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        if let Ok(connection) = agent.connection()
+            && ctx.is_create()
+        {
+            let range = ctx.plan.get("cidr_block").as_str().and_then(|text| text.parse().ok());
+            connection.planned_networks.add_vpc(range);
+        }
+        Ok(())
     }
 
     fn validate(config: &Value) -> Diagnostics {

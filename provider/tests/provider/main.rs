@@ -11,6 +11,7 @@ mod fetches;
 mod instance_types;
 mod lifecycle;
 mod lookups;
+mod plans;
 mod samples;
 mod sessions;
 mod support;

@@ -278,9 +278,24 @@ fn networks() -> Vec<Case> {
     );
     let subnet = |name, body: &str| {
         let body = format!("name       = \"bad\"\nvpc_id     = weft_vpc.it.id\n{body}");
-        Case::new(name, Fails::InApply, block("weft_subnet", "bad", &body))
+        Case::new(name, Fails::InPlan, block("weft_subnet", "bad", &body))
             .after(format!("{lab}{first}"))
     };
+    let second = block(
+        "weft_subnet",
+        "bad",
+        "name       = \"bad\"\nvpc_id     = weft_vpc.it.id\ncidr_block = \"10.0.1.128/25\"\ndepends_on = [weft_subnet.first]",
+    );
+    let both = format!("{first}\n{second}");
+    let mut at_once = Case::new("subnets over each other", Fails::InPlan, both.clone());
+    at_once.before.clone_from(&lab);
+    let all_new = format!("{lab}\n{both}");
+    let outside = block(
+        "weft_subnet",
+        "bad",
+        "name       = \"bad\"\nvpc_id     = weft_vpc.it.id\ncidr_block = \"10.1.0.0/24\"",
+    );
+    let outside = format!("{lab}\n{outside}");
     vec![
         vpc("a VPC that is too large", "name       = \"bad\"\ncidr_block = \"10.0.0.0/8\""),
         vpc("a link-local VPC", "name       = \"bad\"\ncidr_block = \"169.254.0.0/16\""),
@@ -306,6 +321,9 @@ fn networks() -> Vec<Case> {
         ),
         subnet("a subnet outside of its VPC", "cidr_block = \"10.1.0.0/24\""),
         subnet("a subnet over another one", "cidr_block = \"10.0.1.128/25\""),
+        at_once,
+        Case::new("a subnet outside of a new VPC", Fails::InApply, outside),
+        Case::new("subnets over each other in a new VPC", Fails::InPlan, all_new),
         subnet(
             "a gateway that guests would get",
             "cidr_block = \"10.0.2.0/24\"\ngateway_ip = \"10.0.2.200\"",

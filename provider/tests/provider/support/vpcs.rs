@@ -51,8 +51,9 @@ impl v1::vpcs_server::Vpcs for Shared {
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::VpcList>, Status> {
-        let items =
-            named(&self.lock().vpcs, &request.into_inner(), |one| Some(&one.spec.as_ref()?.name));
+        let mut world = self.lock();
+        world.calls.push("Vpcs.List");
+        let items = named(&world.vpcs, &request.into_inner(), |one| Some(&one.spec.as_ref()?.name));
         Ok(Response::new(v1::VpcList { items }))
     }
 
@@ -120,9 +121,10 @@ impl v1::subnets_server::Subnets for Shared {
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::SubnetList>, Status> {
-        let items = named(&self.lock().subnets, &request.into_inner(), |one| {
-            Some(&one.spec.as_ref()?.name)
-        });
+        let mut world = self.lock();
+        world.calls.push("Subnets.List");
+        let items =
+            named(&world.subnets, &request.into_inner(), |one| Some(&one.spec.as_ref()?.name));
         Ok(Response::new(v1::SubnetList { items }))
     }
 

@@ -1,0 +1,113 @@
+//! What a plan says of what exists already, and of what it makes itself.
+
+use tfplugin::testing::{Action, Terraform};
+use tfplugin::{Severity, Value};
+
+use crate::samples::least;
+use crate::support::{Fake, attributes, connected, connected_with, provider, said, with};
+
+async fn vpc(terraform: &Terraform, fake: &Fake) -> Value {
+    let config = least("weft_vpc", terraform, fake).await;
+    terraform.create("weft_vpc", config).await.unwrap().get("id").clone()
+}
+
+fn subnet(vpc: &Value, name: &str, range: &str) -> Value {
+    attributes([("name", name.into()), ("vpc_id", vpc.clone()), ("cidr_block", range.into())])
+}
+
+/// What the plan of a new one says; nothing is accepted.
+async fn refusal(terraform: &Terraform, type_name: &str, config: Value) -> String {
+    let refused = terraform.plan(type_name, config, None).await.unwrap_err();
+    assert!(refused.has_errors());
+    said(&refused)
+}
+
+#[tokio::test]
+async fn a_subnet_that_its_vpc_has_no_place_for_is_refused_in_the_plan() {
+    let (terraform, fake) = connected().await;
+    let vpc = vpc(&terraform, &fake).await;
+    let web = subnet(&vpc, "web", "10.0.0.0/24");
+    let web = terraform.create("weft_subnet", web).await.unwrap();
+    // Another run, in which it is not known.
+    let terraform = provider(&fake, Value::Null).await;
+    let outside = refusal(&terraform, "weft_subnet", subnet(&vpc, "db", "10.1.0.0/24")).await;
+    let says = "10.1.0.0/24 is not in the range 10.0.0.0/16";
+    assert!(outside.contains(says), "{outside}");
+    let over = refusal(&terraform, "weft_subnet", subnet(&vpc, "db", "10.0.0.128/25")).await;
+    let says = format!(
+        "10.0.0.128/25 overlaps 10.0.0.0/24 of subnet {} (web)",
+        web.get("id").as_str().unwrap()
+    );
+    assert!(over.contains(&says), "{over}");
+    let gateway = with(&subnet(&vpc, "db", "10.0.2.0/24"), "gateway_ip", "10.0.2.9");
+    let gateway = refusal(&terraform, "weft_subnet", gateway).await;
+    assert!(gateway.contains("10.0.2.9 is not reserved for the router"), "{gateway}");
+    let terraform = provider(&fake, Value::Null).await;
+    let free = subnet(&vpc, "db", "10.0.2.0/24");
+    terraform.plan("weft_subnet", free, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_new_subnets_of_a_vpc_that_overlap_are_refused_in_the_plan() {
+    let (terraform, fake) = connected().await;
+    let (first, second) = (vpc(&terraform, &fake).await, vpc(&terraform, &fake).await);
+    terraform.plan("weft_subnet", subnet(&first, "web", "10.0.0.0/24"), None).await.unwrap();
+    // Ranges of different VPCs may be alike.
+    terraform.plan("weft_subnet", subnet(&second, "web", "10.0.0.0/24"), None).await.unwrap();
+    for name in ["db", "web"] {
+        let over = refusal(&terraform, "weft_subnet", subnet(&first, name, "10.0.0.0/25")).await;
+        let says = "10.0.0.0/25 overlaps 10.0.0.0/24 of subnet \"web\", which is to be made too";
+        assert!(over.contains(says), "{over}");
+    }
+}
+
+#[tokio::test]
+async fn a_subnet_that_is_replaced_makes_place_for_what_comes_instead() {
+    let (terraform, fake) = connected().await;
+    let vpc = vpc(&terraform, &fake).await;
+    let config = subnet(&vpc, "web", "10.0.0.0/24");
+    let mut state = terraform.create("weft_subnet", config.clone()).await.unwrap();
+    let wider = with(&subnet(&vpc, "front", "10.0.0.0/23"), "tags", Value::object([("a", "b")]));
+    for (config, tainted) in [(wider, false), (config, true)] {
+        let terraform = provider(&fake, Value::Null).await;
+        state.tainted = tainted;
+        let plan = terraform.plan("weft_subnet", config, Some(&state)).await.unwrap();
+        assert_eq!(plan.action, Action::Replace);
+    }
+}
+
+#[tokio::test]
+async fn subnets_of_a_vpc_that_is_made_with_them_are_known_by_its_range() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_vpc", &terraform, &fake).await;
+    terraform.plan("weft_vpc", config.clone(), None).await.unwrap();
+    let new = |name, range| subnet(&Value::Unknown, name, range);
+    let plan = terraform.plan("weft_subnet", new("web", "10.0.0.0/24"), None).await.unwrap();
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    let over = refusal(&terraform, "weft_subnet", new("db", "10.0.0.0/25")).await;
+    assert!(over.contains("overlaps 10.0.0.0/24 of subnet \"web\""), "{over}");
+    let plan = terraform.plan("weft_subnet", new("lab", "10.0.7.0/24"), None).await.unwrap();
+    assert_eq!(said(&plan.warnings), "");
+    let plan = terraform.plan("weft_subnet", new("far", "192.168.9.0/25"), None).await.unwrap();
+    let warned = said(&plan.warnings);
+    assert!(warned.contains("is in none of the VPCs that are to be made"), "{warned}");
+    assert!(plan.warnings.iter().all(|one| one.severity == Severity::Warning));
+
+    let strict = provider(&fake, attributes([("plan_checks", "error".into())])).await;
+    strict.plan("weft_vpc", config, None).await.unwrap();
+    let refused = refusal(&strict, "weft_subnet", new("far", "192.168.9.0/25")).await;
+    assert!(refused.contains("is in none of the VPCs"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_plan_checks_and_without_an_agent_nothing_is_asked() {
+    let (terraform, fake) = connected_with(attributes([("plan_checks", "off".into())])).await;
+    let vpc = vpc(&terraform, &fake).await;
+    let unknown = Terraform::new(terraform_provider_weft::Weft::new(None));
+    unknown.configure(attributes([("endpoint", Value::Unknown)])).await.unwrap();
+    fake.world().calls.clear();
+    for terraform in [terraform, unknown] {
+        terraform.plan("weft_subnet", subnet(&vpc, "far", "10.9.0.0/24"), None).await.unwrap();
+    }
+    assert!(fake.world().calls.is_empty(), "{:?}", fake.world().calls);
+}
