@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weft_model::{InstanceId, InstanceSpec, Interface, PowerState, Problem, Reason, Record};
 
-pub(crate) use seats::{SeatReservation, SeatWish, Seats};
+pub(crate) use seats::{SeatReservation, SeatV6, SeatWish, Seats};
 
 /// The first uid of guests' hypervisors.
 pub(crate) const FIRST_UID: u32 = 1_900_000_000;

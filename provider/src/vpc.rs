@@ -53,7 +53,7 @@ impl Kind for Vpc {
         .attribute(
             Attribute::string(
                 "ipv6_cidr_block",
-                "Its IPv6 addresses beside the IPv4 ones, such as `fd12:3456:789a::/56`: from /44 to /64, a range of your own or a private one (RFC 4193). Only with `mode = \"routed\"`.",
+                "Its IPv6 addresses beside the IPv4 ones, such as `fd12:3456:789a::/56`: from /44 to /64, a range of your own or a private one (RFC 4193). With `mode = \"bridge\"`, the range of the LAN.",
             )
             .replace_on_change()
             .validate(checks::ipv6_cidr()),
@@ -158,15 +158,6 @@ impl Plain for Vpc {
         let mode = config.get("mode");
         let is_routed = mode.is_null() || mode.as_str() == Some(VpcMode::Routed.as_str());
         let mut found = Diagnostics::new();
-        let range = config.get("ipv6_cidr_block");
-        if range.is_set() && mode.as_str() == Some(VpcMode::Bridge.as_str()) {
-            found.push(
-                Diagnostic::error("A VPC on a bridge has no IPv6 range yet")
-                    .cause(format!("ipv6_cidr_block is {range}, and mode is \"bridge\""))
-                    .remedy("Leave ipv6_cidr_block out, or set mode = \"routed\"")
-                    .at("ipv6_cidr_block"),
-            );
-        }
         let lan = ["bridge_name", "uplink", "vlan_id"].map(|name| (name, config.get(name)));
         if is_routed && let Some((name, value)) = lan.iter().find(|(_, value)| value.is_set()) {
             found.push(

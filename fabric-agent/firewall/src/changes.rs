@@ -106,6 +106,11 @@ pub(crate) fn between(writer: Table<'_>, old: &Image, new: &Ruleset) -> Option<V
     let chains: BTreeSet<_> =
         old.chains.keys().filter(|name| !new.chains.contains_key(*name)).collect();
     let sets = old.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name));
+    // A map refers to the chains that it leads to.
+    for (name, map) in sets.clone().filter(|(_, set)| set.map.is_some()) {
+        let gone = removed(&map.elements, &SetBody { elements: Elements::new(), ..map.clone() });
+        steps.extend(writer.elements(name, gone).map(Command::Delete));
+    }
     // All are emptied before the first is deleted: they may call each other.
     steps.extend(chains.iter().map(|name| Command::Flush(writer.chain(name, None))));
     steps.extend(chains.iter().map(|name| Command::Delete(writer.chain(name, None))));

@@ -8,6 +8,7 @@ pub(crate) mod base;
 mod forwarders;
 mod fragments;
 mod frames;
+mod frames_v6;
 mod group;
 mod nat;
 pub(crate) mod rates;
@@ -122,6 +123,7 @@ impl<'a> Common<'a> {
             members: members.map(|(id, _)| id).collect(),
             interfaces: old.interfaces == new.interfaces
                 && old.bridge.is_some() == new.bridge.is_some()
+                && same_families
                 && old.groups.keys().eq(new.groups.keys()),
         }
     }
@@ -134,6 +136,11 @@ impl<'a> Common<'a> {
 /// The maps from a link's name, or on a bridge from its address, to its chain.
 pub(crate) fn verdict_map(direction: Direction) -> String {
     format!("links_{}", suffix(direction))
+}
+
+/// The map from the IPv6 address of a guest on a bridge to its chain.
+pub(crate) fn verdict_map_v6(direction: Direction) -> String {
+    format!("links6_{}", suffix(direction))
 }
 
 /// The set of a group's members.
@@ -264,6 +271,7 @@ impl Ruleset {
             None => link.to_string(),
             Some(_) => interface.address.to_string(),
         };
+        let key_v6 = interface.ipv6.filter(|_| all.bridge.is_some() && all.ipv6.is_some());
         for direction in DIRECTIONS {
             let groups = interface.groups.iter().filter(|id| all.groups.contains_key(*id));
             let mut rules: Vec<_> = groups
@@ -276,6 +284,10 @@ impl Ruleset {
             rules.push(RuleBody::new("denied", vec![count, Statement::Drop(())]));
             let chain = link_chain(link, direction);
             self.chains.insert(chain.clone(), ChainBody { hook: None, rules });
+            if let Some(address) = key_v6 {
+                let map = verdict_map_v6(direction);
+                self.add_element(&map, vec![address.to_string()], Some(chain.clone()));
+            }
             self.add_element(&verdict_map(direction), vec![key.clone()], Some(chain));
         }
     }

@@ -76,6 +76,8 @@ fn stages() -> Vec<Firewall> {
         limited(bridged(&[1, 2]), &[(2, 10)]),
         limited(bridged(&[1, 2, 3]), &[(1, 10), (2, 20)]),
         bridged(&[1, 2, 3]),
+        dual_bridged(&[1, 2]),
+        dual_bridged(&[2, 3]),
         bridged(&[2]),
         firewall(&[(2, group(&[9], &[6], false))], &[interface(1, &[2]), interface(3, &[2])], None),
         Firewall::default(),
@@ -130,6 +132,17 @@ fn bridged(interfaces: &[u8]) -> Firewall {
     let interfaces: Vec<_> = interfaces.iter().map(|n| interface(*n, &[1])).collect();
     let plain = firewall(&[(1, group(&[1, 2], &[1, 6], true))], &interfaces, None);
     Firewall { bridge: Some(bridge(Some("wlan"))), ..plain }
+}
+
+/// The same with IPv6.
+fn dual_bridged(interfaces: &[u8]) -> Firewall {
+    let mut firewall = bridged(interfaces);
+    firewall.ipv6 = Some("fd00:a::/64".parse().unwrap());
+    let interfaces = std::sync::Arc::make_mut(&mut firewall.interfaces);
+    for (n, interface) in (1..).zip(interfaces.values_mut()) {
+        interface.ipv6 = Some(std::net::Ipv6Addr::new(0xfd00, 0xa, 0, 0, 0, 0, 0, n));
+    }
+    firewall
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
     if let Some(domain) = network.search {
         nameservers["search"] = json!([domain]);
     }
-    let first = json!({
+    let mut first = json!({
         "match": { "macaddress": network.mac },
         "set-name": "eth0",
         "dhcp4": false,
@@ -157,6 +157,10 @@ fn network_config(network: &Network, others: &[OtherInterface]) -> Value {
         "nameservers": nameservers,
         "mtu": network.mtu,
     });
+    if network.on_lan && network.ipv6.is_some() {
+        // Some tools hear no router where an address is given.
+        first["accept-ra"] = json!(true);
+    }
     let mut ethernets = serde_json::Map::from_iter([("eth0".to_owned(), first)]);
     let mut reached: BTreeSet<Ipv6Addr> = network.ipv6.map(subnet_v6).into_iter().collect();
     ethernets.extend(others.iter().enumerate().map(|(n, other)| {
@@ -355,7 +359,7 @@ pub(crate) mod tests {
         let routes = |on_lan| {
             let config = network_config(&Network { ipv6, on_lan, ..input().network }, &others);
             let ethernets = &config["ethernets"];
-            assert!(ethernets["eth0"].get("accept-ra").is_none(), "the way out is heard of there");
+            assert_ne!(ethernets["eth0"]["accept-ra"], false, "the way out is heard of there");
             (1..4)
                 .map(|n| &ethernets[format!("eth{n}")])
                 .for_each(|other| assert_eq!(other["accept-ra"], false));
@@ -374,6 +378,7 @@ pub(crate) mod tests {
         let config = network_config(&Network { ipv6, on_lan: true, ..input().network }, &[]);
         let eth0 = &config["ethernets"]["eth0"];
         assert_eq!(eth0["addresses"], json!(["172.31.0.5/18", "fd00:1:2:3::5/64"]));
+        assert_eq!(eth0["accept-ra"], true);
         assert_eq!(eth0["routes"].as_array().map(Vec::len), Some(1), "{eth0}");
     }
 

@@ -10,7 +10,7 @@ use crate::netlink::{ALIAS, BridgeSettings, Link, Netlink};
 use crate::{Namespace, NetworkError, sysctl};
 
 /// What our bridges are set to: they pass frames at once and never speak themselves, and every
-/// IPv4 packet between two ports is shown to the packet filter.
+/// packet between two ports is shown to the packet filter.
 pub(crate) const SETTINGS: BridgeSettings =
     BridgeSettings { stp: false, multicast_snooping: false, filtered: true, vlan_filtering: false };
 
@@ -67,6 +67,7 @@ async fn ensure_link(
         .stp_state(BridgeStpState::Disabled)
         .mcast_snooping(SETTINGS.multicast_snooping)
         .append_info_data(InfoBridge::NfCallIpTables(SETTINGS.filtered))
+        .append_info_data(InfoBridge::NfCallIp6Tables(SETTINGS.filtered))
         .build();
     let changed = inside.handle.link().change(message).execute().await;
     changed.map_err(asking(format!("set up bridge {name}")))?;

@@ -388,7 +388,8 @@ fn bridge_settings(parts: &[InfoBridge]) -> BridgeSettings {
     BridgeSettings {
         stp: !parts.contains(&InfoBridge::StpState(BridgeStpState::Disabled)),
         multicast_snooping: !parts.contains(&InfoBridge::MulticastSnooping(false)),
-        filtered: parts.contains(&InfoBridge::NfCallIpTables(true)),
+        filtered: parts.contains(&InfoBridge::NfCallIpTables(true))
+            && parts.contains(&InfoBridge::NfCallIp6Tables(true)),
         vlan_filtering: parts.contains(&InfoBridge::VlanFiltering(true)),
     }
 }

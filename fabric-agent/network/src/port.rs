@@ -18,7 +18,8 @@ use crate::netlink::{Link, Netlink, mac_of};
 ///
 /// The bridge learns nothing from the port: it is told the guest's MAC, and the host's own
 /// connections know it as the address's neighbour. So no frame for one guest is ever flooded to
-/// others.
+/// others. Frames for groups of hosts are: the packet filter chooses among them, as IPv6 asks for
+/// neighbours by such.
 pub(crate) async fn enslave(
     netlink: &Netlink,
     port: &Link,
@@ -34,7 +35,7 @@ pub(crate) async fn enslave(
         .hairpin(false)
         .learning(false)
         .flood(false)
-        .mcast_flood(false)
+        .mcast_flood(true)
         .build();
     let changed = netlink.handle.link().set_port(switches).execute().await;
     changed.map_err(asking(format!("set up port {}", port.name)))?;
@@ -126,7 +127,7 @@ pub(crate) fn is_quiet(settings: &InfoPortData) -> bool {
         InfoBridgePort::HairpinMode(false),
         InfoBridgePort::Learning(false),
         InfoBridgePort::UnicastFlood(false),
-        InfoBridgePort::MulticastFlood(false),
+        InfoBridgePort::MulticastFlood(true),
     ];
     wanted.iter().all(|switch| settings.contains(switch))
 }

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use weft_model::{
     GroupId, Interface, InterfaceId, LinkName, MacAddr, Problem, Reason, SubnetId, SubnetSpec,
-    VpcId,
+    VpcId, VpcMode,
 };
 use weft_store::Txn;
 
 use crate::context::Context;
-use crate::ledger::{SeatReservation, SeatWish};
+use crate::ledger::{SeatReservation, SeatV6, SeatWish};
 use crate::random;
-use crate::repo::{Groups, Subnets, address_key, mac_key};
+use crate::repo::{Groups, Subnets, Vpcs, address_key, mac_key};
 
 /// Digits of an id in a tap's name: a link's name has 15 bytes.
 const LINK_DIGITS: usize = 11;
@@ -21,6 +21,8 @@ const LINK_DIGITS: usize = 11;
 pub(crate) struct Place {
     subnet_id: SubnetId,
     pub(super) subnet: SubnetSpec,
+    /// Of the VPC.
+    mode: VpcMode,
     /// Of every subnet of the VPC.
     routers: BTreeSet<Ipv4Addr>,
 }
@@ -63,10 +65,12 @@ impl Context {
             };
             Problem::not_found(message).at("subnet_id")
         })?;
+        let vpc = self.repo.get::<Vpcs>(&found.spec.vpc_id).await?;
         let beside = subnets.iter().filter(|other| other.spec.vpc_id == found.spec.vpc_id);
         Ok(Place {
             subnet_id: found.id.clone(),
             subnet: found.spec.clone(),
+            mode: vpc.value.spec.mode,
             routers: beside.map(|other| other.spec.gateway).collect(),
         })
     }
@@ -83,15 +87,20 @@ impl Context {
     ) -> Result<(Interface, SeatReservation, Txn), Problem> {
         let vpc_id = place.subnet.vpc_id;
         self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
-        let range = place.subnet.ipv6_cidr_block;
+        let mac = MacAddr::from_random(random::bytes());
+        let ipv6 = place.subnet.ipv6_cidr_block.map(|range| match place.mode {
+            VpcMode::Routed => SeatV6::Near(range, u64::from_ne_bytes(random::bytes())),
+            // The one that a guest would make itself of what the LAN's router advertises.
+            VpcMode::Bridge => SeatV6::Exactly(range, mac.address_in(range.network())),
+        });
         let wish = SeatWish {
             subnet_id: place.subnet_id,
             range: place.subnet.cidr_block,
             routers: place.routers,
             address: order.private_ip,
-            ipv6: range.map(|range| (range, u64::from_ne_bytes(random::bytes()))),
+            ipv6,
             link: order.link,
-            mac: MacAddr::from_random(random::bytes()),
+            mac,
         };
         let (reservation, seat) = self.ledger.seats.reserve(&order.id, wish)?;
         let interface = Interface {

@@ -22,6 +22,15 @@ pub(crate) struct Seat {
     pub(crate) mac: MacAddr,
 }
 
+/// Which IPv6 address of a range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SeatV6 {
+    /// The first free one from a random place on.
+    Near(Ipv6Network, u64),
+    /// This one.
+    Exactly(Ipv6Network, Ipv6Addr),
+}
+
 /// What is asked for on behalf of a new interface.
 #[derive(Clone, Debug)]
 pub(crate) struct SeatWish {
@@ -30,8 +39,8 @@ pub(crate) struct SeatWish {
     /// Addresses that no interface of the VPC may have, see [`AddressPool`].
     pub(crate) routers: BTreeSet<Ipv4Addr>,
     pub(crate) address: Option<Ipv4Addr>,
-    /// The subnet's IPv6 range, and what an address in it is made from.
-    pub(crate) ipv6: Option<(Ipv6Network, u64)>,
+    /// Where the subnet has an IPv6 range.
+    pub(crate) ipv6: Option<SeatV6>,
     pub(crate) link: LinkName,
     pub(crate) mac: MacAddr,
 }
@@ -83,10 +92,14 @@ impl Seats {
             Some(address) => pool.check(address).map(|()| address),
             None => pool.lowest_free(),
         }?;
+        let taken_v6 = || seats.values().filter_map(|seat| seat.ipv6).collect();
         let ipv6 = match wish.ipv6 {
-            Some((range, random)) => {
-                let taken = seats.values().filter_map(|seat| seat.ipv6).collect();
-                Some(AddressPoolV6 { range, taken: &taken }.near(random)?)
+            Some(SeatV6::Near(range, random)) => {
+                Some(AddressPoolV6 { range, taken: &taken_v6() }.near(random)?)
+            }
+            Some(SeatV6::Exactly(range, address)) => {
+                AddressPoolV6 { range, taken: &taken_v6() }.check(address)?;
+                Some(address)
             }
             None => None,
         };

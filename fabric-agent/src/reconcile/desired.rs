@@ -48,7 +48,8 @@ pub(crate) fn vpc_network(
         VpcMode::Routed => None,
         VpcMode::Bridge => Some(bridge(vpc, prefix)?),
     };
-    let ipv6 = vpc.ipv6_cidr_block;
+    // Through a bridge only frames pass, which the packet filter knows.
+    let ipv6 = vpc.ipv6_cidr_block.filter(|_| bridge.is_none());
     let in_vpc = world.groups.values().filter(|group| group.spec.vpc_id == *vpc_id);
     let mut groups: BTreeMap<GroupId, FirewallGroup> = in_vpc
         .map(|group| {
@@ -80,7 +81,7 @@ pub(crate) fn vpc_network(
         bridge: bridge.as_ref().map(|bridge| bridge.firewall(vpc_id, &gateways)),
         gateways: gateways.clone(),
         range: Some(vpc.cidr_block),
-        ipv6,
+        ipv6: vpc.ipv6_cidr_block,
         nat: attached.nat,
     };
     let routes = routes::routes(world, vpc_id, &attached.taps);

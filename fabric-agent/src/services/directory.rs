@@ -70,7 +70,11 @@ impl Names for Guests {
     }
 
     fn range_v6(&self, vpc: &VpcId) -> Option<Ipv6Network> {
-        self.look(|world| world.vpcs.get(vpc)?.spec.ipv6_cidr_block)
+        // As for IPv4: the LAN's resolvers know its neighbours.
+        self.look(|world| {
+            let vpc = &world.vpcs.get(vpc)?.spec;
+            vpc.ipv6_cidr_block.filter(|_| vpc.mode == VpcMode::Routed)
+        })
     }
 
     fn range(&self, vpc: &VpcId) -> Option<Ipv4Network> {

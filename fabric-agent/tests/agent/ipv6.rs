@@ -66,9 +66,6 @@ async fn every_interface_of_a_dual_stack_subnet_has_an_ipv6_address_of_its_own()
 async fn ranges_that_cannot_be_are_refused_with_a_reason() {
     let agent = Agent::start().await;
     let api = agent.api().await;
-    let bridge = v1::VpcSpec { mode: "bridge".to_owned(), ..dual("lan", RANGE) };
-    let message = refused(api.vpc(bridge).await, Reason::InvalidArgument, "ipv6_cidr_block");
-    assert!(message.contains("bridge"), "{message}");
     for range in ["fe80::/64", "fd12::/32", "10.0.0.0/16", "fd12::1/64"] {
         refused(api.vpc(dual("lab", range)).await, Reason::InvalidArgument, "ipv6_cidr_block");
     }
@@ -124,4 +121,27 @@ async fn an_interface_of_its_own_has_an_ipv6_address_too_and_brings_it_to_its_gu
     let leads = |tap: &serde_json::Value| tap["ipv6"]["routes"][0] == address.as_str();
     let taps = agent.things("tap");
     assert!(taps.iter().any(|(_, tap)| leads(tap)), "{taps:?}");
+}
+
+#[tokio::test]
+async fn an_interface_on_a_bridge_has_the_address_that_it_would_make_of_its_mac() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let lan = "fd12:3456:789a:100::/64";
+    let bridge = v1::VpcSpec { mode: "bridge".to_owned(), ..dual("lan", lan) };
+    let vpc = ok(api.vpc(bridge).await).metadata.unwrap().id;
+    let subnet = v1::SubnetSpec {
+        ipv6_cidr_block: Some(lan.to_owned()),
+        ..subnet_spec("lan", &vpc, "10.0.0.0/24")
+    };
+    let subnet = ok(api.subnet(subnet).await).metadata.unwrap().id;
+    let spec = v1::NetworkInterfaceSpec {
+        name: "desk".to_owned(),
+        subnet_id: Some(subnet),
+        ..v1::NetworkInterfaceSpec::default()
+    };
+    let made = ok(api.interface(spec).await);
+    let mac: weft_model::MacAddr = made.mac_address.parse().unwrap();
+    let own = mac.address_in("fd12:3456:789a:100::".parse().unwrap());
+    assert_eq!(made.ipv6_addresses, [own.to_string()]);
 }

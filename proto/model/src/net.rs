@@ -1,6 +1,7 @@
 //! Names and addresses that the kernel and the guests share.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// A name the kernel accepts for a network interface.
@@ -58,6 +59,15 @@ impl MacAddr {
     /// The six bytes in wire order.
     pub fn octets(&self) -> [u8; 6] {
         self.0
+    }
+
+    /// The IPv6 address that an interface makes of its MAC in the /64 that `network` begins (RFC
+    /// 4291, appendix A: modified EUI-64).
+    pub fn address_in(&self, network: Ipv6Addr) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        let upper = network.to_bits() >> 64 << 64;
+        Ipv6Addr::from_bits(upper | u128::from(identifier))
     }
 }
 
@@ -119,6 +129,18 @@ serde_as_text!(LinkName, MacAddr);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_mac_is_that_of_rfc_4291() {
+        let mac: MacAddr = "36:56:78:9a:bc:de".parse().unwrap();
+        for (network, want) in [
+            ("fe80::", "fe80::3456:78ff:fe9a:bcde"),
+            ("fd00:1:2:3::9", "fd00:1:2:3:3456:78ff:fe9a:bcde"),
+        ] {
+            let got = mac.address_in(network.parse().unwrap());
+            assert_eq!(got, want.parse::<Ipv6Addr>().unwrap());
+        }
+    }
 
     #[test]
     fn link_names_follow_the_kernel() {

@@ -62,7 +62,8 @@ pub struct VpcNetwork {
     pub vpc_id: VpcId,
     /// Its range. Addresses of it that no interface has are unreachable, they never leave.
     pub cidr: Ipv4Network,
-    /// Its IPv6 range; `None` is a VPC without IPv6. Its router is [`ROUTER_V6`] on every link.
+    /// Its IPv6 range; `None` is a VPC without IPv6, or a bridge, through which only frames pass. Its
+    /// router is [`ROUTER_V6`] on every link.
     #[serde(default)]
     pub ipv6: Option<Ipv6Network>,
     /// The router's address in each subnet.
@@ -263,7 +264,7 @@ pub struct TapInterface {
     pub mac: MacAddr,
     /// The guest's address.
     pub address: Ipv4Addr,
-    /// The guest's IPv6 address, if it has one.
+    /// The guest's IPv6 address, if it has one and we are its router.
     #[serde(default)]
     pub ipv6: Option<Ipv6Addr>,
     /// The router's address in its subnet; what the host itself calls the guest from.

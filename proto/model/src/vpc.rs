@@ -85,7 +85,7 @@ pub struct VpcOrder {
     pub name: String,
     /// The whole space.
     pub cidr_block: Ipv4Network,
-    /// Its IPv6 space; only with [`VpcMode::Routed`].
+    /// Its IPv6 space; with [`VpcMode::Bridge`], that of the LAN.
     pub ipv6_cidr_block: Option<Ipv6Network>,
     /// How its guests are connected.
     pub mode: VpcMode,

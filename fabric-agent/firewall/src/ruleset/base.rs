@@ -13,7 +13,8 @@
 //! prerouting, postrouting  guests' addresses outside, see [`super::nat`]
 //! ```
 //! Every chain but the first ends in a drop, counted by reason, see [`super::refused`]. IPv6 takes
-//! the same way, but who may send it is judged in a chain of its own, see [`super::sources_v6`]; where the VPC has no IPv6 range, and on a bridge, no rule accepts it.
+//! the same way, but who may send it is judged in a chain of its own, see [`super::sources_v6`]; where the VPC
+//! has no IPv6 range, no rule accepts it.
 //!
 //! On a bridge, frames come here through br_netfilter with the bridge as their link. Who may send
 //! was judged before, see [`super::frames`]: its marks say where a frame came in, and no frame
@@ -28,6 +29,7 @@ use weft_model::{
 
 use super::forwarders;
 use super::frames::{FROM_GUEST, FROM_OUTSIDE};
+use super::frames_v6::{self, GUEST_NEIGHBOUR, OUTSIDE_NEIGHBOUR};
 use super::rates::asks_too_often;
 use super::refused::{
     self, FORGED_OUTSIDE, INVALID, MULTICAST, NOT_A_SERVICE, SOURCE_ROUTE, SPOOFED_MAC,
@@ -98,47 +100,59 @@ impl Ruleset {
 
     /// The same chains for the frames of a bridge.
     fn add_bridge_base(&mut self, bridge: &FirewallBridge, firewall: &Firewall) {
+        let has_ipv6 = firewall.ipv6.is_some();
         self.add_verdict_maps("ipv4_addr");
-        let on_bridge = |mark: u32| {
+        if has_ipv6 {
+            self.add_maps(super::verdict_map_v6, "ipv6_addr");
+        }
+        let on_bridge = |family: &str, mark: u32| {
             let from = Statement::meta("iifname", &bridge.link);
-            vec![from, Statement::meta("nfproto", "ipv4"), marked(mark)]
+            vec![from, Statement::meta("nfproto", family), marked(mark)]
         };
-        let sources = vec![
+        let mut sources = vec![
             accept("loopback", vec![Statement::meta("iifname", "lo")]),
-            accept("guests", on_bridge(FROM_GUEST)),
-            accept("outside", on_bridge(FROM_OUTSIDE)),
-            denied(),
+            accept("guests", on_bridge("ipv4", FROM_GUEST)),
+            accept("outside", on_bridge("ipv4", FROM_OUTSIDE)),
         ];
+        if has_ipv6 {
+            let marks = [FROM_GUEST, FROM_OUTSIDE, GUEST_NEIGHBOUR, OUTSIDE_NEIGHBOUR];
+            sources.extend(marks.map(|mark| accept("IPv6", on_bridge("ipv6", mark))));
+        }
+        sources.push(denied());
         self.add_hooked("base_sources", hook("filter", "prerouting", RAW), sources);
         // A guest of ours by its address; what comes from outside has no groups to send by, and
         // what a guest sends elsewhere none to be received by.
         let by = |field, direction| {
-            let data = Expression::text(format!("@{}", verdict_map(direction)));
-            RuleBody::new("link", vec![Statement::Vmap { key: payload("ip", field), data }])
+            let link = |protocol, map| {
+                let data = Expression::text(format!("@{map}"));
+                RuleBody::new("link", vec![Statement::Vmap { key: payload(protocol, field), data }])
+            };
+            let v6 = has_ipv6.then(|| link("ip6", super::verdict_map_v6(direction)));
+            [link("ip", verdict_map(direction))].into_iter().chain(v6)
         };
+        let of_the_link = || if has_ipv6 { frames_v6::behind_the_bridge() } else { Vec::new() };
         let mut sent = Vec::from(known_or_counted());
-        sent.extend([
-            not_a_beginning(),
-            accept("outside", vec![marked(FROM_OUTSIDE)]),
-            by("saddr", Direction::Egress),
-            denied(),
-        ]);
+        sent.extend(of_the_link());
+        sent.extend([not_a_beginning(), accept("outside", vec![marked(FROM_OUTSIDE)])]);
+        sent.extend(by("saddr", Direction::Egress));
+        sent.push(denied());
         self.add_hooked("base_out", hook("filter", "forward", FILTER), sent);
         let mut received = Vec::from(known_or_counted());
-        received.extend([
-            by("daddr", Direction::Ingress),
-            accept("outward", vec![marked(FROM_GUEST)]),
-            denied(),
-        ]);
+        received.extend(of_the_link());
+        received.extend(by("daddr", Direction::Ingress));
+        received.extend([accept("outward", vec![marked(FROM_GUEST)]), denied()]);
         self.add_hooked("base_in", hook("filter", "forward", AFTER_FILTER), received);
         self.add_hooked("base_router", hook("filter", "input", FILTER), router(firewall));
     }
 
     fn add_verdict_maps(&mut self, key: &str) {
+        self.add_maps(verdict_map, key);
+    }
+
+    fn add_maps(&mut self, name: fn(Direction) -> String, key: &str) {
         for direction in super::DIRECTIONS {
-            let links =
-                SetBody { types: vec![key.into()], map: Some(MapTo::Chains), ..SetBody::default() };
-            self.sets.insert(verdict_map(direction), links);
+            let links = SetBody { map: Some(MapTo::Chains), ..set_of(&[key]) };
+            self.sets.insert(name(direction), links);
         }
     }
 
@@ -153,7 +167,7 @@ impl Ruleset {
     }
 }
 
-fn marked(mark: u32) -> Statement {
+pub(super) fn marked(mark: u32) -> Statement {
     Statement::is(Expression::Meta { key: "mark" }, Expression::Number(mark))
 }
 
@@ -241,7 +255,7 @@ fn known_or_counted() -> [RuleBody; 2] {
 }
 
 /// What a server of DHCP says to a client. Ours is no machine behind a link.
-fn offers_addresses(server: u32, client: u32) -> RuleBody {
+pub(super) fn offers_addresses(server: u32, client: u32) -> RuleBody {
     let port = |field, number| Statement::is(payload("udp", field), Expression::Number(number));
     refused(refused::DHCP_SERVER, vec![port("sport", server), port("dport", client)])
 }
@@ -310,7 +324,8 @@ fn router(firewall: &Firewall) -> Vec<RuleBody> {
     rules.extend(known_or_counted());
     rules
         .extend([accept("loopback", vec![Statement::meta("iifname", "lo")]), accept("echo", echo)]);
-    if firewall.ipv6.is_some() {
+    // On a bridge we have no IPv6 ourselves.
+    if firewall.ipv6.is_some() && firewall.bridge.is_none() {
         // Judged before, and never from farther away than the link (RFC 4861, 6.1).
         rules.push(accept("neighbours", vec![icmp(&[NEIGHBOUR_SOLICIT, NEIGHBOUR_ADVERT])]));
         let limit = Statement::Limit { rate: ECHO_PER_SECOND, per: "second" };

@@ -3,7 +3,8 @@
 //! ```text
 //! prerouting -460  guests' packets for the services, and what guests with a limit send, see
 //!                  [`super::rates`]
-//! prerouting raw   a guest's port: its own MAC and address, IPv4 and ARP only
+//! prerouting raw   a guest's port: its own MAC and address, IPv4 and ARP only, and IPv6 where the
+//!                  VPC has it, see [`super::frames_v6`]
 //!                  the port to the outside: nobody that claims to be one of us
 //! forward          to a guest's port: what is for its address
 //! output           what the agent's services say stays inside
@@ -18,6 +19,7 @@
 use weft_model::{Firewall, FirewallBridge, SERVICE_ADDRESSES};
 
 use super::base::{DHCP_CLIENT, DHCP_SERVER, accept, hook};
+use super::frames_v6;
 use super::{BOUND_SET, ChainBody, RuleBody, Ruleset, bound_sources, denied, payload, set_of};
 use crate::json::{Expression, Family, Statement};
 
@@ -73,14 +75,26 @@ impl Ruleset {
         for address in bridge.addresses.iter().chain(&SERVICE_ADDRESSES) {
             ruleset.add_element(OWN_ADDRESSES, vec![address.to_string()], None);
         }
+        let has_ipv6 = firewall.ipv6.is_some();
+        if has_ipv6 {
+            ruleset.add_frame_sets_v6(firewall.interfaces.iter());
+        }
         ruleset.add_rate_sets();
         ruleset.add_frame_rates(firewall, bridge);
-        ruleset.add_hooked("frames_in", hook("filter", "prerouting", RAW), incoming(bridge));
+        ruleset.add_hooked(
+            "frames_in",
+            hook("filter", "prerouting", RAW),
+            incoming(bridge, has_ipv6),
+        );
         if bridge.outside.is_some() {
-            let outside = ChainBody { hook: None, rules: from_outside() };
+            let outside = ChainBody { hook: None, rules: from_outside(has_ipv6) };
             ruleset.chains.insert(OUTSIDE.to_owned(), outside);
         }
-        ruleset.add_hooked("frames_on", hook("filter", "forward", FILTER), forward(bridge));
+        ruleset.add_hooked(
+            "frames_on",
+            hook("filter", "forward", FILTER),
+            forward(bridge, has_ipv6),
+        );
         let mut own = hook("filter", "output", FILTER);
         own.policy = "accept".to_owned();
         ruleset.add_hooked("frames_own", own, output(bridge));
@@ -96,7 +110,7 @@ pub(super) fn ether_type(name: &str) -> Statement {
     Statement::is(payload("ether", "type"), Expression::text(name))
 }
 
-fn within(parts: Vec<Expression>, set: &str) -> Statement {
+pub(super) fn within(parts: Vec<Expression>, set: &str) -> Statement {
     let key = match <[Expression; 1]>::try_from(parts) {
         Ok([one]) => one,
         Err(several) => Expression::Concat(several),
@@ -104,7 +118,7 @@ fn within(parts: Vec<Expression>, set: &str) -> Statement {
     Statement::is(key, Expression::text(format!("@{set}")))
 }
 
-fn iif() -> Expression {
+pub(super) fn iif() -> Expression {
     Expression::Meta { key: "iifname" }
 }
 
@@ -119,13 +133,13 @@ fn port(field: &'static str, number: u32) -> Statement {
     Statement::is(payload("udp", field), Expression::Number(number))
 }
 
-fn refused(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
+pub(super) fn refused(label: &str, mut conditions: Vec<Statement>) -> RuleBody {
     conditions.extend([Statement::Counter(()), Statement::Drop(())]);
     RuleBody::new(label, conditions)
 }
 
 /// Lets a frame in, marked with where it came in.
-fn mark(label: &str, mut conditions: Vec<Statement>, mark: u32) -> RuleBody {
+pub(super) fn mark(label: &str, mut conditions: Vec<Statement>, mark: u32) -> RuleBody {
     conditions.push(Statement::Mangle {
         key: Expression::Meta { key: "mark" },
         value: Expression::Number(mark),
@@ -134,7 +148,11 @@ fn mark(label: &str, mut conditions: Vec<Statement>, mark: u32) -> RuleBody {
 }
 
 /// Lets a guest's frame in, to the bridge itself and no other port.
-fn to_us(label: &str, mut conditions: Vec<Statement>, bridge: &FirewallBridge) -> RuleBody {
+pub(super) fn to_us(
+    label: &str,
+    mut conditions: Vec<Statement>,
+    bridge: &FirewallBridge,
+) -> RuleBody {
     conditions.push(Statement::set(payload("ether", "daddr"), bridge.mac));
     // The kernel has judged already by the old one whether the frame is for us.
     conditions.push(Statement::set(Expression::Meta { key: "pkttype" }, "host"));
@@ -159,7 +177,7 @@ fn arp_frame() -> Vec<Statement> {
     conditions
 }
 
-fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
+fn incoming(bridge: &FirewallBridge, has_ipv6: bool) -> Vec<RuleBody> {
     let mut rules = Vec::new();
     if let Some(outside) = &bridge.outside {
         let goto = Statement::Goto { target: OUTSIDE.to_owned() };
@@ -205,17 +223,20 @@ fn incoming(bridge: &FirewallBridge) -> Vec<RuleBody> {
     probe.push(within(vec![iif(), payload("arp", "saddr ether")], PORTS));
     probe.push(Statement::is(payload("arp", "saddr ip"), Expression::text("0.0.0.0")));
     rules.push(mark("arp-probe", probe, FROM_GUEST));
+    if has_ipv6 {
+        rules.extend(frames_v6::from_guests(ether_sender, bridge));
+    }
     rules.push(denied());
     rules
 }
 
-fn from_outside() -> Vec<RuleBody> {
+fn from_outside(has_ipv6: bool) -> Vec<RuleBody> {
     let dhcp = one_of(payload("udp", "dport"), &[DHCP_SERVER, DHCP_CLIENT]);
     let mut claim = arp_frame();
     claim.push(within(vec![payload("arp", "saddr ip")], OWN_ADDRESSES));
     let mut services = arp_frame();
     services.push(one_of(payload("arp", "daddr ip"), &SERVICE_ADDRESSES));
-    vec![
+    let mut rules = vec![
         refused("forged-mac", vec![within(vec![payload("ether", "saddr")], OWN_MACS)]),
         refused(
             "forged",
@@ -231,12 +252,16 @@ fn from_outside() -> Vec<RuleBody> {
         refused("dhcp", vec![ether_type("ip"), dhcp]),
         mark("ip", vec![ether_type("ip")], FROM_OUTSIDE),
         mark("arp", arp_frame(), FROM_OUTSIDE),
-        denied(),
-    ]
+    ];
+    if has_ipv6 {
+        rules.extend(frames_v6::from_outside());
+    }
+    rules.push(denied());
+    rules
 }
 
 /// The bridge sends unknown and many-cast frames to every port; a guest gets its own.
-fn forward(bridge: &FirewallBridge) -> Vec<RuleBody> {
+fn forward(bridge: &FirewallBridge, has_ipv6: bool) -> Vec<RuleBody> {
     let oif = Expression::Meta { key: "oifname" };
     let target = within(vec![oif, payload("ip", "daddr")], TARGETS);
     let mut rules = vec![accept("target", vec![ether_type("ip"), target])];
@@ -245,6 +270,9 @@ fn forward(bridge: &FirewallBridge) -> Vec<RuleBody> {
         rules.push(accept("outward", vec![outward(), ether_type("ip")]));
     }
     rules.push(accept("arp", vec![ether_type("arp")]));
+    if has_ipv6 {
+        rules.extend(frames_v6::forward(bridge.outside.as_ref()));
+    }
     rules.push(denied());
     rules
 }
@@ -255,5 +283,5 @@ fn output(bridge: &FirewallBridge) -> Vec<RuleBody> {
     let (mut dhcp, mut services) = (outward(), outward());
     dhcp.push(port("sport", DHCP_SERVER));
     services.push(one_of(payload("ip", "saddr"), &SERVICE_ADDRESSES));
-    vec![refused("dhcp", dhcp), refused("services", services)]
+    vec![refused("dhcp", dhcp), refused("services", services), frames_v6::output(outside)]
 }

@@ -38,15 +38,18 @@ pub(super) const SOURCES_V6: &str = "sources_v6";
 const STRANGERS_PER_SECOND: u32 = 10;
 /// ICMPv6 types (RFC 4443, RFC 4861, RFC 2710, RFC 3810).
 pub(crate) const ECHO_REQUEST: u32 = 128;
-const ROUTER_SOLICIT: u32 = 133;
-const ROUTER_ADVERT: u32 = 134;
+pub(super) const ROUTER_SOLICIT: u32 = 133;
+pub(super) const ROUTER_ADVERT: u32 = 134;
 pub(crate) const NEIGHBOUR_SOLICIT: u32 = 135;
 pub(crate) const NEIGHBOUR_ADVERT: u32 = 136;
-const REDIRECT: u32 = 137;
-const MLD: [u32; 4] = [130, 131, 132, 143];
+pub(super) const REDIRECT: u32 = 137;
+pub(super) const MLD_QUERY: u32 = 130;
+pub(super) const MLD_REPORTS: [u32; 3] = [131, 132, 143];
 /// Ports of DHCPv6 (RFC 8415, 7.2).
 pub(super) const DHCP_CLIENT: u32 = 546;
 pub(super) const DHCP_SERVER: u32 = 547;
+/// The upper half of link-local addresses (RFC 4291, 2.5.6).
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 /// The target of a neighbour advertisement: behind 8 bytes of header (RFC 4861, 4.4).
 const TARGET_BIT: u32 = 64;
 
@@ -71,9 +74,8 @@ impl Ruleset {
 }
 
 /// The link-local address that is made of a MAC (RFC 4291, appendix A).
-fn link_local(mac: MacAddr) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.octets().map(u16::from);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+pub(super) fn link_local(mac: MacAddr) -> Ipv6Addr {
+    mac.address_in(LINK_LOCAL)
 }
 
 fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
@@ -108,7 +110,7 @@ fn rules(range: Ipv6Network, uplink: Option<&LinkName>) -> Vec<RuleBody> {
     ];
     let groups = Expression::Prefix { addr: "ff00::".to_owned(), len: 8 };
     let to_group = Statement::is(payload("ip6", "daddr"), groups);
-    let chatter: Vec<u32> = MLD.into_iter().chain([ROUTER_SOLICIT]).collect();
+    let chatter: Vec<u32> = MLD_REPORTS.into_iter().chain([MLD_QUERY, ROUTER_SOLICIT]).collect();
     rules.extend([
         refused(
             "routing header",
@@ -161,15 +163,4 @@ fn from_link_local() -> Statement {
 pub(super) fn from(range: Ipv6Network) -> Statement {
     let prefix = Expression::Prefix { addr: range.network().to_string(), len: range.prefix() };
     Statement::is(payload("ip6", "saddr"), prefix)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_link_local_address_of_a_mac_is_that_of_rfc_4291() {
-        let mac: MacAddr = "36:56:78:9a:bc:de".parse().unwrap();
-        assert_eq!(link_local(mac), "fe80::3456:78ff:fe9a:bcde".parse::<Ipv6Addr>().unwrap());
-    }
 }

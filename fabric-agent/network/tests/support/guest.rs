@@ -138,6 +138,24 @@ pub(crate) fn open_tap(namespace: &Namespace, link: &LinkName) -> std::io::Resul
     namespace.enter(open).unwrap()
 }
 
+/// A socket that sends frames as they are out of `link`.
+pub(crate) fn packet_socket(namespace: &Namespace, link: &str) -> OwnedFd {
+    let open = || {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
+        let index = nix::net::if_::if_nametoindex(link).unwrap();
+        let mut to = [0; 20];
+        to[..2].copy_from_slice(&(libc::AF_PACKET as u16).to_ne_bytes());
+        to[4..8].copy_from_slice(&index.to_ne_bytes());
+        #[expect(unsafe_code, reason = "nix makes no link-layer address of its own")]
+        // SAFETY: 20 bytes are a whole sockaddr_ll, and outlive the call, which only reads them.
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), to.as_ptr().cast(), 20) };
+        assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+        socket
+    };
+    namespace.enter(open).unwrap()
+}
+
 fn raw_icmp(namespace: &Namespace) -> OwnedFd {
     let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
     let open = || socket(family, SockType::Raw, flags, SockProtocol::Icmp).unwrap();

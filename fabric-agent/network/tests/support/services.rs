@@ -8,11 +8,11 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use weft_model::{ImageId, InstanceId, InterfaceId, LinkName, MacAddr, SubnetId, VpcId};
 use weft_network::Namespace;
 use weft_services::{
-    Directory, Guest, Lease, Names, NotTaken, Report, Resolvers, Seen, Services, Sockets, TokenKey,
-    VpcServices,
+    Directory, Guest, Lease, LeaseV6, Names, NotTaken, Report, Resolvers, RouterV6, Seen, Services,
+    Sockets, TokenKey, VpcServices,
 };
 
-use super::{Machine, Vpc, address, mac, tap};
+use super::{Machine, Vpc, address, address_v6, mac, tap};
 
 pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
@@ -95,7 +95,11 @@ impl Directory for Everybody {
             search: None,
             hostname: format!("guest{last}"),
             mtu: None,
-            ipv6: None,
+            ipv6: Some(LeaseV6 {
+                address: address_v6(last),
+                subnet: "fd00:1:2:3::/64".parse().unwrap(),
+                router: RouterV6::OfLan,
+            }),
         })
     }
 

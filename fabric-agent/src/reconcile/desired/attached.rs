@@ -177,8 +177,16 @@ fn add(
     let gateway = subnet.spec.service_address(vpc.spec.mode);
     // Ports of a bridge are checked as frames, whatever is asked for.
     let source_dest_check = interface.source_dest_check || vpc.spec.mode == VpcMode::Bridge;
-    let tap =
-        TapInterface { mac, address, ipv6, gateway, owner_uid, network_mbps, source_dest_check };
+    let routed_v6 = ipv6.filter(|_| vpc.spec.mode == VpcMode::Routed);
+    let tap = TapInterface {
+        mac,
+        address,
+        ipv6: routed_v6,
+        gateway,
+        owner_uid,
+        network_mbps,
+        source_dest_check,
+    };
     let link = interface.link.clone();
     Arc::make_mut(&mut attached.taps).insert(link.clone(), tap);
     let filtered =

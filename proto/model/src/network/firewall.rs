@@ -34,7 +34,7 @@ pub struct Firewall {
     /// The VPC's range: interfaces that send from anywhere do not from it.
     #[serde(default)]
     pub range: Option<Ipv4Network>,
-    /// The VPC's IPv6 range; without one no IPv6 packet passes. Never with a bridge.
+    /// The VPC's IPv6 range; without one no IPv6 packet passes.
     #[serde(default)]
     pub ipv6: Option<Ipv6Network>,
     /// What guests are called outside of the VPC.

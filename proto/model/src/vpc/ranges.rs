@@ -99,7 +99,7 @@ impl VpcOrder {
     pub fn check(&self) -> Result<(), Problem> {
         self.check_lan()?;
         if let Some(range) = self.ipv6_cidr_block {
-            ranges_v6::check_vpc_range(range, self.mode)?;
+            ranges_v6::check_vpc_range(range)?;
         }
         check_network_range("cidr_block", self.cidr_block)
     }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnetwork::Ipv6Network;
 
-use crate::{Problem, Reason, SubnetId, SubnetSpec, VpcMode, VpcSpec};
+use crate::{Problem, Reason, SubnetId, SubnetSpec, VpcSpec};
 
 /// Prefix lengths of VPCs: EC2's, and one /64 for a VPC with one subnet.
 const PREFIXES: RangeInclusive<u8> = 44..=64;
@@ -54,20 +54,14 @@ pub fn overlap_v6(one: Ipv6Network, other: Ipv6Network) -> bool {
     one.contains(other.network()) || other.contains(one.network())
 }
 
-/// Refuses an IPv6 range that a VPC of `mode` cannot have.
+/// Refuses an IPv6 range that no VPC can have.
 ///
 /// # Errors
 /// A [`Problem`] at `ipv6_cidr_block`.
-pub(super) fn check_vpc_range(range: Ipv6Network, mode: VpcMode) -> Result<(), Problem> {
+pub(super) fn check_vpc_range(range: Ipv6Network) -> Result<(), Problem> {
     let invalid = |message: String, remedy: String| {
         Err(Problem::invalid("ipv6_cidr_block", message).remedy(remedy))
     };
-    if mode == VpcMode::Bridge {
-        return invalid(
-            "a VPC on a bridge has no IPv6 range yet".to_owned(),
-            "leave ipv6_cidr_block out, or set mode = \"routed\"".to_owned(),
-        );
-    }
     if !PREFIXES.contains(&range.prefix()) {
         let (least, most) = (PREFIXES.start(), PREFIXES.end());
         return invalid(
