@@ -27,6 +27,8 @@ mod life;
 mod module;
 #[path = "linux/office_lan.rs"]
 mod office_lan;
+#[path = "linux/office_lan_ipv6.rs"]
+mod office_lan_ipv6;
 #[path = "linux/services.rs"]
 mod services;
 #[path = "linux/three_sessions.rs"]

@@ -20,7 +20,7 @@ const AGENT: &str = "192.168.1.129";
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The office's machine, on the host's bridge `br0` with nothing in between.
-fn office(lab: &Lab) -> Result<NetNs> {
+pub(crate) fn office(lab: &Lab) -> Result<NetNs> {
     let (host, office) = (lab.outside()?, NetNs::new()?);
     let path = office.path();
     let name = path.file_name().and_then(|name| name.to_str()).context("a namespace's name")?;
@@ -34,7 +34,7 @@ fn office(lab: &Lab) -> Result<NetNs> {
 }
 
 /// The example, and `more`.
-fn example(terraform: &Terraform, key: &KeyFile, more: &str) -> Result<()> {
+pub(crate) fn example(terraform: &Terraform, key: &KeyFile, more: &str) -> Result<()> {
     module::example(terraform, "03-office-lan", key)?;
     terraform.write("more.tf", more)
 }

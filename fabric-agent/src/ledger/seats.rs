@@ -185,4 +185,22 @@ mod tests {
         let refused = seats.reserve(&id(2), elsewhere).unwrap_err();
         assert_eq!(refused.reason, Reason::Unavailable, "{refused}");
     }
+
+    #[test]
+    fn an_address_that_a_mac_makes_is_taken_as_it_is_or_not_at_all() {
+        let seats = Seats::default();
+        let range: Ipv6Network = "fd00:1:2:3::/64".parse().unwrap();
+        let on_a_lan = |n: u8, address: &str| SeatWish {
+            ipv6: Some(SeatV6::Exactly(range, address.parse().unwrap())),
+            ..wish(n, None)
+        };
+        let own = "fd00:1:2:3:0:1ff:fe01:101";
+        let (reservation, seat) = seats.reserve(&id(1), on_a_lan(1, own)).unwrap();
+        reservation.keep();
+        assert_eq!(seat.ipv6, Some(own.parse().unwrap()));
+        for (address, want) in [(own, "is taken"), ("fd00:1:2:4::9", "is not in")] {
+            let problem = seats.reserve(&id(2), on_a_lan(2, address)).unwrap_err();
+            assert!(problem.message.contains(want), "{problem}");
+        }
+    }
 }

@@ -215,6 +215,26 @@ fn a_bridge_is_joined_to_the_hosts_and_leaves_the_way_out_to_the_lan() {
 }
 
 /// An elastic IP `198.18.0.N`.
+#[test]
+fn over_a_bridge_ipv6_passes_as_frames_that_the_packet_filter_alone_knows() {
+    let range = Some("fd00:1:2:3::/64".parse().unwrap());
+    let own = "fd00:1:2:3::7".parse().unwrap();
+    let mut world = world();
+    for (mode, routed) in [(VpcMode::Routed, true), (VpcMode::Bridge, false)] {
+        let (mut lan, mut guest) = (vpc(1), instance(7, 1, None));
+        (lan.spec.mode, lan.spec.ipv6_cidr_block) = (mode, range);
+        guest.spec.interface.ipv6 = Some(own);
+        world.vpcs.insert(vpc_id(1), Arc::new(lan));
+        world.put_instance(guest);
+        let network = network_of(&world, 1, &BTreeSet::new()).unwrap();
+        assert_eq!(network.ipv6, range.filter(|_| routed), "{mode}");
+        assert!(network.interfaces.values().all(|tap| tap.ipv6.is_some() == routed), "{mode}");
+        assert_eq!(network.firewall.ipv6, range, "{mode}");
+        assert!(network.firewall.interfaces.values().all(|one| one.ipv6 == Some(own)), "{mode}");
+        assert_eq!(network.firewall.groups[&group_id(1)].members_v6.len(), 1, "{mode}");
+    }
+}
+
 fn elastic_ip(n: u8) -> RecordOf<ElasticIps> {
     let public_ip = Ipv4Addr::new(198, 18, 0, n);
     let spec = ElasticIpSpec { name: None, chosen: false, public_ip };
