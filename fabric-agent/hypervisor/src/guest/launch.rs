@@ -20,6 +20,8 @@ use crate::sys;
 
 /// QEMU answers within a second on an idle machine; a busy one gets time.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// A holder has the lock for a moment after it wrote how its guest ended.
+const HOLDER_END_DEADLINE: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 const HOLDER_LOG_TAIL_BYTES: u64 = 2048;
 
@@ -35,9 +37,17 @@ impl Guests {
         let prepare = |step| move |source| GuestError::Prepare { id: id.clone(), step, source };
         dir.create().map_err(prepare("make the directory"))?;
         let lock = dir.open_lock().map_err(prepare("open the lock"))?;
-        let taken = lock::take(&lock).map_err(prepare("take the lock"))?;
-        if !taken || self.live_guest(id)?.is_some() {
-            return Err(GuestError::AlreadyRunning { id: id.clone() });
+        let asked = Instant::now();
+        loop {
+            let taken = lock::take(&lock).map_err(prepare("take the lock"))?;
+            let lives = self.live_guest(id)?.is_some();
+            if taken && !lives {
+                break;
+            }
+            if lives || asked.elapsed() > HOLDER_END_DEADLINE {
+                return Err(GuestError::AlreadyRunning { id: id.clone() });
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.kill_unrecorded(id).await?;
         dir.clear_start().map_err(prepare("remove what the last start left"))?;
