@@ -2,7 +2,7 @@
 //! the counters are looked at once in a while and whenever somebody asks.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -26,23 +26,21 @@ pub(crate) struct Hits {
     seen: Counts,
 }
 
-/// Of all VPCs; kept in memory.
+/// Of a VPC.
 #[derive(Debug, Default)]
-pub(crate) struct HitCounts(Mutex<BTreeMap<VpcId, BTreeMap<Counted, Hits>>>);
+struct OfVpc {
+    hits: BTreeMap<Counted, Hits>,
+    /// Whether it was ever looked at.
+    is_known: bool,
+}
 
-impl HitCounts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<VpcId, BTreeMap<Counted, Hits>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl OfVpc {
     /// Takes in what the kernel says now.
-    fn take(&self, vpc_id: &VpcId, counters: BTreeMap<Counted, Counts>, now: Timestamp) {
-        let mut all = self.lock();
-        let is_first = !all.contains_key(vpc_id);
-        let known = all.entry(vpc_id.clone()).or_default();
-        known.retain(|counted, _| counters.contains_key(counted));
+    fn take(&mut self, counters: BTreeMap<Counted, Counts>, now: Timestamp) {
+        let is_first = !std::mem::replace(&mut self.is_known, true);
+        self.hits.retain(|counted, _| counters.contains_key(counted));
         for (counted, seen) in counters {
-            let hits = known.entry(counted).or_default();
+            let hits = self.hits.entry(counted).or_default();
             let more = seen.since(hits.seen);
             hits.total = hits.total.plus(more);
             hits.seen = seen;
@@ -52,8 +50,18 @@ impl HitCounts {
             }
         }
     }
+}
 
-    /// What `host` counts in the VPC now.
+/// Of all VPCs; kept in memory.
+#[derive(Debug, Default)]
+pub(crate) struct HitCounts(Mutex<BTreeMap<VpcId, Arc<tokio::sync::Mutex<OfVpc>>>>);
+
+impl HitCounts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<VpcId, Arc<tokio::sync::Mutex<OfVpc>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the host counts in the VPC now.
     ///
     /// # Errors
     /// The counters cannot be read.
@@ -62,9 +70,22 @@ impl HitCounts {
         context: &Context,
         vpc_id: &VpcId,
     ) -> Result<BTreeMap<Counted, Hits>, HostError> {
-        let counters = context.host.counters(vpc_id).await?;
-        self.take(vpc_id, counters, context.clock.now());
-        Ok(self.lock().get(vpc_id).cloned().unwrap_or_default())
+        self.look(vpc_id, context.host.counters(vpc_id), || context.clock.now()).await
+    }
+
+    /// One look at a time: of two at once the older one could be taken in last, and would look like
+    /// counters that were made anew.
+    async fn look(
+        &self,
+        vpc_id: &VpcId,
+        counters: impl Future<Output = Result<BTreeMap<Counted, Counts>, HostError>>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<BTreeMap<Counted, Hits>, HostError> {
+        let of_vpc = Arc::clone(self.lock().entry(vpc_id.clone()).or_default());
+        let mut of_vpc = of_vpc.lock().await;
+        let counters = counters.await?;
+        of_vpc.take(counters, now());
+        Ok(of_vpc.hits.clone())
     }
 }
 
@@ -93,15 +114,18 @@ mod tests {
 
     use super::*;
 
+    fn counts(packets: u64) -> Counts {
+        Counts { packets, bytes: packets * 60 }
+    }
+
     #[test]
     fn hits_add_up_when_a_counter_begins_anew_and_the_first_look_says_nothing_about_when() {
-        let (counts, vpc_id) = (HitCounts::default(), VpcId::from_random([1; 9]));
+        let mut of_vpc = OfVpc::default();
         let rule = Counted::Rule(RuleId::from_random([1; 9]));
         let at = |second| Timestamp::from_second(second).unwrap();
-        let look = |packets, second| {
-            let seen = Counts { packets, bytes: packets * 60 };
-            counts.take(&vpc_id, [(rule.clone(), seen)].into(), at(second));
-            let hits = counts.lock()[&vpc_id][&rule];
+        let mut look = |packets, second| {
+            of_vpc.take([(rule.clone(), counts(packets))].into(), at(second));
+            let hits = of_vpc.hits[&rule];
             (hits.total.packets, hits.last.map(Timestamp::as_second))
         };
         assert_eq!(look(5, 100), (5, None));
@@ -109,7 +133,27 @@ mod tests {
         assert_eq!(look(7, 300), (7, Some(300)));
         assert_eq!(look(3, 400), (10, Some(400)), "made anew");
         assert_eq!(look(3, 500), (10, Some(400)));
-        counts.take(&vpc_id, BTreeMap::new(), at(600));
-        assert!(counts.lock()[&vpc_id].is_empty(), "a rule that is gone");
+        of_vpc.take(BTreeMap::new(), at(600));
+        assert!(of_vpc.hits.is_empty(), "a rule that is gone");
+    }
+
+    #[tokio::test]
+    async fn two_looks_at_once_count_nothing_twice() {
+        let (all, vpc_id) = (HitCounts::default(), VpcId::from_random([1; 9]));
+        let rule = Counted::Rule(RuleId::from_random([1; 9]));
+        let now = || Timestamp::from_second(100).unwrap();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let slow = async {
+            answered.await.unwrap();
+            Ok([(rule.clone(), counts(5))].into())
+        };
+        let quick = async { Ok([(rule.clone(), counts(7))].into()) };
+        let (first, second, ()) =
+            tokio::join!(all.look(&vpc_id, slow, now), all.look(&vpc_id, quick, now), async {
+                tokio::task::yield_now().await;
+                answer.send(()).unwrap();
+            });
+        assert_eq!(first.unwrap()[&rule].total.packets, 5);
+        assert_eq!(second.unwrap()[&rule].total.packets, 7);
     }
 }
