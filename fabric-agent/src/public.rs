@@ -9,7 +9,7 @@ use weft_model::{
 };
 use weft_store::Txn;
 
-use crate::cache::World;
+use crate::cache::{Placed, World};
 use crate::context::Context;
 use crate::host::Host;
 use crate::repo::{Instances, PUBLIC, PUBLIC_POOL, Repo, Vpcs, encode, store_problem};
@@ -166,6 +166,30 @@ impl World {
     pub(crate) fn own_public_ip(&self, interface: &InterfaceId) -> Option<Ipv4Addr> {
         let instance = &self.interface(interface)?.instance?.spec;
         instance.public_ip.filter(|_| instance.interface.id == *interface)
+    }
+
+    /// The public address that the interface's connections leave the VPC with.
+    pub(crate) fn public_ip_of(&self, interface: &InterfaceId) -> Option<Ipv4Addr> {
+        let leads_here = |target: &Target| {
+            self.interface_of(target).is_some_and(|reached| reached.id == *interface)
+        };
+        let mut associations = self.associations.values();
+        let association = associations.find(|one| leads_here(&one.spec.target));
+        let elastic = association.and_then(|one| self.elastic_ips.get(&one.spec.elastic_ip_id));
+        elastic.map(|one| one.spec.public_ip).or_else(|| self.own_public_ip(interface))
+    }
+
+    /// The interface that packets to a public address are led to.
+    pub(crate) fn interface_behind(&self, public_ip: Ipv4Addr) -> Option<Placed<'_>> {
+        let elastic = self.associations.values().find(|one| {
+            let elastic = self.elastic_ips.get(&one.spec.elastic_ip_id);
+            elastic.is_some_and(|elastic| elastic.spec.public_ip == public_ip)
+        });
+        if let Some(association) = elastic {
+            return self.interface(&self.interface_of(&association.spec.target)?.id);
+        }
+        let instance = self.instances.values().find(|one| one.spec.public_ip == Some(public_ip))?;
+        Some(Placed { interface: &instance.spec.interface, instance: Some(instance) })
     }
 
     /// The interface that an association or a port forward leads to.

@@ -81,7 +81,10 @@ fn packets_do_what_the_pure_verdict_says() {
                  denied, disagreements 0",
                 allowed + denied
             );
-            assert!(allowed > sets && denied > sets, "both happen often enough to mean something");
+            assert!(
+                allowed > sets / 2 && denied > sets,
+                "both happen often enough to mean something"
+            );
         }
     });
 }
@@ -103,11 +106,10 @@ impl Dice {
     }
 }
 
-/// Types that open a connection; connection tracking takes all others for answers or errors
-/// (`valid_new` of Linux `nf_conntrack_proto_icmp.c`).
-const ICMP_TYPES: [u8; 4] = [8, 13, 15, 17];
-/// The same of IPv6 (`nf_conntrack_proto_icmpv6.c`).
-const ICMPV6_TYPES: [u8; 2] = [128, 139];
+/// Types that open a connection, and a few that do not: no rule lets these through.
+const ICMP_TYPES: [u8; 12] = [8, 13, 15, 17, 8, 13, 15, 17, 0, 3, 11, 14];
+/// The same of IPv6.
+const ICMPV6_TYPES: [u8; 9] = [128, 139, 128, 139, 128, 139, 129, 1, 140];
 /// Protocols without a tracker of their own, and none an extension header of IPv6.
 const PROTOCOLS: [u8; 5] = [50, 52, 89, 103, 253];
 const PORTS: [u16; 6] = [1, 22, 80, 81, 443, 65535];

@@ -12,7 +12,7 @@ use weft_proto::v1;
 use super::{Api, refuse};
 use crate::context::Context;
 use crate::hits::Hits;
-use crate::reachability::{self, Ends, Named, Verdict};
+use crate::reachability::{self, Named, Verdict, Way, Ways};
 use crate::reconcile::firewall_of;
 use crate::repo::Groups;
 
@@ -51,15 +51,17 @@ fn reachability(
     let protocol = protocol.parse::<IpProtocol>().map_err(|problem| problem.at("protocol"))?;
     let service = Service::parse(protocol, port, icmp_type, icmp_code)?;
     let world = context.cache.read();
+    let prefix = &context.reconciler.config().prefix;
+    let judge = |way: &Way| {
+        let vpc_id = &way.vpc_id;
+        let firewall = firewall_of(&world, vpc_id, prefix)
+            .ok_or_else(|| Problem::not_found(format!("VPC {vpc_id} does not exist any more")))?;
+        Ok::<_, Problem>(reachability::judge(&firewall, way, service))
+    };
     let verdict = match reachability::find(&world, &source, &destination)? {
-        Ends::Apart(reason) => Verdict { reason, ..Verdict::default() },
-        Ends::In { vpc_id, source, destination } => {
-            let prefix = &context.reconciler.config().prefix;
-            let firewall = firewall_of(&world, &vpc_id, prefix).ok_or_else(|| {
-                Problem::not_found(format!("VPC {vpc_id} does not exist any more"))
-            })?;
-            reachability::judge(&firewall, &source, &destination, service)
-        }
+        Ways::Apart(reason) => Verdict::refused(reason),
+        Ways::Within(way) => judge(&way)?,
+        Ways::Between { out, into } => judge(&out)?.and(judge(&into)?),
     };
     Ok(v1::ReachabilityResponse {
         allowed: verdict.allowed,

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use weft_model::{IpProtocol, RulePeer, RulePorts, RuleSpec};
+use weft_model::{
+    AssociationId, AssociationSpec, ElasticIpId, ElasticIpSpec, IpProtocol, RulePeer, RulePorts,
+    RuleSpec, Target,
+};
 
 use super::*;
 use crate::reconcile::firewall_of;
@@ -8,6 +11,8 @@ use crate::testing::{group, group_id, instance, record, subnet, vpc, vpc_id};
 
 const WEB: u8 = 5;
 const DATABASE: u8 = 6;
+/// The database's.
+const PUBLIC: &str = "198.18.0.5";
 
 /// Two VPCs; in the first a web server (4) and a database (5) that lets in the web servers.
 fn world() -> World {
@@ -31,12 +36,25 @@ fn world() -> World {
         description: String::new(),
     };
     world.rules.insert(rule(), Arc::new(record(rule(), spec)));
-    for instance in
-        [instance(4, 0, Some(&[WEB])), instance(5, 0, Some(&[DATABASE])), instance(6, 1, None)]
-    {
-        world.instances.insert(instance.id.clone(), Arc::new(instance));
+    let mut elsewhere = instance(6, 1, None);
+    elsewhere.spec.public_ip = Some([198, 18, 0, 6].into());
+    for instance in [instance(4, 0, Some(&[WEB])), instance(5, 0, Some(&[DATABASE])), elsewhere] {
+        world.put_instance(instance);
     }
+    associate(&mut world);
     world
+}
+
+/// Gives the database an elastic IP.
+fn associate(world: &mut World) {
+    let id = ElasticIpId::from_random([1; 9]);
+    let public_ip = PUBLIC.parse().unwrap();
+    let spec = ElasticIpSpec { name: None, public_ip, chosen: false };
+    world.elastic_ips.insert(id.clone(), Arc::new(record(id.clone(), spec)));
+    let target = Target::Instance(InstanceId::from_random([5; 9]));
+    let spec = AssociationSpec { elastic_ip_id: id, target };
+    let id = AssociationId::new(spec.elastic_ip_id.clone(), spec.target.clone());
+    world.associations.insert(id.clone(), Arc::new(record(id, spec)));
 }
 
 fn rule() -> RuleId {
@@ -53,12 +71,11 @@ fn address(text: &str) -> Named {
 
 fn asked(source: &Named, destination: &Named, service: Service) -> Verdict {
     let world = world();
+    let judge = |way: &Way| judge(&firewall_of(&world, &way.vpc_id, "weft").unwrap(), way, service);
     match find(&world, source, destination).unwrap() {
-        Ends::Apart(reason) => Verdict { reason, ..Verdict::default() },
-        Ends::In { vpc_id, source, destination } => {
-            let firewall = firewall_of(&world, &vpc_id, "weft").unwrap();
-            judge(&firewall, &source, &destination, service)
-        }
+        Ways::Apart(reason) => Verdict::refused(reason),
+        Ways::Within(way) => judge(&way),
+        Ways::Between { out, into } => judge(&out).and(judge(&into)),
     }
 }
 
@@ -73,7 +90,12 @@ fn the_answer_names_the_rules_or_what_is_missing() {
         ("from outside",              address("192.0.2.1"), guest(5), psql, false, "192.0.2.1 is not in the VPC"),
         ("to outside",                guest(4), address("192.0.2.1"), psql, true,  "192.0.2.1 is not in the VPC"),
         ("the database opens nothing",guest(5), guest(4), psql,             false, "no egress rule of"),
-        ("another VPC",               guest(6), guest(5), psql,             false, "no packet passes from one VPC to another"),
+        ("another VPC",               guest(6), guest(5), psql,             false, "packets pass from one VPC to another by public addresses only"),
+        ("nobody's address",          guest(4), address("10.0.0.99"), psql, false, "10.0.0.99 is of vpc-00000000000000000, and no interface has it"),
+        ("by its public address",     guest(4), address(PUBLIC), psql,      true,  "lets it in to 198.18.0.5 (i-05050505050505050)"),
+        ("that from outside",         address("192.0.2.1"), address(PUBLIC), psql, false, "admits tcp port 5432 from 192.0.2.1"),
+        ("from another VPC by it",    guest(6), address(PUBLIC), psql,      false, "admits tcp port 5432 from 198.18.0.6"),
+        ("an answer",                 guest(4), guest(5), Service::Icmp { kind: 0, code: 0 }, false, "opens nothing"),
     ];
     for (name, source, destination, service, allowed, says) in cases {
         let verdict = asked(&source, &destination, service);
@@ -87,9 +109,15 @@ fn the_answer_names_the_rules_or_what_is_missing() {
 fn what_cannot_be_judged_is_refused() {
     let world = world();
     let nobody = find(&world, &guest(99), &guest(5)).unwrap_err();
-    assert_eq!(nobody.field.as_deref(), Some("source"));
+    assert_eq!(nobody.field.as_deref(), Some("source_instance_id"));
     let addresses = find(&world, &address("10.0.0.4"), &address("10.0.0.5")).unwrap_err();
     assert!(addresses.message.contains("both ends are addresses"), "{}", addresses.message);
+    let mut hidden = instance(7, 1, None);
+    hidden.spec.public_ip = None;
+    let mut with_hidden = world.clone();
+    with_hidden.put_instance(hidden);
+    let unseen = find(&with_hidden, &guest(7), &address(PUBLIC)).unwrap_err();
+    assert!(unseen.message.contains("has no public address"), "{}", unseen.message);
     let v6 = find(&world, &guest(4), &address("2001:db8::1")).unwrap_err();
     assert!(v6.message.contains("no IPv6 address"), "{}", v6.message);
 }
@@ -101,7 +129,7 @@ fn an_interface_that_is_attached_to_nothing_opens_nothing() {
     let id = interface.id.clone();
     let spec = weft_model::NetworkInterfaceSpec { name: "spare".to_owned(), interface };
     world.network_interfaces.insert(id.clone(), Arc::new(record(id.clone(), spec)));
-    let Ends::Apart(reason) = find(&world, &Named::Interface(id), &guest(5)).unwrap() else {
+    let Ways::Apart(reason) = find(&world, &Named::Interface(id), &guest(5)).unwrap() else {
         panic!("it was found in a VPC");
     };
     assert!(reason.contains("is attached to no instance"), "{reason}");

@@ -52,9 +52,9 @@ async fn it_is_said_which_rules_let_one_instance_reach_another_also_when_it_is_o
 
     #[rustfmt::skip]
     let cases = [
-        (tcp(outside.clone(), outside.clone(), 22), Reason::InvalidArgument, "source"),
+        (tcp(outside.clone(), outside.clone(), 22), Reason::InvalidArgument, "source_address"),
         (tcp(outside.clone(), End::Address("10.0.0.0/8".to_owned()), 22), Reason::InvalidArgument, "destination_address"),
-        (tcp(outside.clone(), End::InstanceId("i-00000000000000000".to_owned()), 22), Reason::NotFound, "destination"),
+        (tcp(outside.clone(), End::InstanceId("i-00000000000000000".to_owned()), 22), Reason::NotFound, "destination_instance_id"),
         (v1::ReachabilityRequest { port: None, ..tcp(outside.clone(), to.clone(), 22) }, Reason::InvalidArgument, "port"),
         (v1::ReachabilityRequest { protocol: "-1".to_owned(), port: None, ..tcp(outside, to, 22) }, Reason::InvalidArgument, "protocol"),
     ];

@@ -47,8 +47,10 @@ impl DataSource for Reachability {
         let mut schema = Schema::new(
             "Whether security groups let one end open a connection to another, and by which rules. \
              Judged from the rules that are enforced, also for instances that are off. Routes, and \
-             what the guests themselves let in, are another matter. At least one end is an instance \
-             or a network interface; its IPv4 address is meant unless the other end is an IPv6 one.",
+             what the guests themselves let in, are another matter. At least one end is an instance, \
+             a network interface or a public address; its IPv4 address is meant unless the other \
+             end is an IPv6 one. From one VPC to another, name the destination by its public \
+             address: both VPCs' groups are asked, each with the addresses that it sees.",
         )
         .subcategory("Network");
         for (end, [instance, interface, address]) in ENDS {
@@ -62,7 +64,7 @@ impl DataSource for Reachability {
                         .validate(checks::id::<InterfaceId>(InterfaceId::PREFIX, "a network interface")),
                 )
                 .attribute(
-                    Attribute::string(address, format!("The {end}: an address, in the VPC or outside."))
+                    Attribute::string(address, format!("The {end}: an address, in the VPC, public or outside."))
                         .validate(checks::address()),
                 );
         }

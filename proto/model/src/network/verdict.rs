@@ -117,6 +117,17 @@ impl Service {
         })
     }
 
+    /// Whether its first packet can open a connection. ICMP messages that answer or report cannot:
+    /// connection tracking takes them for parts of one, whatever rules say (`valid_new` of Linux
+    /// `nf_conntrack_proto_icmp.c` and `nf_conntrack_proto_icmpv6.c`).
+    pub fn opens(&self) -> bool {
+        match self {
+            Self::Icmp { kind, .. } => matches!(kind, 8 | 13 | 15 | 17),
+            Self::Icmpv6 { kind, .. } => matches!(kind, 128 | 139),
+            Self::Tcp(_) | Self::Udp(_) | Self::Other(_) => true,
+        }
+    }
+
     /// Its protocol; never [`IpProtocol::All`].
     pub fn protocol(&self) -> IpProtocol {
         match self {
@@ -164,6 +175,9 @@ impl Firewall {
             Direction::Ingress => opening.source,
             Direction::Egress => opening.destination,
         };
+        if !opening.service.opens() {
+            return None;
+        }
         let known = groups.into_iter().filter_map(|id| self.groups.get_key_value(id));
         known.into_iter().find_map(|(id, group)| {
             let mut rules = group.rules.iter().filter(|(_, rule)| rule.direction == direction);
