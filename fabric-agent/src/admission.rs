@@ -207,6 +207,9 @@ impl Context {
         if groups != old.interface.security_group_ids {
             self.check_groups(groups.as_ref(), vpc_id).await?;
         }
+        if order.source_dest_check != old.interface.source_dest_check {
+            self.check_source_dest(order.source_dest_check, vpc_id).await?;
+        }
         let power = order.power.unwrap_or(old.power);
         let mut spec = InstanceSpec {
             name: order.name,

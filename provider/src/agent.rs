@@ -82,6 +82,15 @@ impl Agent {
         })
     }
 
+    /// The connection, where a plan may ask the agent: `plan_checks` is on, and it is known where
+    /// the agent is.
+    pub(crate) fn asked_in_plans(&self) -> Option<Arc<Connection>> {
+        let asks = |settings: &Settings| {
+            settings.plan_checks != PlanChecks::Off && settings.endpoint.is_some()
+        };
+        self.connection().ok().filter(|connection| asks(&connection.settings))
+    }
+
     /// The graceful end: everything that was created is in Terraform's state.
     pub(crate) async fn end(&self) {
         if let Ok(connection) = self.connection() {

@@ -10,7 +10,7 @@ use weft_model::{AddressRange, Problem, PublicPool};
 use weft_proto::convert::elastic_ip_from_wire;
 use weft_proto::v1::{self, hosts_client::HostsClient};
 
-use crate::agent::{Agent, Connection, PlanChecks};
+use crate::agent::{Agent, Connection};
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
@@ -75,7 +75,7 @@ impl Kind for ElasticIp {
 }
 
 /// The pool of the only host; `None` where it cannot be known now: Create says what is wrong.
-async fn pool(connection: &Connection) -> Option<PublicPool> {
+pub(crate) async fn pool(connection: &Connection) -> Option<PublicPool> {
     let list =
         connection
             .call(|channel| async move {
@@ -96,14 +96,10 @@ impl Plain for ElasticIp {
     }
 
     async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        let Ok(connection) = agent.connection() else { return Ok(()) };
-        let settings = &connection.settings;
+        let Some(connection) = agent.asked_in_plans() else { return Ok(()) };
         let address = ctx.plan.get("address").as_str().and_then(|text| text.parse().ok());
         let Some(address): Option<Ipv4Addr> = address else { return Ok(()) };
-        if settings.plan_checks == PlanChecks::Off
-            || settings.endpoint.is_none()
-            || !(ctx.is_create() || ctx.changes("address"))
-        {
+        if !(ctx.is_create() || ctx.changes("address")) {
             return Ok(());
         }
         if let Some(pool) = pool(&connection).await.filter(|pool| !pool.contains(address)) {

@@ -116,7 +116,7 @@ impl Resource for Instance {
             ctx.warn(diagnostic);
         }
         plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        match connection {
+        match self.0.asked_in_plans() {
             Some(connection) => fits::check(&connection, ctx).await,
             None => Ok(()),
         }

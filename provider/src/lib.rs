@@ -17,6 +17,7 @@ mod elastic_ip_association;
 mod image;
 mod instance;
 mod instance_type;
+mod interface;
 mod kept;
 mod key_pair;
 mod kind;

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use tfplugin::{Attribute, ConvertError, Diagnostics, Known, Schema, Type, Value};
+use tfplugin::{
+    Attribute, ConvertError, Diagnostics, Known, PlanContext, Schema, Type, Value, async_trait,
+};
 use weft_model::{GroupId, NETWORK_MBPS, Problem, SubnetId};
 use weft_proto::convert::interface_from_wire;
 use weft_proto::v1;
 
+use crate::agent::Agent;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
-use crate::{checks, kept, tags};
+use crate::{checks, interface, kept, problem, tags};
 
 #[derive(Debug)]
 pub(crate) enum NetworkInterface {}
@@ -57,7 +60,7 @@ impl Kind for NetworkInterface {
                 .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
         )
         .attribute(
-            Attribute::bool("source_dest_check", "Whether it may send only from its own addresses. With `false` it may also send from any address outside of the VPC's ranges, as what routes or translates for others does; never as another of the VPC, nor out of the VPC. No effect in a VPC with `mode = \"bridge\"`, where all are checked. Changes live.")
+            Attribute::bool("source_dest_check", "Whether it may send only from its own addresses. With `false` it may also send from any address outside of the VPC's ranges, as what routes or translates for others does; never as another of the VPC, nor out of the VPC. Not in a VPC with `mode = \"bridge\"`, where all are checked. Changes live.")
                 .default(true),
         )
         .attribute(
@@ -106,6 +109,7 @@ impl Kind for NetworkInterface {
     }
 }
 
+#[async_trait]
 impl Plain for NetworkInterface {
     fn spec(plan: &Value) -> Result<v1::NetworkInterfaceSpec, Diagnostics> {
         let groups: Option<BTreeSet<String>> = plan.read("security_group_ids")?;
@@ -117,6 +121,14 @@ impl Plain for NetworkInterface {
                 .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
             source_dest_check: plan.read("source_dest_check")?,
             network_mbps: plan.read("network_mbps")?,
+        })
+    }
+
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let Some(connection) = agent.asked_in_plans() else { return Ok(()) };
+        interface::check(&connection, ctx).await.map_err(|problem| {
+            let summary = "The network interface cannot be made";
+            problem::diagnostic(summary, &problem, &Self::schema(), &ctx.config).into()
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::agent::Agent;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
-use crate::{checks, kept, tags};
+use crate::{checks, elastic_ip, kept, problem, tags};
 
 #[derive(Debug)]
 pub(crate) enum Vpc {}
@@ -145,11 +145,22 @@ impl Plain for Vpc {
     }
 
     async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
-        if let Ok(connection) = agent.connection()
-            && ctx.is_create()
-        {
-            let range = ctx.plan.get("cidr_block").as_str().and_then(|text| text.parse().ok());
+        if !ctx.is_create() {
+            return Ok(());
+        }
+        let range = ctx.plan.get("cidr_block").as_str().and_then(|text| text.parse().ok());
+        if let Ok(connection) = agent.connection() {
             connection.planned_networks.add_vpc(range);
+        }
+        let mode = ctx.plan.get("mode").as_str().and_then(|word| word.parse().ok());
+        if let (Some(range), Some(mode)) = (range, mode)
+            && let Some(connection) = agent.asked_in_plans()
+            && let Some(pool) = elastic_ip::pool(&connection).await
+        {
+            pool.check_vpc(range, mode).map_err(|problem| {
+                let summary = "The VPC cannot be made";
+                problem::diagnostic(summary, &problem, &Self::schema(), &ctx.config)
+            })?;
         }
         Ok(())
     }

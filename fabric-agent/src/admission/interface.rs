@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use weft_model::{
     GroupId, Interface, InterfaceId, LinkName, MacAddr, Problem, Reason, SubnetId, SubnetSpec,
-    VpcId, VpcMode,
+    VpcId, VpcMode, check_source_dest,
 };
 use weft_store::Txn;
 
@@ -87,6 +87,7 @@ impl Context {
     ) -> Result<(Interface, SeatReservation, Txn), Problem> {
         let vpc_id = place.subnet.vpc_id;
         self.check_groups(order.security_group_ids.as_ref(), &vpc_id).await?;
+        check_source_dest(order.source_dest_check, place.mode)?;
         let mac = MacAddr::from_random(random::bytes());
         let ipv6 = place.subnet.ipv6_cidr_block.map(|range| match place.mode {
             VpcMode::Routed => SeatV6::Near(range, u64::from_ne_bytes(random::bytes())),
@@ -127,6 +128,18 @@ impl Context {
         name.parse().map_err(|error: weft_model::InvalidLinkName| {
             Problem::new(Reason::Internal, error.to_string())
         })
+    }
+
+    /// Refuses `source_dest_check = false` where it would have no effect.
+    pub(crate) async fn check_source_dest(
+        &self,
+        source_dest_check: bool,
+        vpc_id: &VpcId,
+    ) -> Result<(), Problem> {
+        if source_dest_check {
+            return Ok(());
+        }
+        check_source_dest(source_dest_check, self.repo.get::<Vpcs>(vpc_id).await?.value.spec.mode)
     }
 
     /// Refuses groups that do not exist, or are of another VPC.

@@ -87,6 +87,9 @@ async fn update(
     if order.security_group_ids != old.security_group_ids {
         context.check_groups(order.security_group_ids.as_ref(), &old.vpc_id).await?;
     }
+    if order.source_dest_check != old.source_dest_check {
+        context.check_source_dest(order.source_dest_check, &old.vpc_id).await?;
+    }
     let changes_network = order.security_group_ids != old.security_group_ids
         || order.source_dest_check != old.source_dest_check
         || order.network_mbps != old.network_mbps;

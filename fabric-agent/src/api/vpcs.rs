@@ -65,6 +65,7 @@ async fn create(context: &Context, request: v1::CreateVpcRequest) -> Result<VpcR
     let bytes = spec.as_ref().map(v1::VpcSpec::encode_to_vec).unwrap_or_default();
     let order = vpc_order_from_wire(spec)?;
     order.check()?;
+    context.public_pool.check_vpc(order.cidr_block, order.mode)?;
     let content = match context.known::<Vpcs>(&bytes, &creation).await? {
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,

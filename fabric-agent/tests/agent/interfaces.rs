@@ -248,3 +248,27 @@ async fn groups_and_the_check_of_addresses_change_live_and_the_place_never() {
     let problem = refusal(api.groups.clone().delete(delete(&group)).await);
     assert!(problem.message.contains("(renamed)"), "{problem}");
 }
+
+#[tokio::test]
+async fn on_a_bridge_the_check_of_addresses_cannot_be_switched_off() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let lan = v1::VpcSpec { mode: "bridge".to_owned(), ..vpc_spec("lan", "10.9.0.0/16") };
+    let vpc = ok(api.vpc(lan).await).metadata.unwrap().id;
+    let subnet = ok(api.subnet(subnet_spec("lan", &vpc, "10.9.1.0/24")).await).metadata.unwrap().id;
+    let checked = v1::NetworkInterfaceSpec { subnet_id: Some(subnet.clone()), ..named("it") };
+    let unchecked = v1::NetworkInterfaceSpec { source_dest_check: Some(false), ..checked.clone() };
+    let field = "source_dest_check";
+    refused(api.interface(unchecked.clone()).await, Reason::InvalidArgument, field);
+    let made = ok(api.interface(checked).await);
+    let context = update_context(made.metadata.as_ref());
+    let request = v1::UpdateNetworkInterfaceRequest { context, spec: Some(unchecked) };
+    refused(api.interfaces.clone().update(request).await, Reason::InvalidArgument, field);
+    let image = api.image_id().await;
+    let guest = v1::InstanceSpec {
+        subnet_id: Some(subnet),
+        source_dest_check: Some(false),
+        ..instance_spec("guest", &image)
+    };
+    refused(api.create(guest).await, Reason::InvalidArgument, field);
+}

@@ -70,6 +70,7 @@ async fn what_no_network_can_be_is_refused_at_its_field() {
     let cases = [
         (vpc_spec("lab", "10.0.0.0/8"),                             "cidr_block",  "prefix length of 8"),
         (vpc_spec("lab", "10.0.0.0/29"),                            "cidr_block",  "prefix length of 29"),
+        (vpc_spec("lab", "198.18.0.0/16"),                          "cidr_block",  "of the host's public pool"),
         (vpc_spec("lab", "169.254.0.0/17"),                         "cidr_block",  "169.254.0.0/16"),
         (vpc_spec("lab", "127.0.0.0/16"),                           "cidr_block",  "127.0.0.0/8"),
         (vpc_spec("lab", "239.0.0.0/16"),                           "cidr_block",  "224.0.0.0/4"),

@@ -92,7 +92,8 @@ pub use view::{
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,
     SubnetOrder, SubnetSpec, VLAN_IDS, VpcMode, VpcOrder, VpcSpec, check_map_public_ip,
-    check_network_range, check_no_special_range, overlap_v6, parse_cidr, parse_cidr_v6,
+    check_network_range, check_no_special_range, check_source_dest, overlap_v6, parse_cidr,
+    parse_cidr_v6,
 };
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.

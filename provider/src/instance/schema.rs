@@ -67,7 +67,7 @@ fn how_it_is_connected() -> [Attribute; 5] {
         Attribute::set("security_group_ids", Type::String, "Its security groups; unset, the VPC's default group, which lets its own members in and everything out. Changes live.")
             .validate(checks::group_count())
             .validate(checks::ids::<GroupId>(GroupId::PREFIX, "security groups")),
-        Attribute::bool("source_dest_check", "Whether its first network interface may send only from its own addresses. With `false` it may also send from any address outside of the VPC's ranges, as what routes or translates for others does; never as another of the VPC, nor out of the VPC. No effect in a VPC with `mode = \"bridge\"`, where all are checked. Changes live.")
+        Attribute::bool("source_dest_check", "Whether its first network interface may send only from its own addresses. With `false` it may also send from any address outside of the VPC's ranges, as what routes or translates for others does; never as another of the VPC, nor out of the VPC. Not in a VPC with `mode = \"bridge\"`, where all are checked. Changes live.")
             .default(true),
     ]
 }

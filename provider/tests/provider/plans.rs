@@ -100,6 +100,51 @@ async fn subnets_of_a_vpc_that_is_made_with_them_are_known_by_its_range() {
 }
 
 #[tokio::test]
+async fn a_routed_vpc_over_the_public_pool_is_refused_in_the_plan() {
+    let (terraform, fake) = connected().await;
+    let vpc = |range: &str| attributes([("name", "x".into()), ("cidr_block", range.into())]);
+    for range in ["198.18.0.128/25", "203.0.113.0/24"] {
+        let over = refusal(&terraform, "weft_vpc", vpc(range)).await;
+        assert!(over.contains(&format!("{range} overlaps ")), "{over}");
+        assert!(over.contains("of the host's public pool"), "{over}");
+        let lan = with(&vpc(range), "mode", "bridge");
+        terraform.plan("weft_vpc", lan, None).await.unwrap();
+    }
+    terraform.plan("weft_vpc", vpc("198.18.1.0/24"), None).await.unwrap();
+    let off = provider(&fake, attributes([("plan_checks", "off".into())])).await;
+    off.plan("weft_vpc", vpc("198.18.0.0/24"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_interface_cannot_be_in_its_subnet_is_refused_in_the_plan() {
+    let (terraform, fake) = connected().await;
+    let made = async |mode: &str| {
+        let config = with(&least("weft_vpc", &terraform, &fake).await, "mode", mode);
+        let vpc = terraform.create("weft_vpc", config).await.unwrap().get("id").clone();
+        let subnet = subnet(&vpc, "web", "10.0.0.0/24");
+        terraform.create("weft_subnet", subnet).await.unwrap().get("id").clone()
+    };
+    let (routed, bridged) = (made("routed").await, made("bridge").await);
+    for type_name in ["weft_network_interface", "weft_instance"] {
+        let config = least(type_name, &terraform, &fake).await;
+        let checked = with(&config, "subnet_id", bridged.clone());
+        let config = with(&checked, "source_dest_check", false);
+        let refused = refusal(&terraform, type_name, config.clone()).await;
+        assert!(refused.contains("source_dest_check = false has no effect there"), "{refused}");
+        let config = with(&config, "subnet_id", routed.clone());
+        terraform.plan(type_name, config.clone(), None).await.unwrap();
+        // Also where it is switched off later.
+        let state = terraform.create(type_name, checked.clone()).await.unwrap();
+        let change = with(&checked, "source_dest_check", false);
+        let refused = terraform.plan(type_name, change, Some(&state)).await.unwrap_err();
+        assert!(said(&refused).contains("has no effect there"), "{}", said(&refused));
+        let elsewhere = with(&config, "private_ip", "10.9.0.9");
+        let refused = refusal(&terraform, type_name, elsewhere).await;
+        assert!(refused.contains("10.9.0.9"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn without_plan_checks_and_without_an_agent_nothing_is_asked() {
     let (terraform, fake) = connected_with(attributes([("plan_checks", "off".into())])).await;
     let vpc = vpc(&terraform, &fake).await;
@@ -108,6 +153,14 @@ async fn without_plan_checks_and_without_an_agent_nothing_is_asked() {
     fake.world().calls.clear();
     for terraform in [terraform, unknown] {
         terraform.plan("weft_subnet", subnet(&vpc, "far", "10.9.0.0/24"), None).await.unwrap();
+        let pooled = attributes([("name", "x".into()), ("cidr_block", "198.18.0.0/24".into())]);
+        terraform.plan("weft_vpc", pooled, None).await.unwrap();
+        let interface = attributes([
+            ("name", "x".into()),
+            ("subnet_id", "subnet-0123456789abcdef0".into()),
+            ("source_dest_check", false.into()),
+        ]);
+        terraform.plan("weft_network_interface", interface, None).await.unwrap();
     }
     assert!(fake.world().calls.is_empty(), "{:?}", fake.world().calls);
 }

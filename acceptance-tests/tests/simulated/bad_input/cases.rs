@@ -290,6 +290,23 @@ fn networks() -> Vec<Case> {
     let mut at_once = Case::new("subnets over each other", Fails::InPlan, both.clone());
     at_once.before.clone_from(&lab);
     let all_new = format!("{lab}\n{both}");
+    let lan = block(
+        "weft_vpc",
+        "lan",
+        "name       = \"lan\"\ncidr_block = \"10.9.0.0/16\"\nmode       = \"bridge\"",
+    );
+    let desks = block(
+        "weft_subnet",
+        "desks",
+        "name       = \"desks\"\nvpc_id     = weft_vpc.lan.id\ncidr_block = \"10.9.1.0/24\"",
+    );
+    let unchecked = block(
+        "weft_network_interface",
+        "bad",
+        "name              = \"bad\"\nsubnet_id         = weft_subnet.desks.id\nsource_dest_check = false",
+    );
+    let unchecked = Case::new("an unchecked guest of a bridge", Fails::InPlan, unchecked)
+        .after(format!("{lan}{desks}"));
     let outside = block(
         "weft_subnet",
         "bad",
@@ -298,6 +315,8 @@ fn networks() -> Vec<Case> {
     let outside = format!("{lab}\n{outside}");
     vec![
         vpc("a VPC that is too large", "name       = \"bad\"\ncidr_block = \"10.0.0.0/8\""),
+        vpc("a VPC over the public pool", "name       = \"bad\"\ncidr_block = \"198.18.0.0/20\""),
+        unchecked,
         vpc("a link-local VPC", "name       = \"bad\"\ncidr_block = \"169.254.0.0/16\""),
         vpc(
             "an unknown mode",

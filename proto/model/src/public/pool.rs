@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use ipnetwork::Ipv4Network;
 
-use crate::{Problem, Reason, parse_cidr};
+use crate::{Problem, Reason, VpcMode, parse_cidr};
 
 /// Addresses from the first to the last, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,6 +111,19 @@ impl PublicPool {
     /// Whether the address is in it.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    /// Refuses a VPC with addresses of the pool: its guests would take them for each other's, and
+    /// the host's routes would lead into two places. On a bridge the LAN may have both.
+    ///
+    /// # Errors
+    /// At `cidr_block`.
+    pub fn check_vpc(&self, cidr_block: Ipv4Network, mode: VpcMode) -> Result<(), Problem> {
+        let ours = self.ranges.iter().find(|range| range.overlaps(cidr_block));
+        let (Some(ours), VpcMode::Routed) = (ours, mode) else { return Ok(()) };
+        let message = format!("{cidr_block} overlaps {ours} of the host's public pool");
+        Err(Problem::invalid("cidr_block", message)
+            .remedy("choose another range, or give the agent another --public-pool"))
     }
 
     /// The lowest address that is not `taken`, of the first range that has one.

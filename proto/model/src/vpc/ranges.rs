@@ -160,6 +160,21 @@ pub fn check_map_public_ip(map_public_ip: bool, mode: VpcMode) -> Result<(), Pro
     Err(Problem::invalid("map_public_ip_on_launch", message).remedy("leave it out"))
 }
 
+/// Refuses what would have no effect: the guests of a bridge are all checked, for the LAN has other
+/// machines than ours.
+///
+/// # Errors
+/// At `source_dest_check`.
+pub fn check_source_dest(source_dest_check: bool, mode: VpcMode) -> Result<(), Problem> {
+    if source_dest_check || mode == VpcMode::Routed {
+        return Ok(());
+    }
+    let message = "a guest of a bridge VPC sends from its own addresses only: source_dest_check = \
+                   false has no effect there";
+    Err(Problem::invalid("source_dest_check", message)
+        .remedy("leave it out, or use a VPC with mode = \"routed\""))
+}
+
 fn check_gateway(gateway: Ipv4Addr, range: Ipv4Network, vpc: &VpcSpec) -> Result<(), Problem> {
     let invalid = |message: String, remedy: String| {
         Err(Problem::invalid("gateway_ip", message).remedy(remedy))
