@@ -172,6 +172,32 @@ fn groups_hold_over_ipv6_between_a_guest_and_the_office() {
 }
 
 #[test]
+fn a_datagram_larger_than_a_frame_passes_where_its_first_part_may() {
+    on_a_machine(|machine| async move {
+        let office = office(&machine);
+        let mut vpc = dual_stack(&machine, Some("office")).await;
+        vpc.rules(1, &[], true).await;
+        let guest = launch(&mut vpc, 10, &[1]).await;
+        let bind = |namespace: &Namespace, n: u8| {
+            let socket =
+                namespace.enter(|| UdpSocket::bind((address_v6(n), 999))).unwrap().unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        let (inside, outside) = (bind(&guest.namespace, 10), bind(&office, ROUTER));
+        let large = [7; 4000];
+        let passes = |from: &UdpSocket, to: &UdpSocket| {
+            from.send_to(&large, to.local_addr().unwrap()).unwrap();
+            let mut got = [0; 5000];
+            to.recv(&mut got).is_ok_and(|length| got[..length] == large)
+        };
+        assert!(!passes(&outside, &inside), "default deny");
+        assert!(passes(&inside, &outside), "out");
+        assert!(passes(&outside, &inside), "and its answer");
+    });
+}
+
+#[test]
 fn guests_of_one_bridge_meet_over_ipv6_only_by_their_groups() {
     on_a_machine(|machine| async move {
         let mut vpc = dual_stack(&machine, None).await;

@@ -21,7 +21,8 @@ use weft_services::{
     Sockets, TokenKey, VpcServices,
 };
 
-/// Knows 10.0.0.10 and its IPv6 address, behind its own tap.
+/// Knows 10.0.0.10 and its IPv6 address, behind its own tap, and 10.0.0.12, which is another interface of
+/// an instance.
 struct One;
 
 impl Names for One {
@@ -58,9 +59,15 @@ impl Directory for One {
 
     fn lease(&self, _vpc: &VpcId, link: &LinkName, asks: MacAddr) -> Option<Lease> {
         let subnet = "fd00:1:2:3::/64".parse().unwrap();
-        (asks == mac(10) && *link == tap(10)).then(|| Lease {
+        let router = match link {
+            first if *first == tap(10) => RouterV6::First,
+            other if *other == tap(12) => RouterV6::Further,
+            _ => return None,
+        };
+        let n = if router == RouterV6::First { 10 } else { 12 };
+        (asks == mac(n)).then(|| Lease {
             instance_id: InstanceId::from_random([10; 9]),
-            address: address(10),
+            address: address(n),
             prefix_len: 24,
             router: address(1),
             server: address(1),
@@ -68,7 +75,7 @@ impl Directory for One {
             search: None,
             hostname: "web".to_owned(),
             mtu: None,
-            ipv6: Some(LeaseV6 { address: address_v6(10), subnet, router: RouterV6::First }),
+            ipv6: Some(LeaseV6 { address: address_v6(n), subnet, router }),
         })
     }
 
@@ -169,6 +176,30 @@ fn a_guest_learns_its_router_and_its_address() {
             solicit(&namespace, Duration::from_millis(700))
         });
         assert_eq!(none.await, None, "nobody else is answered");
+        services.stop().await;
+    });
+}
+
+#[test]
+fn another_interface_is_the_second_best_way_out() {
+    on_a_machine(|machine| async move {
+        let mut vpc = machine.vpc(1, true).await.dual_stack(1).await;
+        vpc.rules(1, &[], true).await;
+        let guest = vpc.launch(12, &[1]).await;
+        guest.ip("-6 route del default via fe80::1 dev eth0");
+        let services = start(&machine, &vpc);
+        guest.ip("link set eth0 down");
+        guest.ip("link set eth0 up");
+        let seen = client(&guest.namespace, |namespace| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !routes(&namespace).contains("default") && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            routes(&namespace)
+        })
+        .await;
+        let way_out = seen.lines().find(|line| line.starts_with("default")).unwrap_or_default();
+        assert!(way_out.contains("proto ra") && way_out.contains("pref low"), "{seen}");
         services.stop().await;
     });
 }

@@ -18,6 +18,7 @@ use weft_model::{
 use super::base::hook;
 use super::frames::{ether_type, one_of};
 use super::refused::ASKED_TOO_OFTEN;
+use super::sources_v6::DHCP_SERVER as DHCP_SERVER_V6;
 use super::{ChainBody, MapTo, RuleBody, Ruleset, SetBody, in_a_name, payload, set_of};
 use crate::json::{Expression, Over, Statement};
 
@@ -66,6 +67,12 @@ impl Ruleset {
         let mut asks = vec![ether_type("ip"), one_of(payload("ip", "daddr"), &asked)];
         asks.extend(too_often());
         let mut rules = vec![RuleBody::new("asks too often", asks)];
+        if firewall.ipv6.is_some() {
+            let mut asks = vec![ether_type("ip6")];
+            asks.push(Statement::is(payload("udp", "dport"), Expression::Number(DHCP_SERVER_V6)));
+            asks.extend(too_often());
+            rules.push(RuleBody::new("asks too often", asks));
+        }
         if self.add_limits(firewall) {
             rules.push(by_link());
         }
