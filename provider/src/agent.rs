@@ -25,6 +25,7 @@ use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
 use crate::instance::types::PlannedTypes;
+use crate::rule::limit::PlannedRules;
 use crate::subnet::planned::PlannedNetworks;
 use reads::Reads;
 use session::Session;
@@ -108,6 +109,7 @@ pub(crate) struct Connection {
     pub(crate) uploads: tokio::sync::Mutex<()>,
     pub(crate) planned_types: PlannedTypes,
     pub(crate) planned_networks: PlannedNetworks,
+    pub(crate) planned_rules: PlannedRules,
     channel: OnceCell<Channel>,
     session: Session,
 }
@@ -120,6 +122,7 @@ impl Connection {
             uploads: tokio::sync::Mutex::default(),
             planned_types: PlannedTypes::default(),
             planned_networks: PlannedNetworks::default(),
+            planned_rules: PlannedRules::default(),
             channel: OnceCell::new(),
             session: Session::default(),
         }

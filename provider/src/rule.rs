@@ -1,5 +1,7 @@
 //! What ingress and egress rules have in common: all but the direction.
 
+pub(crate) mod limit;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -9,12 +11,12 @@ use tfplugin::{
     ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use weft_model::{GroupId, IpProtocol, PrefixListId, Problem, RulePeer, RulePorts};
-use weft_proto::convert::rule_from_wire;
+use weft_proto::convert::{rule_from_wire, rule_spec_from_wire};
 use weft_proto::v1::security_group_rule_spec::Peer;
 use weft_proto::v1::{self};
 
 use crate::agent::reads::{self, Claim};
-use crate::agent::{Agent, Connection, PlanChecks};
+use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
 use crate::security_group::SecurityGroup;
 use crate::tags::TagMap;
@@ -242,11 +244,22 @@ impl<W: Way> Resource for Rule<W> {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.0.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        let Some(connection) = connection else { return Ok(()) };
-        let settings = &connection.settings;
-        if settings.plan_checks != PlanChecks::Off
-            && settings.endpoint.is_some()
-            && ctx.changes("security_group_id")
+        let Some(connection) = self.0.asked_in_plans() else { return Ok(()) };
+        let counted = ["security_group_id"].into_iter().chain(PEERS.map(|(name, _)| name));
+        if counted.into_iter().any(|name| ctx.changes(name))
+            && let Some(spec) = Self::spec(&ctx.plan).ok()
+            && let Ok(spec) = rule_spec_from_wire(Some(spec))
+        {
+            // Of another group, it is made anew.
+            let id = Some(ctx.prior.get("id")).filter(|_| !ctx.changes("security_group_id"));
+            let id = id.and_then(|id| id.as_str()?.parse().ok());
+            limit::check(&connection, id, &spec).await.map_err(|problem| {
+                let summary = format!("The {} cannot be made", W::NOUN);
+                let schema = <Self as Kind>::schema();
+                problem::diagnostic(summary, &problem, &schema, &ctx.config)
+            })?;
+        }
+        if ctx.changes("security_group_id")
             && let Some(warning) = Self::superfluous(&connection, &ctx.plan).await
         {
             ctx.warn(warning);

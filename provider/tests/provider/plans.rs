@@ -145,6 +145,40 @@ async fn what_an_interface_cannot_be_in_its_subnet_is_refused_in_the_plan() {
 }
 
 #[tokio::test]
+async fn the_61st_rule_of_a_group_is_refused_in_the_plan() {
+    let (terraform, fake) = connected().await;
+    let kind = "weft_security_group_ingress_rule";
+    let base = least(kind, &terraform, &fake).await;
+    let base = with(&base, "referenced_security_group_id", Value::Null);
+    let from = |n: usize| with(&base, "cidr_ipv4", format!("192.0.2.{n}/32"));
+    for n in 0..40 {
+        terraform.create(kind, from(n)).await.unwrap();
+    }
+    // Another run: 40 are there, 20 more are planned.
+    let terraform = provider(&fake, Value::Null).await;
+    for n in 40..60 {
+        terraform.plan(kind, from(n), None).await.unwrap();
+    }
+    let over = refusal(&terraform, kind, from(60)).await;
+    assert!(over.contains("would have 61 ingress rules for IPv4, and 60 are the limit"), "{over}");
+    let both = with(&base, "referenced_security_group_id", base.get("security_group_id").clone());
+    let over = refusal(&terraform, kind, both).await;
+    assert!(over.contains("rules for IPv4"), "{over}");
+    // Neither the other family nor the other direction is full, nor what is made anew one more.
+    terraform.plan(kind, with(&base, "cidr_ipv6", "2001:db8::/32"), None).await.unwrap();
+    let egress = "weft_security_group_egress_rule";
+    terraform.plan(egress, from(60), None).await.unwrap();
+    let mut state = provider(&fake, Value::Null).await.create(kind, from(40)).await.unwrap();
+    let terraform = provider(&fake, Value::Null).await;
+    state.tainted = true;
+    terraform.plan(kind, from(40), Some(&state)).await.unwrap();
+    let off = provider(&fake, attributes([("plan_checks", "off".into())])).await;
+    fake.world().calls.clear();
+    off.plan(kind, from(61), None).await.unwrap();
+    assert!(fake.world().calls.is_empty(), "{:?}", fake.world().calls);
+}
+
+#[tokio::test]
 async fn without_plan_checks_and_without_an_agent_nothing_is_asked() {
     let (terraform, fake) = connected_with(attributes([("plan_checks", "off".into())])).await;
     let vpc = vpc(&terraform, &fake).await;

@@ -144,9 +144,15 @@ impl v1::security_group_rules_server::SecurityGroupRules for Shared {
 
     async fn list(
         &self,
-        _: Request<v1::ListSecurityGroupRulesRequest>,
+        request: Request<v1::ListSecurityGroupRulesRequest>,
     ) -> Result<Response<v1::SecurityGroupRuleList>, Status> {
-        let items = self.lock().rules.values().cloned().collect();
+        let group = request.into_inner().security_group_id;
+        let is_of = |rule: &&v1::SecurityGroupRule| {
+            group.is_empty() || rule.spec.as_ref().unwrap().security_group_id == group
+        };
+        let mut world = self.lock();
+        world.calls.push("SecurityGroupRules.List");
+        let items = world.rules.values().filter(is_of).cloned().collect();
         Ok(Response::new(v1::SecurityGroupRuleList { items }))
     }
 
