@@ -32,8 +32,9 @@ pub(crate) struct NetworkReport {
     /// Taps, or whole VPCs, that could not be brought in order, and why.
     pub(crate) failed_links: BTreeMap<LinkName, String>,
     pub(crate) failed_vpcs: BTreeMap<VpcId, String>,
-    /// Whether the services of some VPC could not be started.
-    pub(crate) unserved: bool,
+    /// Whether something is left to do that no interface waits for: the services of a VPC, or
+    /// connections to be cut.
+    pub(crate) unfinished: bool,
 }
 
 impl NetworkReport {
@@ -166,7 +167,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
         };
         let report = Arc::new(pass(reconciler, &mut memory, &released).await);
         failing =
-            !report.failed_links.is_empty() || !report.failed_vpcs.is_empty() || report.unserved;
+            !report.failed_links.is_empty() || !report.failed_vpcs.is_empty() || report.unfinished;
         retry_after = if failing { (retry_after * 2).min(RETRY_MAX) } else { RETRY_MIN };
         for waiter in waiting {
             // Who has stopped waiting does not want to know.
@@ -210,7 +211,7 @@ async fn pass(
             if let Err(error) = serving {
                 let error = Chain(&error).to_string();
                 tracing::warn!(vpc.id = %vpc_id, error, "a VPC has no services yet, trying again");
-                report.unserved = true;
+                report.unfinished = true;
             }
         }
         if let Err(error) = outcome {
@@ -276,7 +277,12 @@ async fn settle_vpc(
             (Err(error), None) => return Err(Chain(&error).to_string()),
         }
     }
-    judge_connections(host, network, memory).await.map_err(|error| Chain(&error).to_string())?;
+    // Which is known at the next pass too: the guests need not wait for it.
+    if let Err(error) = judge_connections(host, network, memory).await {
+        let error = Chain(&error).to_string();
+        tracing::warn!(vpc.id = %vpc_id, error, "open connections could not be judged, trying again");
+        report.unfinished = true;
+    }
     let taps = seen.network.iter().flat_map(|network| &network.taps);
     for (link, tap) in taps {
         report.present.insert(link.clone());
