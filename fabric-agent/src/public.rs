@@ -39,6 +39,18 @@ pub(crate) async fn ensure_pool(
     }
     let ranges = if named.is_empty() { vec![choose(repo, host).await?] } else { named.to_vec() };
     let pool = PublicPool::new(ranges);
+    if let Some((one, other)) = pool.overlapping() {
+        let message = format!("{one} and {other} share addresses");
+        return Err(Problem::invalid("--public-pool", message).remedy("keep one of them"));
+    }
+    for vpc in repo.list::<Vpcs>().await? {
+        pool.check_vpc(vpc.spec.cidr_block, vpc.spec.mode).map_err(|problem| {
+            let message = format!("{} is there already: {}", vpc.id, problem.message);
+            Problem::new(Reason::FailedPrecondition, message).at("--public-pool").remedy(
+                "name another range, or remove the VPC while an agent with the old pool runs",
+            )
+        })?;
+    }
     let outside: Vec<String> = taken(repo)
         .await?
         .into_iter()

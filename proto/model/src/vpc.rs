@@ -16,10 +16,10 @@ use crate::{GroupId, LinkName, VpcId};
 pub use addresses::{AddressPool, AddressProblem};
 pub use addresses_v6::AddressPoolV6;
 pub use lan::{Lan, LanLink, VLAN_IDS};
-pub(crate) use ranges::special_range;
 pub use ranges::{
     check_map_public_ip, check_network_range, check_no_special_range, check_source_dest, parse_cidr,
 };
+pub(crate) use ranges::{special_range, specials};
 pub use ranges_v6::{SUBNET_PREFIX_V6, overlap_v6, parse_cidr_v6};
 
 crate::image::words! {

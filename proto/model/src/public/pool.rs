@@ -9,6 +9,9 @@ use ipnetwork::Ipv4Network;
 
 use crate::{Problem, Reason, VpcMode, parse_cidr};
 
+/// Of one range.
+const MAX_ADDRESSES: u32 = 1 << 16;
+
 /// Addresses from the first to the last, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressRange {
@@ -35,6 +38,20 @@ impl AddressRange {
         (self.first..=self.last).contains(&address)
     }
 
+    /// Refuses what no public address can be.
+    fn checked(self) -> Result<Self, String> {
+        let count = u32::from(self.last) - u32::from(self.first);
+        if count >= MAX_ADDRESSES {
+            return Err(format!(
+                "{self} is too large: a range has {MAX_ADDRESSES} addresses at most, as a /16 has"
+            ));
+        }
+        match crate::vpc::specials().find(|special| self.overlaps(*special)) {
+            Some(special) => Err(format!("{self} overlaps {special}, which no network may use")),
+            None => Ok(self),
+        }
+    }
+
     fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
     }
@@ -48,7 +65,9 @@ impl FromStr for AddressRange {
         if let Some((first, last)) = text.split_once('-') {
             let parse = |text: &str| text.parse::<Ipv4Addr>().ok();
             return match (parse(first), parse(last)) {
-                (Some(first), Some(last)) if first <= last => Ok(Self { first, last, cidr: None }),
+                (Some(first), Some(last)) if first <= last => {
+                    Self { first, last, cidr: None }.checked()
+                }
                 _ => Err(format!(
                     "\"{text}\" is no range: write FIRST-LAST, such as 192.168.1.200-192.168.1.220"
                 )),
@@ -58,10 +77,7 @@ impl FromStr for AddressRange {
             Some(remedy) => format!("{}: {remedy}", problem.message),
             None => problem.message,
         })?;
-        if range.prefix() < 16 {
-            return Err(format!("{range} is too large: use a prefix length of 16 or more"));
-        }
-        Ok(Self::from(range))
+        Self::from(range).checked()
     }
 }
 
@@ -101,6 +117,17 @@ impl PublicPool {
     /// The pool of these ranges.
     pub fn new(ranges: Vec<AddressRange>) -> Self {
         Self { ranges }
+    }
+
+    /// Two of its ranges that share addresses.
+    pub fn overlapping(&self) -> Option<(AddressRange, AddressRange)> {
+        let pairs =
+            self.ranges.iter().enumerate().flat_map(|(n, one)| {
+                self.ranges.iter().skip(n + 1).map(move |other| (*one, *other))
+            });
+        let mut overlapping =
+            pairs.filter(|(one, other)| one.first <= other.last && other.first <= one.last);
+        overlapping.next()
     }
 
     /// Its ranges.
@@ -181,9 +208,29 @@ mod tests {
         for text in ["198.18.0.0/24", "192.0.2.8/32", "192.168.1.200-192.168.1.220"] {
             assert_eq!(text.parse::<AddressRange>().unwrap().to_string(), text);
         }
-        for text in ["", "10.0.0.0", "10.0.0.1/24", "10.0.0.9-10.0.0.1", "10.0.0.0/8", "a-b"] {
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.1/24",
+            "10.0.0.9-10.0.0.1",
+            "10.0.0.0/8",
+            "a-b",
+            "10.0.0.0-10.200.0.0",
+            "127.0.0.1/32",
+            "9.9.9.9-225.0.0.1",
+            "224.0.0.0/24",
+        ] {
             assert!(text.parse::<AddressRange>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn two_ranges_share_no_address() {
+        assert_eq!(pool(&["192.0.2.0/30", "192.0.2.8-192.0.2.9"]).overlapping(), None);
+        let shared = pool(&["192.0.2.0/30", "198.18.0.0/24", "198.18.0.254-198.18.1.9"]);
+        let (one, other) = shared.overlapping().unwrap();
+        assert_eq!(one.to_string(), "198.18.0.0/24");
+        assert_eq!(other.to_string(), "198.18.0.254-198.18.1.9");
     }
 
     #[test]

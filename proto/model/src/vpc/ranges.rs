@@ -49,16 +49,17 @@ pub fn parse_cidr(field: &str, text: &str) -> Result<Ipv4Network, Problem> {
     Ok(range)
 }
 
+/// The ranges that no network may use.
+pub(crate) fn specials() -> impl Iterator<Item = Ipv4Network> {
+    SPECIAL.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok())
+}
+
 /// Refuses a range that no network may use: loopback, link-local, multicast.
 ///
 /// # Errors
 /// A [`Problem`] at `field`.
 pub fn check_no_special_range(field: &str, range: Ipv4Network) -> Result<(), Problem> {
-    let special = SPECIAL
-        .iter()
-        .filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok())
-        .find(|special| special.overlaps(range));
-    match special {
+    match specials().find(|special| special.overlaps(range)) {
         None => Ok(()),
         Some(special) => {
             let message = format!("{range} overlaps {special}, which no network may use");
@@ -70,9 +71,7 @@ pub fn check_no_special_range(field: &str, range: Ipv4Network) -> Result<(), Pro
 
 /// The range of those that no network may use which `range` is a part of.
 pub(crate) fn special_range(range: Ipv4Network) -> Option<Ipv4Network> {
-    let special =
-        SPECIAL.iter().filter_map(|(address, prefix)| Ipv4Network::new(*address, *prefix).ok());
-    special
+    specials()
         .filter(|special| special.prefix() <= range.prefix())
         .find(|special| special.contains(range.network()))
 }
