@@ -114,9 +114,11 @@ fn overlapping(siege: &mut Siege<'_>) -> Result<()> {
 /// The victim sends a datagram in pieces to the office, and its last is late; the attacker knows
 /// the datagram's number and sends a piece of its own making in the victim's name before it.
 fn slipped_in(siege: &mut Siege<'_>) -> Result<()> {
-    let mark = siege.mark();
+    let (mark, honest_mark) = (siege.mark(), siege.mark());
     let (attacker, victim) = (siege.site.attacker.clone(), siege.site.victim.clone());
-    let udp = Ends::V4(victim.address, OFFICE).udp(4000, 4001, &[0; 88]);
+    // The piece in the middle begins behind 24 bytes of data and UDP's header.
+    let data = [&[0; 24][..], &honest_mark, &[0; 43]].concat();
+    let udp = Ends::V4(victim.address, OFFICE).udp(4000, 4001, &data);
     let honest = Ipv4 { id: 77, ..Ipv4::new(victim.address, OFFICE, protocol::UDP, udp) };
     let pieces = pieces(&honest, 32);
     let victims_router = victim.router_mac();
@@ -135,6 +137,7 @@ fn slipped_in(siege: &mut Siege<'_>) -> Result<()> {
         let passed = siege.wire(At::Office).heard(&mark)?;
         // And the honest piece in its place makes the datagram whole: the forged one left nothing.
         siege.wire(At::Victim).send(&[by_victim(&pieces[1])], 1)?;
+        siege.hears(At::Office, &honest_mark)?;
         Ok((sent, passed))
     })
 }

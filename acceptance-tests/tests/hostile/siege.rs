@@ -117,17 +117,31 @@ impl<'a> Siege<'a> {
     ) -> Result<()> {
         let mark = self.mark();
         let frames = frames(self.site, &mark);
-        let sent = self.attacker.send(&frames, 1)?;
+        let marked = frames.len().try_into()?;
+        self.arrives(name, why, at, &mark, &frames, marked)
+    }
+
+    /// Sends `frames`, of which `marked` have the mark when they arrive.
+    fn arrives(
+        &mut self,
+        name: &str,
+        why: &'static str,
+        at: At,
+        mark: &[u8],
+        frames: &[Vec<u8>],
+        marked: u64,
+    ) -> Result<()> {
+        let sent = self.attacker.send(frames, 1)?;
         self.settle()?;
         let deadline = Instant::now() + within();
-        let mut passed = self.wire(at).heard(&mark)?;
+        let mut passed = self.wire(at).heard(mark)?;
         while passed == 0 && Instant::now() < deadline {
-            passed = self.wire(at).heard(&mark)?;
+            passed = self.wire(at).heard(mark)?;
         }
         for other in OTHERS.into_iter().filter(|other| *other != at) {
-            ensure!(self.wire(other).heard(&mark)? == 0, "{name}: heard at {other:?} too");
+            ensure!(self.wire(other).heard(mark)? == 0, "{name}: heard at {other:?} too");
         }
-        let verdict = Verdict::Passed { why, expected: sent };
+        let verdict = Verdict::Passed { why, expected: marked };
         self.row(name, sent, passed, verdict, String::new());
         Ok(())
     }
@@ -139,11 +153,9 @@ impl<'a> Siege<'a> {
         why: &'static str,
         frames: impl FnOnce(&Site, &[u8]) -> Vec<Vec<u8>>,
     ) -> Result<()> {
-        self.passes(name, why, At::Victim, frames)?;
-        if let Some(Row { verdict: Verdict::Passed { expected, .. }, .. }) = self.rows.last_mut() {
-            *expected = 1;
-        }
-        Ok(())
+        let mark = self.mark();
+        let frames = frames(self.site, &mark);
+        self.arrives(name, why, At::Victim, &mark, &frames, 1)
     }
 
     /// Carries out an attack of its own kind, which tells how much was sent and has passed; each
