@@ -5,14 +5,15 @@
 //! prerouting -450  fragments, one by one, see [`super::fragments`]
 //! prerouting raw   who may send at all: bound sources, who asks for its address by DHCP, the uplink
 //!                  (not as one of the VPC), who forwards for others, see [`super::forwarders`];
-//!                  no source routes, nothing to groups of hosts
+//!                  no source routes, nothing to multicast
 //! forward      0   may the sender open this connection?      links_out -> groups
 //! forward     10   may the receiver be opened by it?         links_in  -> groups
 //! input        0   the router itself answers echo requests, what it asked for, and guests that use
 //!                  the VPC's services: DHCP, DNS, metadata, whatever their groups say
 //! prerouting, postrouting  guests' addresses outside, see [`super::nat`]
 //! ```
-//! Every chain but the first ends in a drop, counted by reason, see [`super::refused`]. IPv6 takes
+//! Every chain that judges who may send, be reached or use the router ends in a drop, counted by
+//! reason, see [`super::refused`]. IPv6 takes
 //! the same way, but who may send it is judged in a chain of its own, see [`super::sources_v6`]; where the VPC
 //! has no IPv6 range, no rule accepts it.
 //!
