@@ -12,7 +12,7 @@ use weft_store::Txn;
 use crate::cache::{Placed, World};
 use crate::context::Context;
 use crate::host::Host;
-use crate::repo::{Instances, PUBLIC, PUBLIC_POOL, Repo, Vpcs, encode, store_problem};
+use crate::repo::{Instances, PUBLIC, PUBLIC_POOL, Repo, Subnets, Vpcs, encode, store_problem};
 use crate::turns::Turn;
 
 /// What is tried when the operator names no pool, in this order: parts of a range that is nobody's
@@ -43,13 +43,19 @@ pub(crate) async fn ensure_pool(
         let message = format!("{one} and {other} share addresses");
         return Err(Problem::invalid("--public-pool", message).remedy("keep one of them"));
     }
+    let there = |id: String, problem: Problem| {
+        let message = format!("{id} is there already: {}", problem.message);
+        Problem::new(Reason::FailedPrecondition, message)
+            .at("--public-pool")
+            .remedy("name another range, or remove it while an agent with the old pool runs")
+    };
     for vpc in repo.list::<Vpcs>().await? {
-        pool.check_vpc(vpc.spec.cidr_block, vpc.spec.mode).map_err(|problem| {
-            let message = format!("{} is there already: {}", vpc.id, problem.message);
-            Problem::new(Reason::FailedPrecondition, message).at("--public-pool").remedy(
-                "name another range, or remove the VPC while an agent with the old pool runs",
-            )
-        })?;
+        let fits = pool.check_vpc(vpc.spec.cidr_block, vpc.spec.mode);
+        fits.map_err(|problem| there(vpc.id.to_string(), problem))?;
+    }
+    for subnet in repo.list::<Subnets>().await? {
+        let fits = pool.check_subnet(subnet.spec.cidr_block);
+        fits.map_err(|problem| there(subnet.id.to_string(), problem))?;
     }
     let outside: Vec<String> = taken(repo)
         .await?

@@ -18,7 +18,7 @@ use crate::netlink::{Link, Netlink, mac_of};
 ///
 /// The bridge learns nothing from the port: it is told the guest's MAC, and the host's own
 /// connections know it as the address's neighbour. So no frame for one guest is ever flooded to
-/// others. Frames for groups of hosts are: the packet filter chooses among them, as IPv6 asks for
+/// others. Frames for multicast groups are: the packet filter chooses among them, as IPv6 asks for
 /// neighbours by such.
 pub(crate) async fn enslave(
     netlink: &Netlink,

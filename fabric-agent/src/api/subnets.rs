@@ -38,6 +38,8 @@ async fn place(context: &Context, order: SubnetOrder) -> Result<SubnetSpec, Prob
     let subnets = context.repo.list::<Subnets>().await?;
     let others = subnets.iter().filter(|other| other.spec.vpc_id == vpc_id);
     let subnet = order.place(&vpc.value.spec, others.map(|other| (&other.id, &other.spec)))?;
+    // A bridge's LAN may have both, but no address is anybody else's too.
+    context.public_pool.check_subnet(subnet.cidr_block)?;
     // On a bridge the router may be in another subnet, where instances have addresses already.
     let has_its_address = |interface: &Interface| {
         interface.vpc_id == vpc_id && interface.private_ip == subnet.gateway

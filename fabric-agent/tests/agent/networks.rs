@@ -102,6 +102,14 @@ async fn what_no_network_can_be_is_refused_at_its_field() {
         let message = refused(answer, reason, "cidr_block");
         assert!(message.contains(word), "{message}");
     }
+    let lan =
+        ok(api.vpc(on_bridge("lan", "198.18.0.0/16", Some("br0"))).await).metadata.unwrap().id;
+    let pooled = api.subnet(v1::SubnetSpec {
+        gateway_ip: Some("198.18.9.1".to_owned()),
+        ..subnet_spec("pooled", &lan, "198.18.0.0/25")
+    });
+    let message = refused(pooled.await, Reason::InvalidArgument, "cidr_block");
+    assert!(message.contains("of the host's public pool"), "{message}");
     let nowhere = subnet_spec("b", "vpc-00000000000000000", "10.0.2.0/24");
     let problem = crate::support::refusal(api.subnet(nowhere).await);
     assert_eq!((problem.reason, problem.field.as_deref()), (Reason::NotFound, Some("vpc_id")));

@@ -176,8 +176,11 @@ mod tests {
 
     #[test]
     fn a_vpc_that_is_to_be_made_is_known_by_its_range() {
+        /// What it is, the ranges of new VPCs, and of two subnets; whether both fit.
+        type Case =
+            (&'static str, &'static [Option<&'static str>], &'static str, &'static str, bool);
         #[rustfmt::skip]
-        let cases: [(&str, &[Option<&str>], &str, &str, bool); 6] = [
+        let cases: [Case; 6] = [
             ("overlap",             &[Some("10.0.0.0/16")],                      "10.0.0.0/24", "10.0.0.0/25", false),
             ("no overlap",          &[Some("10.0.0.0/16")],                      "10.0.0.0/24", "10.0.1.0/24", true),
             ("one of two VPCs",     &[Some("10.0.0.0/16"), Some("10.1.0.0/16")], "10.1.0.0/24", "10.1.0.0/24", false),

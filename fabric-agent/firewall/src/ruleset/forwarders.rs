@@ -23,7 +23,7 @@ const FORWARDERS_V6: &str = "forwarders_v6";
 const CHAIN: &str = "base_forwarded";
 const CHAIN_V6: &str = "base_forwarded_v6";
 
-/// This network, this machine, this link with the services' addresses, and all from groups of hosts
+/// This network, this machine, this link with the services' addresses, and all from multicast groups
 /// upwards (RFC 6890).
 const NOWHERE: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::UNSPECIFIED, 8),
@@ -31,7 +31,7 @@ const NOWHERE: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
-/// The unspecified address, this machine and all that embeds IPv4, this link, groups of hosts.
+/// The unspecified address, this machine and all that embeds IPv4, this link, multicast groups.
 const NOWHERE_V6: [(&str, u8); 3] = [("::", 8), ("fe80::", 10), ("ff00::", 8)];
 
 impl Ruleset {

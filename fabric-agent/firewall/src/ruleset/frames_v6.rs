@@ -43,7 +43,7 @@ pub(super) const OUTSIDE_NEIGHBOUR: u32 = 4;
 
 /// Guests' ports with the address behind each.
 const TARGETS: &str = "bound_targets_v6";
-/// Guests' ports with what else they hear of their link: groups of hosts, by which neighbours are asked
+/// Guests' ports with what else they hear of their link: multicast groups, by which neighbours are asked
 /// and routers heard, and their link-local address, which no security group knows.
 const HEARD: &str = "bound_groups_v6";
 /// The addresses of all guests here: nobody outside has them.

@@ -8,7 +8,7 @@
 //! neighbour solicitations             from itself, from nobody yet (DAD), and a few per second from
 //!                                     link-local addresses that we cannot know (RFC 7217)
 //! router solicitations, MLD, DHCPv6   end here; the agent's socket has seen them before
-//! groups of hosts                     nobody else: there is nothing to hear
+//! multicast groups                     nobody else: there is nothing to hear
 //! everything else                     link, MAC and source address, as for IPv4; the source may
 //!                                     also be the link-local address made of the MAC, and that of
 //!                                     who forwards for others any outside of the VPC

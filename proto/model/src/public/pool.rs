@@ -146,8 +146,19 @@ impl PublicPool {
     /// # Errors
     /// At `cidr_block`.
     pub fn check_vpc(&self, cidr_block: Ipv4Network, mode: VpcMode) -> Result<(), Problem> {
+        match mode {
+            VpcMode::Routed => self.check_subnet(cidr_block),
+            VpcMode::Bridge => Ok(()),
+        }
+    }
+
+    /// Refuses a subnet with addresses of the pool: they would be given out twice.
+    ///
+    /// # Errors
+    /// At `cidr_block`.
+    pub fn check_subnet(&self, cidr_block: Ipv4Network) -> Result<(), Problem> {
         let ours = self.ranges.iter().find(|range| range.overlaps(cidr_block));
-        let (Some(ours), VpcMode::Routed) = (ours, mode) else { return Ok(()) };
+        let Some(ours) = ours else { return Ok(()) };
         let message = format!("{cidr_block} overlaps {ours} of the host's public pool");
         Err(Problem::invalid("cidr_block", message)
             .remedy("choose another range, or give the agent another --public-pool"))
