@@ -1,7 +1,8 @@
 # One small virtual machine, and how to log in to it.
 #
 # Needs a running agent (WEFT_ENDPOINT says where, if not /run/weft/agent.sock), the provider
-# installed as the README says, the image (scripts/build-weft-tiny.sh) and an SSH key.
+# installed as the README says, the image (scripts/build-weft-tiny.sh) and an SSH key (ssh-keygen -t
+# ed25519 makes one).
 #
 #   terraform init && terraform apply
 #   echo "$(terraform output -raw known_hosts_line)" >> ~/.ssh/known_hosts

@@ -21,7 +21,9 @@ impl Kind for ElasticIpAssociation {
     fn schema() -> Schema {
         Schema::new(
             "Leads an elastic IP to a guest, one to one: what comes to the address goes to the \
-             guest, and what the guest sends out of its VPC carries it. An elastic IP leads to one \
+             guest, and what the guest sends out of its VPC carries it, as far as the address is \
+             known: one of the pool that only this host reaches is hidden behind the host's outside \
+             of it. An elastic IP leads to one \
              interface, and an interface has one elastic IP. Any change replaces the association, \
              not the address or the guest; connections of others are not touched.",
         )

@@ -22,7 +22,10 @@ impl Kind for NetworkInterfaceAttachment {
         let last = i64::from(MAX_INTERFACES_PER_INSTANCE) - 1;
         Schema::new(
             "Attaches a network interface to an instance. A guest that runs gets it at once, and \
-             configures it itself; one that is off has it at its next start. Removing it takes the \
+             configures it itself; one that is off has it at its next start. As in EC2, an interface \
+             has groups and an address of its own, and by which one a guest sends is the guest's choice: \
+             to a subnet that it is in by its address there. What it answers to its other address \
+             from there needs policy routing in the guest (`ip rule`). Removing it takes the \
              interface from a guest that runs, which has to let go of it. Any change replaces the \
              attachment, neither the interface nor the instance.",
         )

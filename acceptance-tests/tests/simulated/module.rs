@@ -105,6 +105,7 @@ resource "weft_instance" "it" {{
   subnet_id          = weft_subnet.it.id
   key_names          = [weft_key_pair.it.key_name]
   security_group_ids = [weft_security_group.it.id]
+  source_dest_check  = false
   user_data          = "#!/bin/sh\necho hello\n"
   tags               = {{ role = "story" }}
   timeouts           = {{ create = "2m" }}

@@ -67,7 +67,7 @@ impl<'a> Routing<'a> {
         })
     }
 
-    /// Refuses targets that are not there, or in another VPC.
+    /// Refuses targets that are not there, in another VPC, or not for packets of others.
     fn check_targets(&self, table: &RouteTableSpec) -> Result<(), Problem> {
         for route in &table.routes {
             let Some(target) = &route.target else { continue };
@@ -81,6 +81,15 @@ impl<'a> Routing<'a> {
                 let message = format!("{target}, which {range} is routed to, is in {of}");
                 return Err(Problem::invalid("routes", message)
                     .remedy(format!("use an instance of {vpc_id}")));
+            }
+            if interface.source_dest_check {
+                let message = format!(
+                    "{target}, which {range} is routed to, has source_dest_check = true: it gets \
+                     nothing that is for others"
+                );
+                return Err(Problem::new(Reason::FailedPrecondition, message)
+                    .at("routes")
+                    .remedy("set source_dest_check = false on it, before it is routed to"));
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ mod orders;
 mod power;
 mod public;
 mod restart;
+mod route_tables;
 mod sessions;
 mod updates;
 mod waiting;

@@ -199,14 +199,19 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
         let path =
             if resized { attribute.split(' ').next().unwrap_or("vcpus") } else { "user_data" };
         let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
-        ctx.warn(
-            Diagnostic::warning("This change restarts the instance")
-                .cause(format!(
-                    "{} is shut down and started again{when}, because {what} can only change in between",
-                    name(&ctx.prior)
-                ))
-                .at(path),
-        );
+        let mut warning = Diagnostic::warning("This change restarts the instance")
+            .cause(format!(
+                "{} is shut down and started again{when}, because {what} can only change in between",
+                name(&ctx.prior)
+            ))
+            .at(path);
+        if user_data == UserData::Restart {
+            warning = warning.remedy(
+                "cloud-init runs user data once in an instance's life: set \
+                 user_data_replace_on_change = true for an instance that runs the new ones",
+            );
+        }
+        ctx.warn(warning);
     }
     if stops && is(&ctx.prior, "running") {
         ctx.warn(
