@@ -145,7 +145,7 @@ async fn create(
     };
     let guard = context.references.read().await;
     // Counting and storing are one: creates at once must not pass the limit together.
-    let turn = context.turns().object(spec.group_id.as_str()).await;
+    let turn = context.turns().count(spec.group_id.as_str()).await;
     check_count(context, &spec, None).await?;
     check_references(context, &spec).await?;
     let id = Rules::new_id(random::bytes(), &spec);
@@ -178,7 +178,7 @@ async fn update(
     }
     check_references(context, &spec).await?;
     // Another family may be full. One that was not counted there before counts with the creates.
-    let counted = context.turns().object(spec.group_id.as_str()).await;
+    let counted = context.turns().count(spec.group_id.as_str()).await;
     if spec.peer != before.value.spec.peer {
         check_count(context, &spec, Some(&update.id)).await?;
     }
