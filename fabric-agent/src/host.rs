@@ -264,6 +264,10 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
         candidates: &[ipnetwork::Ipv4Network],
     ) -> Result<Option<ipnetwork::Ipv4Network>, HostError>;
 
+    /// The IPv4 addresses of this machine itself, in the agent's namespace; those of ours, which lead
+    /// to VPCs, do not count.
+    async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError>;
+
     /// Where a service of the agent's namespace listens on this port, at this address or at each.
     async fn listener(
         &self,

@@ -43,6 +43,13 @@ pub(crate) async fn ensure_pool(
         let message = format!("{one} and {other} share addresses");
         return Err(Problem::invalid("--public-pool", message).remedy("keep one of them"));
     }
+    let own = host.own_addresses().await.map_err(|error| error.problem())?;
+    if let Some(address) = own.into_iter().find(|address| pool.contains(*address)) {
+        let message = format!("{address} of the public pool {pool} is this host's own address");
+        return Err(Problem::new(Reason::FailedPrecondition, message).at("--public-pool").remedy(
+            "leave it out: a range can be written as FIRST-LAST, and there can be several",
+        ));
+    }
     let there = |id: String, problem: Problem| {
         let message = format!("{id} is there already: {}", problem.message);
         Problem::new(Reason::FailedPrecondition, message)

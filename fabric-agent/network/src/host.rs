@@ -1,5 +1,8 @@
 //! The agent's own namespace: what it routes already, and that it forwards.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use ipnetwork::Ipv4Network;
 use weft_model::LinkName;
 
@@ -24,6 +27,19 @@ pub async fn first_free_range(
         routes.iter().any(|route| route.to.prefix() > 0 && route.to.overlaps(*range))
     };
     Ok(candidates.iter().find(|range| !taken(range)).copied())
+}
+
+/// The IPv4 addresses of links in the agent's namespace that are not ours.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub async fn own_addresses(agent: &Namespace) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
+    let netlink = Netlink::of(agent)?;
+    let links = netlink.links().await?;
+    let ours: BTreeSet<u32> =
+        links.into_iter().filter(|link| link.ours).map(|link| link.index).collect();
+    let all = netlink.addresses().await?.into_iter();
+    Ok(all.filter(|(link, _)| !ours.contains(link)).map(|(_, address)| address.ip()).collect())
 }
 
 /// A route of the agent's namespace that overlaps `range` and is not this agent's, in the words of

@@ -43,7 +43,7 @@ pub use bridge::ensure_bridge;
 pub use conntrack::{connections, forget};
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
-pub use host::{enable_forwarding, first_free_range, overlaps, uplinks};
+pub use host::{enable_forwarding, first_free_range, overlaps, own_addresses, uplinks};
 pub use lan::{check_lan, has_vlans, join_lan, leave_lan, remove_strays};
 pub use namespace::{HolderCommand, Namespace};
 pub use observe::observe;

@@ -164,10 +164,12 @@ impl Netlink {
         link: &Link,
         wanted: &[Ipv4Network],
     ) -> Result<(), NetworkError> {
+        let routes = self.routes().await?;
+        let is_kept =
+            |address: &Ipv4Network| wanted.contains(address) && is_whole(address, link, &routes);
         let have: Vec<_> =
             self.addresses().await?.into_iter().filter(|a| a.0 == link.index).collect();
-        for (_, extra) in have.iter().filter(|(_, a)| !a.ip().is_loopback() && !wanted.contains(a))
-        {
+        for (_, extra) in have.iter().filter(|(_, a)| !a.ip().is_loopback() && !is_kept(a)) {
             let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new()
                 .index(link.index)
                 .address(extra.ip(), extra.prefix())
@@ -181,7 +183,8 @@ impl Netlink {
                 _ => {}
             }
         }
-        for missing in wanted.iter().filter(|w| !have.iter().any(|(_, a)| a == *w)) {
+        let there = |one: &Ipv4Network| is_kept(one) && have.iter().any(|(_, a)| a == one);
+        for missing in wanted.iter().filter(|one| !there(one)) {
             let ip = IpAddr::V4(missing.ip());
             let add = self.handle.address().add(link.index, ip, missing.prefix());
             add.replace()
@@ -286,6 +289,17 @@ impl Netlink {
         }
         Ok(found)
     }
+}
+
+/// Whether the link's range is reached through the address: the kernel makes that route with the
+/// address, and never again, whoever removes it.
+pub(crate) fn is_whole(address: &Ipv4Network, link: &Link, routes: &[Route]) -> bool {
+    let leads_there = |route: &Route| {
+        route.out == Some(link.index)
+            && route.to.prefix() == address.prefix()
+            && route.to.network() == address.network()
+    };
+    address.prefix() == 32 || routes.iter().any(leads_there)
 }
 
 pub(crate) fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {

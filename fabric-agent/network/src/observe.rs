@@ -1,6 +1,7 @@
 //! Reads a VPC's network back from the kernel.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::link::InfoKind;
@@ -11,7 +12,7 @@ use weft_model::{
 
 use crate::base::loopback;
 use crate::bridge::SETTINGS;
-use crate::netlink::{Link, Netlink, Route};
+use crate::netlink::{Link, Netlink, Route, is_whole};
 use crate::pair::is_pair;
 use crate::port::static_macs;
 use crate::shaper::shapers;
@@ -101,8 +102,7 @@ pub async fn observe(agent: &Namespace, vpc: &Namespace) -> Result<ObservedNetwo
     let uplink = match guest.filter(|_| bridge.is_none()) {
         Some(guest) => {
             let mut uplink = seen_inside(guest, guest_ok, &routes);
-            uplink.guest_addr =
-                addresses.iter().find(|(index, _)| *index == guest.index).map(|(_, a)| a.ip());
+            uplink.guest_addr = whole_address(guest, &addresses, &routes);
             uplink.ipv6 = v6.inside(guest);
             add_outside(agent, guest, &mut uplink).await?;
             Some(uplink)
@@ -166,15 +166,24 @@ async fn add_outside(
     let links = outside.links().await?;
     let Some(host) = links.into_iter().find(|host| is_pair(host, guest)) else { return Ok(()) };
     let addresses = outside.addresses().await?;
-    uplink.host_addr =
-        addresses.iter().find(|(index, _)| *index == host.index).map(|(_, a)| a.ip());
     let routes = outside.routes().await?;
+    uplink.host_addr = whole_address(&host, &addresses, &routes);
     let ours = routes.iter().filter(|r| r.ours && r.out == Some(host.index));
     uplink.routes = ours.map(|route| route.to).collect();
     SeenV6::of(&outside).await?.add_outside(&host, &mut uplink.ipv6);
     uplink.host_up = host.up;
     uplink.link = Some(host.name);
     Ok(())
+}
+
+/// The address through which the link's range is reached.
+fn whole_address(
+    link: &Link,
+    addresses: &[(u32, Ipv4Network)],
+    routes: &[Route],
+) -> Option<Ipv4Addr> {
+    let mut of_link = addresses.iter().filter(|(index, _)| *index == link.index);
+    of_link.find(|(_, address)| is_whole(address, link, routes)).map(|(_, address)| address.ip())
 }
 
 fn seen_bridge(

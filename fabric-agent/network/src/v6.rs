@@ -57,6 +57,13 @@ impl SeenV6 {
         of_link.map(|(_, address)| address.ip()).collect()
     }
 
+    /// Those through which the link's range is reached.
+    fn whole_on(&self, link: &Link) -> BTreeSet<Ipv6Addr> {
+        let of_link = self.addresses.iter().filter(|(index, _)| *index == link.index);
+        let whole = of_link.filter(|(_, address)| is_whole(address, link, &self.routes));
+        whole.map(|(_, address)| address.ip()).collect()
+    }
+
     fn routes_to(&self, link: &Link) -> impl Iterator<Item = &RouteV6> {
         self.routes.iter().filter(|route| route.ours && route.out == Some(link.index))
     }
@@ -84,7 +91,7 @@ impl SeenV6 {
     pub(crate) fn inside(&self, guest: &Link) -> ObservedUplinkV6 {
         let default = self.routes_to(guest).find(|route| route.to.prefix() == 0);
         ObservedUplinkV6 {
-            guest: self.on(guest),
+            guest: self.whole_on(guest),
             default_gateway: default.and_then(|route| route.gateway),
             ..ObservedUplinkV6::default()
         }
@@ -92,7 +99,7 @@ impl SeenV6 {
 
     /// Adds the uplink's end outside.
     pub(crate) fn add_outside(&self, host: &Link, uplink: &mut ObservedUplinkV6) {
-        uplink.host = self.on(host);
+        uplink.host = self.whole_on(host);
         uplink.routes = self.routes_to(host).map(|route| route.to).collect();
     }
 }
@@ -189,6 +196,16 @@ fn our_route(to: Ipv6Network) -> RouteMessageBuilder<Ipv6Addr> {
         .protocol(RouteProtocol::from(PROTOCOL))
 }
 
+/// As [`crate::netlink::is_whole`].
+fn is_whole(address: &Ipv6Network, link: &Link, routes: &[RouteV6]) -> bool {
+    let leads_there = |route: &RouteV6| {
+        route.out == Some(link.index)
+            && route.to.prefix() == address.prefix()
+            && route.to.network() == address.network()
+    };
+    address.prefix() == 128 || routes.iter().any(leads_there)
+}
+
 impl RouteV6 {
     fn is_unreachable(&self) -> bool {
         self.ours && self.kind == RouteType::Unreachable
@@ -244,9 +261,11 @@ impl Netlink {
         link: &Link,
         wanted: &[Ipv6Network],
     ) -> Result<(), NetworkError> {
+        let routes = self.routes_v6().await?;
+        let is_kept = |one: &Ipv6Network| wanted.contains(one) && is_whole(one, link, &routes);
         let have: Vec<_> =
             self.addresses_v6().await?.into_iter().filter(|one| one.0 == link.index).collect();
-        let is_extra = |one: &Ipv6Network| !one.ip().is_loopback() && !wanted.contains(one);
+        let is_extra = |one: &Ipv6Network| !one.ip().is_loopback() && !is_kept(one);
         for (_, extra) in have.iter().filter(|(_, one)| is_extra(one)) {
             let message = AddressMessageBuilder::<Ipv6Addr>::new()
                 .index(link.index)
@@ -260,7 +279,8 @@ impl Netlink {
                 _ => {}
             }
         }
-        for missing in wanted.iter().filter(|one| !have.iter().any(|(_, have)| have == *one)) {
+        let there = |one: &Ipv6Network| is_kept(one) && have.iter().any(|(_, have)| have == one);
+        for missing in wanted.iter().filter(|one| !there(one)) {
             let ip = IpAddr::V6(missing.ip());
             let mut add = self.handle.address().add(link.index, ip, missing.prefix()).replace();
             add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));

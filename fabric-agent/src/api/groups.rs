@@ -115,7 +115,8 @@ async fn check_unused(context: &Context, stored: &Stored<GroupRecord>) -> Result
     if !members.is_empty() {
         return in_use(
             format!("security group {id} is used by {}", members.join(", ")),
-            "remove it from their security_group_ids first",
+            "remove it from their security_group_ids, and apply that first: Terraform destroys \
+             before it updates, unless the group has lifecycle { create_before_destroy = true }",
         );
     }
     let rules = context.repo.list::<Rules>().await?;

@@ -81,9 +81,11 @@ async fn delete(context: &Context, id: &PrefixListId) -> Result<(), Problem> {
         .collect();
     if !users.is_empty() {
         let message = format!("prefix list {id} is used by {}", users.join(", "));
-        return Err(Problem::new(Reason::InUse, message)
-            .at("id")
-            .remedy("remove those rules first"));
+        return Err(Problem::new(Reason::InUse, message).at("id").remedy(
+            "give those rules another peer, or remove them, and apply that first: Terraform \
+                 destroys before it updates, unless the list has \
+                 lifecycle { create_before_destroy = true }",
+        ));
     }
     context.remove::<PrefixLists>(&stored, Txn::new()).await
 }

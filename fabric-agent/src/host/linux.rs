@@ -255,6 +255,10 @@ impl Host for LinuxHost {
         self.networks.first_free_range(candidates).await
     }
 
+    async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        self.networks.own_addresses().await
+    }
+
     async fn listener(
         &self,
         protocol: TransportProtocol,

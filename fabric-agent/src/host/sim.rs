@@ -442,6 +442,11 @@ impl Host for SimHost {
         Ok(candidates.first().copied())
     }
 
+    /// It has none.
+    async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        Ok(BTreeSet::new())
+    }
+
     /// It has no services.
     async fn listener(
         &self,

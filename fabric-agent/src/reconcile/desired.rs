@@ -10,7 +10,7 @@ use std::sync::Arc;
 use weft_model::{
     Bridge, BridgeJoin, Firewall, FirewallGroup, FirewallPrefixList, FirewallUplink, GroupId,
     GuestAccess, HostForward, JoinPath, Lan, LanLink, LinkName, PrefixListId, RulePeer, Trunk,
-    Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
+    UPLINKS_V6, Uplink, UplinkV6, VpcId, VpcMode, VpcNetwork, VpcSpec,
 };
 use weft_planner::{HostEdge, HostRoute};
 
@@ -19,9 +19,6 @@ pub(crate) use attached::{Attached, AttachedOfAll};
 
 /// The first /30 of the range that connects VPCs to the agent's namespace.
 const UPLINKS: Ipv4Addr = Ipv4Addr::new(169, 254, 128, 0);
-/// The same for IPv6: a private /48 whose random bits (RFC 4193, 3.2.2) were drawn once, for all
-/// hosts, as its addresses never leave one.
-const UPLINKS_V6: Ipv6Addr = Ipv6Addr::new(0xfdb4, 0x6e0a, 0x5c27, 0, 0, 0, 0, 0);
 /// The far end's name in each VPC's namespace.
 const GUEST_LINK: &str = "uplink";
 /// The bridge's name in the namespace of a VPC that is one, and that of the end of the pair that

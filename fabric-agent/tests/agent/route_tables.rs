@@ -108,7 +108,7 @@ async fn a_subnet_has_one_table_which_stays_while_it_is_used() {
     assert!(message.contains(&table), "{message}");
 
     let mut tables = RouteTablesClient::new(bench.agent.channel().await);
-    let request = |id: &str| v1::DeleteRequest { id: id.to_owned(), ..Default::default() };
+    let request = |id: &str| v1::DeleteRequest { id: id.to_owned() };
     let used = refusal(tables.delete(request(&table)).await);
     assert_eq!(used.reason, Reason::InUse);
     assert!(used.message.contains(&bench.subnet), "{used}");

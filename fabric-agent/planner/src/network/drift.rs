@@ -56,6 +56,9 @@ fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<St
             "the tap {link} of {} was down, or its route or neighbour entry had been changed",
             tap.address
         ),
+        Action::SetRoutes { .. } => {
+            "the route tables, or the rules that lead to them, had been changed".to_owned()
+        }
         Action::SetFirewall { .. } => "the packet filter had been changed".to_owned(),
         // Nothing else is a step of a network.
         _ => return None,

@@ -251,7 +251,7 @@ fn said_of(change: impl FnOnce(&mut SeenNetwork)) -> Vec<String> {
 fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
     type Change = fn(&mut SeenNetwork);
     #[rustfmt::skip]
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 9] = [
         (|seen| seen.network = None, "the network namespace was gone"),
         (|seen| seen.firewall = None, "the packet filter had been changed"),
         (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
@@ -259,6 +259,7 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
         (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the limit of the tap t2 of 10.0.0.2 had been"),
         (|seen| { taps_of(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
+        (|seen| seen.network.as_mut().unwrap().routes.main_first = true, "the route tables, or the rules"),
         (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
     ];
     for (change, want) in cases {

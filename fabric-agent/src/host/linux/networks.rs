@@ -415,6 +415,11 @@ impl LinuxNetworks {
         Ok(stream)
     }
 
+    pub(super) async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>, HostError> {
+        let found = weft_network::own_addresses(&self.agent).await;
+        found.map_err(network("look at the addresses of the agent's namespace".to_owned()))
+    }
+
     pub(super) async fn first_free_range(
         &self,
         candidates: &[Ipv4Network],

@@ -13,8 +13,12 @@ const PREFIXES: RangeInclusive<u8> = 44..=64;
 /// The prefix length of every subnet, as in EC2: what addresses are made in (RFC 4291, 2.5.1).
 pub const SUBNET_PREFIX_V6: u8 = 64;
 
+/// The /48 that connects VPCs with IPv6 to the agent's namespace: private, its random bits (RFC 4193,
+/// 3.2.2) drawn once, for all hosts, as its addresses never leave one.
+pub const UPLINKS_V6: Ipv6Addr = Ipv6Addr::new(0xfdb4, 0x6e0a, 0x5c27, 0, 0, 0, 0, 0);
+
 /// Ranges that are no network's, and what they are (RFC 6890, RFC 4291).
-const SPECIAL: [(Ipv6Addr, u8, &str); 8] = [
+const SPECIAL: [(Ipv6Addr, u8, &str); 9] = [
     (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 8, "kept for loopback and embedded IPv4"),
     (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 32, "kept for translation to IPv4"),
     (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64, "where packets are discarded"),
@@ -23,6 +27,7 @@ const SPECIAL: [(Ipv6Addr, u8, &str); 8] = [
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 9, "link-local"),
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast"),
     (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32, "where EC2's services are"),
+    (UPLINKS_V6, 48, "where VPCs are connected to their host"),
 ];
 
 /// Parses an IPv6 range whose host bits are zero.

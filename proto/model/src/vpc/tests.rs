@@ -204,6 +204,7 @@ fn a_vpc_has_an_ipv6_range_that_is_a_networks() {
         ("ff02::/48",           VpcMode::Routed, "ff02::/48 overlaps ff00::/8, which is multicast"),
         ("::/64",               VpcMode::Routed, "::/64 overlaps ::/8"),
         ("fd00:ec2::/56",       VpcMode::Routed, "fd00:ec2::/56 overlaps fd00:ec2::/32"),
+        ("fdb4:6e0a:5c27:1::/64", VpcMode::Routed, "fdb4:6e0a:5c27:1::/64 overlaps fdb4:6e0a:5c27::/48, which is where VPCs are connected"),
         ("fd12:3456:789a::/48", VpcMode::Bridge, "ok"),
     ];
     for (range, mode, want) in cases {
