@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt as _;
 use ipnetwork::Ipv4Network;
 use rtnetlink::IpVersion;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use weft_model::{LinkName, NextHop, Routes};
@@ -19,6 +20,9 @@ use crate::{Namespace, NetworkError};
 /// Ranks of our rules, before the kernel's own at 32,766 (main) and after the local table's at 0.
 const MAIN_FIRST: u32 = 1000;
 const BY_TAP: u32 = 1001;
+/// The rank of the rule for the main table that every namespace begins with (`fib_default_rules_init`
+/// of Linux `fib_rules.c` and its IPv6 twin).
+const MAIN_LAST: u32 = 32766;
 /// The metric of what holds where a way is gone: above that of every way, which has none.
 const LAST: u32 = 4096;
 
@@ -51,6 +55,9 @@ pub async fn set_routes(vpc: &Namespace, routes: &Routes) -> Result<(), NetworkE
     }
     weft_crash_points::point("routes.set.filled");
 
+    for family in netlink.without_main().await? {
+        netlink.add_main(family).await?;
+    }
     let rules = netlink.our_rules().await?;
     if routes.main_first && !rules.iter().any(Rule::is_main_first) {
         netlink.add_rule(MAIN_FIRST, MAIN_TABLE, None).await?;
@@ -110,6 +117,7 @@ pub(crate) async fn observe(netlink: &Netlink, links: &[Link]) -> Result<Routes,
         tables,
         links: by_tap.collect(),
         main_first: rules.iter().any(Rule::is_main_first),
+        main_lost: !netlink.without_main().await?.is_empty(),
     })
 }
 
@@ -142,15 +150,47 @@ impl Rule {
 
 impl Netlink {
     async fn our_rules(&self) -> Result<Vec<Rule>, NetworkError> {
-        let listed: Vec<RuleMessage> = self
-            .handle
-            .rule()
-            .get(IpVersion::V4)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(asking("list routing rules"))?;
-        Ok(listed.into_iter().filter_map(our_rule).collect())
+        Ok(self.rules(AddressFamily::Inet).await?.into_iter().filter_map(our_rule).collect())
+    }
+
+    async fn rules(&self, family: AddressFamily) -> Result<Vec<RuleMessage>, NetworkError> {
+        let version = match family {
+            AddressFamily::Inet6 => IpVersion::V6,
+            _ => IpVersion::V4,
+        };
+        let listed = self.handle.rule().get(version).execute().try_collect().await;
+        listed.map_err(asking("list routing rules"))
+    }
+
+    /// The families without the rule by which packets follow the main table in the end.
+    async fn without_main(&self) -> Result<Vec<AddressFamily>, NetworkError> {
+        let mut without = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            match self.rules(family).await {
+                Ok(rules) if rules.iter().any(is_main_last) => {}
+                Ok(_) => without.push(family),
+                // A kernel without IPv6.
+                Err(NetworkError::Netlink { source, .. })
+                    if errno(&source) == Some(libc::EAFNOSUPPORT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(without)
+    }
+
+    async fn add_main(&self, family: AddressFamily) -> Result<(), NetworkError> {
+        let add = self.handle.rule().add().table_id(MAIN_TABLE).priority(MAIN_LAST);
+        let add = add.action(RuleAction::ToTable);
+        let added = match family {
+            AddressFamily::Inet6 => add.v6().execute().await,
+            _ => add.v4().execute().await,
+        };
+        match added {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => {
+                Err(asking("add the routing rule to the main table")(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn add_rule(
@@ -183,6 +223,11 @@ impl Netlink {
             _ => Ok(()),
         }
     }
+}
+
+fn is_main_last(message: &RuleMessage) -> bool {
+    let has = |wanted: RuleAttribute| message.attributes.contains(&wanted);
+    has(RuleAttribute::Priority(MAIN_LAST)) && has(RuleAttribute::Table(MAIN_TABLE))
 }
 
 fn our_rule(message: RuleMessage) -> Option<Rule> {

@@ -25,6 +25,7 @@ fn by_way_of(to: Option<u8>) -> Routes {
         tables: BTreeMap::from([(TABLE, BTreeMap::from([("0.0.0.0/0".parse().unwrap(), hop)]))]),
         links: BTreeMap::from([(tap(11), TABLE)]),
         main_first: true,
+        main_lost: false,
     }
 }
 
@@ -80,6 +81,15 @@ fn packets_follow_the_table_of_the_tap_that_they_come_in_by() {
         set_routes(&vpc.namespace, &Routes::default()).await.unwrap();
         assert_eq!(seen(&vpc).await, Routes::default());
         assert!(client.connects(OUTSIDE, 80), "the VPC's own way out again");
+
+        for rules in ["rule flush", "-6 rule flush"] {
+            ip(&vpc.namespace, rules);
+            let lost = Routes { main_lost: true, ..Routes::default() };
+            assert_eq!(seen(&vpc).await, lost, "{rules} is seen");
+            set_routes(&vpc.namespace, &Routes::default()).await.unwrap();
+            assert_eq!(seen(&vpc).await, Routes::default(), "{rules} is mended");
+        }
+        assert!(client.connects(OUTSIDE, 80), "with the namespace's own rules");
     });
 }
 

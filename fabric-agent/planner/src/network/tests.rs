@@ -259,7 +259,7 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
         (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the limit of the tap t2 of 10.0.0.2 had been"),
         (|seen| { taps_of(seen).insert("t9".parse().unwrap(), Default::default()); }, "there was a tap t9"),
-        (|seen| seen.network.as_mut().unwrap().routes.main_first = true, "the route tables, or the rules"),
+        (|seen| seen.network.as_mut().unwrap().routes.main_lost = true, "the route tables, or the rules"),
         (|seen| seen.network.as_mut().unwrap().uplink = None, "the way out, weftu0, was gone"),
     ];
     for (change, want) in cases {
@@ -329,6 +329,7 @@ fn routes_are_set_once_the_taps_that_they_lead_to_are_open() {
                 .into(),
             links: [("b".parse().unwrap(), Routes::FIRST_TABLE)].into(),
             main_first: true,
+            main_lost: false,
         }
     };
     let with_routes = |taps, routes| VpcNetwork { routes, ..desired(taps, Way::Uplink) };

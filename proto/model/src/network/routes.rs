@@ -19,6 +19,9 @@ pub struct Routes {
     pub links: BTreeMap<LinkName, u32>,
     /// Whether the VPC's own addresses come before any table.
     pub main_first: bool,
+    /// Whether a namespace's own rule is gone by which packets follow the main table in the end: no
+    /// packet finds a way out then. Seen, never wanted.
+    pub main_lost: bool,
 }
 
 /// The guest that packets are given to.
