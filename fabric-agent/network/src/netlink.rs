@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -164,11 +164,15 @@ impl Netlink {
         link: &Link,
         wanted: &[Ipv4Network],
     ) -> Result<(), NetworkError> {
-        let routes = self.routes().await?;
-        let is_kept =
-            |address: &Ipv4Network| wanted.contains(address) && is_whole(address, link, &routes);
         let have: Vec<_> =
             self.addresses().await?.into_iter().filter(|a| a.0 == link.index).collect();
+        // A new link has none yet, and nothing to lose.
+        let routes = match have.iter().any(|(_, a)| a.prefix() < 32 && wanted.contains(a)) {
+            true => self.routes().await?,
+            false => Vec::new(),
+        };
+        let is_kept =
+            |address: &Ipv4Network| wanted.contains(address) && is_whole(address, link, &routes);
         for (_, extra) in have.iter().filter(|(_, a)| !a.ip().is_loopback() && !is_kept(a)) {
             let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new()
                 .index(link.index)
@@ -294,12 +298,20 @@ impl Netlink {
 /// Whether the link's range is reached through the address: the kernel makes that route with the
 /// address, and never again, whoever removes it.
 pub(crate) fn is_whole(address: &Ipv4Network, link: &Link, routes: &[Route]) -> bool {
-    let leads_there = |route: &Route| {
-        route.out == Some(link.index)
-            && route.to.prefix() == address.prefix()
-            && route.to.network() == address.network()
-    };
-    address.prefix() == 32 || routes.iter().any(leads_there)
+    let ways = routes.iter().map(|route| (IpNetwork::from(route.to), route.out));
+    address.prefix() == 32 || is_reached((*address).into(), link, ways)
+}
+
+/// Whether one of `ways`, ranges and the links that they are behind, is that to the address's range.
+pub(crate) fn is_reached(
+    address: IpNetwork,
+    link: &Link,
+    mut ways: impl Iterator<Item = (IpNetwork, Option<u32>)>,
+) -> bool {
+    ways.any(|(to, out)| {
+        out == Some(link.index)
+            && (to.network(), to.prefix()) == (address.network(), address.prefix())
+    })
 }
 
 pub(crate) fn our_route(to: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {

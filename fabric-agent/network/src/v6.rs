@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use futures::TryStreamExt;
-use ipnetwork::Ipv6Network;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
@@ -22,7 +22,7 @@ use weft_model::{
 
 use crate::NetworkError;
 use crate::error::{asking, errno};
-use crate::netlink::{Link, Netlink, PROTOCOL, mac_of};
+use crate::netlink::{Link, Netlink, PROTOCOL, is_reached, mac_of};
 
 /// An IPv6 route of any table.
 #[derive(Clone, Debug)]
@@ -198,12 +198,8 @@ fn our_route(to: Ipv6Network) -> RouteMessageBuilder<Ipv6Addr> {
 
 /// As [`crate::netlink::is_whole`].
 fn is_whole(address: &Ipv6Network, link: &Link, routes: &[RouteV6]) -> bool {
-    let leads_there = |route: &RouteV6| {
-        route.out == Some(link.index)
-            && route.to.prefix() == address.prefix()
-            && route.to.network() == address.network()
-    };
-    address.prefix() == 128 || routes.iter().any(leads_there)
+    let ways = routes.iter().map(|route| (IpNetwork::from(route.to), route.out));
+    address.prefix() == 128 || is_reached((*address).into(), link, ways)
 }
 
 impl RouteV6 {
@@ -261,10 +257,13 @@ impl Netlink {
         link: &Link,
         wanted: &[Ipv6Network],
     ) -> Result<(), NetworkError> {
-        let routes = self.routes_v6().await?;
-        let is_kept = |one: &Ipv6Network| wanted.contains(one) && is_whole(one, link, &routes);
         let have: Vec<_> =
             self.addresses_v6().await?.into_iter().filter(|one| one.0 == link.index).collect();
+        let routes = match have.iter().any(|(_, a)| a.prefix() < 128 && wanted.contains(a)) {
+            true => self.routes_v6().await?,
+            false => Vec::new(),
+        };
+        let is_kept = |one: &Ipv6Network| wanted.contains(one) && is_whole(one, link, &routes);
         let is_extra = |one: &Ipv6Network| !one.ip().is_loopback() && !is_kept(one);
         for (_, extra) in have.iter().filter(|(_, one)| is_extra(one)) {
             let message = AddressMessageBuilder::<Ipv6Addr>::new()
