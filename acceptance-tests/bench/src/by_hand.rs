@@ -169,8 +169,11 @@ fn on_its_own(
     files: &Files,
     directory: &Path,
 ) -> Result<String> {
-    if word.starts_with("tap,id=") {
-        return Ok(format!("tap,id=net0,ifname={tap},script=no,downscript=no"));
+    // Its name stays: the device names it.
+    if word.starts_with("tap,id=")
+        && let Some((named, _)) = word.split_once(",fd=")
+    {
+        return Ok(format!("{named},ifname={tap},script=no,downscript=no"));
     }
     if word.starts_with("socket,id=qmp,") {
         let socket = directory.join("qmp.sock");

@@ -18,7 +18,7 @@ const WHY_PLAN: &str = "each instance is read from the agent, ten at a time as T
     read waits 2 ms for company, so that ten are one request; the no-op provider reads nothing. \
     Tried: that window was 20 ms, and the agent read the statuses of all instances for each \
     request (1.65 x, and 2.3 s of its processor time).";
-const WHY_STATE: &str = "the attributes that the design names are 0.84 KB as compact JSON; the rest \
+const WHY_STATE: &str = "the attributes that the design names, as compact JSON, are what stands beside it; the rest \
     is Terraform's own: it indents the file, and writes a null for each attribute that is not set. \
     Nothing was left out for it: what is not in the state cannot be referred to.";
 

@@ -6,7 +6,7 @@
 
 use weft_model::{Firewall, FirewallUplink};
 
-use super::base::hook;
+use super::base::{accept, hook};
 use super::forwarders;
 use super::refused::{SPOOFED_SOURCE, refused};
 use super::{BOUND_SET, BOUND_SET_V6, RuleBody, Ruleset, payload};
@@ -26,7 +26,13 @@ impl Ruleset {
         let own = |header, bound| {
             Statement::is_not(source(header), Expression::text(format!("@{bound}")))
         };
+        // Nearly all packets are whole: none of them is looked up in a set here.
+        let whole = vec![
+            Statement::meta("nfproto", "ipv4"),
+            Statement::is(FRAGMENT, Expression::Number(0)),
+        ];
         let mut rules = vec![
+            accept("whole", whole),
             forwarders::judged_apart(vec![is_fragment.clone(), own("ip", BOUND_SET)]),
             forged("ipv4", is_fragment, "ip", BOUND_SET, uplink),
         ];
