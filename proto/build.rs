@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "public",
         "network_interfaces",
         "routes",
+        "snapshots",
         "instances",
         "hosts",
         "watch",

@@ -103,6 +103,7 @@ impl Context {
             host_key,
             uid: holding.uid,
             public_ip,
+            root_layers: Vec::new(),
         };
         Ok((spec, Reserved { instance: reservation, seat }, txn, public_turn))
     }

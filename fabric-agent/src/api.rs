@@ -19,6 +19,7 @@ mod reads;
 mod route_tables;
 mod rules;
 mod sessions;
+pub(crate) mod snapshots;
 mod streams;
 mod subnets;
 mod users;
@@ -210,6 +211,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         port_forwards_server::PortForwardsServer,
         network_interfaces_server::NetworkInterfacesServer,
         network_interface_attachments_server::NetworkInterfaceAttachmentsServer,
+        snapshots_server::SnapshotsServer,
         route_tables_server::RouteTablesServer,
         route_table_associations_server::RouteTableAssociationsServer,
         instances_server::InstancesServer,

@@ -22,7 +22,7 @@ use weft_store::{Event, Item, Revision};
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, OBJECTS, PortForwards, PrefixLists, RecordOf, Repo,
-    RouteTableAssociations, RouteTables, Rules, STATUSES, Subnets, Vpcs, decode, store_problem,
+    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -40,6 +40,7 @@ pub(crate) struct World {
     pub(crate) groups: Table<Groups>,
     pub(crate) rules: Table<Rules>,
     pub(crate) images: Table<Images>,
+    pub(crate) snapshots: Table<Snapshots>,
     pub(crate) key_pairs: Table<KeyPairs>,
     pub(crate) instance_types: Table<InstanceTypes>,
     pub(crate) elastic_ips: Table<ElasticIps>,
@@ -191,6 +192,7 @@ macro_rules! tables {
             Groups::NAME => $call::<Groups>(&mut $self.groups, $($argument),*),
             Rules::NAME => $call::<Rules>(&mut $self.rules, $($argument),*),
             Images::NAME => $call::<Images>(&mut $self.images, $($argument),*),
+            Snapshots::NAME => $call::<Snapshots>(&mut $self.snapshots, $($argument),*),
             KeyPairs::NAME => $call::<KeyPairs>(&mut $self.key_pairs, $($argument),*),
             InstanceTypes::NAME => $call::<InstanceTypes>(&mut $self.instance_types, $($argument),*),
             ElasticIps::NAME => $call::<ElasticIps>(&mut $self.elastic_ips, $($argument),*),

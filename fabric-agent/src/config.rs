@@ -149,6 +149,11 @@ impl Directories {
         self.state_dir.join("instances")
     }
 
+    /// What disks were sealed into.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.state_dir.join("layers")
+    }
+
     /// Which boot of the machine the runtime directory is of.
     pub(crate) fn boot_record(&self) -> PathBuf {
         self.runtime_dir.join("boot-id")

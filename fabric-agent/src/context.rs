@@ -18,7 +18,7 @@ use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, PortForwards, PrefixLists, RecordOf, Repo, RouteTableAssociations,
-    RouteTables, Rules, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
+    RouteTables, Rules, Snapshots, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -198,6 +198,7 @@ impl Context {
             Instances,
             InstanceTypes,
             Images,
+            Snapshots,
             KeyPairs,
             Groups,
             Rules,

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, Problem, Reason, Timestamp,
+    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem, Reason, Timestamp,
     TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics};
@@ -254,6 +254,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Reason::InvalidArgument`] where it is refused.
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError>;
+
+    /// Every layer that disks were sealed into.
+    async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError>;
 
     /// Every verified blob.
     async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError>;

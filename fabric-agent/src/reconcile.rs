@@ -6,6 +6,7 @@
 mod blobs;
 mod desired;
 mod instance;
+mod layers;
 mod network;
 mod probe;
 mod queue;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use weft_model::{AttachmentId, InstanceId, InstanceStatus};
+use weft_model::{AttachmentId, InstanceId, InstanceStatus, SnapshotId, SnapshotSource};
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
@@ -25,7 +26,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
-use crate::repo::{Attachments, Instances, Kind, Repo};
+use crate::repo::{Attachments, Instances, Kind, Repo, Snapshots};
 use crate::services::NetworkServices;
 use crate::turns::Turns;
 
@@ -189,6 +190,11 @@ impl Reconciler {
                         }
                         self.networks.look();
                     }
+                    Ok(change) if change.kind == Snapshots::NAME => {
+                        if let Ok(id) = change.id.parse() {
+                            self.look_at_source_of(&id);
+                        }
+                    }
                     Ok(_) => self.networks.look(),
                     Err(RecvError::Lagged(_)) => self.look_at_everything().await,
                     Err(RecvError::Closed) => return,
@@ -199,6 +205,15 @@ impl Reconciler {
                     Err(RecvError::Closed) => return,
                 },
             }
+        }
+    }
+
+    /// Has looked at whatever a snapshot is to be made of.
+    fn look_at_source_of(&self, id: &SnapshotId) {
+        let snapshot = self.cache.read().snapshots.get(id).cloned();
+        match snapshot.map(|record| record.spec.source.clone()) {
+            Some(SnapshotSource::RootDisk(id)) => self.queue.add(id),
+            None => {}
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) use keys::{
 pub(crate) use kind::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, PortForwards, PrefixLists, RouteTableAssociations, RouteTables, Rules,
-    Subnets, Vpcs,
+    Snapshots, Subnets, Vpcs,
 };
 
 /// A record and the revision it was read at.

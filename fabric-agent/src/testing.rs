@@ -112,6 +112,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         host_key: SshHostKey { private_pem: "secret".into(), public_line: "ssh-ed25519 A".into() },
         uid: 1_900_000_000 + u32::from(n),
         public_ip: None,
+        root_layers: Vec::new(),
     };
     record(InstanceId::from_random([n; 9]), spec)
 }

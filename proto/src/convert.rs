@@ -15,6 +15,7 @@ mod object;
 mod prefix_list;
 mod public;
 mod route;
+mod snapshot;
 mod vpc;
 
 use group::description_from_wire;
@@ -58,6 +59,9 @@ pub use route::{
     route_table_association_from_wire, route_table_association_spec_from_wire,
     route_table_association_spec_to_wire, route_table_association_to_wire, route_table_from_wire,
     route_table_order_from_wire, route_table_order_to_wire, route_table_to_wire,
+};
+pub use snapshot::{
+    snapshot_from_wire, snapshot_order_from_wire, snapshot_order_to_wire, snapshot_to_wire,
 };
 pub use vpc::{
     subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,

@@ -11,6 +11,7 @@ mod namespaces;
 mod nics;
 mod observe;
 mod remove;
+mod seal;
 
 use std::collections::HashMap;
 use std::io;

@@ -29,6 +29,6 @@ pub use kvm::KvmProbe;
 pub use process::ProcessIdentity;
 pub use qemu::{
     Accel, BackingImage, Boot, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError, QemuVersion,
-    RootDisk,
+    ROOT_DEVICE, RootDisk,
 };
 pub use record::{ExitCause, GuestEvents, GuestExit, GuestIdentity};

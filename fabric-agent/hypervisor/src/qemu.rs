@@ -7,5 +7,5 @@ mod command_line;
 mod spec;
 
 pub use binary::{QemuBinary, QemuError, QemuVersion};
-pub use command_line::{GuestFds, command_line};
+pub use command_line::{GuestFds, ROOT_DEVICE, command_line};
 pub use spec::{Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, RootDisk};

@@ -6,6 +6,7 @@
 mod error;
 mod header;
 mod qemu_img;
+mod seal;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, t
 
 pub use error::DiskError;
 pub use qemu_img::Limits;
+pub use seal::{Seal, SealSpec};
 
 /// An overlay to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //!   upload ─▶ uploads/<digest>.part ─verified─▶ blobs/sha256/<digest>   immutable, shared
 //!                                                      ▲ backing file
 //!                                               <instance>/root.qcow2   copy on write, its own
+//!                                                      │ sealed
+//!                                               layers/<layer>.qcow2    immutable, shared
 //! ```
 //!
 //! What a blob is called is what is in it: two equal images are one blob, and a blob never changes.
@@ -11,10 +13,12 @@
 mod blobs;
 mod disks;
 mod files;
+mod layers;
 
 pub use blobs::{Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UploadInfo};
-pub use disks::{DiskError, Limits, OverlayInfo, OverlaySpec, RootDisks};
+pub use disks::{DiskError, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal, SealSpec};
 pub use files::{FileError, write_file_atomic};
+pub use layers::Layers;
 pub use weft_image_format::{Format, ImageHeader, InvalidImage, InvalidKernel, KernelHeader};
 
 use weft_model::DiskFormat;

@@ -15,6 +15,8 @@ impl Action {
             Self::EndGuest { .. } => "end_guest",
             Self::ForgetGuest { .. } => "forget_guest",
             Self::RemoveDisks { .. } => "remove_disks",
+            Self::SealRootDisk { .. } => "seal_root_disk",
+            Self::RemoveLayer { .. } => "remove_layer",
             Self::MakeNamespace { .. } => "make_namespace",
             Self::SetBase { .. } => "set_base",
             Self::SetUplink { .. } => "set_uplink",
@@ -51,6 +53,10 @@ impl Action {
             | Self::UnplugNic { instance_id, interface_id } => {
                 vec![instance_id.to_string(), interface_id.to_string()]
             }
+            Self::SealRootDisk { instance_id, layer, .. } => {
+                vec![instance_id.to_string(), layer.to_string()]
+            }
+            Self::RemoveLayer { layer } => vec![layer.to_string()],
             Self::PressPowerButton { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
@@ -87,6 +93,7 @@ impl Action {
             | Self::PressPowerButton { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
+            | Self::SealRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => Some(instance_id),
             Self::StartGuest(launch) => Some(&launch.instance_id),
             _ => None,
@@ -104,6 +111,7 @@ mod tests {
         let vpc_id = weft_model::VpcId::from_random([1; 9]);
         let digest = weft_model::Digest::from_bytes([1; 32]);
         let actions = [
+            Action::RemoveLayer { layer: weft_model::LayerId::from_random([1; 9]) },
             Action::PressPowerButton { instance_id },
             Action::RemoveNamespace { vpc_id },
             Action::SetHostRouting { routes: Default::default(), edge: Default::default() },

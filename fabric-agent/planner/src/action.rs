@@ -7,7 +7,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
-    InterfaceId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
+    InterfaceId, LayerId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
     VpcNetwork,
 };
 
@@ -71,6 +71,23 @@ pub enum Action {
     ForgetGuest {
         /// Whose.
         instance_id: InstanceId,
+    },
+    /// Makes what a root disk has so far a layer, and gives the disk a new file above it; a guest
+    /// that runs goes on.
+    SealRootDisk {
+        /// Whose.
+        instance_id: InstanceId,
+        /// What the disk's file becomes.
+        layer: LayerId,
+        /// What the guest sees, in bytes.
+        size_bytes: u64,
+        /// Who may write the new file.
+        uid: u32,
+    },
+    /// Removes a layer that nothing lies over any more.
+    RemoveLayer {
+        /// Which.
+        layer: LayerId,
     },
     /// Removes root disk and seed.
     RemoveDisks {
@@ -308,6 +325,9 @@ pub struct GuestLaunch {
     pub memory_mib: u32,
     /// The image's blobs and how to boot them.
     pub image: ImageContent,
+    /// The layers between the image's blob and the root disk's file, bottom to top.
+    #[serde(default)]
+    pub root_layers: Vec<LayerId>,
     /// The VPC whose namespace the taps are in.
     pub vpc_id: VpcId,
     /// Its network interfaces, by their device index; the one that it was made with comes first.

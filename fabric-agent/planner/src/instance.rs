@@ -199,6 +199,7 @@ fn start(
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         image: spec.image.clone(),
+        root_layers: spec.root_layers.clone(),
         vpc_id: spec.interface.vpc_id.clone(),
         nics: std::iter::once(primary(spec))
             .chain(attached.iter().map(|attached| attached.nic.clone()))
@@ -249,4 +250,4 @@ fn seed(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ mod about;
 mod action;
 mod instance;
 mod network;
+mod seal;
 mod status;
 
 pub use action::{Action, GuestLaunch, GuestNic, HostEdge, HostRoute, SeedContent, SeedInterface};
@@ -17,4 +18,5 @@ pub use instance::{
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,
 };
+pub use seal::{PendingSeal, SealStep, plan_seal};
 pub use status::{Observation, derive_status, record_phase};

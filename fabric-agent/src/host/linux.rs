@@ -4,6 +4,7 @@
 pub(crate) mod doctor;
 mod facts;
 mod guests;
+mod layers;
 mod listeners;
 mod networks;
 mod ssh;
@@ -18,7 +19,7 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{
-    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, Problem,
+    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem,
     TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, SeenNetwork};
@@ -118,6 +119,10 @@ impl Host for LinuxHost {
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
+            Action::SealRootDisk { instance_id, layer, size_bytes, uid } => {
+                guests.seal_root(instance_id, layer, *size_bytes, *uid).await
+            }
+            Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
             Action::MakeNamespace { vpc_id } => {
                 networks.make_namespace(vpc_id, &guests.netns_paths()).await
@@ -242,6 +247,10 @@ impl Host for LinuxHost {
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
         self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {
+        Ok(self.guests.layer_ids().await?.into_iter().collect())
     }
 
     async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {

@@ -20,10 +20,10 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
-    InstanceId, Lan, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId,
+    InstanceId, Lan, LayerId, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId,
     VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, simulate_network};
+use weft_planner::{Action, GuestLaunch, GuestState, SeenNetwork, SeenNics, simulate_network};
 
 use weft_services::{Report, Seen};
 
@@ -153,6 +153,19 @@ impl SimHost {
         let _ = self.hints.send(id.clone());
     }
 
+    /// Another guest would find another disk: so would a real one, and lose what is on it.
+    fn check_layers(&self, launch: &GuestLaunch) -> Result<(), HostError> {
+        let id = &launch.instance_id;
+        let has = self.reality.guest(id).unwrap_or_default().layers;
+        let there = self.reality.layers();
+        if has == launch.root_layers && has.iter().all(|layer| there.contains(layer)) {
+            return Ok(());
+        }
+        let asked = &launch.root_layers;
+        let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
+        Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+
     fn running(&self, id: &InstanceId) -> Option<Guest> {
         let guest = self.reality.guest(id)?;
         matches!(guest.state, reality::State::Running { .. }).then_some(guest)
@@ -183,6 +196,7 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, |guest| guest.seed = true).await
             }
             Action::StartGuest(launch) => {
+                self.check_layers(launch)?;
                 let behaviour = Behaviour::of(&launch.name);
                 let (epoch, id) = (launch.epoch, &launch.instance_id);
                 let state = match behaviour {
@@ -253,8 +267,31 @@ impl Host for SimHost {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = false;
                     guest.seed = false;
+                    guest.layers.clear();
                 };
                 self.reality.change_guest(instance_id, change).await
+            }
+            Action::SealRootDisk { instance_id, layer, .. } => {
+                let known = self.reality.guest(instance_id).is_some_and(|guest| guest.root_disk);
+                if !known {
+                    let what = format!("snapshot the root disk of {instance_id}: there is none");
+                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+                }
+                self.reality.add_layer(layer).await?;
+                weft_crash_points::point("sim.seal.layer_made");
+                let change = |guest: &mut Guest| {
+                    if !guest.layers.contains(layer) {
+                        guest.layers.push(layer.clone());
+                    }
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::RemoveLayer { layer } => {
+                if let Some(id) = self.reality.who_lies_over(layer) {
+                    let what = format!("remove the layer {layer}: the disk of {id} lies over it");
+                    return Err(HostError::new(what, false));
+                }
+                self.reality.remove_layer(layer).await
             }
             Action::MakeNamespace { vpc_id }
             | Action::RemoveUplink { vpc_id }
@@ -429,6 +466,10 @@ impl Host for SimHost {
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
         self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {
+        Ok(self.reality.layers())
     }
 
     async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {

@@ -1,4 +1,4 @@
-//! Blobs go with their last user: images and instances that are made of them.
+//! Blobs go with their last user: images, and instances and snapshots that are made of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -8,13 +8,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_model::{Digest, ImageContent};
+use weft_model::{Digest, ImageContent, SnapshotSpec};
 use weft_planner::Action;
 
 use super::Reconciler;
 use crate::cache::World;
 use crate::chain::Chain;
-use crate::repo::{Images, Instances, Kind};
+use crate::repo::{Images, Instances, Kind, Snapshots};
 
 /// How long an uploaded blob waits for the image that it was uploaded for.
 const PIN: Duration = Duration::from_secs(15 * 60);
@@ -80,13 +80,15 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
             _ = resync.tick() => {}
             change = changes.recv() => match change {
                 Ok(change) if change.deleted
-                    && (change.kind == Images::NAME || change.kind == Instances::NAME) => {}
+                    && [Images::NAME, Instances::NAME, Snapshots::NAME]
+                        .contains(&change.kind.as_str()) => {}
                 Ok(_) => continue,
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
         }
         if born.elapsed() >= reconciler.config.sweep_grace {
+            super::layers::sweep(reconciler).await;
             sweep(reconciler).await;
         }
     }
@@ -135,7 +137,15 @@ async fn sweep(reconciler: &Reconciler) {
 fn used(world: &World) -> BTreeSet<Digest> {
     let of_images = world.images.values().map(|image| &image.spec.content);
     let of_instances = world.instances.values().map(|instance| &instance.spec.image);
-    of_images.chain(of_instances).flat_map(digests).collect()
+    let of_images = of_images.chain(of_instances).flat_map(digests);
+    of_images.chain(world.snapshots.values().flat_map(|it| of_snapshot(&it.spec))).collect()
+}
+
+/// The blobs that a snapshot needs: what lies below it, and what it boots with.
+fn of_snapshot(spec: &SnapshotSpec) -> Vec<Digest> {
+    let kernel = spec.boots.iter().filter_map(|boots| boots.kernel.as_ref());
+    let kernel = kernel.flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
+    kernel.chain(spec.base.as_ref().map(|base| base.digest)).collect()
 }
 
 /// The blobs of an image.

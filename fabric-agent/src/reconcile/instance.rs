@@ -3,6 +3,7 @@
 mod interface;
 mod nics;
 mod report;
+mod seal;
 mod sweep;
 
 use std::collections::BTreeSet;
@@ -152,6 +153,9 @@ impl Pass<'_> {
                 unplugged: unplugged.clone(),
                 ..network.complete(self.record, &attached, &seen_guest)
             };
+            if self.seal(wanted, seen.root_disk, &seen.guest).await? {
+                return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false));
+            }
             let grace_over = self.grace_over(&seen.guest);
             let known = guest_network.as_ref();
             match plan_instance(self.record, known, &attached, wanted, &seen, grace_over) {

@@ -12,7 +12,7 @@ use weft_model::{
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
     PortForwardId, PortForwardSpec, PrefixListId, PrefixListSpec, RouteTableAssociationId,
     RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SubnetId,
-    SubnetSpec, VpcId, VpcSpec,
+    SnapshotId, SnapshotSpec, SubnetSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -82,6 +82,8 @@ kinds! {
     PortForwards, PortForwardId, PortForwardSpec, "port-forwards", "port forward";
     /// Addresses and MACs that outlive an instance.
     NetworkInterfaces, InterfaceId, NetworkInterfaceSpec, "network-interfaces", "network interface";
+    /// What disks had on them.
+    Snapshots, SnapshotId, SnapshotSpec, "snapshots", "snapshot";
     /// Where subnets' guests' packets go.
     RouteTables, RouteTableId, RouteTableSpec, "route-tables", "route table";
 }

@@ -57,6 +57,7 @@ const KINDS: &[(&str, &str)] = &[
     ("pf-", "a port forward"),
     ("vol-", "a volume"),
     ("snap-", "a snapshot"),
+    ("layer-", "a layer of disks"),
     ("rtb-", "a route table"),
     ("pl-", "a prefix list"),
     ("host-", "a host"),
@@ -170,6 +171,10 @@ ids! {
     RouteTableId, "rtb-", "a route table";
     /// Ranges of addresses under one name.
     PrefixListId, "pl-", "a prefix list";
+    /// A sealed part of disks, which others lie over.
+    LayerId, "layer-", "a layer of disks";
+    /// What a disk had on it at one moment.
+    SnapshotId, "snap-", "a snapshot";
     /// A machine that runs guests.
     HostId, "host-", "a host";
     /// One run of a client, from ConfigureProvider to its end.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LinkName, MacAddr,
+    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LayerId, LinkName, MacAddr,
     MetadataOptions, Name, PublicKey, Signal, SubnetId, Timestamp, VpcId,
 };
 
@@ -201,6 +201,9 @@ pub struct InstanceSpec {
     /// An address of the public pool, for its whole life.
     #[serde(default)]
     pub public_ip: Option<Ipv4Addr>,
+    /// The sealed layers between the image's blob and the root disk's file, bottom to top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root_layers: Vec<LayerId>,
 }
 
 impl InstanceSpec {

@@ -23,6 +23,7 @@ mod public;
 mod record;
 mod report;
 mod route;
+mod snapshot;
 mod tags;
 mod text;
 mod view;
@@ -37,8 +38,8 @@ pub use group::{
 pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, PairId, PortForwardId, PrefixListId, RouteTableId,
-    RuleId, SessionId, SubnetId, VpcId,
+    InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId, RouteTableId,
+    RuleId, SessionId, SnapshotId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -83,6 +84,10 @@ pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
 pub use route::{
     MAX_ROUTES_PER_TABLE, ResolvedRoute, RouteSpec, RouteTableAssociation, RouteTableAssociationId,
     RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, check_no_loop, check_routes,
+};
+pub use snapshot::{
+    Boots, ImageBase, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotSpec,
+    SnapshotState, SnapshotView, check_depth,
 };
 pub use tags::Tags;
 pub use text::{InvalidName, Name};

@@ -135,6 +135,31 @@ pub enum GuestError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// Nothing can be said about what it has open yet.
+    #[error("the guest of {id} is being started")]
+    StartsJustNow {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// QEMU knows no such disk.
+    #[error("the guest of {id} has no disk \"{device}\"")]
+    NoDisk {
+        /// Whose guest.
+        id: InstanceId,
+        /// What QEMU should call it.
+        device: String,
+    },
+    /// The file of a disk could not be opened.
+    #[error("open {} for the guest of {id}", path.display())]
+    Disk {
+        /// Whose guest.
+        id: InstanceId,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A process outlived SIGKILL.
     #[error("process {pid} of {id} did not end after it was killed; it may wait for a disk")]
     StillAlive {
@@ -177,11 +202,19 @@ pub enum GuestError {
 }
 
 impl GuestError {
+    /// Whether QEMU has said no: what was asked for has not been done.
+    pub fn refused(&self) -> bool {
+        matches!(self, Self::NoDisk { .. } | Self::Qmp { source: QmpError::Refused { .. }, .. })
+    }
+
     /// Whether the same call may succeed later with no change of what is asked for.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Qmp { source, .. } => source.is_retryable(),
-            Self::AlreadyRunning { .. } | Self::NotRunning { .. } | Self::Start { .. } => false,
+            Self::AlreadyRunning { .. }
+            | Self::NotRunning { .. }
+            | Self::NoDisk { .. }
+            | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
             }
@@ -189,6 +222,8 @@ impl GuestError {
             | Self::Cgroup { .. }
             | Self::CgroupInUse { .. }
             | Self::Tap { .. }
+            | Self::StartsJustNow { .. }
+            | Self::Disk { .. }
             | Self::KeepsNic { .. }
             | Self::HolderEnded { .. }
             | Self::StartTimeout { .. }

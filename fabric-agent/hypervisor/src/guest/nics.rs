@@ -123,13 +123,13 @@ impl Guests {
 }
 
 /// The devices of one QEMU.
-struct Devices<'a> {
+pub(super) struct Devices<'a> {
     id: &'a InstanceId,
-    client: QmpClient,
+    pub(super) client: QmpClient,
 }
 
 impl<'a> Devices<'a> {
-    async fn of(guests: &Guests, id: &'a InstanceId) -> Result<Self, GuestError> {
+    pub(super) async fn of(guests: &Guests, id: &'a InstanceId) -> Result<Self, GuestError> {
         let guest: GuestIdentity =
             guests.live_guest(id)?.ok_or_else(|| GuestError::NotRunning { id: id.clone() })?;
         let client = guests.client(id, &guest).await;
@@ -139,12 +139,16 @@ impl<'a> Devices<'a> {
         Ok(Self { id, client })
     }
 
-    fn failed(&self, command: &'static str) -> impl FnOnce(QmpError) -> GuestError {
+    pub(super) fn failed(&self, command: &'static str) -> impl FnOnce(QmpError) -> GuestError {
         let id = self.id.clone();
         move |source| GuestError::Qmp { id, command, source }
     }
 
-    async fn execute(&self, command: &'static str, arguments: Value) -> Result<Value, GuestError> {
+    pub(super) async fn execute(
+        &self,
+        command: &'static str,
+        arguments: Value,
+    ) -> Result<Value, GuestError> {
         let answer = self.client.execute(command, Some(arguments), ANSWER_DEADLINE).await;
         answer.map_err(self.failed(command))
     }

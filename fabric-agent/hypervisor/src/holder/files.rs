@@ -29,6 +29,10 @@ impl GuestFiles {
             number
         };
         let root = keep(open("the root disk", &spec.root.overlay, true)?);
+        let mut layers = Vec::new();
+        for path in &spec.root.layers {
+            layers.push(keep(open("a layer of the root disk", path, false)?));
+        }
         let backing = keep(open("the image", &spec.root.backing.path, false)?);
         let seed = match &spec.seed {
             Some(path) => Some(keep(open("the seed", path, false)?)),
@@ -63,7 +67,18 @@ impl GuestFiles {
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
-        let fds = GuestFds { root, backing, seed, credentials, kernel, initrd, kvm, taps, qmp };
+        let fds = GuestFds {
+            root,
+            layers,
+            backing,
+            seed,
+            credentials,
+            kernel,
+            initrd,
+            kvm,
+            taps,
+            qmp,
+        };
         Ok(Self { fds, owned, namespaces, kvm_groups })
     }
 

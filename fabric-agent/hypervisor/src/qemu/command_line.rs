@@ -15,6 +15,9 @@ use super::spec::{Accel, Boot, GuestSpec, NicSpec};
 /// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
 const SERIAL_BYTES: usize = 20;
 
+/// What QEMU calls the root disk, so that it is found again.
+pub const ROOT_DEVICE: &str = "root";
+
 /// Fixed PCI slots, so that a device's name in the guest does not depend on the others.
 const ROOT_SLOT: u8 = 0x02;
 const SEED_SLOT: u8 = 0x03;
@@ -32,7 +35,9 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 pub struct GuestFds {
     /// The overlay, open for reading and writing.
     pub root: RawFd,
-    /// The image under it, read-only.
+    /// The layers under it, bottom to top, read-only.
+    pub layers: Vec<RawFd>,
+    /// The image under all of them, read-only.
     pub backing: RawFd,
     /// The seed, read-only.
     pub seed: Option<RawFd>,
@@ -137,18 +142,35 @@ fn disks(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
     }
     line.blockdev(backing);
 
+    let mut below = "backing".to_owned();
+    for (index, fd) in fds.layers.iter().enumerate() {
+        let (node, file) = (format!("root-layer{index}"), line.fd_set(*fd));
+        line.blockdev(json!({
+            "driver": "file", "node-name": format!("{node}-file"), "filename": file,
+            "read-only": true,
+        }));
+        line.blockdev(json!({
+            "driver": "qcow2", "node-name": node, "file": format!("{node}-file"),
+            "backing": below, "read-only": true,
+        }));
+        below = node;
+    }
+
     let file = line.fd_set(fds.root);
     line.blockdev(json!({
         "driver": "file", "node-name": "root-file", "filename": file, "discard": "unmap",
     }));
     line.blockdev(json!({
-        "driver": "qcow2", "node-name": "root", "file": "root-file", "backing": "backing",
+        "driver": "qcow2", "node-name": "root", "file": "root-file", "backing": below,
         "discard": "unmap",
     }));
     // Not 0: that is taken by the kernel of a direct boot (`x86_load_linux`).
     line.option(
         "-device",
-        format!("virtio-blk-pci,drive=root,serial={serial},bootindex=1,addr={ROOT_SLOT:#x}"),
+        format!(
+            "virtio-blk-pci,id={ROOT_DEVICE},drive=root,serial={serial},bootindex=1,\
+             addr={ROOT_SLOT:#x}"
+        ),
     );
 
     if let Some(fd) = fds.seed {

@@ -90,13 +90,16 @@ pub enum Boot {
     },
 }
 
-/// A writable qcow2 overlay over a read-only image.
+/// A writable qcow2 overlay over read-only layers and a read-only image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootDisk {
     /// The overlay, always qcow2.
     pub overlay: PathBuf,
-    /// What lies under it. Given here and not taken from the overlay's header.
+    /// The sealed layers between image and overlay, bottom to top; all qcow2.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
+    /// What lies under all of it. Given here and not taken from headers.
     pub backing: BackingImage,
 }
 

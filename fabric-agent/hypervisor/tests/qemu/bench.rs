@@ -161,6 +161,7 @@ impl Bench {
             accel: Accel::Tcg { tb_size_mib: 32 },
             boot: Boot::Bios,
             root: RootDisk {
+                layers: Vec::new(),
                 overlay,
                 backing: BackingImage { path: backing, format: DiskFormat::Raw },
             },

@@ -110,6 +110,22 @@ pub enum DiskError {
 }
 
 impl DiskError {
+    /// Whether the file system is what was too small.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::File(error) => matches!(
+                error.source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ),
+            // The words of strerror(3) in the C locale.
+            Self::QemuImg { message, .. } => {
+                message.contains("No space left on device")
+                    || message.contains("Disk quota exceeded")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same call may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -52,6 +52,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             },
             uid: 1_900_000_000,
             public_ip: None,
+            root_layers: Vec::new(),
         },
         tags: Tags::default(),
         client_data: String::new(),

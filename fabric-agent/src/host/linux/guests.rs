@@ -12,7 +12,7 @@ use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, GuestError, GuestObservation, GuestSpec,
     GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
-use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
+use weft_images::{Layers, Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
     BootMode, Digest, DiskFormat, InstanceId, InterfaceId, PRIMARY_DEVICE_INDEX, Timestamp,
@@ -29,11 +29,12 @@ const MTU_BYTES: u16 = 1500;
 
 #[derive(Debug)]
 pub(super) struct LinuxGuests {
-    guests: Guests,
+    pub(super) guests: Guests,
     qemu: QemuBinary,
     accel: Accel,
     holder: HolderCommand,
-    disks: RootDisks,
+    pub(super) disks: RootDisks,
+    pub(super) layers: Layers,
     /// Where each instance's disks are.
     instances: PathBuf,
 }
@@ -64,6 +65,9 @@ impl LinuxGuests {
                 args: vec!["hold-guest".to_owned(), "--spec".to_owned()],
             },
             disks: RootDisks::new("qemu-img", Limits::default()),
+            layers: Layers::open(directories.layers()).map_err(|error| {
+                HostError::new("keep layers of disks", error.is_retryable()).caused_by(error)
+            })?,
             instances,
         })
     }
@@ -81,7 +85,7 @@ impl LinuxGuests {
         self.instances.join(id.as_str())
     }
 
-    fn root(&self, id: &InstanceId) -> PathBuf {
+    pub(super) fn root(&self, id: &InstanceId) -> PathBuf {
         self.dir(id).join("root.qcow2")
     }
 
@@ -194,6 +198,7 @@ impl LinuxGuests {
             boot,
             root: RootDisk {
                 overlay: self.root(id),
+                layers: launch.root_layers.iter().map(|id| self.layers.path(id)).collect(),
                 backing: BackingImage { path: blob(&image.disk), format: image.format },
             },
             seed: Some(self.seed(id)),

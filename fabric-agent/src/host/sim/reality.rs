@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use weft_model::{InstanceId, InterfaceId, ObservedNetwork, Timestamp, VpcId};
+use weft_model::{InstanceId, InterfaceId, LayerId, ObservedNetwork, Timestamp, VpcId};
 use weft_planner::SeenNetwork;
 
 use super::Behaviour;
@@ -25,6 +25,9 @@ pub(super) struct Guest {
     /// The network interfaces that the guest was started with, and those that came later.
     #[serde(default)]
     pub(super) nics: BTreeSet<InterfaceId>,
+    /// What its root disk was sealed into, bottom to top.
+    #[serde(default)]
+    pub(super) layers: Vec<LayerId>,
 }
 
 /// A simulated hypervisor.
@@ -48,6 +51,8 @@ pub(super) enum State {
 
 /// The kinds of rows. A network is several rows, so that one more tap does not write a thousand.
 const GUEST: &str = "guest";
+/// A layer of disks; it has no content.
+const LAYER: &str = "layer";
 /// An [`ObservedNetwork`] without its taps; the id is the VPC's.
 const NETWORK: &str = "network";
 /// A [`weft_model::ObservedTap`]; the id is `VPC/LINK`.
@@ -65,6 +70,7 @@ pub(super) struct Reality {
 struct Inner {
     file: Connection,
     guests: BTreeMap<InstanceId, Guest>,
+    layers: BTreeSet<LayerId>,
     networks: BTreeMap<VpcId, SeenNetwork>,
 }
 
@@ -92,7 +98,12 @@ impl Reality {
              ) STRICT, WITHOUT ROWID;",
         )
         .map_err(failed("open"))?;
-        let mut inner = Inner { file, guests: BTreeMap::new(), networks: BTreeMap::new() };
+        let mut inner = Inner {
+            file,
+            guests: BTreeMap::new(),
+            layers: BTreeSet::new(),
+            networks: BTreeMap::new(),
+        };
         inner.load()?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)) })
     }
@@ -143,6 +154,39 @@ impl Reality {
                 inner.put(GUEST, id.as_str(), &guest)?;
                 inner.guests.insert(id, guest);
             }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) fn layers(&self) -> BTreeSet<LayerId> {
+        self.inner().layers.clone()
+    }
+
+    /// An instance whose disk would be nothing without the layer.
+    pub(super) fn who_lies_over(&self, layer: &LayerId) -> Option<InstanceId> {
+        let inner = self.inner();
+        let over = inner.guests.iter().find(|(_, guest)| guest.layers.contains(layer));
+        over.map(|(id, _)| id.clone())
+    }
+
+    pub(super) async fn add_layer(&self, layer: &LayerId) -> Result<(), HostError> {
+        let (this, layer) = (self.clone(), layer.clone());
+        self.blocking(move || {
+            let mut inner = this.inner();
+            inner.put(LAYER, layer.as_str(), &())?;
+            inner.layers.insert(layer);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn remove_layer(&self, layer: &LayerId) -> Result<(), HostError> {
+        let (this, layer) = (self.clone(), layer.clone());
+        self.blocking(move || {
+            let mut inner = this.inner();
+            inner.remove(LAYER, layer.as_str())?;
+            inner.layers.remove(&layer);
             Ok(())
         })
         .await
@@ -204,6 +248,10 @@ impl Inner {
             .map_err(failed("read"))?;
         for row in rows {
             let (kind, id, content) = row.map_err(failed("read"))?;
+            if kind == LAYER {
+                self.layers.extend(id.parse::<LayerId>());
+                continue;
+            }
             take(&mut self.guests, &mut self.networks, &kind, &id, &content)?;
         }
         Ok(())

@@ -21,6 +21,7 @@ fn spec() -> GuestSpec {
         boot: Boot::Bios,
         root: RootDisk {
             overlay: "/o".into(),
+            layers: Vec::new(),
             backing: BackingImage { path: "/b".into(), format: DiskFormat::Qcow2 },
         },
         seed: None,
@@ -32,6 +33,7 @@ fn spec() -> GuestSpec {
 fn fds() -> GuestFds {
     GuestFds {
         root: 10,
+        layers: Vec::new(),
         backing: 11,
         seed: None,
         credentials: None,
@@ -91,7 +93,15 @@ fn each_part_of_a_specification_has_its_arguments() {
             r#""backing":null,"driver":"qcow2","file":"backing-file","node-name":"backing","read-only":true"#,
             "-add-fd fd=10,set=10",
             r#""backing":"backing","discard":"unmap","driver":"qcow2","file":"root-file","node-name":"root""#,
-            "-device virtio-blk-pci,drive=root,serial=i-0123456789abcdef0,bootindex=1,addr=0x2",
+            "-device virtio-blk-pci,id=root,drive=root,serial=i-0123456789abcdef0,bootindex=1,addr=0x2",
+        ]),
+        ("layers lie between, each over the one below",
+            spec(), GuestFds { layers: vec![60, 61], ..fds() }, &[
+            r#""backing":"backing","driver":"qcow2","file":"root-layer0-file","node-name":"root-layer0","read-only":true"#,
+            "-add-fd fd=61,set=61",
+            r#""driver":"file","filename":"/dev/fdset/61","node-name":"root-layer1-file","read-only":true"#,
+            r#""backing":"root-layer0","driver":"qcow2","file":"root-layer1-file","node-name":"root-layer1","read-only":true"#,
+            r#""backing":"root-layer1","discard":"unmap","driver":"qcow2","file":"root-file","node-name":"root""#,
         ]),
         ("a raw image lies under an overlay too",
             GuestSpec { root: RootDisk { backing: raw, ..spec().root }, ..spec() }, fds(),

@@ -1,0 +1,182 @@
+//! A guest that runs goes over to a new file on top of its disk, while what it has written so far
+//! stays below for reading.
+//!
+//! QEMU is asked what there is: the new node is called after the layer that is sealed, so nothing has
+//! to be remembered. Commands: QEMU `qapi/add-fd` in `qapi/misc.json`, `qapi/block-core.json`.
+//! `blockdev-snapshot` flushes the old file before it lets the guest go on (`external_snapshot_action`
+//! in QEMU's `blockdev.c`): what the guest was told is written is in the layer.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use weft_model::{InstanceId, LayerId};
+
+use super::nics::Devices;
+use super::{ANSWER_DEADLINE, GuestError, GuestObservation, Guests};
+use crate::qmp::QmpError;
+
+impl Guests {
+    /// Whether QEMU has the guest's disks open.
+    ///
+    /// # Errors
+    /// [`GuestError::StartsJustNow`]: that cannot be told; its records cannot be read.
+    pub async fn has_disks_open(&self, id: &InstanceId) -> Result<bool, GuestError> {
+        match self.observe(id).await? {
+            GuestObservation::Absent | GuestObservation::Exited { .. } => Ok(false),
+            GuestObservation::Starting { .. } => {
+                Err(GuestError::StartsJustNow { id: id.clone() })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Has the guest write to `next` from now on, on its disk `device`; `layer` is what that becomes
+    /// which it has written so far. Done already is success.
+    ///
+    /// # Errors
+    /// QEMU refused ([`GuestError::refused`]: then nothing has changed for the guest), or did not
+    /// answer.
+    pub async fn switch_disk(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        layer: &LayerId,
+        next: &Path,
+    ) -> Result<(), GuestError> {
+        let devices = Devices::of(self, id).await?;
+        let node = Node::of(layer);
+        let top = top_of(&devices, id, device).await?;
+        if top == node.disk {
+            return Ok(());
+        }
+        // Of an earlier attempt, perhaps over a file that is gone.
+        node.remove_from(&devices).await?;
+        let (path, failed) = (next.to_owned(), disk_failed(id, next));
+        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
+            OpenOptions::new().read(true).write(true).open(path)
+        });
+        let file = opened.await.map_err(std::io::Error::other).and_then(|it| it);
+        let file = file.map_err(failed)?;
+        let given = devices.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
+        let given = given.map_err(devices.failed("add-fd"))?;
+        weft_crash_points::point("guest.seal.given");
+        // A node of its own: QEMU would open the file of an inner one anew when it becomes read-only
+        // below the next top.
+        let arguments = json!({
+            "driver": "file", "node-name": node.file, "filename": given, "discard": "unmap",
+        });
+        devices.execute("blockdev-add", arguments).await?;
+        let arguments = json!({
+            "driver": "qcow2", "node-name": node.disk, "file": node.file, "backing": Value::Null,
+            "discard": "unmap",
+        });
+        devices.execute("blockdev-add", arguments).await?;
+        weft_crash_points::point("guest.seal.added");
+        let arguments = json!({ "node": top, "overlay": node.disk });
+        devices.execute("blockdev-snapshot", arguments).await?;
+        weft_crash_points::point("guest.seal.switched");
+        Ok(())
+    }
+
+    /// Has QEMU let go of the file that it was refused to go over to.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub async fn forget_switch(&self, id: &InstanceId, layer: &LayerId) -> Result<(), GuestError> {
+        Node::of(layer).remove_from(&Devices::of(self, id).await?).await
+    }
+}
+
+/// What QEMU calls the new top: node names have 31 bytes at most.
+struct Node {
+    disk: String,
+    file: String,
+}
+
+impl Node {
+    fn of(layer: &LayerId) -> Self {
+        let disk = format!("seal-{}", layer.digits());
+        Self { file: format!("{disk}-file"), disk }
+    }
+
+    /// One that QEMU does not have is refused, which is what is wanted.
+    async fn remove_from(&self, devices: &Devices<'_>) -> Result<(), GuestError> {
+        for name in [&self.disk, &self.file] {
+            match devices.execute("blockdev-del", json!({ "node-name": name })).await {
+                Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The node that the guest's disk `device` is now.
+async fn top_of(
+    devices: &Devices<'_>,
+    id: &InstanceId,
+    device: &str,
+) -> Result<String, GuestError> {
+    let blocks = devices.execute("query-block", json!({})).await?;
+    find_top(&blocks, device)
+        .ok_or_else(|| GuestError::NoDisk { id: id.clone(), device: device.to_owned() })
+}
+
+/// In QEMU's answer to `query-block`. The root disk of a guest that an older agent started has no
+/// name, but its node has.
+fn find_top(blocks: &Value, device: &str) -> Option<String> {
+    let within = format!("/machine/peripheral/{device}/");
+    let node = |block: &Value| block["inserted"]["node-name"].as_str().map(str::to_owned);
+    let blocks = blocks.as_array()?;
+    let named = blocks.iter().find(|block| {
+        block["qdev"].as_str().is_some_and(|qdev| qdev == device || qdev.starts_with(&within))
+    });
+    let unnamed = || {
+        let is_old = |block: &&Value| {
+            block["qdev"].as_str().is_some_and(|qdev| qdev.starts_with("/machine/peripheral-anon/"))
+        };
+        let mut nodes = blocks.iter().filter(is_old).filter_map(node);
+        nodes.find(|name| name == device || name.starts_with("seal-"))
+    };
+    match named {
+        Some(block) => node(block),
+        None => unnamed(),
+    }
+}
+
+fn disk_failed(id: &InstanceId, path: &Path) -> impl FnOnce(std::io::Error) -> GuestError {
+    let (id, path): (_, PathBuf) = (id.clone(), path.to_owned());
+    move |source| GuestError::Disk { id, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_of_a_disk_is_found_by_its_device() {
+        let block = |qdev: &str, node: &str| json!({ "device": "", "qdev": qdev, "inserted": { "node-name": node } });
+        let of = |blocks: &[Value], device| find_top(&Value::Array(blocks.to_vec()), device);
+        let new = [
+            block("/machine/peripheral-anon/device[9]/virtio-backend", "seed"),
+            block("/machine/peripheral/root/virtio-backend", "seal-0"),
+            block("/machine/peripheral/vol-1/virtio-backend", "vol-1"),
+        ];
+        assert_eq!(of(&new, "root").as_deref(), Some("seal-0"));
+        assert_eq!(of(&new, "vol-1").as_deref(), Some("vol-1"));
+        assert_eq!(of(&new, "vol"), None);
+        let old = [
+            block("/machine/peripheral-anon/device[9]/virtio-backend", "seed"),
+            block("/machine/peripheral-anon/device[8]/virtio-backend", "root"),
+        ];
+        assert_eq!(of(&old, "root").as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn names_of_nodes_are_not_too_long() {
+        let node = Node::of(&LayerId::from_random([0xab; 9]));
+        assert!(node.disk.len() <= 31 && node.file.len() <= 31, "{}", node.file);
+    }
+}

@@ -1,0 +1,127 @@
+//! Snapshots of an instance's root disk that are asked for and not made yet.
+//!
+//! They come before everything else that is to be done about the instance: while one is pending no
+//! guest is started, for what an interrupted attempt left behind has to be carried to its end first.
+
+use weft_model::{InstanceId, InstanceSpec, LayerId, Record, SnapshotId};
+
+use crate::{Action, GuestState, Wanted};
+
+/// A snapshot that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingSeal {
+    /// Which.
+    pub snapshot_id: SnapshotId,
+    /// What the disk's file becomes.
+    pub layer: LayerId,
+    /// Whether the guest of an older launch has to have shut down first.
+    pub between_guests: bool,
+}
+
+/// What to do next about an instance's pending snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SealStep {
+    /// Carry this out; the snapshot is made then.
+    Seal(SnapshotId, Action),
+    /// It cannot be made.
+    Refuse(SnapshotId, &'static str),
+    /// Nothing, now: go on with the instance.
+    Rest,
+}
+
+/// The next step about `pending`, the oldest first. `root_disk` says whether there is a disk,
+/// `has_run` whether there ever was one.
+pub fn plan_seal(
+    record: &Record<InstanceId, InstanceSpec>,
+    wanted: Wanted,
+    pending: &[PendingSeal],
+    root_disk: bool,
+    has_run: bool,
+    guest: &GuestState,
+) -> SealStep {
+    let Some(PendingSeal { snapshot_id, layer, between_guests }) = pending.first() else {
+        return SealStep::Rest;
+    };
+    if !root_disk {
+        let refuse = |why| SealStep::Refuse(snapshot_id.clone(), why);
+        return match wanted {
+            Wanted::Gone => refuse("the instance was terminated before the snapshot was made"),
+            _ if has_run => refuse("the instance's root disk is missing"),
+            Wanted::Off => refuse("the instance has no root disk yet: it has never been started"),
+            // It is made now, and sealed before a guest has it.
+            Wanted::Run { .. } => SealStep::Rest,
+        };
+    }
+    let is_on_its_way_out = match (guest, wanted) {
+        (GuestState::Running { epoch: have }, Wanted::Run { epoch }) => *have < epoch,
+        (GuestState::Running { .. } | GuestState::PoweredOff { .. }, _) => true,
+        (GuestState::Absent | GuestState::Exited { .. }, _) => false,
+    };
+    if *between_guests && is_on_its_way_out {
+        return SealStep::Rest;
+    }
+    SealStep::Seal(
+        snapshot_id.clone(),
+        Action::SealRootDisk {
+            instance_id: record.id.clone(),
+            layer: layer.clone(),
+            size_bytes: record.spec.root_size_bytes(),
+            uid: record.spec.uid,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::PowerState;
+
+    use super::*;
+    use crate::instance::tests::record;
+
+    #[test]
+    fn a_pending_snapshot_comes_before_everything_that_would_start_a_guest() {
+        let running = |epoch| GuestState::Running { epoch };
+        let exited = || GuestState::Exited { epoch: 1, how: "it ended".to_owned() };
+        let run = Wanted::Run { epoch: 2 };
+        #[rustfmt::skip]
+        let cases = [
+            // between guests, wanted,       disk,  has run, guest,                               step
+            (false,            run,          true,  true,    running(2),                          "seal"),
+            (false,            run,          true,  true,    running(1),                          "seal"),
+            (false,            run,          true,  true,    GuestState::Absent,                  "seal"),
+            (false,            run,          true,  true,    exited(),                            "seal"),
+            (false,            Wanted::Off,  true,  true,    GuestState::PoweredOff { epoch: 2 }, "seal"),
+            (false,            Wanted::Gone, true,  true,    running(2),                          "seal"),
+            // Taken between the guest that goes and the one that comes.
+            (true,             run,          true,  true,    running(1),                          "rest"),
+            (true,             run,          true,  true,    GuestState::PoweredOff { epoch: 1 }, "rest"),
+            (true,             run,          true,  true,    exited(),                            "seal"),
+            (true,             Wanted::Off,  true,  true,    running(1),                          "rest"),
+            (true,             Wanted::Off,  true,  true,    GuestState::Absent,                  "seal"),
+            // The next one runs already: waiting any longer would be for ever.
+            (true,             run,          true,  true,    running(2),                          "seal"),
+            // The disk comes first.
+            (false,            run,          false, false,   GuestState::Absent,                  "rest"),
+            (false,            run,          false, true,    GuestState::Absent,                  "missing"),
+            (false,            Wanted::Off,  false, false,   GuestState::Absent,                  "never been started"),
+            (false,            Wanted::Gone, false, true,    GuestState::Absent,                  "terminated"),
+        ];
+        let record = record(PowerState::Running, 2);
+        for (between_guests, wanted, root_disk, has_run, guest, want) in cases {
+            let pending = [PendingSeal {
+                snapshot_id: SnapshotId::from_random([1; 9]),
+                layer: LayerId::from_random([1; 9]),
+                between_guests,
+            }];
+            let step = plan_seal(&record, wanted, &pending, root_disk, has_run, &guest);
+            let seen = match &step {
+                SealStep::Seal(..) => "seal",
+                SealStep::Refuse(_, why) => why,
+                SealStep::Rest => "rest",
+            };
+            assert!(seen.contains(want), "{between_guests} {wanted:?} {guest:?}: {step:?}");
+            let none = plan_seal(&record, wanted, &[], root_disk, has_run, &guest);
+            assert_eq!(none, SealStep::Rest);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `weft.v1.Snapshots`.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+use weft_model::{
+    Architecture, Boots, ImageBase, InstanceId, InstanceSpec, LayerId, Object, Problem, Reason,
+    Record, SnapshotId, SnapshotOrder, SnapshotSource, SnapshotSpec, SnapshotState, SnapshotView,
+    check_depth,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire, snapshot_to_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, parse_id};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{Instances, Kind as _, Snapshots, Stored, encode, object_key};
+
+type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
+
+fn show(record: SnapshotRecord) -> v1::Snapshot {
+    snapshot_to_wire(Object::from(record).map(SnapshotView::from))
+}
+
+/// Snapshots have no names.
+fn name(_spec: &SnapshotSpec) -> &str {
+    ""
+}
+
+impl Context {
+    /// The instance, if its root disk can be snapshotted. The caller holds `references` for reading,
+    /// and the instance's turn.
+    pub(crate) async fn snapshotable(
+        &self,
+        id: &InstanceId,
+        field: &str,
+    ) -> Result<Stored<Record<InstanceId, InstanceSpec>>, Problem> {
+        let missing = || {
+            Problem::not_found(format!("instance {id} does not exist"))
+                .at(field)
+                .remedy("weft ls instances shows those that do")
+        };
+        let instance = self.repo.find::<Instances>(id).await?.ok_or_else(missing)?;
+        if instance.value.deleting_since.is_some() {
+            let message = format!("instance {id} is being terminated");
+            return Err(Problem::new(Reason::FailedPrecondition, message).at(field));
+        }
+        let spec = &instance.value.spec;
+        let seen = self.host.observe_guest(id).await.map_err(|error| error.problem())?;
+        let has_run = self.repo.status(id).await?.is_some_and(|it| it.launched_at.is_some());
+        match (seen.root_disk, has_run, spec.power) {
+            (true, ..) | (false, false, weft_model::PowerState::Running) => {}
+            (false, false, weft_model::PowerState::Stopped) => {
+                let message = format!("instance {id} has no root disk: it has never been started");
+                return Err(Problem::new(Reason::FailedPrecondition, message)
+                    .at(field)
+                    .remedy(format!("start it first: weft start {id}")));
+            }
+            (false, true, _) => {
+                let message = format!("the root disk of instance {id} is missing");
+                return Err(Problem::new(Reason::FailedPrecondition, message)
+                    .at(field)
+                    .remedy("put the file back, or replace the instance"));
+            }
+        }
+        let source = SnapshotSource::RootDisk(id.clone());
+        let pending = self.repo.list::<Snapshots>().await?;
+        let pending =
+            pending.iter().filter(|one| one.spec.is_pending() && one.spec.source == source);
+        check_depth(field, id.as_str(), spec.root_layers.len() + pending.count())?;
+        Ok(instance)
+    }
+}
+
+/// A snapshot of the root disk of `instance`, to be made.
+pub(crate) fn of_root_disk(
+    instance: &Record<InstanceId, InstanceSpec>,
+    description: String,
+) -> SnapshotSpec {
+    let spec = &instance.spec;
+    SnapshotSpec {
+        source: SnapshotSource::RootDisk(instance.id.clone()),
+        description,
+        layer: LayerId::from_random(random::bytes()),
+        size_bytes: spec.root_size_bytes(),
+        base: Some(ImageBase { digest: spec.image.disk, format: spec.image.format }),
+        boots: Some(Boots {
+            boot_mode: spec.image.boot_mode,
+            kernel: spec.image.kernel.clone(),
+            architecture: Architecture::X86_64,
+            default_user: spec.default_user.clone(),
+        }),
+        between_guests: false,
+        for_image: false,
+        state: SnapshotState::Pending,
+    }
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateSnapshotRequest,
+) -> Result<SnapshotRecord, Problem> {
+    let v1::CreateSnapshotRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::SnapshotSpec::encode_to_vec).unwrap_or_default();
+    let SnapshotOrder { source, description } = snapshot_order_from_wire(spec)?;
+    let content = match context.known::<Snapshots>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let _guard = context.references.read().await;
+    let SnapshotSource::RootDisk(instance_id) = source;
+    // An instance that is forgotten meanwhile would leave the snapshot behind.
+    let _turn = context.turns().object(instance_id.as_str()).await;
+    let instance = context.snapshotable(&instance_id, "instance_id").await?;
+    let spec = of_root_disk(&instance.value, description);
+    let id = Snapshots::new_id(random::bytes(), &spec);
+    let record = context.new_record::<Snapshots>(id, spec, &creation, &content);
+    context.store_new::<Snapshots>(&record, &creation, &content, Txn::new()).await?;
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateSnapshotRequest,
+) -> Result<SnapshotRecord, Problem> {
+    let v1::UpdateSnapshotRequest { context: update, spec } = request;
+    let update: Revision<SnapshotId> = revision_from_wire(update)?;
+    let order = snapshot_order_from_wire(spec)?;
+    let _turn = context.turns().object(update.id.as_str()).await;
+    let before = context.fetch_for::<Snapshots>(&update).await?;
+    if order.source != before.value.spec.source {
+        let message = "what a snapshot is of cannot change";
+        return Err(Problem::invalid("instance_id", message).remedy("replace the snapshot"));
+    }
+    let mut record = before.value.clone();
+    record.spec.description = order.description;
+    record.tags = update.tags;
+    record.client_data = update.client_data;
+    context.store_update::<Snapshots>(before, record, Txn::new()).await
+}
+
+impl Context {
+    /// Removes a snapshot; one that is being made is carried to its end first, for the disk's sake.
+    pub(crate) async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), Problem> {
+        let _guard = self.references.write().await;
+        let _turn = self.turns().object(id.as_str()).await;
+        let stored = self.repo.get::<Snapshots>(id).await?;
+        if !stored.value.spec.is_pending() {
+            return self.remove::<Snapshots>(&stored, Txn::new()).await;
+        }
+        if stored.value.deleting_since.is_some() {
+            return Ok(());
+        }
+        let mut record = stored.value;
+        record.deleting_since = Some(self.clock.now());
+        let key = object_key::<Snapshots>(id);
+        let txn = Txn::new().when_at(&key, stored.revision).put(key, encode(&record));
+        let revision = self.repo.commit(txn).await?;
+        self.cache.reached(revision).await;
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::snapshots_server::Snapshots for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateSnapshotRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        self.get_one::<Snapshots, _>(request, show).await
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::SnapshotList>, Status> {
+        let items = self.get_many::<Snapshots, _>(request, show).await?;
+        Ok(Response::new(v1::SnapshotList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::SnapshotList>, Status> {
+        let items = self.get_listed::<Snapshots, _>(request, name, show).await?;
+        Ok(Response::new(v1::SnapshotList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateSnapshotRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id: SnapshotId = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| context.delete_snapshot(&id).await).await?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,95 @@
+//! Sealing disks into layers: files and the guest that has them open, in the one right order.
+
+use weft_hypervisor::{GuestError, ROOT_DEVICE};
+use weft_images::{DiskError, FileError, Seal, SealSpec};
+use weft_model::{InstanceId, LayerId, Reason};
+
+use super::guests::LinuxGuests;
+use crate::host::HostError;
+
+fn file_failed(what: String) -> impl FnOnce(FileError) -> HostError {
+    move |error| HostError::new(what, error.is_retryable()).caused_by(error)
+}
+
+/// That the disk could not be sealed, and is as it was: nobody tries again.
+fn for_good(what: String, error: DiskError) -> HostError {
+    let (full, reason) = match error.is_out_of_space() {
+        true => (": the host's disk is full, make room and try again", Reason::ResourceExhausted),
+        false => ("", Reason::FailedPrecondition),
+    };
+    HostError::new(format!("{what}{full}"), false).reason(reason).caused_by(error)
+}
+
+impl LinuxGuests {
+    pub(super) async fn seal_root(
+        &self,
+        id: &InstanceId,
+        layer: &LayerId,
+        size_bytes: u64,
+        uid: u32,
+    ) -> Result<(), HostError> {
+        let spec =
+            SealSpec { top: self.root(id), layer: self.layers.path(layer), size_bytes, uid };
+        self.seal(&spec, layer, Some((id, ROOT_DEVICE))).await
+    }
+
+    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it.
+    ///
+    /// # Errors
+    /// One that is not to be retried says that the disk is as it was.
+    pub(super) async fn seal(
+        &self,
+        spec: &SealSpec,
+        layer: &LayerId,
+        guest: Option<(&InstanceId, &str)>,
+    ) -> Result<(), HostError> {
+        let what = || format!("snapshot the disk {}", spec.top.display());
+        let undone = async |error: HostError| match self.disks.undo_seal(spec).await {
+            Ok(()) => error,
+            // Once more, until what was made is given back.
+            Err(undo) => HostError::new(what(), true).caused_by(undo),
+        };
+        let seal = match self.disks.prepare_seal(spec).await {
+            Ok(seal) => seal,
+            Err(error) => return Err(undone(for_good(what(), error)).await),
+        };
+        if let (Seal::Prepared, Some((id, device))) = (seal, guest)
+            && let Err(error) = self.hand_over(id, device, layer, spec).await
+        {
+            let refused = error.refused();
+            let told = HostError::new(what(), !refused).caused_by(error);
+            return Err(if refused { undone(told).await } else { told });
+        }
+        self.disks
+            .finish_seal(spec)
+            .await
+            .map_err(|error| HostError::new(what(), true).caused_by(error))
+    }
+
+    /// Has a guest that runs write above the layer.
+    async fn hand_over(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        layer: &LayerId,
+        spec: &SealSpec,
+    ) -> Result<(), GuestError> {
+        if !self.guests.has_disks_open(id).await? {
+            return Ok(());
+        }
+        let switched = self.guests.switch_disk(id, device, layer, &spec.next()).await;
+        if switched.as_ref().is_err_and(GuestError::refused) {
+            self.guests.forget_switch(id, layer).await?;
+        }
+        switched
+    }
+
+    pub(super) async fn layer_ids(&self) -> Result<Vec<LayerId>, HostError> {
+        self.layers.list().await.map_err(file_failed("list the layers of disks".to_owned()))
+    }
+
+    pub(super) async fn remove_layer(&self, layer: &LayerId) -> Result<(), HostError> {
+        let removed = self.layers.remove(layer).await;
+        removed.map_err(file_failed(format!("remove the layer {layer}")))
+    }
+}

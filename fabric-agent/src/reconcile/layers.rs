@@ -1,0 +1,122 @@
+//! Layers of disks go with the last of those that lie over them: instances and snapshots.
+
+use std::collections::BTreeSet;
+
+use weft_model::{LayerId, SnapshotSource, SnapshotState};
+use weft_planner::Action;
+use weft_store::Txn;
+
+use super::Reconciler;
+use crate::cache::World;
+use crate::chain::Chain;
+use crate::repo::{Snapshots, encode, object_key};
+
+/// Removes layers that nothing lies over, and settles snapshots that nobody will make any more.
+pub(super) async fn sweep(reconciler: &Reconciler) {
+    give_up(reconciler).await;
+    // Listed before it is asked who needs them: one that comes meanwhile is not among them, and a
+    // record that needs one is there before it is.
+    let present = match reconciler.host.layers().await {
+        Ok(present) => present,
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot list the layers of disks");
+            return;
+        }
+    };
+    let needed = needed(&reconciler.cache.read());
+    for layer in present.difference(&needed) {
+        tracing::info!(layer.id = %layer, "removing a layer that nothing lies over");
+        let action = Action::RemoveLayer { layer: layer.clone() };
+        if let Err(error) = reconciler.host.apply(&action).await {
+            tracing::warn!(layer.id = %layer, error = %Chain(&error), "removing a layer failed");
+        }
+    }
+}
+
+/// Every layer that some record needs.
+fn needed(world: &World) -> BTreeSet<LayerId> {
+    let of_instances = world.instances.values().flat_map(|record| &record.spec.root_layers);
+    let of_snapshots = world.snapshots.values().flat_map(|record| record.spec.layers());
+    of_instances.chain(of_snapshots).cloned().collect()
+}
+
+/// Pending snapshots of what does not exist any more: an instance takes its own with it, so there
+/// are none unless the store was tampered with.
+async fn give_up(reconciler: &Reconciler) {
+    let orphans: Vec<_> = {
+        let world = reconciler.cache.read();
+        let exists = |source: &SnapshotSource| match source {
+            SnapshotSource::RootDisk(id) => world.instances.contains_key(id),
+        };
+        let is_orphan = |spec: &weft_model::SnapshotSpec| spec.is_pending() && !exists(&spec.source);
+        let orphans = world.snapshots.values().filter(|record| is_orphan(&record.spec));
+        orphans.map(|record| record.id.clone()).collect()
+    };
+    for id in orphans {
+        let _turn = reconciler.turns.object(id.as_str()).await;
+        let Ok(Some(mut stored)) = reconciler.repo.find::<Snapshots>(&id).await else { continue };
+        let why = format!("{} does not exist any more", stored.value.spec.source.id());
+        stored.value.spec.state = SnapshotState::Error { why };
+        let key = object_key::<Snapshots>(&id);
+        let txn = Txn::new().when_at(&key, stored.revision).put(key, encode(&stored.value));
+        if let Err(problem) = reconciler.repo.commit(txn).await {
+            tracing::warn!(snapshot.id = %id, error = %problem, "a snapshot could not be given up");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weft_model::{
+        Claim, InstanceId, Record, SnapshotId, SnapshotSpec, Tags, Timestamp,
+    };
+
+    use super::*;
+
+    fn layer(n: u8) -> LayerId {
+        LayerId::from_random([n; 9])
+    }
+
+    fn snapshot(n: u8, state: SnapshotState) -> Record<SnapshotId, SnapshotSpec> {
+        Record {
+            id: SnapshotId::from_random([n; 9]),
+            generation: 1,
+            spec: SnapshotSpec {
+                source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
+                description: String::new(),
+                layer: layer(n),
+                size_bytes: 1,
+                base: None,
+                boots: None,
+                between_guests: false,
+                for_image: false,
+                state,
+            },
+            tags: Tags::default(),
+            client_data: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            deleting_since: None,
+            claim: Claim::Claimed,
+        }
+    }
+
+    #[test]
+    fn what_a_record_needs_stays_also_while_it_is_being_made() {
+        let completed =
+            SnapshotState::Completed { layers: vec![layer(7), layer(2)], at: Timestamp::UNIX_EPOCH };
+        let mut world = World::default();
+        for record in [
+            snapshot(2, completed),
+            snapshot(3, SnapshotState::Pending),
+            snapshot(4, SnapshotState::Error { why: "the disk is full".to_owned() }),
+        ] {
+            world.snapshots.insert(record.id.clone(), Arc::new(record));
+        }
+        let mut instance = crate::testing::instance(1, 1, None);
+        instance.spec.root_layers = vec![layer(7), layer(2), layer(5)];
+        world.put_instance(instance);
+        assert_eq!(needed(&world), [2, 3, 5, 7].map(layer).into());
+    }
+}

@@ -1,0 +1,219 @@
+//! Snapshots: what a disk had on it at one moment, as the layers that it was sealed into.
+//!
+//! ```text
+//! pending -> completed     the disk's file has become a layer, and the disk goes on above it
+//!        \-> error         nothing has changed for the disk
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::words;
+use crate::{
+    Architecture, BootMode, Digest, DiskFormat, InstanceId, KernelContent, LayerId, Problem,
+    Reason, Timestamp,
+};
+
+/// Layers that a disk may lie over: every read of something old goes through all of them.
+pub const MAX_LAYERS: usize = 32;
+
+/// # Errors
+/// A disk over `depth` layers, those included that are on their way, can get no further one: a
+/// [`Problem`] at `field`.
+pub fn check_depth(field: &str, disk: &str, depth: usize) -> Result<(), Problem> {
+    if depth < MAX_LAYERS {
+        return Ok(());
+    }
+    let message = format!(
+        "{disk} lies over {depth} layers, one for each snapshot and image taken of it; more than \
+         {MAX_LAYERS} would make it slow"
+    );
+    Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(
+        "layers are not merged yet: make an image of its newest snapshot (weft_image with \
+         source_snapshot_id), which is one piece, and go on with an instance or a volume of that",
+    ))
+}
+
+/// The blob of an image, at the bottom of a disk's layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageBase {
+    /// The blob.
+    pub digest: Digest,
+    /// How it is laid out.
+    pub format: DiskFormat,
+}
+
+/// What is snapshotted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotSource {
+    /// The root disk of an instance.
+    RootDisk(InstanceId),
+}
+
+impl SnapshotSource {
+    /// The id of what it is.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::RootDisk(id) => id.as_str(),
+        }
+    }
+}
+
+/// How a disk boots, from the image that its instance was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boots {
+    /// How it starts.
+    pub boot_mode: BootMode,
+    /// What the hypervisor loads with [`BootMode::DirectKernel`].
+    pub kernel: Option<KernelContent>,
+    /// The processor it is for.
+    pub architecture: Architecture,
+    /// Who logs in over SSH.
+    pub default_user: String,
+}
+
+/// Where a snapshot is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// Asked for. No guest of the disk is started before it has become something else.
+    Pending,
+    /// Done.
+    Completed {
+        /// All that the disk consisted of, bottom to top.
+        layers: Vec<LayerId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// It could not be made.
+    Error {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// A snapshot as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSpec {
+    /// Of what.
+    pub source: SnapshotSource,
+    /// Free text.
+    pub description: String,
+    /// What the disk's file becomes: chosen when the snapshot is asked for.
+    pub layer: LayerId,
+    /// What a guest saw of the disk, in bytes.
+    pub size_bytes: u64,
+    /// The image's blob below all layers, if the disk was made of one.
+    pub base: Option<ImageBase>,
+    /// How the disk boots, where it is a root disk.
+    pub boots: Option<Boots>,
+    /// Whether it is taken between two guests, once the first has shut down.
+    #[serde(default)]
+    pub between_guests: bool,
+    /// Whether it is there for an image that is being made of it, and goes with that.
+    #[serde(default)]
+    pub for_image: bool,
+    /// Where it is in its life.
+    pub state: SnapshotState,
+}
+
+impl SnapshotSpec {
+    /// Whether it is still to be made.
+    pub fn is_pending(&self) -> bool {
+        self.state == SnapshotState::Pending
+    }
+
+    /// The layers that it needs, made or on their way.
+    pub fn layers(&self) -> &[LayerId] {
+        match &self.state {
+            SnapshotState::Completed { layers, .. } => layers,
+            SnapshotState::Pending => std::slice::from_ref(&self.layer),
+            SnapshotState::Error { .. } => &[],
+        }
+    }
+}
+
+/// A snapshot as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOrder {
+    /// Of what.
+    pub source: SnapshotSource,
+    /// Free text.
+    pub description: String,
+}
+
+words! {
+    /// Where a snapshot is in its life, in one word.
+    SnapshotProgress {
+        /// Asked for.
+        Pending = "pending",
+        /// Done.
+        Completed = "completed",
+        /// It could not be made.
+        Error = "error",
+    }
+}
+
+/// A snapshot as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotView {
+    /// What was asked for.
+    pub order: SnapshotOrder,
+    /// Where it is in its life.
+    pub progress: SnapshotProgress,
+    /// Why, where it could not be made.
+    pub reason: Option<String>,
+    /// What a guest saw of the disk, in bytes.
+    pub size_bytes: u64,
+    /// When it was done.
+    pub completed_at: Option<Timestamp>,
+}
+
+impl SnapshotView {
+    /// The smallest number of GiB that holds what is in it.
+    pub fn size_gib(&self) -> u64 {
+        self.size_bytes.div_ceil(1 << 30)
+    }
+}
+
+impl From<SnapshotSpec> for SnapshotView {
+    fn from(spec: SnapshotSpec) -> Self {
+        let (progress, reason, completed_at) = match spec.state {
+            SnapshotState::Pending => (SnapshotProgress::Pending, None, None),
+            SnapshotState::Completed { at, .. } => (SnapshotProgress::Completed, None, Some(at)),
+            SnapshotState::Error { why } => (SnapshotProgress::Error, Some(why), None),
+        };
+        let order = SnapshotOrder { source: spec.source, description: spec.description };
+        Self { order, progress, reason, size_bytes: spec.size_bytes, completed_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_ends_with_a_remedy() {
+        assert!(check_depth("instance_id", "i-1", MAX_LAYERS - 1).is_ok());
+        let problem = check_depth("instance_id", "i-1", MAX_LAYERS).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("instance_id"));
+        assert!(problem.message.contains("32 layers"), "{problem}");
+    }
+
+    #[test]
+    fn sizes_are_rounded_up_to_whole_gib() {
+        let of = |size_bytes| SnapshotView {
+            order: SnapshotOrder {
+                source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
+                description: String::new(),
+            },
+            progress: SnapshotProgress::Pending,
+            reason: None,
+            size_bytes,
+            completed_at: None,
+        };
+        assert_eq!(of(1).size_gib(), 1);
+        assert_eq!(of(1 << 30).size_gib(), 1);
+        assert_eq!(of((1 << 30) + 1).size_gib(), 2);
+    }
+}
