@@ -22,7 +22,8 @@ use weft_store::{Event, Item, Revision};
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, OBJECTS, PortForwards, PrefixLists, RecordOf, Repo,
-    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Vpcs, decode, store_problem,
+    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Vpcs, decode,
+    store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem, Reason, Timestamp,
-    TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
+    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem, Reason,
+    Timestamp, TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics};
 use weft_services::Sockets;

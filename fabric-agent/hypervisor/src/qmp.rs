@@ -166,11 +166,7 @@ impl QmpClient {
 
     /// Hands QEMU a descriptor that it opens in place of a file; returns that file's name. What is
     /// not opened under it is closed with this connection.
-    pub async fn add_fd(
-        &self,
-        fd: BorrowedFd<'_>,
-        deadline: Duration,
-    ) -> Result<String, QmpError> {
+    pub async fn add_fd(&self, fd: BorrowedFd<'_>, deadline: Duration) -> Result<String, QmpError> {
         let answer = self.execute_with("add-fd", None, Some(fd), deadline).await?;
         match answer["fdset-id"].as_i64() {
             Some(set) => Ok(format!("/dev/fdset/{set}")),

@@ -7,8 +7,8 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
-    InterfaceId, LayerId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow, UserData, VpcId,
-    VpcNetwork,
+    InterfaceId, LayerId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow,
+    UserData, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.

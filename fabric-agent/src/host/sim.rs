@@ -20,8 +20,8 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
-    InstanceId, Lan, LayerId, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VpcId,
-    VpcNetwork,
+    InstanceId, Lan, LayerId, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow,
+    VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestLaunch, GuestState, SeenNetwork, SeenNics, simulate_network};
 

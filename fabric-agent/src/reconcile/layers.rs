@@ -48,7 +48,8 @@ async fn give_up(reconciler: &Reconciler) {
         let exists = |source: &SnapshotSource| match source {
             SnapshotSource::RootDisk(id) => world.instances.contains_key(id),
         };
-        let is_orphan = |spec: &weft_model::SnapshotSpec| spec.is_pending() && !exists(&spec.source);
+        let is_orphan =
+            |spec: &weft_model::SnapshotSpec| spec.is_pending() && !exists(&spec.source);
         let orphans = world.snapshots.values().filter(|record| is_orphan(&record.spec));
         orphans.map(|record| record.id.clone()).collect()
     };
@@ -69,9 +70,7 @@ async fn give_up(reconciler: &Reconciler) {
 mod tests {
     use std::sync::Arc;
 
-    use weft_model::{
-        Claim, InstanceId, Record, SnapshotId, SnapshotSpec, Tags, Timestamp,
-    };
+    use weft_model::{Claim, InstanceId, Record, SnapshotId, SnapshotSpec, Tags, Timestamp};
 
     use super::*;
 
@@ -104,8 +103,10 @@ mod tests {
 
     #[test]
     fn what_a_record_needs_stays_also_while_it_is_being_made() {
-        let completed =
-            SnapshotState::Completed { layers: vec![layer(7), layer(2)], at: Timestamp::UNIX_EPOCH };
+        let completed = SnapshotState::Completed {
+            layers: vec![layer(7), layer(2)],
+            at: Timestamp::UNIX_EPOCH,
+        };
         let mut world = World::default();
         for record in [
             snapshot(2, completed),

@@ -11,8 +11,8 @@ use weft_model::{
     GroupId, GroupSpec, ImageId, ImageSpec, InstanceId, InstanceSpec, InstanceTypeId,
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
     PortForwardId, PortForwardSpec, PrefixListId, PrefixListSpec, RouteTableAssociationId,
-    RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SubnetId,
-    SnapshotId, SnapshotSpec, SubnetSpec, VpcId, VpcSpec,
+    RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SnapshotId,
+    SnapshotSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.

@@ -50,6 +50,7 @@ async fn health_and_reflection_answer() {
             "weft.v1.SecurityGroupRules",
             "weft.v1.SecurityGroups",
             "weft.v1.Sessions",
+            "weft.v1.Snapshots",
             "weft.v1.Subnets",
             "weft.v1.Vpcs",
             "weft.v1.Watch",

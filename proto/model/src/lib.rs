@@ -38,8 +38,8 @@ pub use group::{
 pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId, RouteTableId,
-    RuleId, SessionId, SnapshotId, SubnetId, VpcId,
+    InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,
+    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,

@@ -36,9 +36,8 @@ pub fn snapshot_order_to_wire(order: SnapshotOrder) -> v1::SnapshotSpec {
 pub fn snapshot_from_wire(wire: v1::Snapshot) -> Result<Object<SnapshotId, SnapshotView>, Problem> {
     let v1::Snapshot { metadata, spec, state, reason, size_bytes, completed_at_unix_ms } = wire;
     let progress: SnapshotProgress = parse_word("state", &state)?;
-    let completed_at = completed_at_unix_ms
-        .map(|ms| time_from_wire("completed_at_unix_ms", ms))
-        .transpose()?;
+    let completed_at =
+        completed_at_unix_ms.map(|ms| time_from_wire("completed_at_unix_ms", ms)).transpose()?;
     let view = SnapshotView {
         order: snapshot_order_from_wire(spec)?,
         progress,

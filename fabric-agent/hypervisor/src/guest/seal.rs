@@ -25,9 +25,7 @@ impl Guests {
     pub async fn has_disks_open(&self, id: &InstanceId) -> Result<bool, GuestError> {
         match self.observe(id).await? {
             GuestObservation::Absent | GuestObservation::Exited { .. } => Ok(false),
-            GuestObservation::Starting { .. } => {
-                Err(GuestError::StartsJustNow { id: id.clone() })
-            }
+            GuestObservation::Starting { .. } => Err(GuestError::StartsJustNow { id: id.clone() }),
             _ => Ok(true),
         }
     }

@@ -67,18 +67,8 @@ impl GuestFiles {
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
-        let fds = GuestFds {
-            root,
-            layers,
-            backing,
-            seed,
-            credentials,
-            kernel,
-            initrd,
-            kvm,
-            taps,
-            qmp,
-        };
+        let fds =
+            GuestFds { root, layers, backing, seed, credentials, kernel, initrd, kvm, taps, qmp };
         Ok(Self { fds, owned, namespaces, kvm_groups })
     }
 

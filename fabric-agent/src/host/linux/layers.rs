@@ -28,8 +28,7 @@ impl LinuxGuests {
         size_bytes: u64,
         uid: u32,
     ) -> Result<(), HostError> {
-        let spec =
-            SealSpec { top: self.root(id), layer: self.layers.path(layer), size_bytes, uid };
+        let spec = SealSpec { top: self.root(id), layer: self.layers.path(layer), size_bytes, uid };
         self.seal(&spec, layer, Some((id, ROOT_DEVICE))).await
     }
 

@@ -2,8 +2,7 @@
 //! written down in one transaction, so that the store never knows a disk that is not there.
 
 use weft_model::{
-    InstanceId, LayerId, Problem, Record, SnapshotId, SnapshotSource, SnapshotSpec,
-    SnapshotState,
+    InstanceId, LayerId, Problem, Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
 };
 use weft_planner::{GuestState, PendingSeal, SealStep, Wanted, plan_seal};
 use weft_store::Txn;
@@ -86,8 +85,7 @@ impl Pass<'_> {
                 let mut changed = instance.value;
                 changed.spec.root_layers.push(layer.clone());
                 let layers = changed.spec.root_layers.clone();
-                record.spec.state =
-                    SnapshotState::Completed { layers, at: reconciler.clock.now() };
+                record.spec.state = SnapshotState::Completed { layers, at: reconciler.clock.now() };
                 let key = object_key::<Instances>(&self.record.id);
                 txn = txn.when_at(&key, instance.revision).put(key, encode(&changed));
                 tracing::info!(snapshot.id = %id, instance.id = %self.record.id, "snapshot completed");
