@@ -1,5 +1,7 @@
 //! What an operator does with `weft`, from where there is no route to any guest.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -15,7 +17,7 @@ fn weft_reaches_into_a_guest_without_a_route_to_it() -> Result<()> {
     let terraform = lab.terraform()?;
     // No group lets ssh in: the agent's byte stream passes beside them on purpose.
     let closed = "resource \"weft_security_group\" \"none\" {\n  name = \"none\"\n}\n";
-    let module = image("")? + &access(&key) + closed + &instance("it", "");
+    let module = image("")? + &access(&key) + closed + &instance("it", "tags = { role = \"web\" }");
     terraform.main(&module.replace(
         "security_group_ids = [weft_security_group.ssh.id]",
         "security_group_ids = [weft_security_group.none.id]",
@@ -35,6 +37,8 @@ fn weft_reaches_into_a_guest_without_a_route_to_it() -> Result<()> {
     ensure!(status == Some(255), "a stranger's exit status is {status:?}");
 
     copy_through_the_proxy(&lab, &key_path, &id)?;
+    run_commands(&lab, &key_path)?;
+    copy_files(&lab, &key_path)?;
 
     // The console: its history, and live input.
     let logs = lab.weft(&["logs", "it"])?.success()?.stdout;
@@ -83,6 +87,46 @@ fn copy_through_the_proxy(lab: &Lab, key: &str, id: &str) -> Result<()> {
         .arg("head -c 1048576 /dev/zero | tee copy | wc -c; wc -c <copy");
     let said = run(ssh, within())?.success()?;
     ensure!(said.stdout.split_whitespace().eq(["1048576", "1048576"]), "{}", said.stdout);
+    Ok(())
+}
+
+fn run_commands(lab: &Lab, key: &str) -> Result<()> {
+    let exec = |arguments: &[&str]| lab.weft(&[&["exec", "-i", key], arguments].concat());
+    let said = exec(&["it", "--", "echo $((40+2)); echo err >&2; exit 5"])?;
+    ensure!(said.code() == Some(5) && said.stdout == "42\n", "{}", said.text());
+    let said = exec(&["it", "--", "printf", "%s|", "a  b", "$HOME"])?.success()?;
+    ensure!(said.stdout == "a  b|$HOME|", "{:?}", said.stdout);
+    let said = exec(&["--tag", "role=web", "--", "sudo id -u; hostname"])?.success()?;
+    ensure!(said.stdout == "it | 0\nit | it\n", "{:?}", said.stdout);
+    let said = exec(&["--timeout", "2", "it", "--", "sleep", "100"])?;
+    ensure!(said.code() == Some(124), "{}", said.text());
+    Ok(())
+}
+
+/// A guest that has dropbear and busybox, and nothing of OpenSSH.
+fn copy_files(lab: &Lab, key: &str) -> Result<()> {
+    let copy = |arguments: &[&str]| lab.weft(&[&["cp", "-i", key], arguments].concat());
+    let site = lab.directory().join("site");
+    std::fs::create_dir_all(site.join("bin"))?;
+    std::fs::write(site.join("index.html"), "hello")?;
+    std::fs::write(site.join("bin/run"), "#!/bin/sh\necho it runs\n")?;
+    std::fs::set_permissions(site.join("bin/run"), Permissions::from_mode(0o750))?;
+    std::os::unix::fs::symlink("index.html", site.join("link"))?;
+    let site = site.to_string_lossy().into_owned();
+    copy(&[&site, "it:"])?.success()?;
+    let said = lab.weft(&["exec", "-i", key, "it", "--", "site/bin/run && cat site/link"])?;
+    ensure!(said.success()?.stdout == "it runs\nhello", "the tree is not what it was");
+    copy(&["--sudo", &format!("{site}/index.html"), "it:/etc/motd"])?.success()?;
+    let back = lab.directory().join("back");
+    let target = back.to_string_lossy().into_owned();
+    copy(&["it:site", &target])?.success()?;
+    ensure!(std::fs::read(back.join("bin/run"))?.starts_with(b"#!/bin/sh"));
+    ensure!(std::fs::metadata(back.join("bin/run"))?.permissions().mode() & 0o777 == 0o750);
+    ensure!(std::fs::read_link(back.join("link"))?.as_os_str() == "index.html");
+    copy(&["it:/etc/motd", &target])?.success()?;
+    ensure!(std::fs::read(back.join("motd"))? == b"hello");
+    let refused = copy(&["it:/etc/shadow", &target])?.failure()?.text();
+    ensure!(refused.contains("ermission denied") && refused.contains("--sudo"), "{refused}");
     Ok(())
 }
 

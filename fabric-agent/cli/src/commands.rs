@@ -1,9 +1,12 @@
 //! One module per command, or per small family of them.
 
 pub(crate) mod console;
+pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod get;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod power;

@@ -16,7 +16,10 @@ use weft_proto::client::{
 };
 
 use crate::agent::Agent;
-use crate::commands::{console, doctor, events, get, logs, ls, power, proxy, remove, ssh, watch};
+use crate::commands::login::CONNECTION_FAILED;
+use crate::commands::{
+    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, ssh, watch,
+};
 use crate::failure::Failure;
 use crate::output::Format;
 
@@ -42,7 +45,7 @@ struct Cli {
     /// For https://: the private key of the certificate (a path; in the environment also PEM text)
     #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
     client_key: Option<String>,
-    /// Print JSON (ls, get, watch, events and doctor)
+    /// Print JSON (ls, get, exec, watch, events and doctor)
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -57,6 +60,10 @@ enum Command {
     Get(get::Args),
     /// Log in to an instance, or run a command in it
     Ssh(ssh::Args),
+    /// Run a command in instances
+    Exec(exec::Args),
+    /// Copy files and directories into an instance or out of it
+    Cp(copy::Args),
     /// Connect standard input and output to a TCP port of an instance (for ssh's ProxyCommand)
     Proxy(proxy::Args),
     /// Start stopped instances
@@ -87,7 +94,12 @@ fn main() -> ExitCode {
         Err(error) => return failure::report(&Failure::internal("start the runtime", &error)),
     };
     // ssh's own errors are 255, so that they differ from a command's exit status.
-    let code_of_failure = matches!(cli.command, Command::Ssh(_)).then_some(ssh::CONNECTION_FAILED);
+    let as_ssh = match &cli.command {
+        Command::Ssh(_) => true,
+        Command::Exec(args) => args.is_for_one(),
+        _ => false,
+    };
+    let code_of_failure = as_ssh.then_some(CONNECTION_FAILED);
     let code = match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(failure) => match (failure::report(&failure), code_of_failure) {
@@ -115,6 +127,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Ls(args) => ls::run(&agent.await?, &args, format).await,
         Command::Get(args) => get::run(&agent.await?, &args, format).await,
         Command::Ssh(args) => ssh::run(&agent.await?, &args).await,
+        Command::Exec(args) => exec::run(&agent.await?, &args, format).await,
+        Command::Cp(args) => copy::run(&agent.await?, &args).await,
         Command::Proxy(args) => proxy::run(&agent.await?, &args).await,
         Command::Start(args) => power::run(&agent.await?, power::Action::Start, &args).await,
         Command::Stop(args) => power::run(&agent.await?, power::Action::Stop, &args).await,

@@ -93,6 +93,8 @@ impl Service {
                 generation: 1,
                 created_at_unix_ms: 1_700_000_000_000,
                 claimed: id != STOPPED,
+                tags: [("role".to_owned(), name.to_owned()), ("fleet".to_owned(), "a".to_owned())]
+                    .into(),
                 ..Default::default()
             }),
             spec: Some(v1::InstanceSpec {
@@ -197,10 +199,15 @@ impl v1::instances_server::Instances for Service {
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::InstanceList> {
-        let name = request.into_inner().name;
-        let matches = |item: &v1::Instance| {
+        let v1::ListRequest { name, tags } = request.into_inner();
+        let has_name = |item: &v1::Instance| {
             name.is_empty() || item.spec.as_ref().and_then(|s| s.name.as_ref()) == Some(&name)
         };
+        let has_tags = |item: &v1::Instance| {
+            let own = &item.metadata.as_ref().unwrap().tags;
+            tags.iter().all(|(key, value)| own.get(key) == Some(value))
+        };
+        let matches = |item: &v1::Instance| has_name(item) && has_tags(item);
         let items = self.all().into_iter().filter(matches).collect();
         Ok(Response::new(v1::InstanceList { items }))
     }

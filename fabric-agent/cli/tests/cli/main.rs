@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
 
+mod copy;
+mod exec;
 mod fake_agent;
 mod ssh_server;
 

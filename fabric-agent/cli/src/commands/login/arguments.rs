@@ -1,9 +1,25 @@
 //! What ssh is called with. Quoting rules are those of `ssh_config(5)`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 use weft_model::{InstanceId, InstanceView, Problem, Reason};
+
+/// Whom ssh may ask for what it lacks, such as a key's passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prompts {
+    /// People at a terminal, who end by themselves what takes too long.
+    Any,
+    /// The same, but a guest that says nothing for [`SILENCE`] is given up.
+    Bounded,
+    /// Nobody: several logins at a time. As long as `Bounded`.
+    None,
+}
+
+/// Seconds that a guest has for the beginning of the conversation. It covers ProxyCommand, too
+/// (`ConnectTimeout` in `ssh_config(5)`); a guest under software emulation needs some.
+const SILENCE: u32 = 30;
 
 /// One call of ssh.
 #[derive(Debug)]
@@ -18,6 +34,8 @@ pub(super) struct Call<'a> {
     pub(super) user: &'a str,
     /// The private key to log in with.
     pub(super) identity: Option<&'a Path>,
+    /// What ssh may ask, and how long it waits for an answer.
+    pub(super) prompts: Prompts,
     /// Empty: a shell.
     pub(super) command: &'a [OsString],
 }
@@ -44,6 +62,12 @@ impl Call<'_> {
             "CanonicalizeHostname=no".to_owned(),
         ] {
             arguments.extend(["-o".into(), option.into()]);
+        }
+        if self.prompts != Prompts::Any {
+            arguments.extend(["-o".into(), format!("ConnectTimeout={SILENCE}").into()]);
+        }
+        if self.prompts == Prompts::None {
+            arguments.extend(["-o".into(), "BatchMode=yes".into()]);
         }
         if let Some(key) = self.identity {
             // Keys of a running ssh-agent would use up the server's tries first.
@@ -92,13 +116,31 @@ fn utf8(path: &Path) -> Result<&str, Problem> {
     })
 }
 
+/// `words` as a guest's shell has to be told them: it reads back exactly these.
+pub(crate) fn shell_words<W: AsRef<OsStr>>(words: &[W]) -> OsString {
+    let quoted: Vec<Vec<u8>> = words.iter().map(|word| quoted(word.as_ref().as_bytes())).collect();
+    OsString::from_vec(quoted.join(&b' '))
+}
+
+fn quoted(word: &[u8]) -> Vec<u8> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+@:,".contains(b);
+    if !word.is_empty() && word.iter().all(plain) {
+        return word.to_owned();
+    }
+    let mut quoted = vec![b'\''];
+    for byte in word {
+        match byte {
+            b'\'' => quoted.extend_from_slice(br"'\''"),
+            other => quoted.push(*other),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
 /// `text` as one word of a POSIX shell: ssh runs a ProxyCommand with the user's shell.
 fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@:,=".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    String::from_utf8_lossy(&quoted(text.as_bytes())).into_owned()
 }
 
 /// `path` as one word of an option that takes file names: in double quotes, `%` doubled.

@@ -9,6 +9,7 @@ fn arguments(exe: &str, command: &[&str]) -> Vec<String> {
         id: &InstanceId::from_random([0xaa; 9]),
         user: "weft",
         identity: Some(Path::new("/home/me/.ssh/id")),
+        prompts: Prompts::Any,
         command: &command,
     };
     call.arguments().unwrap().into_iter().map(|word| word.into_string().unwrap()).collect()
@@ -55,6 +56,42 @@ fn a_shell_reads_back_the_word_that_was_quoted() {
         let script = format!("printf %s {}", shell_word(text));
         let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(String::from_utf8(out.stdout).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_guests_shell_reads_back_the_words_that_were_given() {
+    let words: [&OsStr; 6] = ["printf", "%s|", "a b", "it's", "&&", "$HOME"].map(OsStr::new);
+    let script = shell_words(&words);
+    let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), "a b|it's|&&|$HOME|");
+    // Not even UTF-8 is asked for.
+    assert_eq!(shell_words(&[OsStr::from_bytes(b"\xff")]).as_bytes(), b"'\xff'");
+}
+
+#[test]
+fn logins_of_many_ask_nobody_and_wait_for_no_guest_for_ever() {
+    let call = |prompts| {
+        let id = InstanceId::from_random([0xaa; 9]);
+        let call = Call {
+            exe: Path::new("/weft"),
+            known_hosts: Path::new("/known"),
+            id: &id,
+            user: "weft",
+            identity: None,
+            prompts,
+            command: &[],
+        };
+        call.arguments().unwrap()
+    };
+    let (timeout, batch) = (OsString::from("ConnectTimeout=30"), OsString::from("BatchMode=yes"));
+    for (prompts, want) in [
+        (Prompts::Any, [false, false]),
+        (Prompts::Bounded, [true, false]),
+        (Prompts::None, [true; 2]),
+    ] {
+        let words = call(prompts);
+        assert_eq!([words.contains(&timeout), words.contains(&batch)], want, "{prompts:?}");
     }
 }
 
