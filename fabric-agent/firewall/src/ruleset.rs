@@ -20,8 +20,8 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 use weft_model::{
-    AddressFamily, Direction, Firewall, FirewallInterface, FirewallPrefixList, GroupId, LinkName,
-    PrefixListId, RuleId,
+    AddressFamily, Direction, Firewall, FirewallGroup, FirewallInterface, FirewallPrefixList,
+    GroupId, LinkName, PrefixListId, RuleId,
 };
 
 use crate::json::{Expression, Statement};
@@ -106,6 +106,8 @@ impl RuleBody {
 pub(crate) struct Common<'a> {
     /// Groups with the same members.
     members: BTreeSet<&'a GroupId>,
+    /// Of these, the groups with the same rules too, which lead to the same conditions.
+    groups: BTreeSet<&'a GroupId>,
     /// Whether all that follows from the interfaces is the same.
     interfaces: bool,
 }
@@ -113,14 +115,25 @@ pub(crate) struct Common<'a> {
 impl<'a> Common<'a> {
     pub(crate) fn of(old: &'a Firewall, new: &'a Firewall) -> Self {
         let same_families = old.ipv6.is_some() == new.ipv6.is_some();
+        let before = |id| old.groups.get(id).filter(|_| same_families);
         let members = new.groups.iter().filter(|(id, group)| {
-            same_families
-                && old.groups.get(*id).is_some_and(|before| {
-                    (&before.members, &before.members_v6) == (&group.members, &group.members_v6)
-                })
+            before(*id).is_some_and(|before| {
+                (&before.members, &before.members_v6) == (&group.members, &group.members_v6)
+            })
+        });
+        let members: BTreeSet<_> = members.map(|(id, _)| id).collect();
+        // What a rule's condition is made of besides the rule itself.
+        let same_peers =
+            old.groups.keys().eq(new.groups.keys()) && old.prefix_lists == new.prefix_lists;
+        let groups = new.groups.iter().filter(|(id, group)| {
+            let same = |before: &FirewallGroup| {
+                before.allow_all_egress == group.allow_all_egress && before.rules == group.rules
+            };
+            same_peers && members.contains(id) && before(*id).is_some_and(same)
         });
         Self {
-            members: members.map(|(id, _)| id).collect(),
+            groups: groups.map(|(id, _)| id).collect(),
+            members,
             interfaces: old.interfaces == new.interfaces
                 && old.bridge.is_some() == new.bridge.is_some()
                 && same_families
@@ -243,8 +256,10 @@ impl Ruleset {
             ruleset.sets.insert(prefix_set(id), prefix_list(list));
         }
         for (id, group) in &firewall.groups {
-            let members = !common.members.contains(id);
-            ruleset.add_group(id, group, members, firewall);
+            ruleset.add_counters(id, group);
+            if !common.groups.contains(id) {
+                ruleset.add_group(id, group, !common.members.contains(id), firewall);
+            }
         }
         if !common.interfaces {
             for (link, interface) in firewall.interfaces.iter() {

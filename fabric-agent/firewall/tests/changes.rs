@@ -156,6 +156,30 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Most changes leave most groups as they were: those are left out of the comparison.
+    #[test]
+    fn a_change_of_some_groups_leads_where_a_full_load_leads(
+        old in any_firewall(),
+        other in any_firewall(),
+        changed in any::<[bool; 4]>(),
+        ranges in any::<[bool; 2]>(),
+    ) {
+        let range = |has: bool| has.then(|| "fd00:1::/64".parse().unwrap());
+        let old = Firewall { ipv6: range(ranges[0]), ..old };
+        let mut new = Firewall { ipv6: range(ranges[1]), ..old.clone() };
+        let groups = old.groups.keys().chain(other.groups.keys()).cloned().collect::<BTreeSet<_>>();
+        for (id, _) in groups.into_iter().zip(changed).filter(|(_, changed)| *changed) {
+            match other.groups.get(&id) {
+                Some(group) => new.groups.insert(id, group.clone()),
+                None => new.groups.remove(&id),
+            };
+        }
+        let by_steps = applied(&old).after(&changes(TABLE, &old, &new));
+        prop_assert_eq!(by_steps, applied(&new));
+    }
+}
+
 /// One line per command, such as `+element members_x`.
 fn show(commands: &[Command]) -> String {
     let word = |object: &Object| match object {

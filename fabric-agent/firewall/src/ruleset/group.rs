@@ -14,6 +14,12 @@ use super::{
 use crate::json::{Expression, Statement};
 
 impl Ruleset {
+    /// What its rules count in.
+    pub(super) fn add_counters(&mut self, id: &GroupId, group: &FirewallGroup) {
+        self.counters.extend(group.rules.keys().map(rule_counter));
+        self.counters.extend(group.allow_all_egress.then(|| all_egress_counter(id)));
+    }
+
     /// `has_members`: without them the set is there and empty.
     pub(super) fn add_group(
         &mut self,
@@ -48,13 +54,11 @@ impl Ruleset {
                     RuleBody::new(rule_id.as_str(), statements)
                 });
                 rules.extend(bodies);
-                self.counters.insert(counter);
             }
             if direction == Direction::Egress && group.allow_all_egress {
                 let counter = all_egress_counter(id);
-                let all = vec![Statement::CountIn(counter.clone()), Statement::Accept(())];
+                let all = vec![Statement::CountIn(counter), Statement::Accept(())];
                 rules.push(RuleBody::new("all-egress", all));
-                self.counters.insert(counter);
             }
             self.chains.insert(group_chain(id, direction), ChainBody { hook: None, rules });
         }
