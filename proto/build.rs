@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "network_interfaces",
         "routes",
         "snapshots",
+        "volumes",
         "instances",
         "hosts",
         "watch",

@@ -23,6 +23,7 @@ pub(crate) mod snapshots;
 mod streams;
 mod subnets;
 mod users;
+mod volumes;
 mod vpcs;
 mod watch;
 
@@ -212,6 +213,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         network_interfaces_server::NetworkInterfacesServer,
         network_interface_attachments_server::NetworkInterfaceAttachmentsServer,
         snapshots_server::SnapshotsServer,
+        volumes_server::VolumesServer,
         route_tables_server::RouteTablesServer,
         route_table_associations_server::RouteTableAssociationsServer,
         instances_server::InstancesServer,

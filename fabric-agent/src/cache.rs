@@ -22,8 +22,8 @@ use weft_store::{Event, Item, Revision};
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, OBJECTS, PortForwards, PrefixLists, RecordOf, Repo,
-    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Vpcs, decode,
-    store_problem,
+    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Volumes, Vpcs,
+    decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -50,6 +50,7 @@ pub(crate) struct World {
     pub(crate) instances: Table<Instances>,
     pub(crate) network_interfaces: Table<NetworkInterfaces>,
     pub(crate) attachments: Table<Attachments>,
+    pub(crate) volumes: Table<Volumes>,
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
     pub(crate) unclaimed: BTreeMap<String, Claim>,
@@ -204,6 +205,7 @@ macro_rules! tables {
                 $call::<NetworkInterfaces>(&mut $self.network_interfaces, $($argument),*)
             }
             Attachments::NAME => $call::<Attachments>(&mut $self.attachments, $($argument),*),
+            Volumes::NAME => $call::<Volumes>(&mut $self.volumes, $($argument),*),
             _ => $otherwise,
         }
     };

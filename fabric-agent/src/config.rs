@@ -154,6 +154,11 @@ impl Directories {
         self.state_dir.join("layers")
     }
 
+    /// The disks of volumes in the standard pool.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.state_dir.join("volumes")
+    }
+
     /// Which boot of the machine the runtime directory is of.
     pub(crate) fn boot_record(&self) -> PathBuf {
         self.runtime_dir.join("boot-id")

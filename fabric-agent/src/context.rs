@@ -18,8 +18,8 @@ use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, PortForwards, PrefixLists, RecordOf, Repo, RouteTableAssociations,
-    RouteTables, Rules, Snapshots, Stored, Subnets, TOKENS, Vpcs, decode, encode, object_key,
-    store_problem,
+    RouteTables, Rules, Snapshots, Stored, Subnets, TOKENS, Volumes, Vpcs, decode, encode,
+    object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -210,6 +210,7 @@ impl Context {
             PortForwards,
             NetworkInterfaces,
             Attachments,
+            Volumes,
             RouteTables,
             RouteTableAssociations,
             PrefixLists

@@ -5,6 +5,7 @@
 
 pub(crate) mod blobs;
 pub(crate) mod linux;
+pub(crate) mod pools;
 pub(crate) mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem, Reason,
-    Timestamp, TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
+    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName, Problem,
+    Reason, Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork, SeenNics};
+use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume};
 use weft_services::Sockets;
 
 use crate::reconcile::Saying;
+use pools::Pools;
 
 /// A byte stream to a guest.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -184,6 +186,16 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// Every instance that the host has anything of.
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError>;
+
+    /// Where volumes can be.
+    fn pools(&self) -> &Pools;
+
+    /// What the host has of one volume that belongs into `pool`.
+    async fn observe_volume(&self, id: &VolumeId, pool: &PoolName)
+    -> Result<SeenVolume, HostError>;
+
+    /// Every volume that the host has anything of.
+    async fn observe_volumes(&self) -> Result<BTreeSet<VolumeId>, HostError>;
 
     /// What the host has of the network that `desired` describes.
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError>;

@@ -11,6 +11,7 @@ mod network;
 mod probe;
 mod queue;
 mod said;
+mod volumes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ use instance::Plugged;
 use network::Networks;
 use queue::WorkQueue;
 pub(crate) use said::Saying;
+pub(crate) use volumes::Condition as VolumeCondition;
 
 /// Instances that are worked on at the same time. Starting one is mostly waiting for processes.
 const PLACES: usize = 16;
@@ -83,6 +85,7 @@ pub(crate) struct Reconciler {
     pub(crate) turns: Turns,
     pub(crate) services: NetworkServices,
     pub(crate) events: Events,
+    pub(crate) volumes: volumes::Volumes,
     /// Which interfaces guests have.
     pub(crate) plugged: Plugged,
     config: Config,
@@ -120,6 +123,7 @@ impl Reconciler {
             turns: Turns::new(),
             services: NetworkServices::default(),
             events,
+            volumes: volumes::Volumes::default(),
             plugged: Plugged::default(),
             config,
             queue: WorkQueue::new(),
@@ -143,6 +147,8 @@ impl Reconciler {
             let queue = instances.queue.clone();
             queue.run(PLACES, token, |id| instance::pass(Arc::clone(&instances), id)).await;
         });
+        let (disks, token) = (Arc::clone(&self), shutdown.clone());
+        tasks.spawn(async move { volumes::run(&disks, token).await });
         let blobs = Arc::clone(&self);
         tasks.spawn(async move { blobs::run(&blobs, shutdown).await });
         while let Some(ended) = tasks.join_next().await {
@@ -195,6 +201,11 @@ impl Reconciler {
                             self.look_at_source_of(&id);
                         }
                     }
+                    Ok(change) if change.kind == crate::repo::Volumes::NAME => {
+                        if let Ok(id) = change.id.parse() {
+                            self.volumes.look_at(id);
+                        }
+                    }
                     Ok(_) => self.networks.look(),
                     Err(RecvError::Lagged(_)) => self.look_at_everything().await,
                     Err(RecvError::Closed) => return,
@@ -227,6 +238,7 @@ impl Reconciler {
             }
         }
         ids.into_iter().for_each(|id| self.queue.add(id));
+        volumes::look_at_all(self).await;
         self.networks.look();
     }
 

@@ -28,6 +28,7 @@ use crate::fetches::Fetches;
 use crate::hits::{self, HitCounts};
 use crate::host::Host;
 use crate::host::linux::LinuxHost;
+use crate::host::pools::Pools;
 use crate::host::sim::SimHost;
 use crate::ledger::Ledger;
 use crate::random;
@@ -241,7 +242,10 @@ async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
         HostKind::Sim => {
             let (state, blobs) = (&directories.state_dir, directories.blobs());
             let memory = args.sim_memory_mib;
-            Arc::new(SimHost::open(state, &blobs, name, args.sim_vcpus, memory).await?)
+            Arc::new(
+                SimHost::open(state, &blobs, Pools::of(directories), name, args.sim_vcpus, memory)
+                    .await?,
+            )
         }
         HostKind::Linux => {
             let holder = std::env::current_exe().context("cannot find the agent's own program")?;

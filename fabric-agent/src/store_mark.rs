@@ -71,9 +71,9 @@ pub(crate) fn check(
             host_id.map_or_else(|| "empty".to_owned(), |id| format!("of {id}")),
             lost()
         ),
-        None if host_id.is_none() && has_entries(&directories.instances()) => bail!(
-            "the store in {} is empty, but there are disks of instances; with it they would be \
-             removed\n  help: {}",
+        None if host_id.is_none() && has_disks(directories) => bail!(
+            "the store in {} is empty, but there are disks of instances or volumes; with it they \
+             would be removed\n  help: {}",
             state_dir.display(),
             lost()
         ),
@@ -186,7 +186,7 @@ pub(crate) fn check_ours(directories: &Directories) -> anyhow::Result<()> {
     }
     let certificates = crate::tls::Files::of(state_dir).agent_cert();
     if ours.is_none() && !directories.database().exists() && !certificates.exists() {
-        let like_ours = [directories.blobs(), directories.instances()];
+        let like_ours = [directories.blobs(), directories.instances(), directories.volumes()];
         if let Some(dir) = like_ours.iter().find(|dir| has_entries(dir)) {
             bail!(
                 "{} is not known to be an agent's: {} has neither {FILE} nor weft.db; look at \
@@ -217,6 +217,10 @@ fn write(dir: &Path, mark: &Mark) -> anyhow::Result<()> {
 
 fn guests_or_networks(directories: &Directories) -> bool {
     has_entries(&directories.guests()) || has_entries(&directories.vpcs())
+}
+
+fn has_disks(directories: &Directories) -> bool {
+    has_entries(&directories.instances()) || has_entries(&directories.volumes())
 }
 
 fn has_entries(dir: &Path) -> bool {

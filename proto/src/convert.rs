@@ -16,6 +16,7 @@ mod prefix_list;
 mod public;
 mod route;
 mod snapshot;
+mod volume;
 mod vpc;
 
 use group::description_from_wire;
@@ -63,6 +64,7 @@ pub use route::{
 pub use snapshot::{
     snapshot_from_wire, snapshot_order_from_wire, snapshot_order_to_wire, snapshot_to_wire,
 };
+pub use volume::{volume_from_wire, volume_order_from_wire, volume_order_to_wire, volume_to_wire};
 pub use vpc::{
     subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,
     vpc_order_from_wire, vpc_order_to_wire, vpc_to_wire,

@@ -136,6 +136,18 @@ proptest! {
     }
 
     #[test]
+    fn volumes(object in any::object(any::volume_id(), any::volume_view())) {
+        let wire = over_the_wire(&c::volume_to_wire(object.clone()));
+        prop_assert_eq!(c::volume_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn volume_orders(order in any::volume_order()) {
+        let wire = over_the_wire(&c::volume_order_to_wire(order.clone()));
+        prop_assert_eq!(c::volume_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
     fn instances(view in any::instance_view()) {
         let wire = over_the_wire(&c::instance_to_wire(view.clone()));
         prop_assert_eq!(c::instance_from_wire(wire), Ok(view));

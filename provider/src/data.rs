@@ -20,6 +20,7 @@ mod security_group;
 pub(crate) mod security_group_hits;
 mod subnet;
 pub(crate) mod subnets;
+mod volume;
 mod vpc;
 
 use std::sync::Arc;

@@ -36,6 +36,7 @@ mod security_group_ingress_rule;
 mod subnet;
 mod tags;
 mod target;
+mod volume;
 mod vpc;
 
 pub use provider::Weft;

@@ -29,6 +29,7 @@ use crate::route_table_association::RouteTableAssociation;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
 use crate::subnet::Subnet;
+use crate::volume::Volume;
 use crate::vpc::Vpc;
 use crate::{checks, data, problem};
 
@@ -181,6 +182,7 @@ impl Provider for Weft {
             Box::new(Rule::<crate::security_group_ingress_rule::Ingress>(agent(), PhantomData)),
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
             Box::new(Instance(agent())),
+            Box::new(PlainResource::<Volume>::new(agent())),
             Box::new(PlainResource::<ElasticIp>::new(agent())),
             Box::new(PlainResource::<ElasticIpAssociation>::new(agent())),
             Box::new(PlainResource::<PortForward>::new(agent())),
@@ -204,6 +206,7 @@ impl Provider for Weft {
             Box::new(data::instances::Instances(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
+            Box::new(Found::<Volume>::new(agent())),
             Box::new(Found::<ElasticIp>::new(agent())),
             Box::new(Found::<PortForward>::new(agent())),
             Box::new(data::host::Host(agent())),

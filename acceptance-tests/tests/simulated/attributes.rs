@@ -101,6 +101,7 @@ impl<'a> Module<'a> {
                 "instance_id": "${weft_instance.it.id}",
                 "network_interface_id": "${weft_network_interface.other.id}",
             }},
+            "weft_volume": { "it": { "size_gib": 2 } },
             "weft_elastic_ip": { "it": { "name": "it" }, "other": {} },
             "weft_elastic_ip_association": { "it": {
                 "elastic_ip_id": "${weft_elastic_ip.other.id}",
@@ -421,6 +422,17 @@ fn of_a_network_interface_attachment() -> Result<()> {
         Ok(vec![
             (json!({ "network_interface_id": "${weft_network_interface.it.id}" }), Replace),
             (json!({ "device_index": 3 }), Replace),
+        ])
+    })
+}
+
+#[test]
+fn of_a_volume() -> Result<()> {
+    run("weft_volume", |_| {
+        Ok(vec![
+            (json!({ "name": "renamed" }), Live),
+            (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "type": "ssd" }), ReplaceInPlan),
         ])
     })
 }

@@ -9,7 +9,7 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "instances",
     "types",
     "images",
@@ -21,6 +21,7 @@ const KINDS: [&str; 16] = [
     "prefix-lists",
     "network-interfaces",
     "network-interface-attachments",
+    "volumes",
     "elastic-ips",
     "elastic-ip-associations",
     "port-forwards",

@@ -125,6 +125,12 @@ resource "weft_network_interface_attachment" "it" {{
   network_interface_id = weft_network_interface.it.id
 }}
 
+resource "weft_volume" "it" {{
+  name     = "it"
+  size_gib = 3
+  tags     = {{ layer = "data" }}
+}}
+
 resource "weft_elastic_ip" "it" {{
   name = "it"
 }}
@@ -160,7 +166,7 @@ resource "weft_route_table_association" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 18] = [
+pub(crate) const ONE_OF_EACH: [&str; 19] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
@@ -174,6 +180,7 @@ pub(crate) const ONE_OF_EACH: [&str; 18] = [
     "weft_instance.it",
     "weft_network_interface.it",
     "weft_network_interface_attachment.it",
+    "weft_volume.it",
     "weft_elastic_ip.it",
     "weft_elastic_ip_association.it",
     "weft_port_forward.it",

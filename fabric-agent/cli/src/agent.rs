@@ -44,6 +44,7 @@ impl Agent {
         associations: elastic_ip_associations_client::ElasticIpAssociationsClient,
         interfaces: network_interfaces_client::NetworkInterfacesClient,
         attachments: network_interface_attachments_client::NetworkInterfaceAttachmentsClient,
+        volumes: volumes_client::VolumesClient,
         forwards: port_forwards_client::PortForwardsClient,
         route_tables: route_tables_client::RouteTablesClient,
         route_associations: route_table_associations_client::RouteTableAssociationsClient,

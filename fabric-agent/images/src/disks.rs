@@ -7,6 +7,7 @@ mod error;
 mod header;
 mod qemu_img;
 mod seal;
+mod volume;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,6 +23,7 @@ use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, t
 pub use error::DiskError;
 pub use qemu_img::Limits;
 pub use seal::{Seal, SealSpec};
+pub use volume::{Below, DiskSpec};
 
 /// An overlay to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

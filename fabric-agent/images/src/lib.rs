@@ -16,7 +16,9 @@ mod files;
 mod layers;
 
 pub use blobs::{Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UploadInfo};
-pub use disks::{DiskError, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal, SealSpec};
+pub use disks::{
+    Below, DiskError, DiskSpec, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal, SealSpec,
+};
 pub use files::{FileError, write_file_atomic};
 pub use layers::Layers;
 pub use weft_image_format::{Format, ImageHeader, InvalidImage, InvalidKernel, KernelHeader};

@@ -17,6 +17,8 @@ impl Action {
             Self::RemoveDisks { .. } => "remove_disks",
             Self::SealRootDisk { .. } => "seal_root_disk",
             Self::RemoveLayer { .. } => "remove_layer",
+            Self::MakeVolume { .. } => "make_volume",
+            Self::RemoveVolume { .. } => "remove_volume",
             Self::MakeNamespace { .. } => "make_namespace",
             Self::SetBase { .. } => "set_base",
             Self::SetUplink { .. } => "set_uplink",
@@ -61,6 +63,9 @@ impl Action {
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
+            Self::MakeVolume { volume_id, pool, .. } | Self::RemoveVolume { volume_id, pool } => {
+                vec![volume_id.to_string(), pool.to_string()]
+            }
             Self::MakeNamespace { vpc_id }
             | Self::RemoveUplink { vpc_id }
             | Self::SetFirewall { vpc_id, .. }

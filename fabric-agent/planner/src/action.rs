@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageContent, InstanceId,
-    InterfaceId, LayerId, LinkName, MacAddr, Routes, SshHostKey, TapInterface, TrackedFlow,
-    UserData, VpcId, VpcNetwork,
+    Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageBase, ImageContent,
+    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, SshHostKey,
+    TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -93,6 +93,27 @@ pub enum Action {
     RemoveDisks {
         /// Whose.
         instance_id: InstanceId,
+    },
+
+    /// Makes a volume's disk; it is empty, or shows what lies below it.
+    MakeVolume {
+        /// Whose.
+        volume_id: VolumeId,
+        /// Where.
+        pool: PoolName,
+        /// What a guest sees.
+        size_bytes: u64,
+        /// The image's blob at the bottom.
+        base: Option<ImageBase>,
+        /// The sealed layers above that, from the lowest to the highest.
+        layers: Vec<LayerId>,
+    },
+    /// Removes what a pool has of a volume that no guest has.
+    RemoveVolume {
+        /// Whose.
+        volume_id: VolumeId,
+        /// Where.
+        pool: PoolName,
     },
 
     /// Makes the VPC's namespace and the process that holds it.

@@ -10,6 +10,7 @@ mod instance;
 mod network;
 mod seal;
 mod status;
+mod volume;
 
 pub use action::{Action, GuestLaunch, GuestNic, HostEdge, HostRoute, SeedContent, SeedInterface};
 pub use instance::{
@@ -20,3 +21,4 @@ pub use network::{
 };
 pub use seal::{PendingSeal, SealStep, plan_seal};
 pub use status::{Observation, derive_status, record_phase};
+pub use volume::{SeenDisk, SeenVolume, VolumeStep, plan_volume, remove as remove_volume};

@@ -8,6 +8,7 @@ mod layers;
 mod listeners;
 mod networks;
 mod ssh;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -19,13 +20,14 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::Accel;
 use weft_model::{
-    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, Problem,
-    TrackedFlow, TransportProtocol, VpcId, VpcNetwork,
+    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId,
+    PoolName, Problem, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, SeenNetwork};
+use weft_planner::{Action, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
 
 use super::blobs::Blobs;
+use super::pools::Pools;
 use super::{
     BlobFacts, ByteStream, Check, DiskFacts, Host, HostError, NamespaceIdentity, SeenGuest,
     SshProbe, UploadState,
@@ -33,6 +35,7 @@ use super::{
 use crate::config::{AccelChoice, Directories};
 use guests::LinuxGuests;
 use networks::LinuxNetworks;
+use volumes::LinuxVolumes;
 
 /// TCG's cache of translated code, in MiB: bounded, and counted.
 const TB_SIZE_MIB: u32 = 128;
@@ -43,6 +46,7 @@ pub(crate) struct LinuxHost {
     facts: HostFacts,
     blobs: Blobs,
     guests: LinuxGuests,
+    volumes: LinuxVolumes,
     networks: LinuxNetworks,
     doctor: doctor::Doctor,
 }
@@ -81,7 +85,8 @@ impl LinuxHost {
         let networks = LinuxNetworks::open(directories, holder.clone())?;
         let doctor = doctor::Doctor::of_agent(directories, accelerator);
         let guests = LinuxGuests::open(directories, qemu, accel, holder).await?;
-        Ok(Self { facts, blobs, guests, networks, doctor })
+        let volumes = LinuxVolumes::open(Pools::of(directories))?;
+        Ok(Self { facts, blobs, guests, volumes, networks, doctor })
     }
 }
 
@@ -124,6 +129,12 @@ impl Host for LinuxHost {
             }
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
+            Action::MakeVolume { volume_id, pool, size_bytes, base, layers } => {
+                let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
+                self.volumes.make(volume_id, pool, *size_bytes, base, layers).await
+            }
+            Action::RemoveVolume { volume_id, pool } => self.volumes.remove(volume_id, pool).await,
+
             Action::MakeNamespace { vpc_id } => {
                 networks.make_namespace(vpc_id, &guests.netns_paths()).await
             }
@@ -161,6 +172,22 @@ impl Host for LinuxHost {
 
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
         self.guests.list()
+    }
+
+    fn pools(&self) -> &Pools {
+        self.volumes.pools()
+    }
+
+    async fn observe_volume(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+    ) -> Result<SeenVolume, HostError> {
+        self.volumes.observe(id, pool).await
+    }
+
+    async fn observe_volumes(&self) -> Result<BTreeSet<VolumeId>, HostError> {
+        self.volumes.list()
     }
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {

@@ -20,27 +20,31 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
-    InstanceId, Lan, LayerId, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow,
-    VpcId, VpcNetwork,
+    InstanceId, Lan, LayerId, PoolName, Problem, Reason, Signal, SignalOutcome, Timestamp,
+    TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestLaunch, GuestState, SeenNetwork, SeenNics, simulate_network};
+use weft_planner::{
+    Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, simulate_network,
+};
 
 use weft_services::{Report, Seen};
 
 use super::blobs::Blobs;
+use super::pools::Pools;
 use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
     SeenGuest, SshProbe, UploadState,
 };
 use crate::reconcile::Saying;
 use orders::Orders;
-use reality::{Guest, Reality};
+use reality::{Guest, Reality, Volume};
 
 /// The simulated host.
 #[derive(Debug)]
 pub(crate) struct SimHost {
     facts: HostFacts,
     blobs: Blobs,
+    pools: Pools,
     reality: Reality,
     orders: Orders,
     hints: broadcast::Sender<InstanceId>,
@@ -122,6 +126,7 @@ impl SimHost {
     pub(crate) async fn open(
         dir: &Path,
         blobs: &Path,
+        pools: Pools,
         name: String,
         vcpus: u32,
         memory_mib: u64,
@@ -137,7 +142,7 @@ impl SimHost {
         let (hints, _) = broadcast::channel(1024);
         let blobs = Blobs::open(blobs).await?;
         let (reality, orders) = (Reality::open(&dir.join("sim-host.db"))?, Orders::of(dir));
-        Ok(Self { facts, blobs, reality, orders, hints })
+        Ok(Self { facts, blobs, pools, reality, orders, hints })
     }
 
     /// Does to a step what a test has ordered for it.
@@ -293,6 +298,13 @@ impl Host for SimHost {
                 }
                 self.reality.remove_layer(layer).await
             }
+            Action::MakeVolume { volume_id, pool, size_bytes, .. } => {
+                let volume = Volume { pool: pool.clone(), size_bytes: *size_bytes };
+                self.reality.put_volume(volume_id, Some(volume)).await
+            }
+            Action::RemoveVolume { volume_id, .. } => {
+                self.reality.put_volume(volume_id, None).await
+            }
             Action::MakeNamespace { vpc_id }
             | Action::RemoveUplink { vpc_id }
             | Action::AddTap { vpc_id, .. }
@@ -353,6 +365,27 @@ impl Host for SimHost {
 
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
         Ok(self.reality.guests())
+    }
+
+    fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    async fn observe_volume(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+    ) -> Result<SeenVolume, HostError> {
+        let volume = self.reality.volume(id);
+        let disk = match volume.as_ref().filter(|volume| volume.pool == *pool) {
+            Some(volume) => SeenDisk::There(volume.size_bytes),
+            None => SeenDisk::Missing,
+        };
+        Ok(SeenVolume { pools: volume.into_iter().map(|it| it.pool).collect(), disk })
+    }
+
+    async fn observe_volumes(&self) -> Result<BTreeSet<VolumeId>, HostError> {
+        Ok(self.reality.volumes())
     }
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {

@@ -14,12 +14,14 @@ use weft_planner::Action;
 use super::Reconciler;
 use crate::cache::World;
 use crate::chain::Chain;
-use crate::repo::{Images, Instances, Kind, Snapshots};
+use crate::repo::{Images, Instances, Kind, Snapshots, Volumes};
 
 /// How long an uploaded blob waits for the image that it was uploaded for.
 const PIN: Duration = Duration::from_secs(15 * 60);
 /// How long an upload that broke off can be gone on with.
 const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
+/// Kinds of objects that blobs are used by.
+const USERS: [&str; 4] = [Images::NAME, Instances::NAME, Snapshots::NAME, Volumes::NAME];
 /// Between two looks when nothing is deleted.
 const RESYNC: Duration = Duration::from_secs(60);
 
@@ -80,8 +82,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
             _ = resync.tick() => {}
             change = changes.recv() => match change {
                 Ok(change) if change.deleted
-                    && [Images::NAME, Instances::NAME, Snapshots::NAME]
-                        .contains(&change.kind.as_str()) => {}
+                    && USERS.contains(&change.kind.as_str()) => {}
                 Ok(_) => continue,
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
@@ -138,7 +139,9 @@ fn used(world: &World) -> BTreeSet<Digest> {
     let of_images = world.images.values().map(|image| &image.spec.content);
     let of_instances = world.instances.values().map(|instance| &instance.spec.image);
     let of_images = of_images.chain(of_instances).flat_map(digests);
-    of_images.chain(world.snapshots.values().flat_map(|it| of_snapshot(&it.spec))).collect()
+    let of_snapshots = world.snapshots.values().flat_map(|it| of_snapshot(&it.spec));
+    let of_volumes = world.volumes.values().filter_map(|volume| volume.spec.base.as_ref());
+    of_images.chain(of_snapshots).chain(of_volumes.map(|base| base.digest)).collect()
 }
 
 /// The blobs that a snapshot needs: what lies below it, and what it boots with.

@@ -37,7 +37,8 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
 fn needed(world: &World) -> BTreeSet<LayerId> {
     let of_instances = world.instances.values().flat_map(|record| &record.spec.root_layers);
     let of_snapshots = world.snapshots.values().flat_map(|record| record.spec.layers());
-    of_instances.chain(of_snapshots).cloned().collect()
+    let of_volumes = world.volumes.values().flat_map(|record| &record.spec.layers);
+    of_instances.chain(of_snapshots).chain(of_volumes).cloned().collect()
 }
 
 /// Pending snapshots of what does not exist any more: an instance takes its own with it, so there

@@ -3,6 +3,7 @@
 //! ```text
 //! objects/KIND/ID           what should be (Record)
 //! status/instances/ID       what is
+//! status/volumes/ID         whether its disk was ever made
 //! addresses/SUBNET/ADDRESS  the instance, or network interface, that has it
 //! macs/VPC/MAC              likewise
 //! attached/INTERFACE        the instance that the network interface is attached to
@@ -25,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use sha2::{Digest as _, Sha256};
 use weft_model::{
     ElasticIpId, InstanceId, InterfaceId, MacAddr, Name, SubnetId, TransportProtocol, TypeName,
-    VpcId,
+    VolumeId, VpcId,
 };
 
 use super::Kind;
@@ -50,6 +51,11 @@ pub(crate) fn object_key<K: Kind>(id: &K::Id) -> String {
 
 pub(crate) fn status_key(id: &InstanceId) -> String {
     format!("{STATUSES}{id}")
+}
+
+/// Where it is written down that a volume's disk was made.
+pub(crate) fn volume_status_key(id: &VolumeId) -> String {
+    format!("status/volumes/{id}")
 }
 
 /// Makes an address somebody's.

@@ -12,7 +12,7 @@ use weft_model::{
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
     PortForwardId, PortForwardSpec, PrefixListId, PrefixListSpec, RouteTableAssociationId,
     RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SnapshotId,
-    SnapshotSpec, SubnetId, SubnetSpec, VpcId, VpcSpec,
+    SnapshotSpec, SubnetId, SubnetSpec, VolumeId, VolumeSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -84,6 +84,8 @@ kinds! {
     NetworkInterfaces, InterfaceId, NetworkInterfaceSpec, "network-interfaces", "network interface";
     /// What disks had on them.
     Snapshots, SnapshotId, SnapshotSpec, "snapshots", "snapshot";
+    /// Disks that outlive an instance.
+    Volumes, VolumeId, VolumeSpec, "volumes", "volume";
     /// Where subnets' guests' packets go.
     RouteTables, RouteTableId, RouteTableSpec, "route-tables", "route table";
 }

@@ -31,5 +31,6 @@ mod restart;
 mod route_tables;
 mod sessions;
 mod updates;
+mod volumes;
 mod waiting;
 mod watch;

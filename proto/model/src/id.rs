@@ -175,6 +175,8 @@ ids! {
     LayerId, "layer-", "a layer of disks";
     /// What a disk had on it at one moment.
     SnapshotId, "snap-", "a snapshot";
+    /// A disk that outlives the instances that have it.
+    VolumeId, "vol-", "a volume";
     /// A machine that runs guests.
     HostId, "host-", "a host";
     /// One run of a client, from ConfigureProvider to its end.

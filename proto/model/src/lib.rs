@@ -27,6 +27,7 @@ mod snapshot;
 mod tags;
 mod text;
 mod view;
+mod volume;
 mod vpc;
 
 pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
@@ -39,7 +40,7 @@ pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,
-    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VpcId,
+    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -93,6 +94,10 @@ pub use tags::Tags;
 pub use text::{InvalidName, Name};
 pub use view::{
     Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
+};
+pub use volume::{
+    DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSpec, VolumeState, VolumeView,
+    check_disk_gib, check_no_shrink,
 };
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,

@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use weft_model::{
     Assigned, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
     MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions, PhaseRecord, Problem, Signal,
-    Size, UserData, check_hop_limit, check_size,
+    Size, UserData, check_disk_gib, check_hop_limit, check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
 use super::{parse, parse_word, required, time_from_wire};
 use crate::v1;
-
-/// GiB that a root disk can have.
-const ROOT_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
 
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
@@ -41,12 +38,8 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
                 "{MAX_USER_DATA_BYTES} bytes fit; let it fetch the rest, or put it into the image"
             )));
     }
-    if let Some(size) = root_volume_size_gib.filter(|size| !ROOT_GIB.contains(size)) {
-        return Err(Problem::invalid(
-            "root_volume.size_gib",
-            format!("{size} GiB is not a disk size"),
-        )
-        .remedy(format!("use {} to {} GiB", ROOT_GIB.start(), ROOT_GIB.end())));
+    if let Some(size) = root_volume_size_gib {
+        check_disk_gib("root_volume.size_gib", size)?;
     }
     Ok(InstanceOrder {
         name: name.map(|text| parse("name", &text)).transpose()?,

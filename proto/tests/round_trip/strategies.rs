@@ -2,6 +2,8 @@
 
 #[path = "interfaces.rs"]
 mod interfaces;
+#[path = "volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -22,14 +24,16 @@ use weft_model::{
     PortForwardId, PortForwardSpec, PowerState, PrefixListId, PrefixListSpec, PublicPool,
     RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec, RouteTableId, RouteTableSpec,
     RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId,
-    SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VpcId, VpcMode,
-    VpcOrder, VpcSpec,
+    SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VolumeId, VpcId,
+    VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
 pub(crate) use interfaces::{
     attachment_id, attachment_order, attachment_spec, interface_order, interface_view,
 };
+
+pub(crate) use volumes::{volume_order, volume_view};
 
 const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home",
@@ -58,6 +62,7 @@ ids! {
     elastic_ip_id: ElasticIpId,
     port_forward_id: PortForwardId,
     route_table_id: RouteTableId,
+    volume_id: VolumeId,
     host_id: HostId,
     session_id: SessionId,
 }

@@ -38,6 +38,7 @@ pub(crate) struct Reads {
     pub(crate) port_forwards: Queue<v1::PortForward>,
     pub(crate) route_tables: Queue<v1::RouteTable>,
     pub(crate) route_table_associations: Queue<v1::RouteTableAssociation>,
+    pub(crate) volumes: Queue<v1::Volume>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

@@ -81,7 +81,11 @@ impl<K: Plain> Resource for PlainResource<K> {
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<K>(&self.agent, "create")?;
         let made = kind::create::<K>(&connection, ctx, &ctx.plan, K::spec(&ctx.plan)?).await?;
-        ctx.set_state(kind::state::<K>(made)?);
+        let state = kind::state::<K>(made.clone())?;
+        if let Some(remark) = K::remark(&made, &state) {
+            ctx.warn(remark);
+        }
+        ctx.set_state(state);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, KeyPairId, PortForwardId, PrefixListId, RouteTableAssociationId,
-    RouteTableId, RuleId, SubnetId, VpcId,
+    RouteTableId, RuleId, SubnetId, VolumeId, VpcId,
 };
 use weft_proto::v1;
 
@@ -80,6 +80,7 @@ listed!(
     RouteTable,
     SecurityGroup,
     Subnet,
+    Volume,
     Vpc,
 );
 
@@ -204,6 +205,10 @@ wire!(
     NetworkInterfaceAttachment: AttachmentId, NetworkInterfaceAttachmentSpec, attachments,
     v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient<Channel>,
     CreateNetworkInterfaceAttachmentRequest, UpdateNetworkInterfaceAttachmentRequest
+);
+wire!(
+    Volume: VolumeId, VolumeSpec, volumes, v1::volumes_client::VolumesClient<Channel>,
+    CreateVolumeRequest, UpdateVolumeRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

@@ -93,6 +93,7 @@ fn forget(fake: &Fake) {
     world.instances.clear();
     world.interfaces.clear();
     world.attachments.clear();
+    world.volumes.clear();
     world.elastic_ips.clear();
     world.associations.clear();
     world.port_forwards.clear();

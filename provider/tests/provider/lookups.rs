@@ -26,6 +26,7 @@ async fn each_kind_is_found_by_id_and_by_name_and_shows_what_its_resource_does()
         ("weft_security_group",    "name",     "web"),
         ("weft_key_pair",          "key_name", "me"),
         ("weft_elastic_ip",        "name",     "front"),
+        ("weft_volume",            "name",     "data"),
         ("weft_port_forward",      "name",     "web"),
     ];
     for (type_name, attribute, name) in kinds {

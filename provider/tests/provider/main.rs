@@ -16,3 +16,4 @@ mod samples;
 mod sessions;
 mod support;
 mod uploads;
+mod volumes;

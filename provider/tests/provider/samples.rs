@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 17] = [
+pub(crate) const RESOURCES: [&str; 18] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -18,6 +18,7 @@ pub(crate) const RESOURCES: [&str; 17] = [
     "weft_instance",
     "weft_network_interface",
     "weft_network_interface_attachment",
+    "weft_volume",
     "weft_elastic_ip",
     "weft_elastic_ip_association",
     "weft_port_forward",
@@ -159,6 +160,12 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("network_mbps", 250.into()),
             ("tags", tags),
         ]),
+        "weft_volume" => attributes([
+            ("name", "data".into()),
+            ("size_gib", 20.into()),
+            ("type", "ssd".into()),
+            ("tags", tags),
+        ]),
         "weft_network_interface_attachment" => attributes([
             ("instance_id", "i-0123456789abcdef0".into()),
             ("network_interface_id", "eni-0123456789abcdef0".into()),
@@ -233,6 +240,7 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("memory_mib", 96.into()),
         ]),
         "weft_elastic_ip" => attributes([]),
+        "weft_volume" => attributes([("size_gib", 1.into())]),
         "weft_network_interface" => attributes([("name", "least".into())]),
         "weft_network_interface_attachment" => attributes([
             ("instance_id", "i-0123456789abcdef1".into()),

@@ -12,6 +12,7 @@ mod networks;
 mod prefix_lists;
 mod public;
 mod routes;
+mod volumes;
 mod vpcs;
 mod world;
 
@@ -130,6 +131,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::route_table_associations_server::RouteTableAssociationsServer::new(
             world.clone(),
         ))
+        .add_service(v1::volumes_server::VolumesServer::new(world.clone()))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))

@@ -57,6 +57,14 @@ pub enum DiskError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Something else is where a disk should be.
+    #[error("{} is not a disk: {what}", path.display())]
+    NotADisk {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A disk is at the path, but another one.
     #[error("disk {} exists with {} bytes on {}, but {} bytes on {} are wanted: remove it first", path.display(), found.virtual_size_bytes, found.backing.display(), want.virtual_size_bytes, want.backing.display())]
     Differs {

@@ -17,6 +17,17 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 /// Longest name of a backing file, in bytes.
 const MAX_BACKING_NAME: usize = 1023;
 
+/// What a guest sees of a qcow2 disk, in bytes, whatever lies below it.
+pub(super) fn size(head: &[u8]) -> Result<u64, &'static str> {
+    if !head.starts_with(b"QFI\xfb") {
+        return Err("it is not qcow2");
+    }
+    match head.get(24..32).and_then(|bytes| bytes.try_into().ok()) {
+        Some(bytes) => Ok(u64::from_be_bytes(bytes)),
+        None => Err("its header is cut off"),
+    }
+}
+
 /// Reads the header, or says what is wrong with it.
 pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
     const SHORT: &str = "its header is cut off";

@@ -473,7 +473,7 @@ fn forget_other_boots(directories: &Directories) -> Result<(), HostError> {
 }
 
 /// Only root may enter: disks belong to the guests' own uids.
-fn make_dir(dir: &Path) -> Result<(), HostError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), HostError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
         HostError::new(format!("make the directory {}", dir.display()), true).caused_by(error)
     })

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use weft_model::{InstanceId, InterfaceId, LayerId, ObservedNetwork, Timestamp, VpcId};
+use weft_model::{
+    InstanceId, InterfaceId, LayerId, ObservedNetwork, PoolName, Timestamp, VolumeId, VpcId,
+};
 use weft_planner::SeenNetwork;
 
 use super::Behaviour;
@@ -28,6 +30,14 @@ pub(super) struct Guest {
     /// What its root disk was sealed into, bottom to top.
     #[serde(default)]
     pub(super) layers: Vec<LayerId>,
+}
+
+/// A volume's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Volume {
+    pub(super) pool: PoolName,
+    /// What a guest sees, in bytes.
+    pub(super) size_bytes: u64,
 }
 
 /// A simulated hypervisor.
@@ -53,6 +63,8 @@ pub(super) enum State {
 const GUEST: &str = "guest";
 /// A layer of disks; it has no content.
 const LAYER: &str = "layer";
+/// A [`Volume`].
+const VOLUME: &str = "volume";
 /// An [`ObservedNetwork`] without its taps; the id is the VPC's.
 const NETWORK: &str = "network";
 /// A [`weft_model::ObservedTap`]; the id is `VPC/LINK`.
@@ -71,6 +83,7 @@ struct Inner {
     file: Connection,
     guests: BTreeMap<InstanceId, Guest>,
     layers: BTreeSet<LayerId>,
+    volumes: BTreeMap<VolumeId, Volume>,
     networks: BTreeMap<VpcId, SeenNetwork>,
 }
 
@@ -102,6 +115,7 @@ impl Reality {
             file,
             guests: BTreeMap::new(),
             layers: BTreeSet::new(),
+            volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
         };
         inner.load()?;
@@ -118,6 +132,33 @@ impl Reality {
 
     pub(super) fn guests(&self) -> BTreeSet<InstanceId> {
         self.inner().guests.keys().cloned().collect()
+    }
+
+    pub(super) fn volume(&self, id: &VolumeId) -> Option<Volume> {
+        self.inner().volumes.get(id).cloned()
+    }
+
+    pub(super) fn volumes(&self) -> BTreeSet<VolumeId> {
+        self.inner().volumes.keys().cloned().collect()
+    }
+
+    /// Makes a volume what it should be, or nothing.
+    pub(super) async fn put_volume(
+        &self,
+        id: &VolumeId,
+        volume: Option<Volume>,
+    ) -> Result<(), HostError> {
+        let (this, id) = (self.clone(), id.clone());
+        self.blocking(move || {
+            let mut inner = this.inner();
+            inner.put_or_remove(VOLUME, id.as_str(), volume.as_ref())?;
+            match volume {
+                Some(volume) => inner.volumes.insert(id, volume),
+                None => inner.volumes.remove(&id),
+            };
+            Ok(())
+        })
+        .await
     }
 
     pub(super) fn network(&self, id: &VpcId) -> SeenNetwork {
@@ -252,6 +293,12 @@ impl Inner {
                 self.layers.extend(id.parse::<LayerId>());
                 continue;
             }
+            if kind == VOLUME {
+                let id = id.parse().map_err(|_| damaged(&kind, &id))?;
+                let volume = serde_json::from_str(&content).map_err(unreadable)?;
+                self.volumes.insert(id, volume);
+                continue;
+            }
             take(&mut self.guests, &mut self.networks, &kind, &id, &content)?;
         }
         Ok(())
@@ -340,6 +387,10 @@ fn base(seen: &SeenNetwork) -> Option<ObservedNetwork> {
     })
 }
 
+fn damaged(kind: &str, id: &str) -> HostError {
+    HostError::new(format!("the simulated host's row {kind} {id} is damaged"), false)
+}
+
 /// Puts one row where it belongs. A network's row sorts before its taps' rows.
 fn take(
     guests: &mut BTreeMap<InstanceId, Guest>,
@@ -348,8 +399,7 @@ fn take(
     id: &str,
     content: &str,
 ) -> Result<(), HostError> {
-    let foreign =
-        || HostError::new(format!("the simulated host's row {kind} {id} is damaged"), false);
+    let foreign = || damaged(kind, id);
     let vpc = |text: &str| text.parse::<VpcId>().map_err(|_| foreign());
     match kind {
         GUEST => {

@@ -29,6 +29,7 @@ pub(crate) struct Api {
     pub(crate) interfaces: v1::network_interfaces_client::NetworkInterfacesClient<Channel>,
     pub(crate) attachments:
         v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient<Channel>,
+    pub(crate) volumes: v1::volumes_client::VolumesClient<Channel>,
     pub(crate) hosts: v1::hosts_client::HostsClient<Channel>,
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
@@ -135,6 +136,7 @@ impl Api {
                 v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient::new(
                     channel.clone(),
                 ),
+            volumes: v1::volumes_client::VolumesClient::new(channel.clone()),
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel),

@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) port_forwards: Objects<v1::PortForward>,
     pub(crate) route_tables: Objects<v1::RouteTable>,
     pub(crate) route_table_associations: Objects<v1::RouteTableAssociation>,
+    pub(crate) volumes: Objects<v1::Volume>,
     pub(crate) instances: Objects<v1::Instance>,
     /// Id by client token.
     tokens: HashMap<String, String>,

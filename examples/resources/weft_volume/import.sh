@@ -1,0 +1,1 @@
+terraform import weft_volume.data vol-0123456789abcdef0

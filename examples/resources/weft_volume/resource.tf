@@ -1,0 +1,4 @@
+resource "weft_volume" "data" {
+  name     = "data"
+  size_gib = 20
+}

@@ -1,0 +1,55 @@
+//! Volumes.
+
+use serde_json::{Value, json};
+use weft_model::{Object, Timestamp, VolumeId, VolumeView};
+
+use super::{Noun, common_details, common_json, text};
+use crate::output::age;
+
+impl Noun for Object<VolumeId, VolumeView> {
+    const HEADER: &'static [&'static str] =
+        &["ID", "NAME", "SIZE", "TYPE", "STATE", "INSTANCE", "AGE"];
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        let order = &self.spec.order;
+        vec![
+            self.id.to_string(),
+            text(order.name.as_ref()),
+            format!("{} GiB", order.size_gib),
+            text(order.volume_type.as_ref()),
+            self.spec.state.to_string(),
+            text(self.spec.instance_id.as_ref()),
+            age(now, self.created_at),
+        ]
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let order = &self.spec.order;
+        let mut pairs = vec![
+            ("id", self.id.to_string()),
+            ("name", text(order.name.as_ref())),
+            ("size", format!("{} GiB", order.size_gib)),
+            ("type", text(order.volume_type.as_ref())),
+            ("state", self.spec.state.to_string()),
+        ];
+        pairs.extend(self.spec.reason.clone().map(|reason| ("reason", reason)));
+        pairs.extend(self.spec.instance_id.as_ref().map(|id| ("attached to", id.to_string())));
+        pairs.extend(common_details(self));
+        pairs
+    }
+
+    fn json(&self) -> Value {
+        let order = &self.spec.order;
+        common_json(
+            self,
+            json!({
+                "name": order.name,
+                "size_gib": order.size_gib,
+                "type": order.volume_type,
+                "state": self.spec.state,
+                "reason": self.spec.reason,
+                "instance_id": self.spec.instance_id,
+            }),
+        )
+    }
+}

@@ -1,0 +1,95 @@
+//! Disks of volumes: qcow2 over a sealed layer, over an image's blob, or over nothing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use weft_model::DiskFormat;
+
+use super::{DiskError, RootDisks, header, qemu_img};
+use crate::blobs::read_head;
+use crate::files::{FileError, blocking, create_dir, publish, remove, temporary};
+
+/// What lies below a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Below {
+    /// An absolute path.
+    pub path: PathBuf,
+    /// How that is laid out. Said, never guessed: a guest could write a header into a raw disk.
+    pub format: DiskFormat,
+}
+
+/// A disk to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Where.
+    pub path: PathBuf,
+    /// What a guest sees, in bytes.
+    pub size_bytes: u64,
+    /// What it shows where nothing was written; `None` shows zeros.
+    pub below: Option<Below>,
+}
+
+impl RootDisks {
+    /// Makes a disk that appears at its path as a whole; its file grows with what is written. Where
+    /// there is one already it is left as it is.
+    ///
+    /// # Errors
+    /// [`DiskError::NotADisk`] where something else is at the path, and those of `qemu-img`.
+    pub async fn create_disk(&self, spec: &DiskSpec) -> Result<(), DiskError> {
+        if self.disk_bytes(&spec.path).await?.is_some() {
+            return Ok(());
+        }
+        let new = temporary(&spec.path);
+        let (dir, stale) = (spec.path.parent().map(Path::to_owned), new.clone());
+        blocking(move || {
+            dir.as_deref().map_or(Ok(()), create_dir)?;
+            remove(&stale).map(|_| ()) // Left by a crash.
+        })
+        .await?;
+        let made = self.make_disk(&new, spec).await;
+        weft_crash_points::point("disk.make.disk_made");
+        let (from, to) = (new, spec.path.clone());
+        blocking(move || {
+            // Whoever opens it for a guest hands it over open: it stays the agent's own.
+            let uid = nix::unistd::geteuid().as_raw();
+            let published = made.and_then(|()| Ok(publish(&from, &to, uid)?));
+            if published.is_err() {
+                let _ = remove(&from); // The first error is the one to tell.
+            }
+            published
+        })
+        .await
+    }
+
+    async fn make_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), DiskError> {
+        let size = spec.size_bytes.to_string();
+        let mut arguments: Vec<&OsStr> =
+            vec!["create".as_ref(), "-q".as_ref(), "-f".as_ref(), "qcow2".as_ref()];
+        if let Some(Below { path: below, format }) = &spec.below {
+            if !below.is_absolute() {
+                return Err(DiskError::RelativeBacking { backing: below.clone() });
+            }
+            let format = format.as_str().as_ref();
+            arguments.extend(["-b".as_ref(), below.as_os_str(), "-F".as_ref(), format]);
+        }
+        arguments.extend([path.as_os_str(), size.as_ref()]);
+        qemu_img::run(&self.qemu_img, &arguments, self.limits).await
+    }
+
+    /// What a guest sees of the disk at `path`, in bytes; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`DiskError::NotADisk`] where something else is at the path.
+    pub async fn disk_bytes(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        let path = path.to_owned();
+        blocking(move || match read_head(&path) {
+            Ok(head) => {
+                header::size(&head).map(Some).map_err(|what| DiskError::NotADisk { path, what })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(FileError::new("read", &path)(source).into()),
+        })
+        .await
+    }
+}

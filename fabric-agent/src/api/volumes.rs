@@ -1,0 +1,190 @@
+//! `weft.v1.Volumes`.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+use weft_model::{
+    Object, Problem, Reason, Record, VolumeId, VolumeOrder, VolumeSpec, VolumeView, check_no_shrink,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, revision_from_wire, volume_order_from_wire, volume_to_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, parse_id};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::reconcile::VolumeCondition;
+use crate::repo::{Kind as _, Volumes, encode, object_key};
+
+type VolumeRecord = Record<VolumeId, VolumeSpec>;
+
+/// How long a client waits for a volume's disk.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
+/// How long it waits until nothing is left of one.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+fn show(context: &Context, record: VolumeRecord) -> v1::Volume {
+    let (state, reason) = context.reconciler.volumes.state(&record, false);
+    volume_to_wire(Object::from(record).map(|spec| VolumeView {
+        order: VolumeOrder::from(spec),
+        state,
+        reason,
+        instance_id: None,
+    }))
+}
+
+fn name(spec: &VolumeSpec) -> &str {
+    spec.name.as_ref().map(weft_model::Name::as_str).unwrap_or_default()
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateVolumeRequest,
+) -> Result<VolumeRecord, Problem> {
+    let v1::CreateVolumeRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::VolumeSpec::encode_to_vec).unwrap_or_default();
+    let order = volume_order_from_wire(spec)?;
+    let content = match context.known::<Volumes>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let volume_type = order.volume_type.unwrap_or_default();
+    context.host.pools().check(&volume_type)?;
+    let spec = VolumeSpec {
+        name: order.name,
+        size_gib: order.size_gib,
+        volume_type,
+        base: None,
+        layers: Vec::new(),
+    };
+    let id = Volumes::new_id(random::bytes(), &spec);
+    let record = context.new_record::<Volumes>(id, spec, &creation, &content);
+    context.store_new::<Volumes>(&record, &creation, &content, Txn::new()).await?;
+    let looked_at = context.reconciler.volumes.looked_at(&record.id);
+    if tokio::time::timeout(MADE_WITHIN, looked_at).await.is_err() {
+        tracing::warn!(volume.id = %record.id, "the disk of a new volume is not there yet");
+    }
+    Ok(record)
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateVolumeRequest,
+) -> Result<VolumeRecord, Problem> {
+    let v1::UpdateVolumeRequest { context: update, spec } = request;
+    let update: Revision<VolumeId> = revision_from_wire(update)?;
+    let order = volume_order_from_wire(spec)?;
+    let _turn = context.turns().object(update.id.as_str()).await;
+    let before = context.fetch_for::<Volumes>(&update).await?;
+    let old = &before.value.spec;
+    if order.volume_type.is_some_and(|wanted| wanted != old.volume_type) {
+        let message = format!("volume {} is of type \"{}\"", update.id, old.volume_type);
+        return Err(Problem::invalid("type", message)
+            .remedy("the type of a volume cannot change: replace it"));
+    }
+    check_no_shrink("size_gib", &format!("volume {}", update.id), old.size_gib, order.size_gib)?;
+    if order.size_gib != old.size_gib {
+        let message = format!("volume {} has {} GiB", update.id, old.size_gib);
+        return Err(Problem::invalid("size_gib", message).remedy("replace the volume"));
+    }
+    let mut record = before.value.clone();
+    record.tags = update.tags;
+    record.client_data = update.client_data;
+    record.spec.name = order.name;
+    context.store_update::<Volumes>(before, record, Txn::new()).await
+}
+
+async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
+    // Subscribed before it is said: no change in between is missed.
+    let mut changes = context.cache.changes();
+    {
+        // For writing: nobody attaches it meanwhile.
+        let _guard = context.references.write().await;
+        let _turn = context.turns().object(id.as_str()).await;
+        let before = context.repo.get::<Volumes>(id).await?;
+        if before.value.deleting_since.is_none() {
+            let mut record = before.value.clone();
+            record.deleting_since = Some(context.clock.now());
+            let key = object_key::<Volumes>(id);
+            let txn = Txn::new().when_at(&key, before.revision).put(key, encode(&record));
+            let revision = context.repo.commit(txn).await?;
+            context.cache.reached(revision).await;
+        }
+    }
+    context.reconciler.volumes.look_at(id.clone());
+    let gone = async {
+        while context.cache.read().volumes.contains_key(id) {
+            if let Err(RecvError::Closed) = changes.recv().await {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(GONE_WITHIN, gone).await.is_ok() {
+        return Ok(());
+    }
+    let problem = Problem::new(Reason::FailedPrecondition, format!("{id} cannot be removed yet"))
+        .at("id")
+        .remedy("the agent goes on trying; see its log");
+    Err(match context.reconciler.volumes.condition(id) {
+        Some(VolumeCondition::Failed(why)) => problem.evidence(why),
+        _ => problem,
+    })
+}
+
+#[tonic::async_trait]
+impl v1::volumes_server::Volumes for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateVolumeRequest>,
+    ) -> Result<Response<v1::Volume>, Status> {
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(&self.context, record)))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Volume>, Status> {
+        self.get_one::<Volumes, _>(request, |record| show(&self.context, record)).await
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::VolumeList>, Status> {
+        let show = |record| show(&self.context, record);
+        let items = self.get_many::<Volumes, _>(request, show).await?;
+        Ok(Response::new(v1::VolumeList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::VolumeList>, Status> {
+        let show = |record| show(&self.context, record);
+        let items = self.get_listed::<Volumes, _>(request, name, show).await?;
+        Ok(Response::new(v1::VolumeList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateVolumeRequest>,
+    ) -> Result<Response<v1::Volume>, Status> {
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(&self.context, record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

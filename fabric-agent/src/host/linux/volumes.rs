@@ -1,0 +1,102 @@
+//! Volumes' disks, as files of the storage pools.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks};
+use weft_model::{DiskFormat, LayerId, PoolName, Reason, VolumeId};
+use weft_planner::{SeenDisk, SeenVolume};
+
+use super::guests::make_dir;
+use crate::host::HostError;
+use crate::host::pools::Pools;
+
+#[derive(Debug)]
+pub(super) struct LinuxVolumes {
+    pools: Pools,
+    disks: RootDisks,
+}
+
+fn failed(what: String) -> impl FnOnce(DiskError) -> HostError {
+    move |error| {
+        let retryable = error.is_retryable();
+        HostError::new(what, retryable).reason(Reason::Internal).caused_by(error)
+    }
+}
+
+impl LinuxVolumes {
+    pub(super) fn open(pools: Pools) -> Result<Self, HostError> {
+        for (_, dir) in pools.volumes_dirs() {
+            make_dir(&dir)?;
+        }
+        Ok(Self { pools, disks: RootDisks::new("qemu-img", Limits::default()) })
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// `base` is the blob at the bottom, `layers` what lies over it.
+    pub(super) async fn make(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+        size_bytes: u64,
+        base: Option<(PathBuf, DiskFormat)>,
+        layers: &[LayerId],
+    ) -> Result<(), HostError> {
+        make_dir(&self.pools.volume_dir(pool, id)?)?;
+        let below = match layers.last() {
+            Some(layer) => {
+                Some(Below { path: self.pools.layer(pool, layer)?, format: DiskFormat::Qcow2 })
+            }
+            None => base.map(|(path, format)| Below { path, format }),
+        };
+        let spec = DiskSpec { path: self.pools.disk(pool, id)?, size_bytes, below };
+        self.disks.create_disk(&spec).await.map_err(failed(format!("make the disk of {id}")))
+    }
+
+    pub(super) async fn remove(&self, id: &VolumeId, pool: &PoolName) -> Result<(), HostError> {
+        let dir = self.pools.volume_dir(pool, id)?;
+        match tokio::fs::remove_dir_all(&dir).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(HostError::new(format!("remove {}", dir.display()), true).caused_by(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn observe(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+    ) -> Result<SeenVolume, HostError> {
+        let disk = match self.disks.disk_bytes(&self.pools.disk(pool, id)?).await {
+            Ok(Some(bytes)) => SeenDisk::There(bytes),
+            Ok(None) => SeenDisk::Missing,
+            Err(error @ DiskError::NotADisk { .. }) => SeenDisk::Damaged(error.to_string()),
+            Err(error) => return Err(failed(format!("look at the disk of {id}"))(error)),
+        };
+        let there = |(_, dir): &(&PoolName, PathBuf)| dir.join(id.as_str()).exists();
+        let pools = self.pools.volumes_dirs().filter(there).map(|(name, _)| name.clone());
+        Ok(SeenVolume { pools: pools.collect(), disk })
+    }
+
+    pub(super) fn list(&self) -> Result<BTreeSet<VolumeId>, HostError> {
+        let mut ids = BTreeSet::new();
+        for (_, dir) in self.pools.volumes_dirs() {
+            ids.extend(named_in(&dir)?);
+        }
+        Ok(ids)
+    }
+}
+
+fn named_in(dir: &Path) -> Result<Vec<VolumeId>, HostError> {
+    let listing = |error| HostError::new(format!("list {}", dir.display()), true).caused_by(error);
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(listing)? {
+        let name = entry.map_err(listing)?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.parse().ok()));
+    }
+    Ok(ids)
+}

@@ -1,0 +1,231 @@
+//! Volumes: their disks are made after their records, and go before them.
+//!
+//! What guests have of a volume is not decided here but with the instance, see
+//! [`super::instance`]: a volume is removed only when it is attached to none.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use weft_model::{Problem, Record, VolumeId, VolumeSpec, VolumeState};
+use weft_planner::{VolumeStep, plan_volume, remove_volume};
+use weft_store::Txn;
+
+use super::Reconciler;
+use super::queue::{Next, WorkQueue};
+use crate::chain::Chain;
+use crate::host::HostError;
+use crate::repo::{Kind as _, Volumes as VolumeKind, object_key, volume_status_key};
+
+type VolumeRecord = Record<VolumeId, VolumeSpec>;
+
+/// Volumes that are worked on at the same time: making one is waiting for a process.
+const PLACES: usize = 4;
+/// Steps of one pass: a plan that does not converge must not spin.
+const MAX_STEPS: usize = 8;
+
+/// What the last pass found of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Its disk is there.
+    Made,
+    /// Why it is not, or cannot be removed; most failures are tried again by themselves.
+    Failed(String),
+}
+
+/// What the loop knows, for those who wait or ask.
+#[derive(Debug)]
+pub(crate) struct Volumes {
+    queue: WorkQueue<VolumeId>,
+    conditions: watch::Sender<Arc<BTreeMap<VolumeId, Condition>>>,
+    /// Since when the store has not known them.
+    unwanted: Mutex<HashMap<VolumeId, Instant>>,
+}
+
+impl Default for Volumes {
+    fn default() -> Self {
+        Self {
+            queue: WorkQueue::new(),
+            conditions: watch::Sender::new(Arc::default()),
+            unwanted: Mutex::default(),
+        }
+    }
+}
+
+impl Volumes {
+    /// Has a volume looked at now.
+    pub(crate) fn look_at(&self, id: VolumeId) {
+        self.queue.add(id);
+    }
+
+    pub(crate) fn condition(&self, id: &VolumeId) -> Option<Condition> {
+        self.conditions.borrow().get(id).cloned()
+    }
+
+    /// Where the volume is in its life, and why.
+    pub(crate) fn state(
+        &self,
+        record: &VolumeRecord,
+        attached: bool,
+    ) -> (VolumeState, Option<String>) {
+        let (state, reason) = match self.condition(&record.id) {
+            Some(Condition::Failed(why)) => (VolumeState::Error, Some(why)),
+            Some(Condition::Made) if attached => (VolumeState::InUse, None),
+            Some(Condition::Made) => (VolumeState::Available, None),
+            None => (VolumeState::Creating, None),
+        };
+        match record.deleting_since {
+            Some(_) => (VolumeState::Deleting, reason),
+            None => (state, reason),
+        }
+    }
+
+    /// Returns when a pass has found the volume made, or unable to be.
+    pub(crate) async fn looked_at(&self, id: &VolumeId) {
+        // The sender lives as long as self: waiting cannot fail.
+        let _ = self.conditions.subscribe().wait_for(|all| all.contains_key(id)).await;
+    }
+
+    fn note(&self, id: &VolumeId, condition: Option<Condition>) {
+        self.conditions.send_if_modified(|all| {
+            if all.get(id) == condition.as_ref() {
+                return false;
+            }
+            let all = Arc::make_mut(all);
+            match condition {
+                Some(condition) => all.insert(id.clone(), condition),
+                None => all.remove(id),
+            };
+            true
+        });
+    }
+}
+
+pub(super) async fn run(reconciler: &Arc<Reconciler>, shutdown: CancellationToken) {
+    let queue = reconciler.volumes.queue.clone();
+    queue.run(PLACES, shutdown, |id| pass(Arc::clone(reconciler), id)).await;
+}
+
+/// Everything that the store wants and everything that the host has.
+pub(super) async fn look_at_all(reconciler: &Reconciler) {
+    let known: Vec<VolumeId> = reconciler.cache.read().volumes.keys().cloned().collect();
+    known.into_iter().for_each(|id| reconciler.volumes.look_at(id));
+    match reconciler.host.observe_volumes().await {
+        Ok(seen) => seen.into_iter().for_each(|id| reconciler.volumes.look_at(id)),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot list the host's volumes");
+        }
+    }
+}
+
+/// Why a pass ended early.
+enum Failure {
+    Step(HostError),
+    Store(Problem),
+}
+
+async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
+    let record = reconciler.cache.read().volumes.get(&id).cloned();
+    let Some(record) = record else { return sweep(&reconciler, &id).await };
+    let volumes = &reconciler.volumes;
+    volumes.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    match steps(&reconciler, &record).await {
+        Ok(condition) => {
+            volumes.note(&id, condition);
+            Next::Done
+        }
+        Err(Failure::Step(error)) => {
+            tracing::warn!(volume.id = %id, error = %Chain(&error), "a step failed");
+            volumes.note(&id, Some(Condition::Failed(Chain(&error).to_string())));
+            match error.is_retryable() {
+                true => Next::Retry,
+                false => Next::Done,
+            }
+        }
+        Err(Failure::Store(problem)) => {
+            tracing::error!(volume.id = %id, error = %problem, "the store failed");
+            Next::Retry
+        }
+    }
+}
+
+/// Takes steps until there is nothing to do now; returns what is there then.
+async fn steps(
+    reconciler: &Reconciler,
+    record: &VolumeRecord,
+) -> Result<Option<Condition>, Failure> {
+    let (host, repo, id) = (&reconciler.host, &reconciler.repo, &record.id);
+    for _ in 0..MAX_STEPS {
+        let made = repo.read_text(&volume_status_key(id)).await.map_err(Failure::Store)?.is_some();
+        let seen = host.observe_volume(id, &record.spec.volume_type).await;
+        let seen = seen.map_err(Failure::Step)?;
+        match plan_volume(record, made, &seen) {
+            VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
+            VolumeStep::Settle => {
+                let key = object_key::<VolumeKind>(id);
+                // A record that is gone leaves nothing behind.
+                if repo.read_text(&key).await.map_err(Failure::Store)?.is_none() {
+                    return Ok(None);
+                }
+                let txn = Txn::new().put(volume_status_key(id), "made");
+                repo.commit(txn).await.map_err(Failure::Store)?;
+            }
+            VolumeStep::Forget => {
+                let txn =
+                    Txn::new().delete(object_key::<VolumeKind>(id)).delete(volume_status_key(id));
+                let revision = repo.commit(txn).await.map_err(Failure::Store)?;
+                reconciler.cache.reached(revision).await;
+                tracing::info!(kind = VolumeKind::NAME, id = %id, "deleted");
+                return Ok(None);
+            }
+            VolumeStep::Lost => {
+                return Err(Failure::Step(HostError::new(
+                    "its disk is missing, and all that was on it; put the file back, or replace \
+                     the volume",
+                    true,
+                )));
+            }
+            VolumeStep::Damaged(why) => return Err(Failure::Step(HostError::new(why, true))),
+            VolumeStep::Rest => return Ok(Some(Condition::Made)),
+        }
+    }
+    Err(Failure::Step(HostError::new("the volume does not settle; this is a defect", true)))
+}
+
+/// Removes what the host has of a volume that the store does not know, once it has been seen for as
+/// long as the sweep waits.
+async fn sweep(reconciler: &Reconciler, id: &VolumeId) -> Next {
+    let volumes = &reconciler.volumes;
+    volumes.note(id, None);
+    let standard = weft_model::PoolName::standard();
+    let seen = match reconciler.host.observe_volume(id, &standard).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::warn!(volume.id = %id, error = %Chain(&error), "cannot look at an unwanted volume");
+            return Next::Retry;
+        }
+    };
+    let grace = reconciler.config.sweep_grace;
+    {
+        let mut unwanted = volumes.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.pools.is_empty() {
+            unwanted.remove(id);
+            return Next::Done;
+        }
+        let since = *unwanted.entry(id.clone()).or_insert_with(Instant::now);
+        if since.elapsed() < grace {
+            return Next::After(grace);
+        }
+    }
+    tracing::warn!(volume.id = %id, "removing a volume that the store does not know");
+    for pool in &seen.pools {
+        if let Err(error) = reconciler.host.apply(&remove_volume(id, pool)).await {
+            tracing::warn!(volume.id = %id, error = %Chain(&error), "removing it failed");
+            return Next::Retry;
+        }
+    }
+    // It was looked at by the last pass, and is not there for the next.
+    Next::After(std::time::Duration::ZERO)
+}

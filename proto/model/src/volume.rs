@@ -1,0 +1,202 @@
+//! Volumes: disks that outlive the instances that have them.
+//!
+//! ```text
+//!   POOL/volumes/VOL/disk.qcow2      written by one guest at a time
+//!     on POOL/layers/LAYER.qcow2 ... sealed, read by many (`layers`, the last one on top)
+//!       on an image's blob           (`base`), or on nothing
+//! ```
+//!
+//! What lies below a disk is what its record says, never what a header says: guests write headers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::words;
+use crate::net::serde_as_text;
+use crate::{ImageBase, InstanceId, LayerId, Name, Problem};
+
+/// GiB that a disk can have: qcow2's limit with the clusters that are used here is 64 TiB.
+pub const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
+
+/// # Errors
+/// No disk can have this size: a [`Problem`] at `field`.
+pub fn check_disk_gib(field: &str, gib: u32) -> Result<(), Problem> {
+    if DISK_GIB.contains(&gib) {
+        return Ok(());
+    }
+    Err(Problem::invalid(field, format!("{gib} GiB is not a disk size")).remedy(format!(
+        "use {} to {} GiB",
+        DISK_GIB.start(),
+        DISK_GIB.end()
+    )))
+}
+
+/// # Errors
+/// `wanted` is less than what there is: a [`Problem`] at `field`.
+pub fn check_no_shrink(field: &str, what: &str, now: u32, wanted: u32) -> Result<(), Problem> {
+    if wanted >= now {
+        return Ok(());
+    }
+    let message = format!("{what} has {now} GiB and cannot shrink to {wanted} GiB");
+    Err(Problem::invalid(field, message).remedy(format!(
+        "set it to {now} or more; for a smaller disk make a new one and copy what is on this one"
+    )))
+}
+
+/// What a storage pool is called: 1 to 32 lowercase letters, digits and dashes, a letter first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolName(String);
+
+/// Text that cannot name a storage pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a storage pool: use 1 to 32 lowercase letters, digits and dashes, a letter first"
+)]
+pub struct InvalidPoolName(String);
+
+impl PoolName {
+    /// The pool that every host has: its state directory.
+    pub const STANDARD: &'static str = "standard";
+
+    /// [`Self::STANDARD`].
+    pub fn standard() -> Self {
+        Self(Self::STANDARD.to_owned())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for PoolName {
+    fn default() -> Self {
+        Self::standard()
+    }
+}
+
+impl FromStr for PoolName {
+    type Err = InvalidPoolName;
+    fn from_str(text: &str) -> Result<Self, InvalidPoolName> {
+        let good = (1..=32).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if good { Ok(Self(text.to_owned())) } else { Err(InvalidPoolName(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(PoolName);
+
+/// A volume as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Shown to people; need not be unique.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// What a guest sees. Only grows.
+    pub size_gib: u32,
+    /// The storage pool that its file is in, for its whole life.
+    #[serde(default)]
+    pub volume_type: PoolName,
+    /// The image's blob that is below everything, where it was made from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ImageBase>,
+    /// The sealed layers below its file, from the lowest to the highest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerId>,
+}
+
+impl VolumeSpec {
+    /// What a guest sees, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        u64::from(self.size_gib) << 30
+    }
+}
+
+/// A volume as a client asks for it. In a view, everything that the agent chose is filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeOrder {
+    /// Shown to people.
+    pub name: Option<Name>,
+    /// What a guest sees.
+    pub size_gib: u32,
+    /// `None` is the pool that every host has.
+    pub volume_type: Option<PoolName>,
+}
+
+words! {
+    /// Where a volume is in its life.
+    VolumeState {
+        /// Accepted; its file is not there yet.
+        Creating = "creating",
+        /// There, and no instance's.
+        Available = "available",
+        /// Attached to an instance.
+        InUse = "in_use",
+        /// Being removed.
+        Deleting = "deleting",
+        /// Its file cannot be made, or is lost.
+        Error = "error",
+    }
+}
+
+/// A volume as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeView {
+    /// What was asked for.
+    pub order: VolumeOrder,
+    /// Where it is in its life.
+    pub state: VolumeState,
+    /// Why, where the state needs a reason; for people.
+    pub reason: Option<String>,
+    /// The instance that it is attached to.
+    pub instance_id: Option<InstanceId>,
+}
+
+impl From<VolumeSpec> for VolumeOrder {
+    fn from(spec: VolumeSpec) -> Self {
+        let VolumeSpec { name, size_gib, volume_type, base: _, layers: _ } = spec;
+        Self { name, size_gib, volume_type: Some(volume_type) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_pools_are_short_words() {
+        for good in ["standard", "a", "ssd-2", &"x".repeat(32)] {
+            assert!(good.parse::<PoolName>().is_ok(), "{good}");
+        }
+        for bad in ["", "SSD", "2fast", "-a", "a b", "a/b", "..", &"x".repeat(33)] {
+            assert!(bad.parse::<PoolName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_volume_of_an_older_store_is_in_the_standard_pool_and_on_nothing() {
+        let spec: VolumeSpec = serde_json::from_str(r#"{"size_gib":3}"#).unwrap();
+        assert_eq!(spec.volume_type, PoolName::standard());
+        assert_eq!((spec.base, spec.layers.len(), spec.name), (None, 0, None));
+    }
+
+    #[test]
+    fn disks_grow_and_never_shrink() {
+        assert!(check_no_shrink("size_gib", "vol", 3, 3).is_ok());
+        assert!(check_no_shrink("size_gib", "vol", 3, 4).is_ok());
+        let problem = check_no_shrink("size_gib", "vol", 3, 2).unwrap_err();
+        assert_eq!(problem.message, "vol has 3 GiB and cannot shrink to 2 GiB");
+        assert!(check_disk_gib("size_gib", 0).is_err());
+        assert!(check_disk_gib("size_gib", 65_537).is_err());
+        assert!(check_disk_gib("size_gib", 65_536).is_ok());
+    }
+}

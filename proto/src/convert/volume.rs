@@ -1,0 +1,55 @@
+//! Volumes.
+
+use weft_model::{Object, Problem, VolumeId, VolumeOrder, VolumeView, check_disk_gib};
+
+use super::object::{object_from_wire, object_to_wire};
+use super::{parse, parse_word, required};
+use crate::v1;
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn volume_order_from_wire(spec: Option<v1::VolumeSpec>) -> Result<VolumeOrder, Problem> {
+    let v1::VolumeSpec { name, size_gib, r#type } = required("spec", spec)?;
+    check_disk_gib("size_gib", size_gib)?;
+    Ok(VolumeOrder {
+        name: name.map(|text| parse("name", &text)).transpose()?,
+        size_gib,
+        volume_type: r#type.map(|text| parse("type", &text)).transpose()?,
+    })
+}
+
+/// The wire's form of `order`.
+pub fn volume_order_to_wire(order: VolumeOrder) -> v1::VolumeSpec {
+    let VolumeOrder { name, size_gib, volume_type } = order;
+    v1::VolumeSpec {
+        name: name.map(|name| name.to_string()),
+        size_gib,
+        r#type: volume_type.map(|name| name.to_string()),
+    }
+}
+
+/// # Errors
+/// A [`Problem`] at the field that is wrong.
+pub fn volume_from_wire(wire: v1::Volume) -> Result<Object<VolumeId, VolumeView>, Problem> {
+    let v1::Volume { metadata, spec, state, reason, instance_id } = wire;
+    let view = VolumeView {
+        order: volume_order_from_wire(spec)?,
+        state: parse_word("state", &state)?,
+        reason,
+        instance_id: instance_id.map(|text| parse("instance_id", &text)).transpose()?,
+    };
+    object_from_wire(metadata, view)
+}
+
+/// The wire's form of `object`.
+pub fn volume_to_wire(object: Object<VolumeId, VolumeView>) -> v1::Volume {
+    let (metadata, view) = object_to_wire(object);
+    let VolumeView { order, state, reason, instance_id } = view;
+    v1::Volume {
+        metadata: Some(metadata),
+        spec: Some(volume_order_to_wire(order)),
+        state: state.to_string(),
+        reason,
+        instance_id: instance_id.map(|id| id.to_string()),
+    }
+}

@@ -1,0 +1,23 @@
+//! Volumes and their attachments.
+
+use proptest::option;
+use proptest::prelude::*;
+use weft_model::{DISK_GIB, PoolName, VolumeOrder, VolumeState, VolumeView};
+
+use super::{instance_id, name, printable, word};
+
+fn pool() -> impl Strategy<Value = PoolName> {
+    "[a-z][a-z0-9-]{0,31}".prop_map(|text| text.parse().unwrap())
+}
+
+pub(crate) fn volume_order() -> impl Strategy<Value = VolumeOrder> {
+    (option::of(name()), DISK_GIB, option::of(pool()))
+        .prop_map(|(name, size_gib, volume_type)| VolumeOrder { name, size_gib, volume_type })
+}
+
+pub(crate) fn volume_view() -> impl Strategy<Value = VolumeView> {
+    let state = word(VolumeState::WORDS);
+    (volume_order(), state, option::of(printable()), option::of(instance_id())).prop_map(
+        |(order, state, reason, instance_id)| VolumeView { order, state, reason, instance_id },
+    )
+}

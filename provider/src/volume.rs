@@ -1,0 +1,117 @@
+//! `weft_volume`: a disk that outlives the instances that have it.
+
+use serde::{Deserialize, Serialize};
+use tfplugin::{
+    Attribute, ConvertError, Diagnostic, Diagnostics, PlanContext, Schema, Validator, Value,
+    async_trait,
+};
+use weft_model::{DISK_GIB, PoolName, Problem, VolumeState, check_no_shrink};
+use weft_proto::convert::volume_from_wire;
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::kind::Kind;
+use crate::kind::plain::Plain;
+use crate::tags::TagMap;
+use crate::{checks, kept, problem, tags};
+
+#[derive(Debug)]
+pub(crate) enum Volume {}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+}
+
+impl Kind for Volume {
+    type Wire = v1::Volume;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_volume";
+    const NOUN: &'static str = "volume";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "A disk of its own: what is on it outlives the instances that it is attached to. A new \
+             one is empty, and takes room on the host only for what is written to it.",
+        )
+        .subcategory("Storage")
+        .attribute(
+            Attribute::string("name", "For people; need not be unique. Changes live.")
+                .validate(checks::name()),
+        )
+        .attribute(
+            Attribute::number("size_gib", "Its size in GiB, as a guest sees it.")
+                .required()
+                .validate(checks::number("GiB", checks::wide(DISK_GIB))),
+        )
+        .attribute(
+            Attribute::string(
+                "type",
+                format!(
+                    "The storage pool that it is in, one of the agent's; \"{}\" unless set.",
+                    PoolName::STANDARD
+                ),
+            )
+            .default(PoolName::STANDARD)
+            .replace_on_change()
+            .validate(Validator::pattern(
+                "must be the name of a storage pool, such as \"standard\"",
+                |text| text.parse::<PoolName>().is_ok(),
+            )),
+        )
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`vol-` and 17 hexadecimal digits.").computed())
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)? })
+    }
+
+    fn state(wire: v1::Volume) -> Result<Value, Problem> {
+        let object = volume_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let order = object.spec.order;
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("name", order.name.map(|name| name.to_string()).into()),
+            ("size_gib", i64::from(order.size_gib).into()),
+            ("type", order.volume_type.map(|name| name.to_string()).into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+        ]))
+    }
+
+    fn remark(wire: &v1::Volume, _: &Value) -> Option<Diagnostic> {
+        let failed = wire.state == VolumeState::Error.as_str();
+        let why = wire.reason.as_deref().filter(|_| failed)?;
+        let id = wire.metadata.as_ref().map(|metadata| metadata.id.as_str()).unwrap_or_default();
+        let warning = Diagnostic::warning(format!("The volume {id} cannot be used"));
+        Some(warning.cause(why.to_owned()).remedy("The agent goes on trying; see weft get"))
+    }
+}
+
+#[async_trait]
+impl Plain for Volume {
+    fn spec(plan: &Value) -> Result<v1::VolumeSpec, Diagnostics> {
+        Ok(v1::VolumeSpec {
+            name: plan.read("name")?,
+            size_gib: plan.read("size_gib")?,
+            r#type: plan.read("type")?,
+        })
+    }
+
+    async fn plan(_agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        // One that is replaced is another one.
+        if ctx.is_create() || !ctx.changes("size_gib") || ctx.changes("type") {
+            return Ok(());
+        }
+        let (now, wanted) = (ctx.prior.get("size_gib"), ctx.plan.get("size_gib"));
+        let gib = |value: &Value| value.as_i64().and_then(|gib| u32::try_from(gib).ok());
+        let (Some(now), Some(wanted)) = (gib(now), gib(wanted)) else { return Ok(()) };
+        check_no_shrink("size_gib", "the volume", now, wanted).map_err(|problem| {
+            let summary = "A volume cannot shrink";
+            problem::diagnostic(summary, &problem, &Self::schema(), &ctx.config).into()
+        })
+    }
+}
