@@ -82,7 +82,7 @@ async fn what_a_volume_cannot_be_is_refused_at_its_field() {
 
 #[tokio::test]
 async fn disks_are_what_the_store_says_after_a_kill_whatever_was_there() {
-    let mut agent = Agent::with(&["--sweep-grace", "0"]).await;
+    let mut agent = Agent::start().await;
     let api = agent.api().await;
     let kept = ok(api.volume(spec(1)).await).metadata.unwrap().id;
     let stray = "vol-0123456789abcdef0";

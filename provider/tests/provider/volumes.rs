@@ -14,7 +14,7 @@ async fn a_volume_that_shrinks_is_an_error_of_the_plan_unless_it_is_another_one(
     let shrinks = terraform.plan("weft_volume", small.clone(), Some(&state)).await;
     let text = shrinks.unwrap_err().to_string();
     assert!(text.contains("has 5 GiB and cannot shrink to 1 GiB"), "{text}");
-    assert!(text.contains("set it to 5 or more"), "{text}");
+    assert!(text.contains("Set it to 5 or more"), "{text}");
 
     let elsewhere = with(&small, "type", "ssd");
     terraform.plan("weft_volume", elsewhere, Some(&state)).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_volume_whose_disk_cannot_be_made_is_in_the_state_with_a_warning() {
     let applied = terraform.apply(plan).await;
     assert!(applied.state.unwrap().get("id").is_set());
     let said = applied.diagnostics.to_string();
-    assert!(said.contains("cannot be used") && said.contains("no space left"), "{said}");
+    assert!(said.contains("cannot be used") && said.contains("No space left"), "{said}");
 }
 
 #[tokio::test]
