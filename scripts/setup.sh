@@ -29,6 +29,7 @@ readonly BACKPORTS_NAME=weft-setup-backports
 NEEDS="
 qemu-system-x86_64       qemu-system-x86
 qemu-img                 qemu-utils
+/usr/share/OVMF/OVMF_CODE_4M.fd ovmf
 nft                      nftables
 ip                       iproute2
 ssh                      openssh-client

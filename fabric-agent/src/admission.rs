@@ -57,6 +57,8 @@ impl Context {
             self.resolve_size(&order.size).await?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
+        image.check_architecture(self.host.facts().architecture)?;
+        self.host.check_boot(image.content.boot_mode)?;
         check_image_memory(image, memory_mib)?;
         let root_size_gib = check_root_size(&order, image)?;
         let (public_ip, public_turn) = self.public_for(&order, &references).await?.unzip();

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_model::{
-    Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName, Problem,
-    Reason, Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName,
+    Problem, Reason, Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume};
 use weft_services::Sockets;
@@ -165,6 +165,14 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// MiB that a guest of `memory_mib` takes from the host: its memory and what runs it.
     fn memory_cost_mib(&self, memory_mib: u32) -> u64;
+
+    /// Whether guests can start in this way here.
+    ///
+    /// # Errors
+    /// A [`Problem`] that says what is missing on the host, and what to do.
+    fn check_boot(&self, _mode: BootMode) -> Result<(), Problem> {
+        Ok(())
+    }
 
     /// Carries out one step, between two crash points. Idempotent: after a crash the same step may
     /// run again.

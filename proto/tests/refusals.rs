@@ -189,7 +189,7 @@ fn images() {
         (|s| s.name.clear(),                             "name",                  "cannot be a name"),
         (|s| s.disk_sha256 = "ab".repeat(31),            "disk_sha256",           "64 hexadecimal"),
         (|s| s.disk_sha256 = "zz".repeat(32),            "disk_sha256",           "64 hexadecimal"),
-        (|s| s.boot_mode = "uefi".into(),                "boot_mode",             "\"uefi\""),
+        (|s| s.boot_mode = "efi".into(),                 "boot_mode",             "\"efi\""),
         (|s| s.kernel = None,                            "kernel",                "needs a kernel"),
         (|s| s.boot_mode = "bios".into(),                "kernel",                "not used"),
         (|s| kernel(s).kernel_sha256.clear(),            "kernel.kernel_sha256",  "64 hexadecimal"),
@@ -206,6 +206,7 @@ fn images() {
         spec: Some(image_spec()),
         format: "raw".to_owned(),
         virtual_size_bytes: 1,
+        unpacked_sha256: None,
     };
     refused(
         &good,

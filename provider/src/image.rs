@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, ImportContext,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
 use weft_model::{
@@ -89,6 +89,7 @@ impl Kind for Image {
         let object = image_from_wire(wire)?;
         let kept: Kept = kept::decode(&object.client_data);
         let image = object.spec;
+        let digest = image.source_digest();
         let kernel = image.content.kernel;
         let cmdline = kernel.as_ref().map(|kernel| kernel.cmdline.clone());
         let cmdline = cmdline.filter(|text| !text.is_empty()).or(kept.kernel_cmdline);
@@ -109,9 +110,11 @@ impl Kind for Image {
             ("default_user", image.default_user.into()),
             ("min_disk_gib", image.min_disk_gib.into()),
             ("min_memory_mib", image.min_memory_mib.into()),
+            ("protected", image.protected.into()),
+            ("deprecated", image.deprecated.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
-            ("digest", image.content.disk.to_string().into()),
+            ("digest", digest.to_string().into()),
             ("kernel_digest", kernel.as_ref().map(|k| k.kernel.to_string()).into()),
             ("initrd_digest", kernel.and_then(|k| k.initrd).map(|d| d.to_string()).into()),
             ("virtual_size_bytes", image.content.virtual_size_bytes.into()),
@@ -138,6 +141,8 @@ fn spec(plan: &Value) -> Result<v1::ImageSpec, Diagnostics> {
         default_user: plan.read("default_user")?,
         min_disk_gib: plan.read("min_disk_gib")?,
         min_memory_mib: plan.read("min_memory_mib")?,
+        protected: plan.read("protected")?,
+        deprecated: plan.read("deprecated")?,
     })
 }
 
@@ -256,9 +261,11 @@ impl Resource for Image {
                     .remedy("Set kernel to the path of a bzImage, or boot_mode = \"bios\"")
                     .at("boot_mode"),
             ),
-            Some("bios") if kernel.is_set() => found.push(
+            Some(mode @ ("bios" | "uefi")) if kernel.is_set() => found.push(
                 Diagnostic::error("A kernel that is not used")
-                    .cause("with boot_mode \"bios\" the disk's own boot loader chooses the kernel")
+                    .cause(format!(
+                        "with boot_mode \"{mode}\" the disk's own boot loader chooses the kernel"
+                    ))
                     .remedy("Remove kernel, or set boot_mode = \"direct_kernel\"")
                     .at("kernel"),
             ),
@@ -280,7 +287,16 @@ impl Resource for Image {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.agent.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        plan::plan(&self.digests, ctx).await
+        plan::plan(&self.digests, ctx).await?;
+        plan::check_protected(ctx);
+        Ok(())
+    }
+
+    async fn plan_destroy(&self, ctx: &mut DestroyPlanContext) -> Result<(), Diagnostics> {
+        match ctx.prior.get("protected").as_bool() {
+            Some(true) => Err(plan::is_protected(&ctx.prior, "deleted").into()),
+            _ => Ok(()),
+        }
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

@@ -214,6 +214,13 @@ fn of_an_image() -> Result<()> {
             (json!({ "default_user": "somebody" }), Live),
             (json!({ "min_disk_gib": 2 }), Live),
             (json!({ "min_memory_mib": 200 }), Live),
+            (json!({ "deprecated": true }), Live),
+            (json!({ "protected": true }), Live),
+            (json!({ "protected": false }), Live),
+            (json!({ "architecture": "aarch64" }), Replace),
+            (json!({ "architecture": null }), Replace),
+            (json!({ "boot_mode": "uefi" }), Replace),
+            (json!({ "boot_mode": null }), Replace),
             // The same bytes at another place.
             (json!({ "source_path": disk(lab, "copy.raw", 1)? }), Live),
             (json!({ "source_path": disk(lab, "new.raw", 3)? }), Replace),

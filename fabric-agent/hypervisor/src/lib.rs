@@ -28,7 +28,7 @@ pub use guest::{GuestError, GuestNics, GuestObservation, Guests, HolderCommand};
 pub use kvm::KvmProbe;
 pub use process::ProcessIdentity;
 pub use qemu::{
-    Accel, BackingImage, Boot, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError, QemuVersion,
-    ROOT_DEVICE, RootDisk,
+    Accel, BackingImage, Boot, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError,
+    QemuVersion, ROOT_DEVICE, RootDisk,
 };
 pub use record::{ExitCause, GuestEvents, GuestExit, GuestIdentity};

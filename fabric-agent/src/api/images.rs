@@ -126,11 +126,14 @@ async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, 
 fn spec(order: ImageOrder, content: ImageContent) -> ImageSpec {
     ImageSpec {
         name: order.name,
-        content,
         architecture: order.architecture,
         default_user: order.default_user,
         min_disk_gib: order.min_disk_gib,
         min_memory_mib: order.min_memory_mib,
+        protected: order.protected,
+        deprecated: order.deprecated,
+        unpacked_from: (content.disk != order.disk).then_some(order.disk),
+        content,
     }
 }
 
@@ -175,7 +178,7 @@ async fn update(
     let before = context.fetch_for::<Images>(&update).await?;
     let old = &before.value.spec;
     for (field, changed) in [
-        ("source_path", order.disk != old.content.disk),
+        ("source_path", order.disk != old.source_digest()),
         ("boot_mode", order.boot_mode != old.content.boot_mode),
         ("kernel", order.kernel != old.content.kernel),
         ("architecture", order.architecture != old.architecture),
@@ -267,6 +270,7 @@ impl v1::images_server::Images for Api {
         let _guard = self.context.references.write().await;
         let _turn = self.context.turns().object(id.as_str()).await;
         let stored = self.context.repo.get::<Images>(&id).await.map_err(refuse)?;
+        stored.value.spec.check_unprotected().map_err(refuse)?;
         self.context.remove::<Images>(&stored, Txn::new()).await.map_err(refuse)?;
         Ok(Response::new(v1::DeleteResponse {}))
     }

@@ -18,10 +18,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
-use weft_hypervisor::Accel;
+use weft_hypervisor::{Accel, Firmware};
 use weft_model::{
-    Accelerator, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId,
-    PoolName, Problem, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan,
+    LayerId, PoolName, Problem, Reason, TrackedFlow, TransportProtocol, VolumeId, VpcId,
+    VpcNetwork,
 };
 use weft_planner::{Action, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
@@ -94,6 +95,16 @@ impl LinuxHost {
 impl Host for LinuxHost {
     fn facts(&self) -> &HostFacts {
         &self.facts
+    }
+
+    fn check_boot(&self, mode: BootMode) -> Result<(), Problem> {
+        if mode != BootMode::Uefi || Firmware::find().is_some() {
+            return Ok(());
+        }
+        let message = "the image boots by UEFI, and the host has no UEFI firmware";
+        Err(Problem::new(Reason::FailedPrecondition, message)
+            .at("image_id")
+            .remedy(Firmware::REMEDY))
     }
 
     fn memory_cost_mib(&self, memory_mib: u32) -> u64 {

@@ -19,9 +19,9 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
-    Accelerator, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest, DiskFormat, HostFacts,
-    InstanceId, Lan, LayerId, PoolName, Problem, Reason, Signal, SignalOutcome, Timestamp,
-    TrackedFlow, VolumeId, VpcId, VpcNetwork,
+    Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
+    DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName, Problem, Reason, Signal,
+    SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, simulate_network,
@@ -138,6 +138,7 @@ impl SimHost {
             vcpus,
             memory_mib,
             hypervisor_version: "simulated".to_owned(),
+            architecture: Architecture::X86_64,
         };
         let (hints, _) = broadcast::channel(1024);
         let blobs = Blobs::open(blobs).await?;

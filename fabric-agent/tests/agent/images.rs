@@ -9,6 +9,7 @@ use weft_proto::v1;
 
 use crate::support::{
     Agent, Api, context, eventually, image_spec, instance_spec, ok, refusal, refused, sha256_of,
+    update_context,
 };
 
 const CHUNK: usize = 64 << 10;
@@ -162,6 +163,46 @@ async fn what_is_no_disk_is_refused_with_what_it_is() {
 
 fn refused_without_remedy(answer: Result<tonic::Response<v1::Image>, tonic::Status>) -> String {
     refused(answer, Reason::InvalidArgument, "source_path")
+}
+
+#[tokio::test]
+async fn a_protected_image_goes_only_when_it_is_not_any_more() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image("disk").await;
+    let set = async |image: &v1::Image, protected: bool| {
+        let spec = v1::ImageSpec { protected, ..image.spec.clone().unwrap() };
+        let context = update_context(image.metadata.as_ref());
+        ok(api.images.clone().update(v1::UpdateImageRequest { context, spec: Some(spec) }).await)
+    };
+    let delete = async |image: &v1::Image| {
+        let id = image.metadata.as_ref().unwrap().id.clone();
+        api.images.clone().delete(v1::DeleteRequest { id }).await
+    };
+    let image = set(&image, true).await;
+    let problem = refusal(delete(&image).await);
+    assert_eq!(problem.reason, Reason::FailedPrecondition, "{problem:?}");
+    assert_eq!(problem.field.as_deref(), Some("protected"));
+    assert!(problem.remedy.unwrap().contains("protected = false"));
+    let image = set(&image, false).await;
+    ok(delete(&image).await);
+}
+
+#[tokio::test]
+async fn an_image_for_another_processor_is_registered_but_not_started() {
+    let agent = Agent::start().await;
+    let (api, disk) = (agent.api().await, disk());
+    api.upload(&disk).await.unwrap();
+    let mut spec = image_spec("arm", &disk).unwrap();
+    spec.architecture = "aarch64".to_owned();
+    let request = v1::CreateImageRequest { context: context(), spec: Some(spec) };
+    let image = ok(api.images.clone().create(request).await).metadata.unwrap().id;
+    let message = refused(
+        api.create(instance_spec("web", &image)).await,
+        Reason::InvalidArgument,
+        "image_id",
+    );
+    assert!(message.contains("aarch64") && message.contains("x86_64"), "{message}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Architecture;
 use crate::image::words;
 
 words! {
@@ -31,4 +32,6 @@ pub struct HostFacts {
     pub memory_mib: u64,
     /// Such as `QEMU 10.0.2`.
     pub hypervisor_version: String,
+    /// The processor that guests have.
+    pub architecture: Architecture,
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Problem;
+use crate::{Problem, Reason};
 
 /// The SHA-256 of a blob; shown as 64 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,8 @@ words! {
     BootMode {
         /// SeaBIOS loads the boot sector of the disk.
         Bios = "bios",
+        /// OVMF loads a boot loader from the disk's EFI system partition.
+        Uefi = "uefi",
         /// The hypervisor loads the image's kernel.
         DirectKernel = "direct_kernel",
     }
@@ -101,6 +103,8 @@ words! {
     Architecture {
         /// 64-bit PC.
         X86_64 = "x86_64",
+        /// 64-bit ARM.
+        Aarch64 = "aarch64",
     }
 }
 
@@ -167,9 +171,52 @@ pub struct ImageSpec {
     pub min_disk_gib: u32,
     /// The smallest memory.
     pub min_memory_mib: u32,
+    /// Neither deleted nor replaced while it is set.
+    #[serde(default)]
+    pub protected: bool,
+    /// Not chosen any more where the newest image is looked for.
+    #[serde(default)]
+    pub deprecated: bool,
+    /// The file that the disk was unpacked from, where it came compressed.
+    #[serde(default)]
+    pub unpacked_from: Option<Digest>,
 }
 
 impl ImageSpec {
+    /// The digest of the disk's file as it was given: of the compressed file, where it was.
+    pub fn source_digest(&self) -> Digest {
+        self.unpacked_from.unwrap_or(self.content.disk)
+    }
+
+    /// Refuses a host whose guests have another processor.
+    ///
+    /// # Errors
+    /// A [`Problem`] at `image_id`.
+    pub fn check_architecture(&self, host: Architecture) -> Result<(), Problem> {
+        if self.architecture == host {
+            return Ok(());
+        }
+        let message =
+            format!("the image is for {}, guests of this host are {host}", self.architecture);
+        Err(Problem::invalid("image_id", message).remedy(format!(
+            "use an image for {host} (its publisher may call it amd64, x86-64 or arm64)"
+        )))
+    }
+
+    /// Refuses to let a protected image go.
+    ///
+    /// # Errors
+    /// A [`Problem`] at `protected`.
+    pub fn check_unprotected(&self) -> Result<(), Problem> {
+        if !self.protected {
+            return Ok(());
+        }
+        let message = format!("image \"{}\" is protected", self.name);
+        Err(Problem::new(Reason::FailedPrecondition, message)
+            .at("protected")
+            .remedy("set protected = false and apply that first"))
+    }
+
     /// Judges a root volume of `asked_gib` by what the image needs.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl<I, S> From<Record<I, S>> for Object<I, S> {
 pub struct ImageOrder {
     /// Shown to people.
     pub name: String,
-    /// The disk's blob, uploaded before.
+    /// The disk's file, uploaded before; it may be compressed.
     pub disk: Digest,
     /// How it starts.
     pub boot_mode: BootMode,
@@ -80,6 +80,10 @@ pub struct ImageOrder {
     pub min_disk_gib: u32,
     /// The smallest memory.
     pub min_memory_mib: u32,
+    /// Neither deleted nor replaced while it is set.
+    pub protected: bool,
+    /// Not chosen any more where the newest image is looked for.
+    pub deprecated: bool,
 }
 
 /// A security group as a client asks for it.

@@ -1,6 +1,6 @@
 //! Hosts.
 
-use weft_model::{HostFacts, HostView, Problem, PublicPool};
+use weft_model::{Architecture, HostFacts, HostView, Problem, PublicPool};
 
 use super::{parse, parse_word};
 use crate::v1;
@@ -19,6 +19,7 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         free_memory_mib,
         hypervisor_version,
         agent_version,
+        architecture,
         public_pool,
     } = wire;
     let ranges = public_pool.iter().map(|text| parse("public_pool", text));
@@ -30,6 +31,10 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         vcpus,
         memory_mib,
         hypervisor_version,
+        architecture: match architecture.as_str() {
+            "" => Architecture::X86_64,
+            word => parse_word("architecture", word)?,
+        },
     };
     Ok(HostView {
         id: parse("id", &id)?,
@@ -55,6 +60,7 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         free_memory_mib,
         hypervisor_version: facts.hypervisor_version,
         agent_version,
+        architecture: facts.architecture.to_string(),
         public_pool: public_pool.ranges().iter().map(ToString::to_string).collect(),
     }
 }

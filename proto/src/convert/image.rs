@@ -21,6 +21,8 @@ pub fn image_order_from_wire(spec: Option<v1::ImageSpec>) -> Result<ImageOrder, 
         default_user,
         min_disk_gib,
         min_memory_mib,
+        protected,
+        deprecated,
     } = required("spec", spec)?;
     let boot_mode: BootMode = parse_word("boot_mode", &boot_mode)?;
     let kernel = kernel.map(kernel_from_wire).transpose()?;
@@ -29,8 +31,9 @@ pub fn image_order_from_wire(spec: Option<v1::ImageSpec>) -> Result<ImageOrder, 
             return Err(Problem::invalid("kernel", "boot_mode direct_kernel needs a kernel")
                 .remedy("set kernel, or boot_mode = \"bios\""));
         }
-        (BootMode::Bios, Some(_)) => {
-            return Err(Problem::invalid("kernel", "a kernel is not used with boot_mode bios")
+        (BootMode::Bios | BootMode::Uefi, Some(_)) => {
+            let message = format!("a kernel is not used with boot_mode {boot_mode}");
+            return Err(Problem::invalid("kernel", message)
                 .remedy("remove kernel, or set boot_mode = \"direct_kernel\""));
         }
         _ => {}
@@ -44,6 +47,8 @@ pub fn image_order_from_wire(spec: Option<v1::ImageSpec>) -> Result<ImageOrder, 
         default_user: user_from_wire(default_user)?,
         min_disk_gib,
         min_memory_mib,
+        protected,
+        deprecated,
     })
 }
 
@@ -84,16 +89,19 @@ pub fn image_order_to_wire(order: ImageOrder) -> v1::ImageSpec {
         default_user: order.default_user,
         min_disk_gib: order.min_disk_gib,
         min_memory_mib: order.min_memory_mib,
+        protected: order.protected,
+        deprecated: order.deprecated,
     }
 }
 
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn image_from_wire(wire: v1::Image) -> Result<Object<ImageId, ImageSpec>, Problem> {
-    let v1::Image { metadata, spec, format, virtual_size_bytes } = wire;
+    let v1::Image { metadata, spec, format, virtual_size_bytes, unpacked_sha256 } = wire;
     let order = image_order_from_wire(spec)?;
+    let unpacked = unpacked_sha256.map(|text| parse("unpacked_sha256", &text)).transpose()?;
     let content = ImageContent {
-        disk: order.disk,
+        disk: unpacked.unwrap_or(order.disk),
         format: parse_word("format", &format)?,
         virtual_size_bytes,
         boot_mode: order.boot_mode,
@@ -108,6 +116,9 @@ pub fn image_from_wire(wire: v1::Image) -> Result<Object<ImageId, ImageSpec>, Pr
             default_user: order.default_user,
             min_disk_gib: order.min_disk_gib,
             min_memory_mib: order.min_memory_mib,
+            protected: order.protected,
+            deprecated: order.deprecated,
+            unpacked_from: unpacked.map(|_| order.disk),
         },
     )
 }
@@ -115,21 +126,25 @@ pub fn image_from_wire(wire: v1::Image) -> Result<Object<ImageId, ImageSpec>, Pr
 /// The wire's form of `object`.
 pub fn image_to_wire(object: Object<ImageId, ImageSpec>) -> v1::Image {
     let (metadata, spec) = object_to_wire(object);
+    let disk = spec.source_digest();
     let content = spec.content;
     let order = ImageOrder {
         name: spec.name,
-        disk: content.disk,
+        disk,
         boot_mode: content.boot_mode,
         kernel: content.kernel,
         architecture: spec.architecture,
         default_user: spec.default_user,
         min_disk_gib: spec.min_disk_gib,
         min_memory_mib: spec.min_memory_mib,
+        protected: spec.protected,
+        deprecated: spec.deprecated,
     };
     v1::Image {
         metadata: Some(metadata),
         spec: Some(image_order_to_wire(order)),
         format: content.format.to_string(),
         virtual_size_bytes: content.virtual_size_bytes,
+        unpacked_sha256: spec.unpacked_from.map(|_| content.disk.to_string()),
     }
 }

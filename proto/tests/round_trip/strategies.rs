@@ -135,6 +135,7 @@ fn boot() -> impl Strategy<Value = (BootMode, Option<KernelContent>)> {
         .prop_map(|(kernel, initrd, cmdline)| KernelContent { kernel, initrd, cmdline });
     prop_oneof![
         Just((BootMode::Bios, None)),
+        Just((BootMode::Uefi, None)),
         kernel.prop_map(|kernel| (BootMode::DirectKernel, Some(kernel))),
     ]
 }
@@ -147,38 +148,45 @@ pub(crate) fn image_order() -> impl Strategy<Value = ImageOrder> {
         word::<Architecture>(Architecture::WORDS),
         "[a-z_][a-z0-9_-]{0,31}",
         any::<(u32, u32)>(),
+        any::<(bool, bool)>(),
     )
-        .prop_map(|(name, disk, (boot_mode, kernel), architecture, default_user, least)| {
-            ImageOrder {
-                name: name.to_string(),
-                disk,
-                boot_mode,
-                kernel,
-                architecture,
-                default_user,
-                min_disk_gib: least.0,
-                min_memory_mib: least.1,
-            }
-        })
+        .prop_map(
+            |(name, disk, (boot_mode, kernel), architecture, default_user, least, marks)| {
+                ImageOrder {
+                    name: name.to_string(),
+                    disk,
+                    boot_mode,
+                    kernel,
+                    architecture,
+                    default_user,
+                    min_disk_gib: least.0,
+                    min_memory_mib: least.1,
+                    protected: marks.0,
+                    deprecated: marks.1,
+                }
+            },
+        )
 }
 
 pub(crate) fn image_spec() -> impl Strategy<Value = ImageSpec> {
-    (image_order(), word::<DiskFormat>(DiskFormat::WORDS), any::<u64>()).prop_map(
-        |(order, format, virtual_size_bytes)| ImageSpec {
-            name: order.name,
-            content: ImageContent {
-                disk: order.disk,
-                format,
-                virtual_size_bytes,
-                boot_mode: order.boot_mode,
-                kernel: order.kernel,
-            },
-            architecture: order.architecture,
-            default_user: order.default_user,
-            min_disk_gib: order.min_disk_gib,
-            min_memory_mib: order.min_memory_mib,
+    let disk = (word::<DiskFormat>(DiskFormat::WORDS), any::<u64>(), option::of(digest()));
+    (image_order(), disk).prop_map(|(order, (format, virtual_size_bytes, unpacked))| ImageSpec {
+        name: order.name,
+        content: ImageContent {
+            disk: unpacked.unwrap_or(order.disk),
+            format,
+            virtual_size_bytes,
+            boot_mode: order.boot_mode,
+            kernel: order.kernel,
         },
-    )
+        architecture: order.architecture,
+        default_user: order.default_user,
+        min_disk_gib: order.min_disk_gib,
+        min_memory_mib: order.min_memory_mib,
+        protected: order.protected,
+        deprecated: order.deprecated,
+        unpacked_from: unpacked.map(|_| order.disk),
+    })
 }
 
 pub(crate) fn key_pair_spec() -> impl Strategy<Value = KeyPairSpec> {
@@ -559,6 +567,7 @@ pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
                     vcpus,
                     memory_mib,
                     hypervisor_version: version,
+                    architecture: weft_model::Architecture::X86_64,
                 }
             });
     (host_id(), facts, any::<(u32, u64)>(), text(), public_pool()).prop_map(

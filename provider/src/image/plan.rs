@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tfplugin::{Diagnostics, PlanContext, Value};
+use tfplugin::{Diagnostic, Diagnostics, PlanContext, Value};
 use weft_model::{BootMode, Problem, Reason};
 
 use super::files::{Digests, Inspected, Role};
@@ -64,6 +64,30 @@ pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Resul
 /// Whether the digest that is shown can stay: the image exists and has such a file.
 fn keeps(ctx: &PlanContext, role: Role, shown: &str) -> bool {
     !ctx.is_create() && ctx.prior.get(role.attribute()).is_set() && ctx.prior.get(shown).is_set()
+}
+
+/// What makes an image another one, besides its files and how it boots.
+const REPLACING: [&str; 2] = ["kernel_cmdline", "architecture"];
+
+/// A protected image is not replaced: the replacement's first half would be refused by the agent,
+/// or, with `create_before_destroy`, its second.
+pub(crate) fn check_protected(ctx: &mut PlanContext) {
+    if ctx.is_create() || ctx.prior.get("protected").as_bool() != Some(true) {
+        return;
+    }
+    let files = FILES.map(|(_, shown)| shown);
+    let causes = files.into_iter().chain(REPLACING).chain(["boot_mode"]);
+    if let Some(cause) = causes.into_iter().find(|path| ctx.changes(*path)) {
+        let told = is_protected(&ctx.prior, "replaced");
+        ctx.error(told.cause(format!("its {cause} changes, which makes another image of it")));
+    }
+}
+
+pub(crate) fn is_protected(prior: &Value, done: &str) -> Diagnostic {
+    let name = prior.get("name").as_str().unwrap_or_default();
+    Diagnostic::error(format!("Image \"{name}\" is protected and cannot be {done}"))
+        .remedy("Set protected = false and apply that first")
+        .at("protected")
 }
 
 fn plan_boot_mode(ctx: &mut PlanContext) {

@@ -54,14 +54,14 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "boot_mode",
-            "`bios` or `direct_kernel`; unset, what fits `kernel`.",
+            "`bios`, `uefi` or `direct_kernel`; unset, `direct_kernel` with `kernel` and else `bios`.",
         )
         .optional_computed()
         .replace_on_change()
         .validate(Validator::one_of(BootMode::WORDS.iter().copied())),
     )
     .attribute(
-        Attribute::string("architecture", "`x86_64`.")
+        Attribute::string("architecture", "`x86_64` or `aarch64`; an instance is only made on a host whose guests have it.")
             .default(Architecture::X86_64.as_str())
             .replace_on_change()
             .validate(Validator::one_of(Architecture::WORDS.iter().copied())),
@@ -80,6 +80,14 @@ pub(crate) fn schema() -> Schema {
         Attribute::number("min_memory_mib", "The smallest memory, in MiB.")
             .default(0)
             .validate(checks::number("MiB of memory", 0..=4_194_304)),
+    )
+    .attribute(
+        Attribute::bool("protected", "Whether the image can neither be deleted nor replaced, by nobody. The way out: set it to `false`, apply that, then delete.")
+            .default(false),
+    )
+    .attribute(
+        Attribute::bool("deprecated", "Whether data sources pass it over, unless they say `include_deprecated = true`. Instances of it stay as they are, and it can be used by its id.")
+            .default(false),
     )
     .attributes(tags::attributes())
     .attribute(Attribute::string("id", "`img-` and 17 hexadecimal digits.").computed())

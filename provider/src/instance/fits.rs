@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tfplugin::{Diagnostics, PlanContext};
 use weft_model::Problem;
-use weft_proto::convert::image_from_wire;
+use weft_proto::convert::{host_from_wire, image_from_wire};
+use weft_proto::v1::{self, hosts_client::HostsClient};
 
 use crate::agent::Connection;
 use crate::agent::reads::{self, Claim};
@@ -22,11 +23,45 @@ pub(super) async fn check(
         let schema = super::schema::schema();
         problem::diagnostic("The root volume is too small", &problem, &schema, &ctx.config)
     })?;
+    check_architecture(connection, ctx).await.map_err(|problem| {
+        let schema = super::schema::schema();
+        problem::diagnostic("The image does not fit the host", &problem, &schema, &ctx.config)
+    })?;
     interface::check(connection, ctx).await.map_err(|problem| {
         let schema = super::schema::schema();
         problem::diagnostic("The interface cannot be made", &problem, &schema, &ctx.config)
     })?;
     Ok(())
+}
+
+/// An image for another processor than every host's.
+async fn check_architecture(
+    connection: &Arc<Connection>,
+    ctx: &PlanContext,
+) -> Result<(), Problem> {
+    let Some(image_id) = ctx.plan.get("image_id").as_str() else { return Ok(()) };
+    if !ctx.is_create() && !ctx.changes("image_id") {
+        return Ok(());
+    }
+    let Ok(Some(image)) = reads::read::<Image>(connection, image_id, Claim::No).await else {
+        return Ok(());
+    };
+    let image = image_from_wire(image)?.spec;
+    let hosts =
+        connection
+            .call(|channel| async move {
+                HostsClient::new(channel).list(v1::ListRequest::default()).await
+            })
+            .await;
+    let hosts = hosts.map(|list| list.items).unwrap_or_default();
+    let mut refused = None;
+    for host in hosts {
+        match image.check_architecture(host_from_wire(host)?.facts.architecture) {
+            Ok(()) => return Ok(()),
+            Err(problem) => refused = Some(problem),
+        }
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// A root volume that the image does not fit in.

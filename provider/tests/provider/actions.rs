@@ -138,9 +138,31 @@ async fn images() {
         ("default_user",   "root".into(),         Live),
         ("min_disk_gib",   2.into(),              Live),
         ("min_memory_mib", 256.into(),            Live),
+        ("deprecated",     true.into(),           Live),
+        ("protected",      true.into(),           Live),
+        ("architecture",   "aarch64".into(),      Replace),
         ("tags",           Value::Null,           Live),
     ];
     table(&terraform, &fake, "weft_image", &rows).await;
+}
+
+#[tokio::test]
+async fn a_protected_image_is_neither_replaced_nor_deleted_before_it_is_set_free() {
+    let (terraform, fake) = connected().await;
+    let base = with(&full("weft_image", &terraform, &fake).await, "protected", true);
+    let state = terraform.create("weft_image", base.clone()).await.unwrap();
+    let refused = terraform.plan_destroy(&state).await.unwrap_err().to_string();
+    assert!(refused.contains("is protected and cannot be deleted"), "{refused}");
+    assert!(refused.contains("protected = false"), "{refused}");
+    // Setting it free in the same step would be too late: the plan is carried out as a whole.
+    let other = with(&base, "source_path", fake.file("other.raw", &[8; 3000]));
+    for config in [other.clone(), with(&other, "protected", false)] {
+        let refused = terraform.plan("weft_image", config, Some(&state)).await.unwrap_err();
+        assert!(refused.to_string().contains("cannot be replaced"), "{refused}");
+    }
+    let free = terraform.update(&state, with(&base, "protected", false)).await.unwrap();
+    assert_eq!(changing(&terraform, &free, other).await, Replace);
+    terraform.destroy(&free).await.unwrap();
 }
 
 #[tokio::test]

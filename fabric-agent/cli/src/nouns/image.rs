@@ -29,7 +29,7 @@ impl Noun for Object<ImageId, ImageSpec> {
         let mut pairs = vec![
             ("id", self.id.to_string()),
             ("name", spec.name.clone()),
-            ("disk", format!("sha256:{}", content.disk)),
+            ("disk", format!("sha256:{}", spec.source_digest())),
             ("format", content.format.to_string()),
             ("virtual size", size(content.virtual_size_bytes)),
             ("boot mode", content.boot_mode.to_string()),
@@ -46,7 +46,12 @@ impl Noun for Object<ImageId, ImageSpec> {
             ("user", spec.default_user.clone()),
             ("smallest disk", format!("{} GiB", spec.min_disk_gib)),
             ("smallest memory", format!("{} MiB", spec.min_memory_mib)),
+            ("protected", spec.protected.to_string()),
+            ("deprecated", spec.deprecated.to_string()),
         ]);
+        if spec.unpacked_from.is_some() {
+            pairs.push(("unpacked", format!("sha256:{}", content.disk)));
+        }
         pairs.extend(common_details(self));
         pairs
     }
@@ -62,7 +67,8 @@ impl Noun for Object<ImageId, ImageSpec> {
         });
         let specific = json!({
             "name": spec.name,
-            "disk_sha256": content.disk,
+            "disk_sha256": spec.source_digest(),
+            "unpacked_sha256": spec.unpacked_from.map(|_| content.disk),
             "format": content.format,
             "virtual_size_bytes": content.virtual_size_bytes,
             "boot_mode": content.boot_mode,
@@ -71,6 +77,8 @@ impl Noun for Object<ImageId, ImageSpec> {
             "default_user": spec.default_user,
             "min_disk_gib": spec.min_disk_gib,
             "min_memory_mib": spec.min_memory_mib,
+            "protected": spec.protected,
+            "deprecated": spec.deprecated,
         });
         common_json(self, specific)
     }

@@ -49,6 +49,11 @@ impl GuestFiles {
                 initrd = Some(keep(open_for_everyone("the initial ram disk", path)?));
             }
         }
+        let (mut efi_code, mut efi_variables) = (None, None);
+        if let Boot::Uefi { code, variables } = &spec.boot {
+            efi_code = Some(keep(open("the uefi firmware", code, false)?));
+            efi_variables = Some(keep(open("the efi variables", variables, true)?));
+        }
         let (mut kvm, mut kvm_groups) = (None, Vec::new());
         if spec.accel == Accel::Kvm {
             let path = Path::new("/dev/kvm");
@@ -67,8 +72,20 @@ impl GuestFiles {
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
-        let fds =
-            GuestFds { root, layers, backing, seed, credentials, kernel, initrd, kvm, taps, qmp };
+        let fds = GuestFds {
+            root,
+            layers,
+            backing,
+            seed,
+            credentials,
+            kernel,
+            initrd,
+            efi_code,
+            efi_variables,
+            kvm,
+            taps,
+            qmp,
+        };
         Ok(Self { fds, owned, namespaces, kvm_groups })
     }
 

@@ -47,6 +47,10 @@ pub struct GuestFds {
     pub kernel: Option<RawFd>,
     /// Its initial RAM disk.
     pub initrd: Option<RawFd>,
+    /// OVMF's code, read-only.
+    pub efi_code: Option<RawFd>,
+    /// The guest's own EFI variables, open for reading and writing.
+    pub efi_variables: Option<RawFd>,
     /// `/dev/kvm`, where QEMU can take it as a descriptor.
     pub kvm: Option<RawFd>,
     /// One open tap for each interface, in order.
@@ -63,7 +67,8 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-sandbox", SANDBOX);
     line.option("-name", format!("guest={},process={}", escape(&spec.name), spec.instance_id));
     line.option("-uuid", spec.uuid.to_string());
-    line.option("-machine", "q35,vmport=off,dump-guest-core=off");
+    let flash = firmware(&mut line, fds);
+    line.option("-machine", format!("q35,vmport=off,dump-guest-core=off{flash}"));
     accel(&mut line, spec, fds);
     let vcpus = spec.vcpus;
     line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
@@ -106,6 +111,23 @@ fn accel(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
             line.option("-cpu", "max");
         }
     }
+}
+
+/// The two flash chips of OVMF; returns how the machine refers to them.
+fn firmware(line: &mut Line, fds: &GuestFds) -> &'static str {
+    let (Some(code), Some(variables)) = (fds.efi_code, fds.efi_variables) else { return "" };
+    for (node, fd, read_only) in [("efi-code", code, true), ("efi-variables", variables, false)] {
+        let file = line.fd_set(fd);
+        line.blockdev(json!({
+            "driver": "file", "node-name": format!("{node}-file"), "filename": file,
+            "read-only": read_only,
+        }));
+        line.blockdev(json!({
+            "driver": "raw", "node-name": node, "file": format!("{node}-file"),
+            "read-only": read_only,
+        }));
+    }
+    ",pflash0=efi-code,pflash1=efi-variables"
 }
 
 fn boot(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {

@@ -78,6 +78,13 @@ impl Accel {
 pub enum Boot {
     /// SeaBIOS, from the root disk.
     Bios,
+    /// OVMF, from the root disk's EFI system partition.
+    Uefi {
+        /// OVMF's code.
+        code: PathBuf,
+        /// The guest's own variables, which it writes.
+        variables: PathBuf,
+    },
     /// A kernel given by the host. Kernel and initrd must be readable by everyone (mode 0444), as
     /// QEMU opens them itself, under its own uid; the directories above may stay closed.
     DirectKernel {

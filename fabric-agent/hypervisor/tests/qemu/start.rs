@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use weft_hypervisor::{
-    Accel, Boot, ExitCause, GuestError, GuestObservation, Guests, HolderCommand, KvmProbe, NicSpec,
+    Accel, Boot, ExitCause, Firmware, GuestError, GuestObservation, Guests, HolderCommand,
+    KvmProbe, NicSpec,
 };
 
 use crate::bench::{Bench, boot_sector, holder, kill, tiny_kernel, wait_for};
@@ -109,6 +110,32 @@ async fn a_direct_boot_runs_the_kernel_though_its_directory_is_closed() {
     allow(&initrd, 0o444);
     bench.guests.launch(&spec, &holder()).await.unwrap();
     bench.console_contains(&spec.instance_id, "kernel").await;
+    bench.finish().await;
+}
+
+/// OVMF tells its serial port what it boots from; nothing in this disk is for it.
+#[tokio::test]
+async fn uefi_firmware_runs_in_the_sandbox_and_writes_the_guests_own_variables() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(firmware) = Firmware::find() else {
+        println!("SKIPPED: {}", Firmware::REMEDY);
+        return;
+    };
+    let variables = bench.dir.path().join("efi-variables.fd");
+    std::fs::copy(&firmware.variables, &variables).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&variables, mode).unwrap();
+    let mut spec = bench.spec(boot_sector::HELLO);
+    spec.memory_mib = 128;
+    spec.boot = Boot::Uefi { code: firmware.code, variables: variables.clone() };
+    bench.guests.launch(&spec, &holder()).await.unwrap();
+    bench.console_contains(&spec.instance_id, "BdsDxe").await;
+    // Its boot order is written down before it is tried.
+    let template = std::fs::read(&firmware.variables).unwrap();
+    wait_for("the variables are written", async || {
+        (std::fs::read(&variables).unwrap() != template).then_some(())
+    })
+    .await;
     bench.finish().await;
 }
 

@@ -71,6 +71,7 @@ impl Doctor {
             kvm(facts::probe(QemuBinary::detect().ok()).await, self.in_use),
             programs::qemu().await,
             programs::qemu_img().await,
+            programs::uefi(),
             programs::nft().await,
             machine::tun(),
             machine::forwarding(self.in_use.is_some()),

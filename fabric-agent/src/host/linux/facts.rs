@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 use weft_hypervisor::{KvmProbe, QemuBinary};
-use weft_model::{Accelerator, HostFacts};
+use weft_model::{Accelerator, Architecture, HostFacts};
 
 use crate::config::AccelChoice;
 use crate::host::HostError;
@@ -82,5 +82,7 @@ pub(super) fn gather(
         vcpus: vcpus.unwrap_or(1),
         memory_mib: ((pages * page_bytes) >> 20).saturating_sub(RESERVED_MIB),
         hypervisor_version: format!("QEMU {}", qemu.version),
+        // What `qemu-system-x86_64` plays, whatever the machine is.
+        architecture: Architecture::X86_64,
     }
 }

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_hypervisor::{
-    Accel, BackingImage, Boot, Cgroups, ExitCause, GuestError, GuestObservation, GuestSpec,
-    GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
+    Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
+    GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
 };
 use weft_images::{Layers, Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
@@ -169,6 +169,25 @@ impl LinuxGuests {
         Ok(())
     }
 
+    /// OVMF, with the guest's own variables: made at its first start, kept from then on.
+    async fn uefi(&self, id: &InstanceId, uid: u32) -> Result<Boot, HostError> {
+        let Some(Firmware { code, variables: template }) = Firmware::find() else {
+            let what = format!("start the guest of {id}: the host has no UEFI firmware");
+            return Err(HostError::new(format!("{what}; {}", Firmware::REMEDY), true));
+        };
+        let variables = self.dir(id).join("efi-variables.fd");
+        if !variables.exists() {
+            let what = || format!("make the EFI variables of {id} from {}", template.display());
+            let content = tokio::fs::read(&template)
+                .await
+                .map_err(|error| HostError::new(what(), true).caused_by(error))?;
+            write_file_atomic(&variables, content, uid)
+                .await
+                .map_err(|error| HostError::new(what(), error.is_retryable()).caused_by(error))?;
+        }
+        Ok(Boot::Uefi { code, variables })
+    }
+
     pub(super) async fn start(
         &self,
         launch: &GuestLaunch,
@@ -183,6 +202,7 @@ impl LinuxGuests {
                 initrd: kernel.initrd.as_ref().map(&blob),
                 cmdline: kernel.cmdline.clone(),
             },
+            (BootMode::Uefi, _) => self.uefi(id, launch.uid).await?,
             _ => Boot::Bios,
         };
         let spec = GuestSpec {

@@ -128,6 +128,7 @@ impl v1::images_server::Images for Shared {
             spec: Some(spec),
             format: "raw".to_owned(),
             virtual_size_bytes: (size as u64).next_multiple_of(512),
+            unpacked_sha256: None,
         };
         world.images.insert(id, image.clone());
         Ok(Response::new(image))

@@ -192,6 +192,7 @@ fn host() -> v1::Host {
         free_vcpus: 7,
         free_memory_mib: 8064,
         hypervisor_version: "fake 1".to_owned(),
+        architecture: "x86_64".to_owned(),
         agent_version: "0.1.0".to_owned(),
         public_pool: vec!["198.18.0.0/24".to_owned(), "203.0.113.200-203.0.113.220".to_owned()],
     }

@@ -39,6 +39,8 @@ fn fds() -> GuestFds {
         credentials: None,
         kernel: None,
         initrd: None,
+        efi_code: None,
+        efi_variables: None,
         kvm: None,
         taps: Vec::new(),
         qmp: 12,
@@ -120,6 +122,13 @@ fn each_part_of_a_specification_has_its_arguments() {
         ("a direct boot without initrd", GuestSpec { boot: direct(None), ..spec() },
             GuestFds { kernel: Some(40), ..fds() },
             &["-kernel /proc/self/fd/40 -append console=ttyS0 a,b"]),
+        ("uefi firmware is shared, its variables are the guest's own", spec(),
+            GuestFds { efi_code: Some(60), efi_variables: Some(61), ..fds() }, &[
+            r#""driver":"raw","file":"efi-code-file","node-name":"efi-code","read-only":true"#,
+            r#""driver":"raw","file":"efi-variables-file","node-name":"efi-variables","read-only":false"#,
+            "-add-fd fd=61,set=61",
+            ",pflash0=efi-code,pflash1=efi-variables",
+        ]),
         ("interfaces keep their slots", GuestSpec { nics: two_nics, ..spec() },
             GuestFds { taps: vec![50, 51], ..fds() }, &[
             "-netdev tap,id=net0,fd=50 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile=,addr=0x10",

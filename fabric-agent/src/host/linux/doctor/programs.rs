@@ -1,7 +1,7 @@
 //! The programs that the agent runs: there, and new enough.
 
 use tokio::process::Command;
-use weft_hypervisor::{QemuBinary, QemuError};
+use weft_hypervisor::{Firmware, QemuBinary, QemuError};
 
 use super::{failed, ok, warning};
 use crate::host::Check;
@@ -29,6 +29,18 @@ pub(super) async fn qemu() -> Check {
 
 pub(super) async fn qemu_img() -> Check {
     version("qemu-img", "qemu-utils", "root disks cannot be made").await
+}
+
+pub(super) fn uefi() -> Check {
+    let name = "uefi";
+    match Firmware::find() {
+        Some(found) => ok(name, format!("OVMF at {}", found.code.display())),
+        None => warning(
+            name,
+            "no OVMF: instances of images with boot_mode = \"uefi\" are refused",
+            Firmware::REMEDY,
+        ),
+    }
 }
 
 pub(super) async fn nft() -> Check {
