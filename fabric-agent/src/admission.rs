@@ -100,6 +100,8 @@ impl Context {
             user_data: order.user_data,
             root_size_gib,
             metadata_options: order.metadata_options,
+            lifecycle: order.lifecycle,
+            stop_seconds: None,
             power,
             run_epoch: 1,
             host_key,
@@ -223,6 +225,9 @@ impl Context {
             keys,
             user_data: order.user_data,
             metadata_options: order.metadata_options,
+            lifecycle: order.lifecycle,
+            // A stop that is asked for anew has the instance's own time.
+            stop_seconds: old.stop_seconds.filter(|_| power == old.power),
             power,
             ..old.clone()
         };

@@ -11,8 +11,8 @@ use weft_store::{Revision, Txn};
 use crate::clock::Clock;
 use crate::repo::{EVENTS, Repo, decode, encode, event_key, store_problem};
 
-/// Events that are kept. They are rare, and none is a guest's doing: what a guest can bring about
-/// as often as it likes is no event.
+/// Events that are kept. They are rare: what a guest can bring about as often as it likes is no
+/// event. One that fails is started again by people, or after pauses that grow.
 const KEPT: u64 = 1000;
 
 /// Takes events down.

@@ -30,7 +30,7 @@ pub use host::{host_from_wire, host_to_wire};
 pub use image::{image_from_wire, image_order_from_wire, image_order_to_wire, image_to_wire};
 pub use instance::{
     instance_from_wire, instance_order_from_wire, instance_order_to_wire, instance_to_wire,
-    status_from_wire, status_to_wire,
+    shutdown_seconds_from_wire, status_from_wire, status_to_wire,
 };
 pub use instance_type::{
     instance_type_from_wire, instance_type_spec_from_wire, instance_type_spec_to_wire,

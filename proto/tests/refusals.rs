@@ -93,6 +93,8 @@ fn instance_orders() {
                                               "metadata_options.http_put_response_hop_limit", "0 is"),
         (|s| options(s).http_put_response_hop_limit = Some(65),
                                               "metadata_options.http_put_response_hop_limit", "65 is"),
+        (|s| s.auto_restart = Some("yes".into()),       "auto_restart",       "\"yes\""),
+        (|s| s.shutdown_timeout_seconds = Some(3601),   "shutdown_timeout_seconds", "3601 s"),
         (|s| numbers(s, None, None),                    "instance_type",      "no size"),
         (|s| numbers(s, Some(1), None),                 "instance_type",      "no size"),
         (|s| numbers(s, None, Some(512)),               "instance_type",      "no size"),

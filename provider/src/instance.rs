@@ -1,6 +1,7 @@
 //! `weft_instance`: a virtual machine.
 
 mod fits;
+mod guard;
 pub(crate) mod order;
 mod plan;
 pub(crate) mod schema;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tfplugin::{
-    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, ImportContext,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
 use weft_model::{PowerState, Problem, Reason, WaitFor};
@@ -120,6 +121,10 @@ impl Resource for Instance {
             Some(connection) => fits::check(&connection, ctx).await,
             None => Ok(()),
         }
+    }
+
+    async fn plan_destroy(&self, ctx: &mut DestroyPlanContext) -> Result<(), Diagnostics> {
+        guard::check_destruction(ctx)
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {

@@ -36,10 +36,24 @@ mod security_group_ingress_rule;
 mod subnet;
 mod tags;
 mod target;
+mod update_table;
 mod volume;
 mod vpc;
 
+use std::collections::BTreeMap;
+
 pub use provider::Weft;
+use tfplugin::docs;
 
 /// Where Terraform knows the provider from.
 pub const ADDRESS: &str = "registry.terraform.io/weft-cloud/weft";
+
+/// The generated pages of the documentation, by their path below `docs/`.
+///
+/// # Errors
+/// Where an example exists and cannot be read.
+pub fn documents(options: &docs::Options) -> std::io::Result<BTreeMap<String, String>> {
+    let mut pages = docs::render(&Weft::new(None), options)?;
+    pages.insert("guides/update-table.md".to_owned(), update_table::page());
+    Ok(pages)
+}

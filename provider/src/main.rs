@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use terraform_provider_weft::{ADDRESS, Weft};
+use terraform_provider_weft::{ADDRESS, Weft, documents};
 use tfplugin::docs;
 
 const USAGE: &str = "terraform starts this program by itself.\n\n\
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 
 fn render(to: &Path, examples: &Path) -> std::io::Result<()> {
     let options = docs::Options { name: "weft".to_owned(), examples: examples.to_owned() };
-    docs::write(&docs::render(&Weft::new(None), &options)?, to)
+    docs::write(&documents(&options)?, to)
 }
 
 fn say(text: &str) -> ExitCode {

@@ -69,9 +69,11 @@ enum Command {
     /// Start stopped instances
     Start(power::Args),
     /// Shut instances down
-    Stop(power::Args),
+    Stop(power::StopArgs),
     /// Stop and start instances
     Reboot(power::Args),
+    /// Reset instances' machines at once, without asking the guests
+    Reset(power::Args),
     /// Remove objects of any kind
     Rm(remove::Args),
     /// Use the serial console of an instance; Ctrl-] detaches
@@ -131,8 +133,12 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Cp(args) => copy::run(&agent.await?, &args).await,
         Command::Proxy(args) => proxy::run(&agent.await?, &args).await,
         Command::Start(args) => power::run(&agent.await?, power::Action::Start, &args).await,
-        Command::Stop(args) => power::run(&agent.await?, power::Action::Stop, &args).await,
+        Command::Stop(args) => {
+            let (action, args) = args.split();
+            power::run(&agent.await?, action, &args).await
+        }
         Command::Reboot(args) => power::run(&agent.await?, power::Action::Reboot, &args).await,
+        Command::Reset(args) => power::run(&agent.await?, power::Action::Reset, &args).await,
         Command::Rm(args) => remove::run(&agent.await?, &args).await,
         Command::Console(args) => console::run(&agent.await?, &args).await,
         Command::Logs(args) => logs::run(&agent.await?, &args).await,

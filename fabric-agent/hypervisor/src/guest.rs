@@ -66,6 +66,11 @@ pub enum GuestObservation {
         /// The processes.
         guest: GuestIdentity,
     },
+    /// The guest's kernel said by pvpanic that it panicked; QEMU has halted it.
+    Panicked {
+        /// The processes.
+        guest: GuestIdentity,
+    },
     /// QEMU runs and does not execute the guest.
     Halted {
         /// The processes.
@@ -156,6 +161,14 @@ impl Guests {
             return Err(GuestError::NotRunning { id: id.clone() });
         };
         self.execute(id, &guest, "system_powerdown").await.map(|_| ())
+    }
+
+    /// Resets the machine, as its button does; the guest is not asked.
+    pub async fn reset(&self, id: &InstanceId) -> Result<(), GuestError> {
+        let Some(guest) = self.live_guest(id)? else {
+            return Err(GuestError::NotRunning { id: id.clone() });
+        };
+        self.execute(id, &guest, "system_reset").await.map(|_| ())
     }
 
     async fn execute(

@@ -12,6 +12,7 @@ impl Action {
             Self::PlugNic { .. } => "plug_nic",
             Self::UnplugNic { .. } => "unplug_nic",
             Self::PressPowerButton { .. } => "press_power_button",
+            Self::ResetGuest { .. } => "reset_guest",
             Self::EndGuest { .. } => "end_guest",
             Self::ForgetGuest { .. } => "forget_guest",
             Self::RemoveDisks { .. } => "remove_disks",
@@ -60,6 +61,7 @@ impl Action {
             }
             Self::RemoveLayer { layer } => vec![layer.to_string()],
             Self::PressPowerButton { instance_id }
+            | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
@@ -96,6 +98,7 @@ impl Action {
             | Self::PlugNic { instance_id, .. }
             | Self::UnplugNic { instance_id, .. }
             | Self::PressPowerButton { instance_id }
+            | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }

@@ -62,6 +62,11 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
+    /// Resets the guest's machine, as the button does: nothing is asked of the guest.
+    ResetGuest {
+        /// Whose.
+        instance_id: InstanceId,
+    },
     /// Ends the hypervisor at once.
     EndGuest {
         /// Whose.

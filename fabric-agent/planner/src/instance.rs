@@ -30,7 +30,7 @@ pub enum Wanted {
 /// What is wanted of `record`, given what has happened to it.
 ///
 /// A launch that has ended (the guest powered itself off, the hypervisor died) is not repeated
-/// before a newer one is asked for: `auto_restart` is `never`.
+/// before a newer one is asked for, by people or by [`crate::restart`].
 pub fn wanted(record: &Record<InstanceId, InstanceSpec>, status: &InstanceStatus) -> Wanted {
     let epoch = record.spec.run_epoch;
     if record.deleting_since.is_some() {
@@ -55,6 +55,11 @@ pub enum GuestState {
     },
     /// The guest shut itself down; the hypervisor waits.
     PoweredOff {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The guest's kernel panicked; the hypervisor has halted it.
+    Panicked {
         /// The launch it was started by.
         epoch: u64,
     },
@@ -133,11 +138,14 @@ pub fn plan_instance(
         // A launch that has ended is reported as such first; then it is no longer wanted.
         (
             Wanted::Run { epoch },
-            GuestState::PoweredOff { epoch: have } | GuestState::Exited { epoch: have, .. },
+            GuestState::PoweredOff { epoch: have }
+            | GuestState::Panicked { epoch: have }
+            | GuestState::Exited { epoch: have, .. },
         ) if *have >= epoch => InstanceStep::Rest,
         (_, GuestState::Running { .. }) if grace_over => end(),
         (_, GuestState::Running { .. }) => InstanceStep::AwaitShutdown,
-        (_, GuestState::PoweredOff { .. }) => end(),
+        // It hears no power button any more.
+        (_, GuestState::PoweredOff { .. } | GuestState::Panicked { .. }) => end(),
 
         (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
             nics::release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))

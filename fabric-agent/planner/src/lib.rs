@@ -8,6 +8,7 @@ mod about;
 mod action;
 mod instance;
 mod network;
+mod restart;
 mod seal;
 mod status;
 mod volume;
@@ -19,6 +20,7 @@ pub use instance::{
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,
 };
+pub use restart::{Restart, restart};
 pub use seal::{PendingSeal, SealStep, plan_seal};
 pub use status::{Observation, derive_status, record_phase};
 pub use volume::{SeenDisk, SeenVolume, VolumeStep, plan_volume, remove as remove_volume};

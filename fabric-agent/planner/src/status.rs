@@ -6,6 +6,12 @@ use weft_model::{
 };
 
 use crate::GuestState;
+use crate::restart::{self, Ending};
+
+/// What is said of a guest whose kernel panicked.
+const PANICKED: &str = "the guest's kernel panicked";
+/// What is said of a guest that ended in good order.
+const POWERED_OFF: &str = "the guest powered off";
 
 /// What a pass found, besides the guest itself.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +40,10 @@ pub fn derive_status(
     let mut status = before.clone();
     let epoch = record.spec.run_epoch;
     let may_run = record.spec.power == PowerState::Running && before.ended_epoch < epoch;
-    let (state, reason) = if record.deleting_since.is_some() {
+    if restart::pending(record, before).is_none() {
+        status.restarts.due_at = None;
+    }
+    (status.state, status.reason) = if record.deleting_since.is_some() {
         (InstanceState::Terminating, seen.failed.clone().or_else(|| seen.retrying.clone()))
     } else {
         match &seen.guest {
@@ -48,35 +57,65 @@ pub fn derive_status(
             GuestState::PoweredOff { epoch: have } => {
                 status.ended_epoch = status.ended_epoch.max(*have);
                 match may_run && *have >= epoch {
-                    true => (InstanceState::Stopping, Some("the guest powered off".to_owned())),
-                    false => (InstanceState::Stopping, None),
+                    true => (InstanceState::Stopping, Some(POWERED_OFF.to_owned())),
+                    false => {
+                        let said = before.state == InstanceState::Stopping;
+                        (InstanceState::Stopping, before.reason.clone().filter(|_| said))
+                    }
                 }
+            }
+            GuestState::Panicked { epoch: have } if may_run && *have >= epoch => {
+                status.ended_epoch = status.ended_epoch.max(*have);
+                (InstanceState::Failed, Some(PANICKED.to_owned()))
             }
             GuestState::Exited { epoch: have, how } if may_run && *have >= epoch => {
                 status.ended_epoch = status.ended_epoch.max(*have);
                 (InstanceState::Failed, Some(how.clone()))
             }
-            GuestState::Absent | GuestState::Exited { .. } => {
-                resting(before, seen, may_run, epoch, &mut status.ended_epoch)
+            GuestState::Absent | GuestState::Exited { .. } | GuestState::Panicked { .. } => {
+                resting(record, before, seen, may_run, &mut status.ended_epoch)
             }
         }
     };
-    status.state = state;
-    status.reason = reason;
+    if may_run && status.ended_epoch >= epoch {
+        plan_restart(record, before, &mut status, now);
+    }
     status
+}
+
+/// The launch that is wanted has just ended by itself: it is repeated where its owner says so.
+fn plan_restart(
+    record: &Record<InstanceId, InstanceSpec>,
+    before: &InstanceStatus,
+    status: &mut InstanceStatus,
+    now: Timestamp,
+) {
+    let ending = match status.state {
+        InstanceState::Failed => Ending::Failed,
+        _ => Ending::PoweredOff,
+    };
+    let Some(restarts) = restart::after(record, before, ending, now) else { return };
+    let policy = record.spec.lifecycle.auto_restart;
+    let how = status.reason.take().unwrap_or_default();
+    status.reason = Some(restart::told(&how, &restarts, policy, now));
+    status.restarts = restarts;
+    // It is on its way: neither down nor failed.
+    if status.state == InstanceState::Failed {
+        status.state = InstanceState::Starting;
+    }
 }
 
 /// No guest runs, and none has just died.
 fn resting(
+    record: &Record<InstanceId, InstanceSpec>,
     before: &InstanceStatus,
     seen: &Observation,
     may_run: bool,
-    epoch: u64,
     ended_epoch: &mut u64,
 ) -> (InstanceState, Option<String>) {
     if may_run {
         if let Some(why) = &seen.failed {
-            *ended_epoch = epoch;
+            *ended_epoch = record.spec.run_epoch;
             return (InstanceState::Failed, Some(why.clone()));
         }
         let fresh = before.launched_at.is_none() && seen.retrying.is_none();
@@ -86,11 +125,20 @@ fn resting(
         };
         return (state, seen.retrying.clone());
     }
+    if restart::pending(record, before).is_some() {
+        return (InstanceState::Starting, before.reason.clone());
+    }
     match before.state {
         InstanceState::Failed | InstanceState::Stopped | InstanceState::Stopping => {
             let failed = before.state == InstanceState::Failed;
             let state = if failed { InstanceState::Failed } else { InstanceState::Stopped };
             (state, before.reason.clone())
+        }
+        // It waited to be started again, and its owner does not want that any more.
+        InstanceState::Starting
+            if before.restarts.due_at.is_some() && record.spec.power == PowerState::Running =>
+        {
+            (InstanceState::Failed, before.reason.clone())
         }
         // Whatever was said of a launch that never came about says nothing of being off.
         _ => (InstanceState::Stopped, None),

@@ -3,10 +3,13 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::{
-    InstanceId, InstanceSpec, InstanceStatus, InstanceView, PowerState, Problem, Reason, Record,
+    InstanceId, InstanceSpec, InstanceState, InstanceStatus, InstanceView, PowerState, Problem,
+    Reason, Record,
 };
+use weft_planner::Action;
 use weft_proto::convert::{
     Revision, creation_from_wire, instance_order_from_wire, instance_to_wire, revision_from_wire,
+    shutdown_seconds_from_wire,
 };
 use weft_proto::v1;
 use weft_store::Txn;
@@ -16,7 +19,7 @@ use crate::admission::first_status;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, status_key};
+use crate::repo::{Instances, Stored, status_key};
 use crate::wait;
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
@@ -112,8 +115,25 @@ async fn update(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch {
     Start,
-    Stop,
+    /// With the seconds that the guest has, where they are not the instance's own.
+    Stop(Option<u32>),
     Reboot,
+}
+
+/// The instance as it is, for a request that is about no generation.
+async fn fetch_any(context: &Context, id: &InstanceId) -> Result<Stored<InstanceRecord>, Problem> {
+    let any = Revision {
+        id: id.clone(),
+        expected_generation: None,
+        tags: Default::default(),
+        client_data: String::new(),
+    };
+    context.fetch_for::<Instances>(&any).await
+}
+
+fn is_off(id: &InstanceId) -> Problem {
+    Problem::new(Reason::FailedPrecondition, format!("instance {id} is off"))
+        .remedy(format!("weft start {id} switches it on"))
 }
 
 async fn switch(
@@ -121,29 +141,25 @@ async fn switch(
     id: &InstanceId,
     switch: Switch,
 ) -> Result<InstanceRecord, Problem> {
-    let any = Revision {
-        id: id.clone(),
-        expected_generation: None,
-        tags: Default::default(),
-        client_data: String::new(),
-    };
     let _turn = context.turns().object(id.as_str()).await;
-    let before = context.fetch_for::<Instances>(&any).await?;
+    let before = fetch_any(context, id).await?;
     let status = context.repo.status(id).await?;
     let ended = status.is_some_and(|status| status.ended_epoch >= before.value.spec.run_epoch);
     let mut record = before.value.clone();
     let spec = &mut record.spec;
     let is_on = spec.power == PowerState::Running && !ended;
     match switch {
-        Switch::Stop => spec.power = PowerState::Stopped,
+        Switch::Stop(seconds) => {
+            spec.power = PowerState::Stopped;
+            spec.stop_seconds = seconds;
+        }
         Switch::Start if is_on => {}
         Switch::Start | Switch::Reboot => {
             if switch == Switch::Reboot && !is_on {
-                let message = format!("instance {id} is off");
-                return Err(Problem::new(Reason::FailedPrecondition, message)
-                    .remedy(format!("weft start {id} switches it on")));
+                return Err(is_off(id));
             }
             spec.power = PowerState::Running;
+            spec.stop_seconds = None;
             spec.run_epoch += 1;
         }
     }
@@ -153,6 +169,28 @@ async fn switch(
     let reservation = context.ledger.raise(id, memory, vcpus)?;
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;
     reservation.keep();
+    Ok(record)
+}
+
+/// Resets the guest's machine at once. It is not a launch, so nothing of it is kept: who gets no
+/// answer asks again.
+async fn reset(context: &Context, id: &InstanceId) -> Result<InstanceRecord, Problem> {
+    let _turn = context.turns().object(id.as_str()).await;
+    let record = fetch_any(context, id).await?.value;
+    let status = context.repo.status(id).await?;
+    let runs = status.is_some_and(|status| {
+        status.state == InstanceState::Running && status.epoch == record.spec.run_epoch
+    });
+    if record.spec.power != PowerState::Running || !runs {
+        return Err(Problem::new(
+            Reason::FailedPrecondition,
+            format!("instance {id} does not run: there is nothing to reset"),
+        )
+        .remedy(format!("weft get {id} shows what it does; weft start {id} switches it on")));
+    }
+    let action = Action::ResetGuest { instance_id: id.clone() };
+    context.host.apply(&action).await.map_err(|error| error.problem())?;
+    tracing::info!(instance.id = %id, "reset");
     Ok(record)
 }
 
@@ -167,6 +205,12 @@ async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
     if !users.is_empty() {
         let message = format!("instance {id} is used by {}", users.join(", "));
         return Err(Problem::new(Reason::InUse, message).at("id").remedy("remove these first"));
+    }
+    if before.value.spec.lifecycle.termination_protection {
+        let message = format!("instance {id} is protected from termination");
+        return Err(Problem::new(Reason::FailedPrecondition, message)
+            .at("termination_protection")
+            .remedy("set termination_protection = false, apply that, then remove it"));
     }
     let mut record = before.value.clone();
     record.deleting_since = Some(context.clock.now());
@@ -262,9 +306,23 @@ impl v1::instances_server::Instances for Api {
 
     async fn stop(
         &self,
+        request: Request<v1::StopRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let v1::StopRequest { id, claim: _, timeout_seconds } = request.into_inner();
+        let seconds = timeout_seconds
+            .map(|seconds| shutdown_seconds_from_wire("timeout_seconds", seconds))
+            .transpose()
+            .map_err(refuse)?;
+        self.switched(&id, Switch::Stop(seconds)).await
+    }
+
+    async fn reset(
+        &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::Instance>, Status> {
-        self.switched(&request.into_inner().id, Switch::Stop).await
+        let id = parse_id(&request.into_inner().id)?;
+        let record = self.whole(async move |context| reset(&context, &id).await).await?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
     }
 
     async fn reboot(

@@ -132,6 +132,7 @@ impl Host for LinuxHost {
                 guests.unplug(instance_id, interface_id).await
             }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
+            Action::ResetGuest { instance_id } => guests.reset(instance_id).await,
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,

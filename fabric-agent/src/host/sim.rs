@@ -65,6 +65,10 @@ pub(crate) enum Behaviour {
     KeepsNics,
     /// The hypervisor dies at once: the name contains `sim-crash`.
     Crash,
+    /// The guest's kernel panics at once: the name contains `sim-panic`.
+    Panic,
+    /// The guest powers itself off at once: the name contains `sim-powers-off`.
+    PowersOff,
     /// cloud-init ends with an error: the name contains `sim-cloud-init-fails`.
     CloudInitFails,
     /// cloud-init never ends: the name contains `sim-no-cloud-init`.
@@ -76,23 +80,30 @@ pub(crate) enum Behaviour {
 }
 
 impl Behaviour {
-    fn of(name: &str) -> Self {
+    /// With `-once` after the word, only the instance's first launch behaves so.
+    fn of(name: &str, epoch: u64) -> Self {
         let known = [
             ("sim-no-ssh", Self::NoSsh),
             ("sim-no-acpi", Self::NoAcpi),
             ("sim-keeps-nics", Self::KeepsNics),
             ("sim-crash", Self::Crash),
+            ("sim-panic", Self::Panic),
+            ("sim-powers-off", Self::PowersOff),
             ("sim-cloud-init-fails", Self::CloudInitFails),
             ("sim-no-cloud-init", Self::NoCloudInit),
             ("sim-signal-fails", Self::SignalFails),
             ("sim-no-signal", Self::NoSignal),
         ];
-        known.iter().find(|(word, _)| name.contains(word)).map_or(Self::Good, |(_, it)| *it)
+        let applies = |word: &str| match name.split_once(word) {
+            Some((_, rest)) => epoch == 1 || !rest.starts_with("-once"),
+            None => false,
+        };
+        known.iter().find(|(word, _)| applies(word)).map_or(Self::Good, |(_, it)| *it)
     }
 
     /// What a guest that was started at `at` says of itself.
     fn says(self, at: Timestamp) -> Vec<Saying> {
-        if self == Self::Crash {
+        if matches!(self, Self::Crash | Self::Panic | Self::PowersOff) {
             return Vec::new();
         }
         let mut said = vec![Saying::Asked(Seen::Dhcp)];
@@ -203,14 +214,16 @@ impl Host for SimHost {
             }
             Action::StartGuest(launch) => {
                 self.check_layers(launch)?;
-                let behaviour = Behaviour::of(&launch.name);
                 let (epoch, id) = (launch.epoch, &launch.instance_id);
+                let behaviour = Behaviour::of(&launch.name, epoch);
                 let state = match behaviour {
                     Behaviour::Crash => reality::State::Exited {
                         epoch,
                         how: "the simulated hypervisor crashed (its name says sim-crash)"
                             .to_owned(),
                     },
+                    Behaviour::Panic => reality::State::Panicked { epoch },
+                    Behaviour::PowersOff => reality::State::PoweredOff { epoch },
                     _ => reality::State::Running { epoch, since: Timestamp::now() },
                 };
                 let change = |guest: &mut Guest| {
@@ -253,11 +266,22 @@ impl Host for SimHost {
                 self.hint(instance_id);
                 Ok(())
             }
+            Action::ResetGuest { instance_id } => {
+                let change = |guest: &mut Guest| {
+                    if let reality::State::Running { since, .. } = &mut guest.state {
+                        *since = Timestamp::now();
+                    }
+                };
+                self.reality.change_guest(instance_id, change).await?;
+                self.hint(instance_id);
+                Ok(())
+            }
             Action::EndGuest { instance_id } => {
                 let change = |guest: &mut Guest| {
                     let epoch = match guest.state {
                         reality::State::Running { epoch, .. }
-                        | reality::State::PoweredOff { epoch } => epoch,
+                        | reality::State::PoweredOff { epoch }
+                        | reality::State::Panicked { epoch } => epoch,
                         reality::State::Absent | reality::State::Exited { .. } => return,
                     };
                     let how = "the simulated hypervisor was ended".to_owned();
@@ -347,6 +371,7 @@ impl Host for SimHost {
                 (GuestState::Running { epoch }, Some(since))
             }
             reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
+            reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
         };
         let nics = match state {
@@ -464,6 +489,11 @@ impl Host for SimHost {
         Ok(match self.reality.guest(id).map(|guest| guest.state) {
             Some(reality::State::Running { epoch, .. }) => {
                 format!("simulated guest, launch {epoch}\n").into_bytes()
+            }
+            Some(_)
+                if self.reality.guest(id).is_some_and(|it| it.behaviour == Behaviour::Panic) =>
+            {
+                b"Kernel panic - not syncing: simulated\n".to_vec()
             }
             _ => Vec::new(),
         })

@@ -3,6 +3,7 @@
 mod interface;
 mod nics;
 mod report;
+mod restart;
 mod seal;
 mod sweep;
 
@@ -68,6 +69,10 @@ struct Pass<'a> {
 
 async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Next {
     let status = reconciler.status(&record.id);
+    let restarts_after = match reconciler.restart(record, &status).await {
+        Ok(wait) => wait,
+        Err(next) => return next,
+    };
     let mut pass = Pass {
         reconciler,
         record,
@@ -123,7 +128,10 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
     match pass.report(&observation).await {
         // A launch that has just ended changes what is wanted: look once more.
         Ok(true) => Next::After(Duration::ZERO),
-        Ok(false) => next,
+        Ok(false) => match (next, restarts_after) {
+            (Next::Done, Some(wait)) => Next::After(wait),
+            (next, _) => next,
+        },
         Err(problem) => {
             tracing::error!(instance.id = %record.id, error = %problem, "the status could not be stored");
             Next::Retry
@@ -246,8 +254,17 @@ impl Pass<'_> {
     /// Whether a guest that was asked to shut down has had its time.
     fn grace_over(&self, guest: &GuestState) -> bool {
         let GuestState::Running { epoch } = guest else { return false };
-        let grace = self.reconciler.config.shutdown_grace;
-        self.shutdown_of(*epoch).is_some_and(|shutdown| shutdown.since.elapsed() >= grace)
+        let grace = self.shutdown_grace();
+        let since = self.shutdown_of(*epoch).map(|shutdown| shutdown.since);
+        grace.is_zero() || since.is_some_and(|since| since.elapsed() >= grace)
+    }
+
+    /// How long the guest may take to shut down: in this stop, in each of this instance, in general.
+    fn shutdown_grace(&self) -> Duration {
+        let spec = &self.record.spec;
+        let seconds = spec.stop_seconds.or(spec.lifecycle.shutdown_timeout_seconds);
+        let general = self.reconciler.config.shutdown_grace;
+        seconds.map_or(general, |seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Presses the power button, if it was not pressed just now: QEMU reports each press, and each

@@ -7,7 +7,7 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refused, update_context};
+use crate::support::{Agent, instance_spec, ok, refused, stop_request, update_context};
 
 #[tokio::test]
 async fn a_wanted_address_is_given_or_refused_with_a_reason() {
@@ -89,7 +89,7 @@ async fn memory_that_is_not_there_is_refused_with_how_much_is_free() {
     let answer = api.instances.clone().start(get(&second)).await;
     refused(answer, Reason::ResourceExhausted, "memory_mib");
     // What it had is free when its guest has ended, not when that was asked for.
-    ok(api.instances.clone().stop(get(&first)).await);
+    ok(api.instances.clone().stop(stop_request(&first)).await);
     api.wait(&first, Until::Stopped(true)).await.unwrap();
     assert_eq!(api.free_memory_mib().await, 1000);
     ok(api.instances.clone().start(get(&second)).await);
@@ -124,7 +124,7 @@ async fn switching_at_once_from_many_sides_leaves_the_books_right() {
             (api.instances.clone(), v1::GetRequest { id: id.clone(), claim: false });
         async move {
             match n % 2 {
-                0 => ok(client.stop(request).await),
+                0 => ok(client.stop(stop_request(&request.id)).await),
                 _ => ok(client.start(request).await),
             }
         }

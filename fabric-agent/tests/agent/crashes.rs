@@ -7,7 +7,7 @@ use futures::future::join_all;
 use v1::wait_request::Until;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, eventually, instance_spec, ok};
+use crate::support::{Agent, Api, eventually, instance_spec, ok, stop_request};
 
 const INSTANCES: usize = 20;
 const KILLS: usize = 30;
@@ -52,7 +52,7 @@ impl Slot {
         let mut instances = api.instances.clone();
         let get = v1::GetRequest { id: id.clone(), claim: false };
         match die {
-            0 => drop(instances.stop(get).await),
+            0 => drop(instances.stop(stop_request(&id)).await),
             1 => drop(instances.start(get).await),
             2 => drop(instances.reboot(get).await),
             3 => {

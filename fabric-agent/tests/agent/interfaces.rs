@@ -9,8 +9,8 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, eventually, instance_spec, ok, refusal, refused, subnet_spec, update_context,
-    vpc_spec,
+    Agent, Api, eventually, instance_spec, ok, refusal, refused, stop_request, subnet_spec,
+    update_context, vpc_spec,
 };
 
 fn named(name: &str) -> v1::NetworkInterfaceSpec {
@@ -103,7 +103,7 @@ async fn an_interface_comes_to_a_guest_that_runs_and_goes_again() {
     agent.kill();
     agent.start_again().await;
     let api = agent.api().await;
-    ok(api.instances.clone().stop(get(&web)).await);
+    ok(api.instances.clone().stop(stop_request(&web)).await);
     api.wait(&web, Until::Stopped(true)).await.unwrap();
     ok(api.instances.clone().start(get(&web)).await);
     api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_guest_that_does_not_let_go_is_told_of_and_does_at_its_stop() {
         "network_interface_id",
     );
     assert!(again.contains("still being detached"), "{again}");
-    ok(api.instances.clone().stop(get(&id)).await);
+    ok(api.instances.clone().stop(stop_request(&id)).await);
     api.wait(&id, Until::Stopped(true)).await.unwrap();
     refused(api.attachments.clone().delete(delete(&attachment)).await, Reason::NotFound, "id");
     ok(api.interfaces.clone().delete(delete(&eni)).await);

@@ -28,6 +28,7 @@ mod orders;
 mod power;
 mod public;
 mod restart;
+mod restarts;
 mod route_tables;
 mod sessions;
 mod updates;

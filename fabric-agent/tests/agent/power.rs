@@ -4,7 +4,7 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refusal, refused, update_context};
+use crate::support::{Agent, instance_spec, ok, refusal, refused, stop_request, update_context};
 
 fn get(id: &str) -> v1::GetRequest {
     v1::GetRequest { id: id.to_owned(), claim: false }
@@ -25,13 +25,13 @@ async fn stop_start_and_reboot_are_launches_of_their_own() {
     let image = api.image_id().await;
     let first = api.running("web", &image).await;
     let id = first.metadata.clone().unwrap().id;
-    let stopped = ok(api.instances.clone().stop(get(&id)).await);
+    let stopped = ok(api.instances.clone().stop(stop_request(&id)).await);
     assert_eq!(stopped.spec.unwrap().power_state.as_deref(), Some("stopped"));
     api.wait(&id, Until::Stopped(true)).await.unwrap();
     let status = api.instance(&id).await.status.unwrap();
     assert_eq!((status.state.as_str(), status.reason), ("stopped", None));
     // Again is no error; a reboot of what is off is.
-    ok(api.instances.clone().stop(get(&id)).await);
+    ok(api.instances.clone().stop(stop_request(&id)).await);
     let problem = refusal(api.instances.clone().reboot(get(&id)).await);
     assert_eq!(problem.reason, Reason::FailedPrecondition);
     assert!(problem.remedy.unwrap().contains("weft start"));
@@ -112,7 +112,7 @@ async fn a_guest_that_ignores_the_power_button_is_ended_after_its_grace() {
     let api = agent.api().await;
     let image = api.image_id().await;
     let id = api.running("sim-no-acpi", &image).await.metadata.unwrap().id;
-    ok(api.instances.clone().stop(get(&id)).await);
+    ok(api.instances.clone().stop(stop_request(&id)).await);
     let events = api.wait(&id, Until::Stopped(true)).await.unwrap();
     assert!(events.iter().any(|event| event.state == "stopping"), "{events:?}");
     // A reboot, and a delete, get there as well.
@@ -136,7 +136,7 @@ async fn a_running_instance_is_deleted_and_deleting_it_again_is_no_error_until_i
     assert!(deleting.metadata.as_ref().unwrap().deleting_since_unix_ms.is_some());
     for answer in [
         api.instances.clone().start(get(&id)).await,
-        api.instances.clone().stop(get(&id)).await,
+        api.instances.clone().stop(stop_request(&id)).await,
         api.instances.clone().reboot(get(&id)).await,
     ] {
         let problem = refusal(answer);
@@ -168,4 +168,88 @@ async fn one_that_is_deleted_while_it_starts_goes() {
     }
     assert!(api.list().await.is_empty());
     assert!(agent.things("guest").is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_has_its_own_time_and_one_by_force_has_none() {
+    // With an hour of grace the test ends only where each stop follows its own.
+    let agent = Agent::with(&["--shutdown-grace", "3600"]).await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let stop = async |id: &str, seconds| {
+        let request = v1::StopRequest { timeout_seconds: seconds, ..stop_request(id) };
+        api.instances.clone().stop(request).await
+    };
+    let id = api.running("sim-no-acpi", &image).await.metadata.unwrap().id;
+    ok(stop(&id, Some(1)).await);
+    let events = api.wait(&id, Until::Stopped(true)).await.unwrap();
+    assert!(events.iter().any(|event| event.state == "stopping"), "{events:?}");
+    ok(api.instances.clone().start(get(&id)).await);
+    api.wait(&id, ssh()).await.unwrap();
+    // One that is under way is cut short.
+    ok(stop(&id, None).await);
+    ok(stop(&id, Some(0)).await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    refused(stop(&id, Some(3601)).await, Reason::InvalidArgument, "timeout_seconds");
+
+    // And what the instance says holds for reboots and deletions too.
+    let mut spec = instance_spec("sim-no-acpi-either", &image);
+    spec.shutdown_timeout_seconds = Some(0);
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, ssh()).await.unwrap();
+    ok(api.instances.clone().reboot(get(&id)).await);
+    api.wait(&id, ssh()).await.unwrap();
+    api.remove(&id).await;
+}
+
+#[tokio::test]
+async fn a_reset_is_no_launch_and_needs_a_guest_that_runs() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let before = api.running("sim-no-acpi", &image).await;
+    let id = before.metadata.clone().unwrap().id;
+    let since = |agent: &Agent| {
+        let guests = agent.things("guest");
+        guests[0].1["state"]["since"].as_str().unwrap().to_owned()
+    };
+    let began = since(&agent);
+    let reset = ok(api.instances.clone().reset(get(&id)).await);
+    assert_eq!((reset.metadata, reset.assigned), (before.metadata, before.assigned));
+    assert_ne!(since(&agent), began, "nothing was reset");
+    assert_eq!(
+        launched(&api.instance(&id).await),
+        reset.status.unwrap().launched_at_unix_ms.unwrap()
+    );
+    ok(api
+        .instances
+        .clone()
+        .stop(v1::StopRequest { timeout_seconds: Some(0), ..stop_request(&id) })
+        .await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    let problem = refusal(api.instances.clone().reset(get(&id)).await);
+    assert_eq!(problem.reason, Reason::FailedPrecondition);
+    assert!(problem.message.contains("does not run"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_protected_instance_is_deleted_after_its_protection_is_off() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("db", &image);
+    spec.termination_protection = Some(true);
+    let made = ok(api.create(spec.clone()).await);
+    let id = made.metadata.clone().unwrap().id;
+    let delete = async || api.instances.clone().delete(v1::DeleteRequest { id: id.clone() }).await;
+    let problem = refusal(delete().await);
+    assert_eq!(problem.reason, Reason::FailedPrecondition);
+    assert_eq!(problem.field.as_deref(), Some("termination_protection"));
+    assert!(problem.remedy.unwrap().contains("termination_protection = false"));
+    spec.termination_protection = None;
+    let context = update_context(made.metadata.as_ref());
+    let request = v1::UpdateInstanceRequest { context, spec: Some(spec) };
+    let now = ok(api.instances.clone().update(request).await);
+    assert_eq!(now.assigned.unwrap().run_epoch, 1, "it is live");
+    api.remove(&id).await;
 }

@@ -15,8 +15,8 @@ use weft_proto::client::{Endpoint, connect};
 use weft_proto::problem_from_status;
 
 pub(crate) use objects::{
-    Api, context, image_spec, instance_spec, rule_spec, sha256_of, subnet_spec, token, type_spec,
-    update_context, vpc_spec,
+    Api, context, image_spec, instance_spec, rule_spec, sha256_of, stop_request, subnet_spec,
+    token, type_spec, update_context, vpc_spec,
 };
 
 /// How long anything may take before the test gives up; nothing is measured with it.

@@ -10,6 +10,10 @@ words! {
     EventKind {
         /// The kernel was not as the agent had left it.
         Drift = "drift",
+        /// A guest ended that nobody had stopped: its kernel panicked, or its hypervisor died.
+        GuestFailure = "guest_failure",
+        /// `auto_restart` has a guest started again.
+        Restart = "restart",
     }
 }
 

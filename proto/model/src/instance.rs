@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LayerId, LinkName, MacAddr,
-    MetadataOptions, Name, PublicKey, Signal, SubnetId, Timestamp, VpcId,
+    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LayerId, Lifecycle, LinkName,
+    MacAddr, MetadataOptions, Name, PublicKey, Restarts, Signal, SubnetId, Timestamp, VpcId,
 };
 
 /// The largest user data, in bytes before base64.
@@ -196,6 +196,13 @@ pub struct InstanceSpec {
     /// How its metadata are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<MetadataOptions>,
+    /// How it is kept alive, brought down, and protected.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Seconds that the guest has to shut down in the stop that is asked for now; `None` is what
+    /// [`Lifecycle`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_seconds: Option<u32>,
     /// The uid (and gid) that its hypervisor runs under.
     pub uid: u32,
     /// An address of the public pool, for its whole life.
@@ -270,6 +277,9 @@ pub struct InstanceStatus {
     /// What the guest of this launch signalled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<Signal>,
+    /// The launches that `auto_restart` has asked for.
+    #[serde(default)]
+    pub restarts: Restarts,
 }
 
 impl InstanceStatus {
@@ -284,6 +294,7 @@ impl InstanceStatus {
             launched_at: None,
             cloud_init: None,
             signal: None,
+            restarts: Restarts::default(),
         }
     }
 

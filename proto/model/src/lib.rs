@@ -13,6 +13,7 @@ mod image_url;
 mod instance;
 mod instance_type;
 mod key_pair;
+mod lifecycle;
 mod metadata_options;
 mod net;
 mod network;
@@ -56,6 +57,7 @@ pub use instance_type::{
     built_in_types, check_size, find_type, no_such_type,
 };
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
+pub use lifecycle::{AutoRestart, Lifecycle, Restarts, SHUTDOWN_SECONDS};
 pub use metadata_options::{
     HOP_LIMITS, HttpEndpoint, HttpTokens, MetadataOptions, check_hop_limit,
 };

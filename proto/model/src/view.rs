@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Architecture, BootMode, Claim, Digest, GroupId, HostId, ImageId, InstanceId, InstanceSpec,
-    InstanceStatus, InterfaceId, KernelContent, MacAddr, MetadataOptions, Name, PowerState, Record,
-    SubnetId, Tags, Timestamp, UserData, VpcId,
+    InstanceStatus, InterfaceId, KernelContent, Lifecycle, MacAddr, MetadataOptions, Name,
+    PowerState, Record, SubnetId, Tags, Timestamp, UserData, VpcId,
 };
 
 /// An object as clients see it. `S` is its specification.
@@ -142,6 +142,8 @@ pub struct InstanceOrder {
     pub root_size_gib: Option<u32>,
     /// How its metadata are served.
     pub metadata_options: Option<MetadataOptions>,
+    /// How it is kept alive, brought down, and protected.
+    pub lifecycle: Lifecycle,
     /// On or off; `None` is on in a Create, and as it is in an Update.
     pub power: Option<PowerState>,
 }
@@ -232,6 +234,7 @@ impl From<InstanceSpec> for InstanceOrder {
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,
             metadata_options: spec.metadata_options,
+            lifecycle: spec.lifecycle,
             power: Some(spec.power),
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use weft_model::{
-    Assigned, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
-    MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions, PhaseRecord, Problem, Signal,
-    Size, UserData, check_disk_gib, check_hop_limit, check_size,
+    Assigned, AutoRestart, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
+    Lifecycle, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions, PhaseRecord,
+    Problem, Restarts, SHUTDOWN_SECONDS, Signal, Size, UserData, check_disk_gib, check_hop_limit,
+    check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -31,6 +32,9 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         metadata_options,
         associate_public_ip_address,
         source_dest_check,
+        termination_protection,
+        auto_restart,
+        shutdown_timeout_seconds,
     } = required("spec", spec)?;
     if let Some(data) = user_data.as_ref().filter(|data| data.len() > MAX_USER_DATA_BYTES) {
         return Err(Problem::invalid("user_data", format!("user data has {} bytes", data.len()))
@@ -57,8 +61,28 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         user_data: user_data.map(UserData),
         root_size_gib: root_volume_size_gib,
         metadata_options: metadata_options.map(metadata_options_from_wire).transpose()?,
+        lifecycle: Lifecycle {
+            termination_protection: termination_protection.unwrap_or_default(),
+            auto_restart: auto_restart
+                .map(|text| parse_word("auto_restart", &text))
+                .transpose()?
+                .unwrap_or(AutoRestart::Never),
+            shutdown_timeout_seconds: shutdown_timeout_seconds
+                .map(|seconds| shutdown_seconds_from_wire("shutdown_timeout_seconds", seconds))
+                .transpose()?,
+        },
         power: power_state.map(|text| parse_word("power_state", &text)).transpose()?,
     })
+}
+
+/// # Errors
+/// A [`Problem`] at `field`.
+pub fn shutdown_seconds_from_wire(field: &str, seconds: u32) -> Result<u32, Problem> {
+    if SHUTDOWN_SECONDS.contains(&seconds) {
+        return Ok(seconds);
+    }
+    Err(Problem::invalid(field, format!("{seconds} s is no time to wait for a guest's shutdown"))
+        .remedy(format!("use {} to {} s", SHUTDOWN_SECONDS.start(), SHUTDOWN_SECONDS.end())))
 }
 
 fn metadata_options_from_wire(wire: v1::MetadataOptions) -> Result<MetadataOptions, Problem> {
@@ -144,6 +168,9 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         }),
         associate_public_ip_address: order.associate_public_ip,
         source_dest_check: Some(order.source_dest_check),
+        termination_protection: Some(order.lifecycle.termination_protection),
+        auto_restart: Some(order.lifecycle.auto_restart.to_string()),
+        shutdown_timeout_seconds: order.lifecycle.shutdown_timeout_seconds,
     }
 }
 
@@ -159,6 +186,7 @@ pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStat
         launched_at_unix_ms,
         cloud_init,
         signal,
+        restarts,
     } = required("status", wire)?;
     let phase = |record: v1::PhaseRecord| {
         let v1::PhaseRecord { phase, at_unix_ms } = record;
@@ -178,7 +206,16 @@ pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStat
             .transpose()?,
         cloud_init: cloud_init.map(cloud_init_from_wire).transpose()?,
         signal: signal.map(signal_from_wire).transpose()?,
+        restarts: restarts.map(restarts_from_wire).transpose()?.unwrap_or_default(),
     })
+}
+
+fn restarts_from_wire(wire: v1::Restarts) -> Result<Restarts, Problem> {
+    let v1::Restarts { in_a_row, epoch, due_at_unix_ms } = wire;
+    let due_at = due_at_unix_ms
+        .map(|ms| time_from_wire("status.restarts.due_at_unix_ms", ms))
+        .transpose()?;
+    Ok(Restarts { in_a_row, epoch, due_at })
 }
 
 fn cloud_init_from_wire(wire: v1::CloudInitReport) -> Result<CloudInitReport, Problem> {
@@ -205,6 +242,7 @@ pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
         launched_at,
         cloud_init,
         signal,
+        restarts,
     } = status;
     let phase = |record: PhaseRecord| v1::PhaseRecord {
         phase: record.phase.to_string(),
@@ -227,6 +265,11 @@ pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
             outcome: signal.outcome.to_string(),
             reason: signal.reason,
             at_unix_ms: signal.at.as_millisecond(),
+        }),
+        restarts: (restarts != Restarts::default()).then(|| v1::Restarts {
+            in_a_row: restarts.in_a_row,
+            epoch: restarts.epoch,
+            due_at_unix_ms: restarts.due_at.map(|at| at.as_millisecond()),
         }),
     }
 }

@@ -15,17 +15,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use weft_model::{
     Accelerator, AddressFamily, AddressRange, Architecture, Assigned, AssociationId,
-    AssociationSpec, BootMode, CloudInitOutcome, CloudInitReport, Digest, Direction, DiskFormat,
-    ElasticIpId, ElasticIpOrder, ElasticIpSpec, Event, EventKind, GroupId, GroupOrder, GroupSpec,
-    HostFacts, HostId, HostView, HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder,
-    ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceType,
+    AssociationSpec, AutoRestart, BootMode, CloudInitOutcome, CloudInitReport, Digest, Direction,
+    DiskFormat, ElasticIpId, ElasticIpOrder, ElasticIpSpec, Event, EventKind, GroupId, GroupOrder,
+    GroupSpec, HostFacts, HostId, HostView, HttpEndpoint, HttpTokens, ImageContent, ImageId,
+    ImageOrder, ImageSpec, InstanceId, InstanceOrder, InstanceState, InstanceStatus, InstanceType,
     InstanceTypeId, InstanceTypeSpec, InstanceView, InterfaceId, IpProtocol, KernelContent,
-    KeyPairId, KeyPairSpec, LinkName, MacAddr, MetadataOptions, Name, Object, Phase, PhaseRecord,
-    PortForwardId, PortForwardSpec, PowerState, PrefixListId, PrefixListSpec, PublicPool,
-    RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec, RouteTableId, RouteTableSpec,
-    RuleId, RulePeer, RulePorts, RuleSpec, SessionId, Signal, SignalOutcome, Size, SubnetId,
-    SubnetOrder, SubnetSpec, Tags, Target, Timestamp, TransportProtocol, UserData, VolumeId, VpcId,
-    VpcMode, VpcOrder, VpcSpec,
+    KeyPairId, KeyPairSpec, Lifecycle, LinkName, MacAddr, MetadataOptions, Name, Object, Phase,
+    PhaseRecord, PortForwardId, PortForwardSpec, PowerState, PrefixListId, PrefixListSpec,
+    PublicPool, Restarts, RouteSpec, RouteTableAssociationId, RouteTableAssociationSpec,
+    RouteTableId, RouteTableSpec, RuleId, RulePeer, RulePorts, RuleSpec, SHUTDOWN_SECONDS,
+    SessionId, Signal, SignalOutcome, Size, SubnetId, SubnetOrder, SubnetSpec, Tags, Target,
+    Timestamp, TransportProtocol, UserData, VolumeId, VpcId, VpcMode, VpcOrder, VpcSpec,
 };
 use weft_proto::convert::{Creation, Revision};
 
@@ -409,12 +409,20 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
         option::of(word::<PowerState>(PowerState::WORDS)),
         option::of(metadata_options()),
         any::<bool>(),
+        lifecycle(),
     );
     (option::of(name()), image_id(), size(), placed, given).prop_map(
         |(name, image_id, size, placed, given)| {
             let (subnet_id, private_ip, security_group_ids, associate_public_ip) = placed;
-            let (key_names, user_data, root_size_gib, power, metadata_options, source_dest_check) =
-                given;
+            let (
+                key_names,
+                user_data,
+                root_size_gib,
+                power,
+                metadata_options,
+                source_dest_check,
+                lifecycle,
+            ) = given;
             InstanceOrder {
                 name,
                 image_id,
@@ -428,10 +436,27 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 user_data,
                 root_size_gib,
                 metadata_options,
+                lifecycle,
                 power,
             }
         },
     )
+}
+
+fn lifecycle() -> impl Strategy<Value = Lifecycle> {
+    let words = word::<AutoRestart>(AutoRestart::WORDS);
+    (any::<bool>(), words, option::of(SHUTDOWN_SECONDS)).prop_map(
+        |(termination_protection, auto_restart, shutdown_timeout_seconds)| Lifecycle {
+            termination_protection,
+            auto_restart,
+            shutdown_timeout_seconds,
+        },
+    )
+}
+
+fn restarts() -> impl Strategy<Value = Restarts> {
+    (any::<u32>(), any::<u64>(), option::of(time()))
+        .prop_map(|(in_a_row, epoch, due_at)| Restarts { in_a_row, epoch, due_at })
 }
 
 pub(crate) fn instance_type_spec() -> impl Strategy<Value = InstanceTypeSpec> {
@@ -504,10 +529,10 @@ pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
         any::<(u64, u64)>(),
         vec(phase, 0..9),
         option::of(time()),
-        (option::of(cloud_init()), option::of(signal())),
+        (option::of(cloud_init()), option::of(signal()), restarts()),
     )
         .prop_map(|(state, reason, (epoch, ended_epoch), phases, launched_at, said)| {
-            let (cloud_init, signal) = said;
+            let (cloud_init, signal, restarts) = said;
             InstanceStatus {
                 state,
                 reason,
@@ -517,6 +542,7 @@ pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
                 launched_at,
                 cloud_init,
                 signal,
+                restarts,
             }
         })
 }

@@ -29,6 +29,7 @@ pub(crate) struct Kept {
     pub(super) recorded_image_id: Option<String>,
     /// `key_names = []` and no `key_names` are the same for the agent.
     pub(super) key_names_empty: bool,
+    pub(super) apply_policy: Option<String>,
 }
 
 impl Kept {
@@ -45,6 +46,7 @@ impl Kept {
                 _ => None,
             },
             key_names_empty: plan.get("key_names").as_list().is_some_and(<[Value]>::is_empty),
+            apply_policy: plan.read("apply_policy")?,
         })
     }
 }
@@ -95,6 +97,9 @@ pub(super) fn spec(
         power_state: power.map(|power| power.to_string()),
         metadata_options: metadata_options(plan)?,
         source_dest_check: plan.read("source_dest_check")?,
+        termination_protection: plan.read("termination_protection")?,
+        auto_restart: plan.read("auto_restart")?,
+        shutdown_timeout_seconds: plan.read("shutdown_timeout_seconds")?,
     })
 }
 
@@ -129,6 +134,7 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     };
     let InstanceView { object, assigned, status } = view;
     let order = object.spec;
+    let lifecycle = order.lifecycle;
     let instance_type = match order.size {
         Size::Type(name) => Some(name),
         Size::Custom { .. } => None,
@@ -180,6 +186,10 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("user_data_base64", user_data_base64.into()),
         ("user_data_replace_on_change", kept.user_data_replace_on_change.into()),
         ("power_state", power_state.into()),
+        ("auto_restart", lifecycle.auto_restart.to_string().into()),
+        ("termination_protection", lifecycle.termination_protection.into()),
+        ("shutdown_timeout_seconds", lifecycle.shutdown_timeout_seconds.into()),
+        ("apply_policy", kept.apply_policy.into()),
         ("wait_for", kept.wait_for.into()),
         ("timeouts", kept.timeouts.into()),
         ("tags", kept.tags.into()),

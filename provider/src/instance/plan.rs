@@ -1,11 +1,11 @@
 //! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
 
-use tfplugin::{Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
+use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
 use weft_model::find_type;
 
-use super::order;
+use super::{guard, order};
 use crate::agent::Settings;
-use crate::tags;
+use crate::{tags, update_table};
 
 /// What configuration alone shows to be wrong between attributes.
 pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
@@ -85,7 +85,10 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     if ctx.is_create() {
         return;
     }
-    plan_restart(user_data, ctx);
+    let restarting = plan_restart(user_data, ctx);
+    let replacing = replacing(user_data, ctx);
+    guard::check_policy(&restarting, &replacing, ctx);
+    guard::check_protection(&replacing, ctx);
     if ctx.changes("key_names") {
         ctx.warn(
             Diagnostic::warning("A running guest does not see other keys")
@@ -94,7 +97,7 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
                 .at("key_names"),
         );
     }
-    warn_of_replacement(user_data, ctx);
+    warn_of_replacement(&replacing, ctx);
 }
 
 /// vCPUs and memory follow from the type where it is built in; what one's own are is known in the
@@ -178,14 +181,16 @@ fn plan_user_data(ctx: &mut PlanContext) -> UserData {
     UserData::Replace
 }
 
-/// `launched_at` becomes unknown exactly where the plan starts the guest.
-fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
+/// `launched_at` becomes unknown exactly where the plan starts the guest. Returns the attributes that
+/// restart a guest that runs.
+fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str> {
     let is = |values: &Value, word: &str| values.get("power_state").as_str() == Some(word);
     let starts = is(&ctx.plan, "running") && is(&ctx.prior, "stopped");
     let stops = is(&ctx.plan, "stopped");
     let stays_down = stops || is(&ctx.prior, "stopped");
     let size: Vec<&str> =
         ["vcpus", "memory_mib"].into_iter().filter(|name| ctx.changes(*name)).collect();
+    let mut restarting = Vec::new();
     let resized = !size.is_empty();
     if starts {
         ctx.mark_unknown("launched_at");
@@ -212,6 +217,11 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
             );
         }
         ctx.warn(warning);
+        restarting = update_table::RESTARTING
+            .into_iter()
+            .filter(|name| ctx.changes(*name))
+            .filter(|name| user_data == UserData::Restart || !name.starts_with("user_data"))
+            .collect();
     }
     if stops && is(&ctx.prior, "running") {
         ctx.warn(
@@ -220,14 +230,15 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) {
                 .at("power_state"),
         );
     }
+    restarting
 }
 
-/// The attributes that replace by themselves; the schema says the same.
-const REPLACING: [&str; 4] =
-    ["subnet_id", "private_ip", "associate_public_ip_address", "root_volume"];
-
-fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
-    let mut causes: Vec<&str> = REPLACING.into_iter().filter(|path| ctx.changes(*path)).collect();
+/// The attributes that have the instance replaced.
+fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
+    let schema = super::schema::schema();
+    let by_themselves = schema.iter().filter(|attribute| attribute.replaces());
+    let mut causes: Vec<&str> =
+        by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path)).collect();
     if user_data == UserData::Replace {
         causes.push("user_data");
     }
@@ -235,7 +246,11 @@ fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
     if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {
         causes.insert(0, "image_id");
     }
-    let Some(first) = causes.first().copied() else { return };
+    causes.into_iter().map(str::to_owned).collect()
+}
+
+fn warn_of_replacement(causes: &[String], ctx: &mut PlanContext) {
+    let Some(first) = causes.first() else { return };
     ctx.warn(
         Diagnostic::warning("This change replaces the instance")
             .cause(format!(
@@ -243,11 +258,11 @@ fn warn_of_replacement(user_data: UserData, ctx: &mut PlanContext) {
                 name(&ctx.prior),
                 causes.join(" and ")
             ))
-            .at(first),
+            .at(first.as_str()),
     );
 }
 
-fn name(prior: &Value) -> String {
+pub(super) fn name(prior: &Value) -> String {
     let id = prior.get("id").as_str().unwrap_or("the instance");
     match prior.get("name").as_str() {
         Some(name) => format!("{id} ({name})"),

@@ -3,9 +3,11 @@
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Type, Validator};
 use weft_model::{
-    GroupId, HOP_LIMITS, HttpEndpoint, HttpTokens, ImageId, MEMORY_MIB, SubnetId, VCPUS, WaitFor,
+    AutoRestart, GroupId, HOP_LIMITS, HttpEndpoint, HttpTokens, ImageId, MEMORY_MIB,
+    SHUTDOWN_SECONDS, SubnetId, VCPUS, WaitFor,
 };
 
+use super::guard::POLICIES;
 use crate::{checks, tags};
 
 /// `power_state` as people may write it.
@@ -93,11 +95,20 @@ fn what_it_is_given() -> [Attribute; 5] {
     ]
 }
 
-fn how_it_is_managed() -> [Attribute; 3] {
+fn how_it_is_managed() -> [Attribute; 7] {
     [
         Attribute::string("power_state", "`running`, `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it. Changes live.")
             .default("running")
             .validate(Validator::one_of(POWER_WORDS)),
+        Attribute::string("auto_restart", "Whether a guest that has ended is started again: `never`, `on_failure` (its kernel panicked, or its hypervisor died) or `always` (also where the guest powered itself off; never where it was stopped). After 1 s, then after pauses that double up to 5 minutes, until a launch has run for 10 minutes. Changes live.")
+            .default("never")
+            .validate(Validator::one_of(AutoRestart::WORDS.iter().copied())),
+        Attribute::bool("termination_protection", "Whether it cannot be removed: neither by a plan that replaces or destroys it, nor by `weft rm`. To remove it, set it to false in an apply of its own. Changes live.")
+            .default(false),
+        Attribute::number("shutdown_timeout_seconds", "How long its guest may take to shut down before it is ended, in seconds; unset, what the agent was started with (`--shutdown-grace`). 0 ends it at once. Changes live.")
+            .validate(checks::number("seconds", checks::wide(SHUTDOWN_SECONDS))),
+        Attribute::string("apply_policy", "How far an apply may go: `live_only` refuses a plan that would restart or replace the instance, `allow_restart` one that would replace it, with an error at each attribute that brings it about. Unset, `allow_replace`. Changes live, and holds for the plan that it is changed in.")
+            .validate(Validator::one_of(POLICIES)),
         Attribute::string("wait_for", "What a creation or start waits for: `none`, `running`, `ssh` (a server answers with the injected host key), `cloud_init` (the guest reports that cloud-init ended well; its errors are shown) or `signal` (the guest signals success). Unset, `ssh` where `key_names` is set, else `running`.")
             .validate(Validator::one_of(WaitFor::WORDS.iter().copied())),
         timeouts::attribute([Operation::Create, Operation::Update, Operation::Delete]),

@@ -8,6 +8,7 @@ mod data_sources;
 mod documents;
 mod failures;
 mod fetches;
+mod guards;
 mod instance_types;
 mod lifecycle;
 mod lookups;

@@ -126,6 +126,9 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("image_id", "img-0000000000000000a".into()),
             ("instance_type", "w1.nano".into()),
             ("private_ip", "172.31.0.77".into()),
+            ("auto_restart", "on_failure".into()),
+            ("shutdown_timeout_seconds", 20.into()),
+            ("apply_policy", "allow_replace".into()),
             ("associate_public_ip_address", true.into()),
             (
                 "security_group_ids",

@@ -73,6 +73,11 @@ impl Schema {
         self
     }
 
+    /// Its attributes, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &Attribute> {
+        self.attributes.iter()
+    }
+
     pub fn get(&self, name: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|attribute| attribute.name == name)
     }
@@ -291,6 +296,11 @@ impl Attribute {
 
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether a change of it replaces the object.
+    pub fn replaces(&self) -> bool {
+        self.replace
     }
 
     pub fn ty(&self) -> Type {

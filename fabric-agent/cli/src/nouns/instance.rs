@@ -1,7 +1,7 @@
 //! Instances.
 
 use serde_json::{Value, json};
-use weft_model::{CloudInitReport, InstanceView, PhaseRecord, Signal, Size, Timestamp};
+use weft_model::{CloudInitReport, InstanceView, PhaseRecord, Restarts, Signal, Size, Timestamp};
 
 use super::{Noun, common_details, common_json, lines, text};
 use crate::output::{age, size};
@@ -33,6 +33,12 @@ impl Noun for InstanceView {
             ("state", status.state.to_string()),
             ("reason", status.reason.clone().unwrap_or_default()),
             ("power state", text(spec.power.as_ref())),
+            ("restarts", restarts(&status.restarts)),
+            ("auto restart", spec.lifecycle.auto_restart.to_string()),
+            (
+                "protected",
+                if spec.lifecycle.termination_protection { "yes" } else { "no" }.to_owned(),
+            ),
             ("type", type_name(&spec.size)),
             ("vcpus", assigned.vcpus.to_string()),
             ("memory", format!("{} MiB", assigned.memory_mib)),
@@ -70,6 +76,10 @@ impl Noun for InstanceView {
             "state": status.state,
             "reason": status.reason,
             "power_state": spec.power,
+            "auto_restart": spec.lifecycle.auto_restart,
+            "termination_protection": spec.lifecycle.termination_protection,
+            "shutdown_timeout_seconds": spec.lifecycle.shutdown_timeout_seconds,
+            "restarts": status.restarts,
             "instance_type": instance_type,
             "vcpus": assigned.vcpus,
             "memory_mib": assigned.memory_mib,
@@ -99,6 +109,15 @@ impl Noun for InstanceView {
             "signal": status.signal,
         });
         common_json(&self.object, specific)
+    }
+}
+
+/// How often it was started again in a row, and when it is next.
+fn restarts(restarts: &Restarts) -> String {
+    match (restarts.in_a_row, restarts.due_at) {
+        (0, None) => String::new(),
+        (n, None) => format!("{n} in a row"),
+        (n, Some(at)) => format!("{n} in a row, the next one at {at}"),
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn instance_view() -> InstanceView {
                 user_data: Some(UserData(b"a secret".to_vec())),
                 root_size_gib: None,
                 metadata_options: None,
+                lifecycle: Default::default(),
                 power: Some(PowerState::Running),
             },
             tags: Tags::parse([("role".to_owned(), "front".to_owned())]).unwrap(),
@@ -58,6 +59,7 @@ pub(crate) fn instance_view() -> InstanceView {
             launched_at: Some(at(40)),
             cloud_init: None,
             signal: None,
+            restarts: Default::default(),
         },
     }
 }

@@ -212,9 +212,19 @@ impl v1::instances_server::Instances for Service {
         Ok(Response::new(v1::InstanceList { items }))
     }
 
-    async fn stop(&self, request: Request<v1::GetRequest>) -> Answer<v1::Instance> {
+    async fn reset(&self, request: Request<v1::GetRequest>) -> Answer<v1::Instance> {
         let id = request.into_inner().id;
-        self.note("stop", &id);
+        self.note("reset", &id);
+        self.find(&id).map(Response::new)
+    }
+
+    async fn stop(&self, request: Request<v1::StopRequest>) -> Answer<v1::Instance> {
+        let v1::StopRequest { id, timeout_seconds, .. } = request.into_inner();
+        match timeout_seconds {
+            Some(0) => self.note("stop at once", &id),
+            Some(_) => self.note("stop in time", &id),
+            None => self.note("stop", &id),
+        }
         self.find(&id).map(Response::new)
     }
 

@@ -235,6 +235,17 @@ fn stop_asks_for_all_before_it_waits_and_one_failure_spares_the_others() {
 }
 
 #[test]
+fn stop_gives_the_guest_the_time_that_is_said_and_by_force_none() {
+    let agent = agent();
+    assert_eq!(run(&agent, &["stop", "--timeout", "5", "--no-wait", "web"]).0, 0);
+    assert_eq!(run(&agent, &["stop", "--force", "--no-wait", "web"]).0, 0);
+    assert_eq!(run(&agent, &["reset", "--no-wait", "web"]).0, 0);
+    assert_eq!(run(&agent, &["stop", "--force", "--timeout", "5", "web"]).0, 2, "either or");
+    let want = ["stop in time", "stop at once", "reset"].map(|verb| format!("{verb} {WEB}"));
+    assert_eq!(*agent.seen.calls.lock().unwrap(), want);
+}
+
+#[test]
 fn rm_waits_until_the_instance_is_gone_unless_told_not_to() {
     let agent = agent();
     assert_eq!(run(&agent, &["rm", "web"]).1, "web gone\n");

@@ -80,7 +80,7 @@ impl Guests {
             match self.observe(id).await? {
                 GuestObservation::Running { .. } => break,
                 // It was quick: it ran, and that is what was asked for.
-                GuestObservation::PoweredOff { .. } => break,
+                GuestObservation::PoweredOff { .. } | GuestObservation::Panicked { .. } => break,
                 GuestObservation::Exited { exit } if exit.at_unix_ms > 0 => {
                     reap(child);
                     // Its last act: whoever hears of the failure may launch again.

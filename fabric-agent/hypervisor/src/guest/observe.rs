@@ -94,6 +94,7 @@ fn is_alive(id: &InstanceId, guest: &GuestIdentity) -> Result<bool, GuestError> 
 fn judge(guest: GuestIdentity, answer: &Value) -> GuestObservation {
     match answer.get("status").and_then(Value::as_str) {
         Some("running") => GuestObservation::Running { guest },
+        Some("guest-panicked") => GuestObservation::Panicked { guest },
         Some("shutdown") => GuestObservation::PoweredOff { guest },
         Some(status) => GuestObservation::Halted { guest, status: status.to_owned() },
         None => {

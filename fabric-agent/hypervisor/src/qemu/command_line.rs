@@ -24,6 +24,8 @@ const SEED_SLOT: u8 = 0x03;
 const RNG_SLOT: u8 = 0x04;
 /// All root ports, one a function.
 const PORTS_SLOT: u8 = 0x05;
+/// Next to the interfaces: what comes later has the slots below.
+const PANIC_SLOT: u8 = 0x0f;
 const FIRST_NIC_SLOT: u8 = 0x10;
 
 /// QEMU's own system call filter. Works because QEMU changes no user and forks nothing: the
@@ -83,6 +85,9 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     }
     // A guest's own power-off leaves QEMU there, stopped, for an agent that comes back later.
     line.flag("-no-shutdown");
+    // Likewise one whose kernel panics, as its pvpanic driver says (Linux 5.13 has it, QEMU's
+    // `docs/specs/pvpanic.rst`): the state "guest-panicked" stays to be found.
+    line.option("-action", "panic=pause");
     boot(&mut line, spec, fds);
     line.option("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", fds.qmp));
     line.option("-mon", "chardev=qmp,mode=control");
@@ -92,6 +97,7 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     nics(&mut line, spec, fds);
     line.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     line.option("-device", format!("virtio-rng-pci,rng=rng,addr={RNG_SLOT:#x}"));
+    line.option("-device", format!("pvpanic-pci,addr={PANIC_SLOT:#x}"));
     line.0
 }
 

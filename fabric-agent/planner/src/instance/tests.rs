@@ -44,6 +44,8 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             user_data: None,
             root_size_gib: None,
             metadata_options: None,
+            lifecycle: Default::default(),
+            stop_seconds: None,
             power,
             run_epoch,
             host_key: SshHostKey {

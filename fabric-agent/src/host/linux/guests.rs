@@ -296,6 +296,10 @@ impl LinuxGuests {
         pressed.map_err(failed(format!("press the power button of {id}")))
     }
 
+    pub(super) async fn reset(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.guests.reset(id).await.map_err(failed(format!("reset the guest of {id}")))
+    }
+
     pub(super) async fn end(&self, id: &InstanceId) -> Result<(), HostError> {
         self.guests.quit(id).await.map_err(failed(format!("end the guest of {id}")))
     }
@@ -448,6 +452,7 @@ fn judge(observed: GuestObservation) -> GuestState {
             GuestState::Running { epoch: guest.epoch }
         }
         GuestObservation::PoweredOff { guest } => GuestState::PoweredOff { epoch: guest.epoch },
+        GuestObservation::Panicked { guest } => GuestState::Panicked { epoch: guest.epoch },
         GuestObservation::Exited { exit } => {
             let mut how = match exit.cause {
                 ExitCause::Signal(signal) => {

@@ -53,6 +53,9 @@ pub(super) enum State {
     PoweredOff {
         epoch: u64,
     },
+    Panicked {
+        epoch: u64,
+    },
     Exited {
         epoch: u64,
         how: String,

@@ -1,7 +1,7 @@
 //! The end of a pass: the status that follows from it, stored where it has changed, and what the
 //! instance takes of the host.
 
-use weft_model::{Phase, PowerState, Problem};
+use weft_model::{EventKind, InstanceState, InstanceStatus, Phase, PowerState, Problem};
 use weft_planner::{GuestState, Observation, derive_status, record_phase};
 use weft_store::Txn;
 
@@ -62,7 +62,17 @@ impl Pass<'_> {
         let ended = status.ended_epoch != self.status.ended_epoch;
         let key = status_key(&self.record.id);
         self.reconciler.repo.commit(Txn::new().put(key, encode(&status))).await?;
-        self.reconciler.statuses().insert(self.record.id.clone(), status);
+        self.reconciler.statuses().insert(self.record.id.clone(), status.clone());
+        if ended && failed(&status) {
+            let reason = status.reason.unwrap_or_default();
+            let subject = self.record.id.as_str();
+            self.reconciler.events.record(EventKind::GuestFailure, subject, reason).await;
+        }
         Ok(ended || launch_changed)
     }
+}
+
+/// Whether the launch that has just ended failed, be it repeated or not.
+fn failed(status: &InstanceStatus) -> bool {
+    matches!(status.state, InstanceState::Failed | InstanceState::Starting)
 }

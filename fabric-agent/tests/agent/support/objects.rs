@@ -33,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) hosts: v1::hosts_client::HostsClient<Channel>,
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
+    pub(crate) events: v1::events_client::EventsClient<Channel>,
 }
 
 /// A token that no other Create of this process has.
@@ -70,6 +71,11 @@ pub(crate) fn image_spec(name: &str, disk: &[u8]) -> Option<v1::ImageSpec> {
         default_user: "admin".to_owned(),
         ..v1::ImageSpec::default()
     })
+}
+
+/// A stop that leaves the guest the instance's own time.
+pub(crate) fn stop_request(id: &str) -> v1::StopRequest {
+    v1::StopRequest { id: id.to_owned(), claim: false, timeout_seconds: None }
 }
 
 /// The smallest instance of an image.
@@ -139,7 +145,8 @@ impl Api {
             volumes: v1::volumes_client::VolumesClient::new(channel.clone()),
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
-            watch: v1::watch_client::WatchClient::new(channel),
+            watch: v1::watch_client::WatchClient::new(channel.clone()),
+            events: v1::events_client::EventsClient::new(channel),
         }
     }
 

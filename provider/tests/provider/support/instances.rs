@@ -179,7 +179,13 @@ impl v1::instances_server::Instances for Shared {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id = request.into_inner().id;
-        self.lock().instances.remove(&id).ok_or_else(|| missing(&id))?;
+        let mut world = self.lock();
+        let instance = world.instances.get(&id).ok_or_else(|| missing(&id))?;
+        if instance.spec.as_ref().unwrap().termination_protection == Some(true) {
+            let problem = Problem::new(Reason::FailedPrecondition, "it is protected");
+            return Err(refused(problem.at("termination_protection")));
+        }
+        world.instances.remove(&id);
         Ok(Response::new(v1::DeleteResponse {}))
     }
 
@@ -196,9 +202,13 @@ impl v1::instances_server::Instances for Shared {
         Ok(Response::new(instance.clone()))
     }
 
+    async fn reset(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::Instance>, Status> {
+        Err(Status::unimplemented("not part of the fake"))
+    }
+
     async fn stop(
         &self,
-        request: Request<v1::GetRequest>,
+        request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::Instance>, Status> {
         let id = request.into_inner().id;
         let mut world = self.lock();

@@ -1,0 +1,103 @@
+//! What an owner has ruled out: `apply_policy` and `termination_protection`.
+
+use tfplugin::testing::{Action, State, Terraform};
+use tfplugin::{Diagnostics, Severity, Value};
+
+use crate::samples::least;
+use crate::support::{Fake, connected, said, with};
+
+async fn made(terraform: &Terraform, fake: &Fake, path: &str, value: Value) -> (Value, State) {
+    let least = least("weft_instance", terraform, fake).await;
+    let config = with(&least, path, value);
+    let state = terraform.create("weft_instance", config.clone()).await.unwrap();
+    (config, state)
+}
+
+fn places(refused: &Diagnostics) -> Vec<String> {
+    let places = refused
+        .iter()
+        .filter(|one| one.severity == Severity::Error)
+        .filter_map(|one| one.path.as_ref());
+    places.map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_plan_does_no_more_than_the_policy_allows() {
+    let (terraform, fake) = connected().await;
+    let (config, state) = made(&terraform, &fake, "user_data", "one".into()).await;
+    let other = Value::from("w1.micro");
+    let replaced = Value::from("172.31.0.99");
+    let changes: [(&str, &[(&str, Value)], &str); 4] = [
+        ("live", &[("name", "renamed".into())], "live"),
+        ("restart", &[("instance_type", other.clone())], "restart"),
+        ("restart", &[("user_data", "two".into())], "restart"),
+        ("replace", &[("private_ip", replaced)], "replace"),
+    ];
+    for policy in [Value::Null, "allow_replace".into(), "allow_restart".into(), "live_only".into()]
+    {
+        for (does, change, _) in &changes {
+            let mut config = with(&config, "apply_policy", policy.clone());
+            for (path, value) in *change {
+                config = with(&config, path, value.clone());
+            }
+            let allowed = match policy.as_str() {
+                Some("live_only") => *does == "live",
+                Some("allow_restart") => *does != "replace",
+                _ => true,
+            };
+            let plan = terraform.plan("weft_instance", config, Some(&state)).await;
+            let name = format!("{policy} {change:?}");
+            match plan {
+                Ok(plan) => {
+                    assert!(allowed, "{name} was allowed");
+                    let replaces = plan.action == Action::Replace;
+                    assert_eq!(replaces, *does == "replace", "{name}");
+                }
+                Err(refused) => {
+                    assert!(!allowed, "{name}: {}", said(&refused));
+                    let told = said(&refused);
+                    let (path, id) = (change[0].0, state.get("id"));
+                    assert!(told.contains(&format!("{does}s the instance")), "{told}");
+                    assert!(told.contains(id.as_str().unwrap()), "{told}");
+                    assert!(told.contains(&format!("apply_policy = \"allow_{does}\"")), "{told}");
+                    assert!(told.contains(&format!("ignore_changes = [{path}]")), "{told}");
+                    assert_eq!(places(&refused), [path], "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_instance_is_resized_under_any_policy_as_nothing_restarts() {
+    let (terraform, fake) = connected().await;
+    let (config, state) = made(&terraform, &fake, "power_state", "stopped".into()).await;
+    let config = with(&config, "apply_policy", "live_only");
+    let config = with(&config, "instance_type", "w1.micro");
+    terraform.plan("weft_instance", config, Some(&state)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_protected_instance_is_neither_replaced_nor_destroyed_by_a_plan() {
+    let (terraform, fake) = connected().await;
+    let (config, state) = made(&terraform, &fake, "termination_protection", true.into()).await;
+    let replaced = with(&config, "private_ip", "172.31.0.99");
+    // Taking it off in the same plan is too late: the agent still has it when it is asked to delete.
+    for protected in [true, false] {
+        let config = with(&replaced, "termination_protection", protected);
+        let refused = terraform.plan("weft_instance", config, Some(&state)).await.unwrap_err();
+        let told = said(&refused);
+        assert!(told.contains("protected from termination"), "{told}");
+        assert!(told.contains("would be replaced, because of private_ip"), "{told}");
+        assert!(told.contains("apply that, then plan again"), "{told}");
+    }
+    let refused = terraform.plan_destroy(&state).await.unwrap_err();
+    assert!(said(&refused).contains("would be destroyed"), "{}", said(&refused));
+
+    let off = with(&config, "termination_protection", false);
+    let plan = terraform.plan("weft_instance", off.clone(), Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update);
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    terraform.plan("weft_instance", replaced.clone(), Some(&state)).await.unwrap();
+    terraform.plan_destroy(&state).await.unwrap();
+}
