@@ -54,7 +54,12 @@ pub fn plan_seal(
     }
     let is_on_its_way_out = match (guest, wanted) {
         (GuestState::Running { epoch: have }, Wanted::Run { epoch }) => *have < epoch,
-        (GuestState::Running { .. } | GuestState::PoweredOff { .. }, _) => true,
+        (
+            GuestState::Running { .. }
+            | GuestState::PoweredOff { .. }
+            | GuestState::Panicked { .. },
+            _,
+        ) => true,
         (GuestState::Absent | GuestState::Exited { .. }, _) => false,
     };
     if *between_guests && is_on_its_way_out {
