@@ -172,15 +172,18 @@ async fn one_that_is_deleted_while_it_starts_goes() {
 
 #[tokio::test]
 async fn a_stop_has_its_own_time_and_one_by_force_has_none() {
-    // With an hour of grace the test ends only where each stop follows its own.
-    let agent = Agent::with(&["--shutdown-grace", "3600"]).await;
+    let agent = Agent::start().await;
     let api = agent.api().await;
     let image = api.image_id().await;
     let stop = async |id: &str, seconds| {
         let request = v1::StopRequest { timeout_seconds: seconds, ..stop_request(id) };
         api.instances.clone().stop(request).await
     };
-    let id = api.running("sim-no-acpi", &image).await.metadata.unwrap().id;
+    // With an hour for each the test ends only where a stop follows its own.
+    let mut spec = instance_spec("sim-no-acpi", &image);
+    spec.shutdown_timeout_seconds = Some(3600);
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, ssh()).await.unwrap();
     ok(stop(&id, Some(1)).await);
     let events = api.wait(&id, Until::Stopped(true)).await.unwrap();
     assert!(events.iter().any(|event| event.state == "stopping"), "{events:?}");

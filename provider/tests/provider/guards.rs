@@ -25,17 +25,16 @@ fn places(refused: &Diagnostics) -> Vec<String> {
 async fn a_plan_does_no_more_than_the_policy_allows() {
     let (terraform, fake) = connected().await;
     let (config, state) = made(&terraform, &fake, "user_data", "one".into()).await;
-    let other = Value::from("w1.micro");
     let replaced = Value::from("172.31.0.99");
-    let changes: [(&str, &[(&str, Value)], &str); 4] = [
-        ("live", &[("name", "renamed".into())], "live"),
-        ("restart", &[("instance_type", other.clone())], "restart"),
-        ("restart", &[("user_data", "two".into())], "restart"),
-        ("replace", &[("private_ip", replaced)], "replace"),
+    let changes: [(&str, &[(&str, Value)]); 4] = [
+        ("live", &[("name", "renamed".into())]),
+        ("restart", &[("vcpus", 2.into())]),
+        ("restart", &[("user_data", "two".into())]),
+        ("replace", &[("private_ip", replaced)]),
     ];
     for policy in [Value::Null, "allow_replace".into(), "allow_restart".into(), "live_only".into()]
     {
-        for (does, change, _) in &changes {
+        for (does, change) in &changes {
             let mut config = with(&config, "apply_policy", policy.clone());
             for (path, value) in *change {
                 config = with(&config, path, value.clone());
@@ -73,7 +72,7 @@ async fn a_stopped_instance_is_resized_under_any_policy_as_nothing_restarts() {
     let (terraform, fake) = connected().await;
     let (config, state) = made(&terraform, &fake, "power_state", "stopped".into()).await;
     let config = with(&config, "apply_policy", "live_only");
-    let config = with(&config, "instance_type", "w1.micro");
+    let config = with(&config, "vcpus", 2);
     terraform.plan("weft_instance", config, Some(&state)).await.unwrap();
 }
 
