@@ -23,6 +23,7 @@ pub(crate) mod snapshots;
 mod streams;
 mod subnets;
 mod users;
+mod volume_attachments;
 mod volumes;
 mod vpcs;
 mod watch;
@@ -214,6 +215,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         network_interface_attachments_server::NetworkInterfaceAttachmentsServer,
         snapshots_server::SnapshotsServer,
         volumes_server::VolumesServer,
+        volume_attachments_server::VolumeAttachmentsServer,
         route_tables_server::RouteTablesServer,
         route_table_associations_server::RouteTableAssociationsServer,
         instances_server::InstancesServer,

@@ -15,15 +15,15 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use weft_model::{
     AttachmentId, Claim, GroupId, InstanceId, InstanceStatus, Interface, InterfaceId, MacAddr,
-    Problem, VpcId,
+    Problem, VolumeAttachmentId, VolumeId, VpcId,
 };
 use weft_store::{Event, Item, Revision};
 
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, OBJECTS, PortForwards, PrefixLists, RecordOf, Repo,
-    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, Volumes, Vpcs,
-    decode, store_problem,
+    RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, VolumeAttachments,
+    Volumes, Vpcs, decode, store_problem,
 };
 use interfaces::Interfaces;
 use names::Names;
@@ -51,6 +51,7 @@ pub(crate) struct World {
     pub(crate) network_interfaces: Table<NetworkInterfaces>,
     pub(crate) attachments: Table<Attachments>,
     pub(crate) volumes: Table<Volumes>,
+    pub(crate) volume_attachments: Table<VolumeAttachments>,
     pub(crate) statuses: BTreeMap<InstanceId, Arc<InstanceStatus>>,
     /// Objects that no client is known to have, by their key: how they are claimed.
     pub(crate) unclaimed: BTreeMap<String, Claim>,
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(crate) layout: u64,
     /// Of `instances`, `network_interfaces` and `attachments`; kept with them.
     interfaces: Interfaces,
+    /// Of `volume_attachments`; kept with it.
+    attached_volumes: BTreeMap<VolumeId, VolumeAttachmentId>,
     /// Of `instances`; kept with it.
     names: Names,
 }
@@ -206,6 +209,9 @@ macro_rules! tables {
             }
             Attachments::NAME => $call::<Attachments>(&mut $self.attachments, $($argument),*),
             Volumes::NAME => $call::<Volumes>(&mut $self.volumes, $($argument),*),
+            VolumeAttachments::NAME => {
+                $call::<VolumeAttachments>(&mut $self.volume_attachments, $($argument),*)
+            }
             _ => $otherwise,
         }
     };
@@ -248,6 +254,24 @@ impl World {
         let first = AttachmentId::new(instance.clone(), InterfaceId::from_random([0; 9]));
         let from = self.attachments.range(first..);
         from.take_while(move |(id, _)| id.first() == instance).map(|(_, record)| record.as_ref())
+    }
+
+    /// The volumes that are attached to an instance, by their ids.
+    pub(crate) fn volumes_of<'a>(
+        &'a self,
+        instance: &'a InstanceId,
+    ) -> impl Iterator<Item = &'a RecordOf<VolumeAttachments>> {
+        let first = VolumeAttachmentId::new(instance.clone(), VolumeId::from_random([0; 9]));
+        let from = self.volume_attachments.range(first..);
+        from.take_while(move |(id, _)| id.first() == instance).map(|(_, record)| record.as_ref())
+    }
+
+    /// What attaches the volume, if something does.
+    pub(crate) fn attachment_of_volume(
+        &self,
+        volume: &VolumeId,
+    ) -> Option<&RecordOf<VolumeAttachments>> {
+        self.volume_attachments.get(self.attached_volumes.get(volume)?).map(Arc::as_ref)
     }
 
     /// The interface that has the address in the VPC.
@@ -368,6 +392,19 @@ impl World {
                 match how {
                     Index::Insert => self.interfaces.attach(id),
                     Index::Remove => self.interfaces.detach(&id),
+                }
+            }
+            VolumeAttachments::NAME => {
+                let Ok(id) = id.parse::<VolumeAttachmentId>() else { return };
+                match how {
+                    Index::Insert => {
+                        self.attached_volumes.insert(id.second().clone(), id);
+                    }
+                    // It may be attached elsewhere by now.
+                    Index::Remove if self.attached_volumes.get(id.second()) == Some(&id) => {
+                        self.attached_volumes.remove(id.second());
+                    }
+                    Index::Remove => {}
                 }
             }
             _ => {}

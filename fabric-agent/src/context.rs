@@ -18,8 +18,8 @@ use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, PortForwards, PrefixLists, RecordOf, Repo, RouteTableAssociations,
-    RouteTables, Rules, Snapshots, Stored, Subnets, TOKENS, Volumes, Vpcs, decode, encode,
-    object_key, store_problem,
+    RouteTables, Rules, Snapshots, Stored, Subnets, TOKENS, VolumeAttachments, Volumes, Vpcs,
+    decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
 use crate::turns::Turns;
@@ -211,6 +211,7 @@ impl Context {
             NetworkInterfaces,
             Attachments,
             Volumes,
+            VolumeAttachments,
             RouteTables,
             RouteTableAssociations,
             PrefixLists

@@ -20,7 +20,7 @@ use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName,
     Problem, Reason, Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume};
+use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume, SeenVolumes};
 use weft_services::Sockets;
 
 use crate::reconcile::Saying;
@@ -38,6 +38,8 @@ pub(crate) struct SeenGuest {
     pub(crate) guest: GuestState,
     /// The network interfaces that the guest has.
     pub(crate) nics: SeenNics,
+    /// The volumes that the guest has.
+    pub(crate) volumes: SeenVolumes,
     /// What ails a guest whose hypervisor runs.
     pub(crate) trouble: Option<String>,
     /// When the serial console's first byte came.

@@ -19,7 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use weft_model::{AttachmentId, InstanceId, InstanceStatus, SnapshotId, SnapshotSource};
+use weft_model::{
+    AttachmentId, InstanceId, InstanceStatus, InterfaceId, SnapshotId, SnapshotSource,
+    VolumeAttachmentId, VolumeId,
+};
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::clock::Clock;
@@ -27,7 +30,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
-use crate::repo::{Attachments, Instances, Kind, Repo, Snapshots};
+use crate::repo::{Attachments, Instances, Kind, Repo, Snapshots, VolumeAttachments};
 use crate::services::NetworkServices;
 use crate::turns::Turns;
 
@@ -87,7 +90,9 @@ pub(crate) struct Reconciler {
     pub(crate) events: Events,
     pub(crate) volumes: volumes::Volumes,
     /// Which interfaces guests have.
-    pub(crate) plugged: Plugged,
+    pub(crate) plugged: Plugged<InterfaceId>,
+    /// Which volumes.
+    pub(crate) plugged_volumes: Plugged<VolumeId>,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -125,6 +130,7 @@ impl Reconciler {
             events,
             volumes: volumes::Volumes::default(),
             plugged: Plugged::default(),
+            plugged_volumes: Plugged::default(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),
@@ -188,6 +194,12 @@ impl Reconciler {
                         // What has been switched off gives its link back.
                         if change.id.parse().is_ok_and(is_off) {
                             self.networks.look();
+                        }
+                    }
+                    Ok(change) if change.kind == VolumeAttachments::NAME => {
+                        if let Ok(id) = change.id.parse::<VolumeAttachmentId>() {
+                            self.queue.add(id.first().clone());
+                            self.volumes.look_at(id.second().clone());
                         }
                     }
                     Ok(change) if change.kind == Attachments::NAME => {

@@ -16,13 +16,14 @@ use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
 pub(crate) use keys::{
     EVENTS, HOST, METADATA_KEY, OBJECTS, PUBLIC, PUBLIC_POOL, STATUSES, TOKENS, address_key,
-    associated_key, attached_key, event_key, host_port_key, key_pair_name_key, mac_key, object_key,
-    public_key, public_of_key, status_key, token_key, type_name_key, uid_key, volume_status_key,
+    associated_key, attached_key, attached_volume_key, event_key, host_port_key, key_pair_name_key,
+    mac_key, object_key, public_key, public_of_key, status_key, token_key, type_name_key, uid_key,
+    volume_status_key,
 };
 pub(crate) use kind::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
     Kind, NetworkInterfaces, PortForwards, PrefixLists, RouteTableAssociations, RouteTables, Rules,
-    Snapshots, Subnets, Volumes, Vpcs,
+    Snapshots, Subnets, VolumeAttachments, Volumes, Vpcs,
 };
 
 /// A record and the revision it was read at.

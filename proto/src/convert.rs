@@ -17,6 +17,7 @@ mod public;
 mod route;
 mod snapshot;
 mod volume;
+mod volume_attachment;
 mod vpc;
 
 use group::description_from_wire;
@@ -65,6 +66,10 @@ pub use snapshot::{
     snapshot_from_wire, snapshot_order_from_wire, snapshot_order_to_wire, snapshot_to_wire,
 };
 pub use volume::{volume_from_wire, volume_order_from_wire, volume_order_to_wire, volume_to_wire};
+pub use volume_attachment::{
+    volume_attachment_from_wire, volume_attachment_order_from_wire,
+    volume_attachment_order_to_wire, volume_attachment_to_wire,
+};
 pub use vpc::{
     subnet_from_wire, subnet_order_from_wire, subnet_order_to_wire, subnet_to_wire, vpc_from_wire,
     vpc_order_from_wire, vpc_order_to_wire, vpc_to_wire,

@@ -142,6 +142,14 @@ proptest! {
     }
 
     #[test]
+    fn volume_attachments(
+        object in any::object(any::volume_attachment_id(), any::volume_attachment())
+    ) {
+        let wire = over_the_wire(&c::volume_attachment_to_wire(object.clone()));
+        prop_assert_eq!(c::volume_attachment_from_wire(wire), Ok(object));
+    }
+
+    #[test]
     fn volume_orders(order in any::volume_order()) {
         let wire = over_the_wire(&c::volume_order_to_wire(order.clone()));
         prop_assert_eq!(c::volume_order_from_wire(Some(wire)), Ok(order));

@@ -38,6 +38,7 @@ mod tags;
 mod target;
 mod update_table;
 mod volume;
+mod volume_attachment;
 mod vpc;
 
 use std::collections::BTreeMap;

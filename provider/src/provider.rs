@@ -30,6 +30,7 @@ use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
 use crate::subnet::Subnet;
 use crate::volume::Volume;
+use crate::volume_attachment::VolumeAttachment;
 use crate::vpc::Vpc;
 use crate::{checks, data, problem};
 
@@ -183,6 +184,7 @@ impl Provider for Weft {
             Box::new(Rule::<crate::security_group_egress_rule::Egress>(agent(), PhantomData)),
             Box::new(Instance(agent())),
             Box::new(PlainResource::<Volume>::new(agent())),
+            Box::new(PlainResource::<VolumeAttachment>::new(agent())),
             Box::new(PlainResource::<ElasticIp>::new(agent())),
             Box::new(PlainResource::<ElasticIpAssociation>::new(agent())),
             Box::new(PlainResource::<PortForward>::new(agent())),

@@ -101,7 +101,11 @@ impl<'a> Module<'a> {
                 "instance_id": "${weft_instance.it.id}",
                 "network_interface_id": "${weft_network_interface.other.id}",
             }},
-            "weft_volume": { "it": { "size_gib": 2 } },
+            "weft_volume": { "it": { "size_gib": 2 }, "other": { "size_gib": 1 } },
+            "weft_volume_attachment": { "it": {
+                "instance_id": "${weft_instance.it.id}",
+                "volume_id": "${weft_volume.other.id}",
+            }},
             "weft_elastic_ip": { "it": { "name": "it" }, "other": {} },
             "weft_elastic_ip_association": { "it": {
                 "elastic_ip_id": "${weft_elastic_ip.other.id}",
@@ -440,6 +444,16 @@ fn of_a_volume() -> Result<()> {
             (json!({ "name": "renamed" }), Live),
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "type": "ssd" }), ReplaceInPlan),
+        ])
+    })
+}
+
+#[test]
+fn of_a_volume_attachment() -> Result<()> {
+    run("weft_volume_attachment", |_| {
+        Ok(vec![
+            (json!({ "delete_on_termination": true }), Live),
+            (json!({ "volume_id": "${weft_volume.it.id}" }), Replace),
         ])
     })
 }

@@ -9,7 +9,7 @@ use weft_acceptance::{Change, Lab};
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "instances",
     "types",
     "images",
@@ -22,6 +22,7 @@ const KINDS: [&str; 17] = [
     "network-interfaces",
     "network-interface-attachments",
     "volumes",
+    "volume-attachments",
     "elastic-ips",
     "elastic-ip-associations",
     "port-forwards",

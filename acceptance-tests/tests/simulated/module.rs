@@ -131,6 +131,11 @@ resource "weft_volume" "it" {{
   tags     = {{ layer = "data" }}
 }}
 
+resource "weft_volume_attachment" "it" {{
+  instance_id = weft_instance.it.id
+  volume_id   = weft_volume.it.id
+}}
+
 resource "weft_elastic_ip" "it" {{
   name = "it"
 }}
@@ -166,7 +171,7 @@ resource "weft_route_table_association" "it" {{
         ))
 }
 
-pub(crate) const ONE_OF_EACH: [&str; 19] = [
+pub(crate) const ONE_OF_EACH: [&str; 20] = [
     "weft_image.it",
     "weft_key_pair.it",
     "weft_instance_type.it",
@@ -181,6 +186,7 @@ pub(crate) const ONE_OF_EACH: [&str; 19] = [
     "weft_network_interface.it",
     "weft_network_interface_attachment.it",
     "weft_volume.it",
+    "weft_volume_attachment.it",
     "weft_elastic_ip.it",
     "weft_elastic_ip_association.it",
     "weft_port_forward.it",

@@ -45,6 +45,7 @@ impl Agent {
         interfaces: network_interfaces_client::NetworkInterfacesClient,
         attachments: network_interface_attachments_client::NetworkInterfaceAttachmentsClient,
         volumes: volumes_client::VolumesClient,
+        volume_attachments: volume_attachments_client::VolumeAttachmentsClient,
         forwards: port_forwards_client::PortForwardsClient,
         route_tables: route_tables_client::RouteTablesClient,
         route_associations: route_table_associations_client::RouteTableAssociationsClient,

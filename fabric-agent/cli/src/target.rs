@@ -5,7 +5,8 @@ use std::str::FromStr;
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
     InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, PrefixListId, Problem,
-    Reason, RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VolumeId, VpcId,
+    Reason, RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VolumeAttachmentId, VolumeId,
+    VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -30,6 +31,7 @@ pub(crate) enum AnyId {
     NetworkInterface(InterfaceId),
     Attachment(AttachmentId),
     Volume(VolumeId),
+    VolumeAttachment(VolumeAttachmentId),
     PortForward(PortForwardId),
     RouteTable(RouteTableId),
     RouteAssociation(RouteTableAssociationId),
@@ -56,6 +58,7 @@ impl AnyId {
             .or_else(|| of(text, Self::NetworkInterface))
             .or_else(|| of(text, Self::Attachment))
             .or_else(|| of(text, Self::Volume))
+            .or_else(|| of(text, Self::VolumeAttachment))
             .or_else(|| of(text, Self::PortForward))
             .or_else(|| of(text, Self::RouteTable))
             .or_else(|| of(text, Self::RouteAssociation))
@@ -154,6 +157,7 @@ mod tests {
             ("subnet-00000000000000000", "Subnet"), ("pl-00000000000000000", "PrefixList"),
             ("eip-00000000000000000", "ElasticIp"), ("pf-00000000000000000", "PortForward"),
             ("eni-00000000000000000", "NetworkInterface"), ("vol-00000000000000000", "Volume"),
+            ("i-00000000000000000/vol-00000000000000000", "VolumeAttachment"),
             ("i-00000000000000000/eni-00000000000000000", "Attachment"),
             ("eip-00000000000000000/i-00000000000000000", "Association"), ("host-00000000000000000", "Host"),
             ("subnet-00000000000000000", "Subnet"), ("rtb-00000000000000000", "RouteTable"),

@@ -12,6 +12,7 @@ mod nics;
 mod observe;
 mod remove;
 mod seal;
+mod volumes;
 
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +31,7 @@ use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
 pub use nics::GuestNics;
+pub use volumes::GuestVolumes;
 
 /// How long QEMU may take for one answer before it counts as unresponsive.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);

@@ -24,11 +24,11 @@ mod sys;
 mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
-pub use guest::{GuestError, GuestNics, GuestObservation, Guests, HolderCommand};
+pub use guest::{GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand};
 pub use kvm::KvmProbe;
 pub use process::ProcessIdentity;
 pub use qemu::{
     Accel, BackingImage, Boot, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError,
-    QemuVersion, ROOT_DEVICE, RootDisk,
+    QemuVersion, ROOT_DEVICE, RootDisk, VolumeDisk,
 };
 pub use record::{ExitCause, GuestEvents, GuestExit, GuestIdentity};

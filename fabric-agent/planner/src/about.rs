@@ -1,6 +1,6 @@
 //! What an action is called, and what it is about: for tests that order failures or crashes.
 
-use crate::{Action, GuestNic};
+use crate::{Action, GuestNic, GuestVolume};
 
 impl Action {
     /// Its name, as in its serialised form.
@@ -11,6 +11,8 @@ impl Action {
             Self::StartGuest(_) => "start_guest",
             Self::PlugNic { .. } => "plug_nic",
             Self::UnplugNic { .. } => "unplug_nic",
+            Self::PlugVolume { .. } => "plug_volume",
+            Self::UnplugVolume { .. } => "unplug_volume",
             Self::PressPowerButton { .. } => "press_power_button",
             Self::ResetGuest { .. } => "reset_guest",
             Self::EndGuest { .. } => "end_guest",
@@ -60,6 +62,10 @@ impl Action {
                 vec![instance_id.to_string(), layer.to_string()]
             }
             Self::RemoveLayer { layer } => vec![layer.to_string()],
+            Self::PlugVolume { instance_id, volume: GuestVolume { volume_id, .. } }
+            | Self::UnplugVolume { instance_id, volume_id, .. } => {
+                vec![instance_id.to_string(), volume_id.to_string()]
+            }
             Self::PressPowerButton { instance_id }
             | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }
@@ -97,6 +103,8 @@ impl Action {
             | Self::WriteSeed { instance_id, .. }
             | Self::PlugNic { instance_id, .. }
             | Self::UnplugNic { instance_id, .. }
+            | Self::PlugVolume { instance_id, .. }
+            | Self::UnplugVolume { instance_id, .. }
             | Self::PressPowerButton { instance_id }
             | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }

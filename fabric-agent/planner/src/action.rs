@@ -57,6 +57,22 @@ pub enum Action {
         /// The interface.
         interface_id: InterfaceId,
     },
+    /// Gives a guest that runs one more volume; its disk is there.
+    PlugVolume {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The volume.
+        volume: GuestVolume,
+    },
+    /// Takes a volume from a guest that runs, if the guest lets go of it.
+    UnplugVolume {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The volume.
+        volume_id: VolumeId,
+        /// What was sealed below it.
+        layers: Vec<LayerId>,
+    },
     /// Presses the power button: the guest shuts down if it wants to.
     PressPowerButton {
         /// Whose.
@@ -336,6 +352,21 @@ pub struct GuestNic {
     pub mac: MacAddr,
 }
 
+/// A volume of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestVolume {
+    /// Which; the hypervisor's device is called so, and is found again by it.
+    pub volume_id: VolumeId,
+    /// Its place among the guest's volumes, from 1.
+    pub place: u8,
+    /// Where its disk is.
+    pub pool: PoolName,
+    /// The image's blob at the bottom.
+    pub base: Option<ImageBase>,
+    /// The sealed layers above that, from the lowest to the highest.
+    pub layers: Vec<LayerId>,
+}
+
 /// What a hypervisor is started with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestLaunch {
@@ -356,6 +387,9 @@ pub struct GuestLaunch {
     pub root_layers: Vec<LayerId>,
     /// The VPC whose namespace the taps are in.
     pub vpc_id: VpcId,
+    /// Its volumes, by their places.
+    #[serde(default)]
+    pub volumes: Vec<GuestVolume>,
     /// Its network interfaces, by their device index; the one that it was made with comes first.
     pub nics: Vec<GuestNic>,
     /// The hypervisor's uid and gid.

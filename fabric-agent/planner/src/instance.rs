@@ -1,17 +1,28 @@
 //! One instance: from what the host has of it to what is wanted.
 
 mod nics;
+mod volumes;
 
 use std::collections::BTreeSet;
 
 use weft_model::{
     GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, InterfaceId, PRIMARY_DEVICE_INDEX,
-    PowerState, Record,
+    PowerState, Record, VolumeId,
 };
 
 use crate::{Action, GuestLaunch, GuestNic, SeedContent, SeedInterface};
 
 pub use nics::{AttachedNic, SeenNics};
+pub use volumes::{AttachedVolume, SeenVolumes};
+
+/// What is attached to an instance besides what it was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Its network interfaces besides the first one, by device index.
+    pub nics: Vec<AttachedNic>,
+    /// Its volumes, by their places.
+    pub volumes: Vec<AttachedVolume>,
+}
 
 /// What should become of an instance now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +104,10 @@ pub struct SeenInstance {
     pub nics: SeenNics,
     /// Those that were taken from it in this pass.
     pub unplugged: BTreeSet<InterfaceId>,
+    /// The volumes that the guest has.
+    pub volumes: SeenVolumes,
+    /// Those that were taken from it in this pass.
+    pub unplugged_volumes: BTreeSet<VolumeId>,
 }
 
 /// What to do next about one instance. After each step it is observed and planned again.
@@ -109,6 +124,10 @@ pub enum InstanceStep {
     AwaitNetwork,
     /// No guest has these interfaces any more: their attachments can go.
     Release(Vec<InterfaceId>),
+    /// The same of volumes.
+    ReleaseVolumes(Vec<VolumeId>),
+    /// It cannot be started before this volume's disk is there.
+    AwaitVolume(VolumeId),
     /// Nothing is left on the host: the record can go.
     Forget,
     /// It cannot be started: its root disk, and all that was on it, is gone.
@@ -117,13 +136,12 @@ pub enum InstanceStep {
     Rest,
 }
 
-/// The next step from `seen` to what is wanted. `attached` are the interfaces besides the one that
-/// the instance was made with; `grace_over` says whether a guest that was asked to shut down has had
+/// The next step from `seen` to what is wanted. `grace_over` says whether a guest that was asked to shut down has had
 /// its time.
 pub fn plan_instance(
     record: &Record<InstanceId, InstanceSpec>,
     network: Option<&GuestNetwork>,
-    attached: &[AttachedNic],
+    attached: &Attached,
     wanted: Wanted,
     seen: &SeenInstance,
     grace_over: bool,
@@ -133,7 +151,7 @@ pub fn plan_instance(
     match (wanted, &seen.guest) {
         // A guest that should not run, or not as it is.
         (Wanted::Run { epoch }, GuestState::Running { epoch: have }) if *have >= epoch => {
-            nics::keep(record, attached, seen)
+            keep(record, attached, seen)
         }
         // A launch that has ended is reported as such first; then it is no longer wanted.
         (
@@ -148,11 +166,11 @@ pub fn plan_instance(
         (_, GuestState::PoweredOff { .. } | GuestState::Panicked { .. }) => end(),
 
         (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
-            nics::release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))
+            release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))
         }
         // The record of how the last guest ended and its console stay for inspection.
         (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => {
-            nics::release(attached).unwrap_or(InstanceStep::Rest)
+            release(attached).unwrap_or(InstanceStep::Rest)
         }
 
         (Wanted::Gone, GuestState::Absent) if seen.tap => InstanceStep::AwaitNetwork,
@@ -166,10 +184,31 @@ pub fn plan_instance(
     }
 }
 
+/// What is next for a guest that runs and goes on running. What comes is not kept waiting by what the
+/// guest does not let go of.
+fn keep(
+    record: &Record<InstanceId, InstanceSpec>,
+    attached: &Attached,
+    seen: &SeenInstance,
+) -> InstanceStep {
+    if let Some(plug) = volumes::plug(record, &attached.volumes, seen) {
+        return plug;
+    }
+    match nics::keep(record, &attached.nics, seen) {
+        InstanceStep::Rest => volumes::unplug(record, &attached.volumes, seen),
+        other => other,
+    }
+}
+
+/// Lets go of what is to be detached, now that no guest runs.
+fn release(attached: &Attached) -> Option<InstanceStep> {
+    nics::release(&attached.nics).or_else(|| volumes::release(&attached.volumes))
+}
+
 fn start(
     record: &Record<InstanceId, InstanceSpec>,
     network: Option<&GuestNetwork>,
-    attached: &[AttachedNic],
+    attached: &Attached,
     epoch: u64,
     seen: &SeenInstance,
 ) -> InstanceStep {
@@ -189,7 +228,7 @@ fn start(
     // Written at every start: keys and user data may have changed since the last one.
     let seed = || Action::WriteSeed {
         instance_id: id.clone(),
-        seed: seed(id, spec, network, attached),
+        seed: seed(id, spec, network, &attached.nics),
         uid: spec.uid,
     };
     let missing = [(!seen.root_disk).then(disk), (!seen.seed_is_current).then(seed)];
@@ -199,6 +238,9 @@ fn start(
     }
     if !seen.network_ready {
         return InstanceStep::AwaitNetwork;
+    }
+    if let Some(wait) = volumes::not_ready(&attached.volumes) {
+        return wait;
     }
     InstanceStep::Do(vec![Action::StartGuest(GuestLaunch {
         instance_id: id.clone(),
@@ -210,8 +252,9 @@ fn start(
         root_layers: spec.root_layers.clone(),
         vpc_id: spec.interface.vpc_id.clone(),
         nics: std::iter::once(primary(spec))
-            .chain(attached.iter().map(|attached| attached.nic.clone()))
+            .chain(attached.nics.iter().map(|attached| attached.nic.clone()))
             .collect(),
+        volumes: attached.volumes.iter().map(|attached| attached.volume.clone()).collect(),
         uid: spec.uid,
     })])
 }

@@ -13,9 +13,12 @@ mod seal;
 mod status;
 mod volume;
 
-pub use action::{Action, GuestLaunch, GuestNic, HostEdge, HostRoute, SeedContent, SeedInterface};
+pub use action::{
+    Action, GuestLaunch, GuestNic, GuestVolume, HostEdge, HostRoute, SeedContent, SeedInterface,
+};
 pub use instance::{
-    AttachedNic, GuestState, InstanceStep, SeenInstance, SeenNics, Wanted, plan_instance, wanted,
+    Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, SeenInstance, SeenNics,
+    SeenVolumes, Wanted, plan_instance, wanted,
 };
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,

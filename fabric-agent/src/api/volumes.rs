@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::reconcile::VolumeCondition;
-use crate::repo::{Kind as _, Volumes, encode, object_key};
+use crate::repo::{Kind as _, Volumes, attached_volume_key, encode, object_key};
 
 type VolumeRecord = Record<VolumeId, VolumeSpec>;
 
@@ -29,12 +29,14 @@ const MADE_WITHIN: Duration = Duration::from_secs(10);
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 fn show(context: &Context, record: VolumeRecord) -> v1::Volume {
-    let (state, reason) = context.reconciler.volumes.state(&record, false);
+    let attached = context.cache.read().attachment_of_volume(&record.id).cloned();
+    let instance_id = attached.map(|attachment| attachment.spec.instance_id);
+    let (state, reason) = context.reconciler.volumes.state(&record, instance_id.is_some());
     volume_to_wire(Object::from(record).map(|spec| VolumeView {
         order: VolumeOrder::from(spec),
         state,
         reason,
-        instance_id: None,
+        instance_id,
     }))
 }
 
@@ -108,6 +110,9 @@ async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
         let _guard = context.references.write().await;
         let _turn = context.turns().object(id.as_str()).await;
         let before = context.repo.get::<Volumes>(id).await?;
+        if let Some(instance) = context.repo.read_text(&attached_volume_key(id)).await? {
+            return Err(in_use(context, id, &instance));
+        }
         if before.value.deleting_since.is_none() {
             let mut record = before.value.clone();
             record.deleting_since = Some(context.clock.now());
@@ -135,6 +140,17 @@ async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
         Some(VolumeCondition::Failed(why)) => problem.evidence(why),
         _ => problem,
     })
+}
+
+/// Named by people's words, where the instance has a name.
+fn in_use(context: &Context, id: &VolumeId, instance: &str) -> Problem {
+    let named = instance.parse().ok().and_then(|id| {
+        context.cache.read().instances.get(&id).and_then(|record| record.spec.name.clone())
+    });
+    let named = named.map(|name| format!(" ({name})")).unwrap_or_default();
+    Problem::new(Reason::InUse, format!("volume {id} is attached to {instance}{named}"))
+        .at("id")
+        .remedy(format!("detach it first: weft rm {instance}/{id}"))
 }
 
 #[tonic::async_trait]

@@ -18,13 +18,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
-use weft_hypervisor::{Accel, Firmware};
+use weft_hypervisor::{Accel, Firmware, VolumeDisk};
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan,
     LayerId, PoolName, Problem, Reason, TrackedFlow, TransportProtocol, VolumeId, VpcId,
     VpcNetwork,
 };
-use weft_planner::{Action, SeenNetwork, SeenVolume};
+use weft_planner::{Action, GuestVolume, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
 
 use super::blobs::Blobs;
@@ -91,6 +91,13 @@ impl LinuxHost {
     }
 }
 
+impl LinuxHost {
+    /// A volume as its guest's hypervisor is told of it.
+    fn volume_disk(&self, volume: &GuestVolume) -> Result<VolumeDisk, HostError> {
+        self.volumes.disk_of(volume, |digest| self.blobs.path(digest))
+    }
+}
+
 #[async_trait]
 impl Host for LinuxHost {
     fn facts(&self) -> &HostFacts {
@@ -123,13 +130,21 @@ impl Host for LinuxHost {
             }
             Action::StartGuest(launch) => {
                 let netns = networks.path_for_others(&launch.vpc_id)?;
-                guests.start(launch, netns, |digest| self.blobs.path(digest)).await
+                let volumes = launch.volumes.iter().map(|volume| self.volume_disk(volume));
+                let volumes = volumes.collect::<Result<_, _>>()?;
+                guests.start(launch, netns, volumes, |digest| self.blobs.path(digest)).await
             }
             Action::PlugNic { instance_id, vpc_id, nic } => {
                 guests.plug(instance_id, nic, &networks.path_for_others(vpc_id)?).await
             }
             Action::UnplugNic { instance_id, interface_id } => {
                 guests.unplug(instance_id, interface_id).await
+            }
+            Action::PlugVolume { instance_id, volume } => {
+                guests.plug_volume(instance_id, &self.volume_disk(volume)?).await
+            }
+            Action::UnplugVolume { instance_id, volume_id, layers } => {
+                guests.unplug_volume(instance_id, volume_id, layers).await
             }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
             Action::ResetGuest { instance_id } => guests.reset(instance_id).await,

@@ -24,7 +24,8 @@ use weft_model::{
     SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, simulate_network,
+    Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
+    simulate_network,
 };
 
 use weft_services::{Report, Seen};
@@ -63,6 +64,8 @@ pub(crate) enum Behaviour {
     NoAcpi,
     /// Lets go of no network interface while it runs: the name contains `sim-keeps-nics`.
     KeepsNics,
+    /// Lets go of no volume while it runs: the name contains `sim-keeps-volumes`.
+    KeepsVolumes,
     /// The hypervisor dies at once: the name contains `sim-crash`.
     Crash,
     /// The guest's kernel panics at once: the name contains `sim-panic`.
@@ -86,6 +89,7 @@ impl Behaviour {
             ("sim-no-ssh", Self::NoSsh),
             ("sim-no-acpi", Self::NoAcpi),
             ("sim-keeps-nics", Self::KeepsNics),
+            ("sim-keeps-volumes", Self::KeepsVolumes),
             ("sim-crash", Self::Crash),
             ("sim-panic", Self::Panic),
             ("sim-powers-off", Self::PowersOff),
@@ -231,6 +235,8 @@ impl Host for SimHost {
                     guest.behaviour = behaviour;
                     guest.name = Some(launch.name.clone());
                     guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
+                    let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
+                    guest.volumes = volumes.collect();
                 };
                 self.reality.change_guest(id, change).await?;
                 self.hint(id);
@@ -251,6 +257,28 @@ impl Host for SimHost {
                 }
                 let change = |guest: &mut Guest| {
                     guest.nics.remove(interface_id);
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::PlugVolume { instance_id, volume } => {
+                let volume_id = &volume.volume_id;
+                if self.reality.volume(volume_id).is_none() {
+                    let what = format!("plug {volume_id} into the guest: it has no disk");
+                    return Err(HostError::new(what, true));
+                }
+                let change = |guest: &mut Guest| {
+                    guest.volumes.insert(volume_id.clone());
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::UnplugVolume { instance_id, volume_id, .. } => {
+                let guest = self.reality.guest(instance_id).unwrap_or_default();
+                if guest.behaviour == Behaviour::KeepsVolumes && guest.volumes.contains(volume_id) {
+                    let what = format!("the guest of {instance_id} does not let go of {volume_id}");
+                    return Err(HostError::new(what, true));
+                }
+                let change = |guest: &mut Guest| {
+                    guest.volumes.remove(volume_id);
                 };
                 self.reality.change_guest(instance_id, change).await
             }
@@ -328,6 +356,10 @@ impl Host for SimHost {
                 self.reality.put_volume(volume_id, Some(volume)).await
             }
             Action::RemoveVolume { volume_id, .. } => {
+                if let Some(id) = self.reality.who_has(volume_id) {
+                    let what = format!("remove {volume_id}: the guest of {id} has it");
+                    return Err(HostError::new(what, false));
+                }
                 self.reality.put_volume(volume_id, None).await
             }
             Action::MakeNamespace { vpc_id }
@@ -374,12 +406,15 @@ impl Host for SimHost {
             reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
         };
-        let nics = match state {
-            GuestState::Running { .. } => SeenNics::Has(guest.nics),
-            _ => SeenNics::Unknown,
+        let (nics, volumes) = match state {
+            GuestState::Running { .. } => {
+                (SeenNics::Has(guest.nics), SeenVolumes::Has(guest.volumes))
+            }
+            _ => (SeenNics::Unknown, SeenVolumes::Unknown),
         };
         Ok(SeenGuest {
             nics,
+            volumes,
             root_disk: guest.root_disk,
             seed: guest.seed,
             guest: state,

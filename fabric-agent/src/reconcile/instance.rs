@@ -2,10 +2,12 @@
 
 mod interface;
 mod nics;
+mod plugged;
 mod report;
 mod restart;
 mod seal;
 mod sweep;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use weft_model::{
     GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, Problem, Record, Timestamp,
 };
 use weft_planner::{
-    Action, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_instance, wanted,
+    Action, Attached, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_instance,
+    wanted,
 };
 use weft_store::Txn;
 
@@ -27,8 +30,8 @@ use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
 use crate::repo::{Instances, object_key, public_key, status_key, uid_key};
 use interface::NetworkView;
-pub(crate) use nics::Plugged;
 use nics::detach;
+pub(crate) use plugged::Plugged;
 use sweep::sweep;
 
 type InstanceRecord = Record<InstanceId, InstanceSpec>;
@@ -149,8 +152,10 @@ impl Pass<'_> {
         let guest_network = self.guest_network();
         let mut network = NetworkView::default();
         let mut unplugged = BTreeSet::new();
+        let mut unplugged_volumes = BTreeSet::new();
         for _ in 0..MAX_STEPS {
-            let attached = self.attached_nics();
+            let attached =
+                Attached { nics: self.attached_nics(), volumes: self.attached_volumes() };
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
             self.trouble = seen_guest.trouble.clone();
             let has_run = self.status.launched_at.is_some();
@@ -159,7 +164,8 @@ impl Pass<'_> {
                 has_run,
                 seed_is_current,
                 unplugged: unplugged.clone(),
-                ..network.complete(self.record, &attached, &seen_guest)
+                unplugged_volumes: unplugged_volumes.clone(),
+                ..network.complete(self.record, &attached.nics, &seen_guest)
             };
             if self.seal(wanted, seen.root_disk, &seen.guest).await? {
                 return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false));
@@ -168,7 +174,8 @@ impl Pass<'_> {
             let known = guest_network.as_ref();
             match plan_instance(self.record, known, &attached, wanted, &seen, grace_over) {
                 InstanceStep::Rest => {
-                    self.note_nics(&attached, &seen.nics);
+                    self.note_nics(&attached.nics, &seen.nics);
+                    self.note_volumes(&attached.volumes, &seen.volumes);
                     self.note_console(&seen_guest);
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
@@ -182,18 +189,30 @@ impl Pass<'_> {
                             return Err(Failure::Step(error));
                         }
                         self.note(action);
-                        if let Action::UnplugNic { interface_id, .. } = action {
-                            unplugged.insert(interface_id.clone());
+                        match action {
+                            Action::UnplugNic { interface_id, .. } => {
+                                unplugged.insert(interface_id.clone());
+                            }
+                            Action::UnplugVolume { volume_id, .. } => {
+                                unplugged_volumes.insert(volume_id.clone());
+                            }
+                            _ => {}
                         }
                     }
                 }
                 InstanceStep::Release(interfaces) => {
                     self.release(&interfaces).await.map_err(Failure::Store)?;
                 }
+                InstanceStep::ReleaseVolumes(volumes) => {
+                    self.release_volumes(&volumes).await.map_err(Failure::Store)?;
+                }
+                InstanceStep::AwaitVolume(id) => return Err(self.awaits_volume(&id)),
                 InstanceStep::Prepare(actions) => {
                     let all = join_all(actions.iter().map(|action| host.apply(action)));
-                    let (prepared, asked) =
-                        tokio::join!(all, network.ask(self.reconciler, self.record, &attached));
+                    let (prepared, asked) = tokio::join!(
+                        all,
+                        network.ask(self.reconciler, self.record, &attached.nics)
+                    );
                     for (action, outcome) in actions.iter().zip(prepared) {
                         outcome.map_err(Failure::Step)?;
                         self.note(action);
@@ -205,7 +224,7 @@ impl Pass<'_> {
                     if wanted == Wanted::Gone {
                         networks.release(id);
                     }
-                    network.ask(self.reconciler, self.record, &attached).await?;
+                    network.ask(self.reconciler, self.record, &attached.nics).await?;
                     if wanted != Wanted::Gone {
                         self.phase(Phase::NetworkReady);
                     }
@@ -364,6 +383,7 @@ impl Pass<'_> {
         // What was attached to it survives it.
         let attached = self.attachments();
         let txn = attached.iter().fold(txn, detach);
+        let txn = self.forget_volumes(txn).await?;
         let revision = self.reconciler.repo.commit(txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);

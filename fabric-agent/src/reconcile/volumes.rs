@@ -134,6 +134,11 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
     match steps(&reconciler, &record).await {
         Ok(condition) => {
             volumes.note(&id, condition);
+            // Its guest may be waiting for it.
+            let attachment = reconciler.cache.read().attachment_of_volume(&id).cloned();
+            if let Some(attachment) = attachment {
+                reconciler.look_at(attachment.id.first());
+            }
             Next::Done
         }
         Err(Failure::Step(error)) => {

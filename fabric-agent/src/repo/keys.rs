@@ -7,6 +7,7 @@
 //! addresses/SUBNET/ADDRESS  the instance, or network interface, that has it
 //! macs/VPC/MAC              likewise
 //! attached/INTERFACE        the instance that the network interface is attached to
+//! attached/VOLUME           the instance that the volume is attached to
 //! uids/UID                  the instance whose hypervisor runs under it
 //! key-names/HASH            the key pair that has the name with this SHA-256
 //! type-names/NAME          the instance type that has the name
@@ -71,6 +72,11 @@ pub(crate) fn mac_key(vpc: &VpcId, mac: MacAddr) -> String {
 /// Makes a network interface an instance's, for as long as it is attached.
 pub(crate) fn attached_key(interface: &InterfaceId) -> String {
     format!("attached/{interface}")
+}
+
+/// Makes a volume an instance's, for as long as it is attached.
+pub(crate) fn attached_volume_key(volume: &VolumeId) -> String {
+    format!("attached/{volume}")
 }
 
 /// Makes a hypervisor's uid somebody's.

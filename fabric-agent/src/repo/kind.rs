@@ -12,7 +12,8 @@ use weft_model::{
     InstanceTypeSpec, InterfaceId, InvalidId, KeyPairId, KeyPairSpec, NetworkInterfaceSpec,
     PortForwardId, PortForwardSpec, PrefixListId, PrefixListSpec, RouteTableAssociationId,
     RouteTableAssociationSpec, RouteTableId, RouteTableSpec, RuleId, RuleSpec, SnapshotId,
-    SnapshotSpec, SubnetId, SubnetSpec, VolumeId, VolumeSpec, VpcId, VpcSpec,
+    SnapshotSpec, SubnetId, SubnetSpec, VolumeAttachmentId, VolumeAttachmentSpec, VolumeId,
+    VolumeSpec, VpcId, VpcSpec,
 };
 
 /// A kind of object.
@@ -115,6 +116,21 @@ impl Kind for Attachments {
     const NOUN: &'static str = "network interface attachment";
     /// Both ends: an interface is attached to an instance once.
     fn new_id(_random: [u8; 9], spec: &AttachmentSpec) -> AttachmentId {
+        spec.id()
+    }
+}
+
+/// What attaches volumes to instances.
+#[derive(Debug)]
+pub(crate) enum VolumeAttachments {}
+
+impl Kind for VolumeAttachments {
+    type Id = VolumeAttachmentId;
+    type Spec = VolumeAttachmentSpec;
+    const NAME: &'static str = "volume-attachments";
+    const NOUN: &'static str = "volume attachment";
+    /// Both ends: a volume is attached to an instance once.
+    fn new_id(_random: [u8; 9], spec: &VolumeAttachmentSpec) -> VolumeAttachmentId {
         spec.id()
     }
 }

@@ -52,6 +52,7 @@ async fn health_and_reflection_answer() {
             "weft.v1.Sessions",
             "weft.v1.Snapshots",
             "weft.v1.Subnets",
+            "weft.v1.VolumeAttachments",
             "weft.v1.Volumes",
             "weft.v1.Vpcs",
             "weft.v1.Watch",

@@ -3,7 +3,11 @@
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, context, eventually, ok, refused, update_context};
+use v1::wait_request::Until;
+
+use crate::support::{
+    Agent, Api, context, eventually, instance_spec, ok, refusal, refused, update_context,
+};
 
 fn spec(size_gib: u32) -> v1::VolumeSpec {
     v1::VolumeSpec { size_gib, ..v1::VolumeSpec::default() }
@@ -112,4 +116,142 @@ async fn disks_are_what_the_store_says_after_a_kill_whatever_was_there() {
     assert!(lost.reason.unwrap().contains("its disk is missing"));
     assert_eq!(disks(&agent), []);
     ok(api.volumes.clone().delete(delete(&kept)).await);
+}
+
+/// The volumes that the simulated guest has.
+fn attached(agent: &Agent, instance: &str) -> Vec<String> {
+    let guests = agent.things("guest");
+    let guest = guests.iter().find(|(id, _)| id == instance).map(|(_, guest)| guest);
+    let Some(volumes) = guest.and_then(|guest| guest["volumes"].as_array()) else { return vec![] };
+    volumes.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+async fn volume(api: &Api) -> String {
+    ok(api.volume(spec(1)).await).metadata.unwrap().id
+}
+
+impl Api {
+    async fn attach_volume(
+        &self,
+        instance: &str,
+        volume: &str,
+        delete_on_termination: bool,
+    ) -> Result<tonic::Response<v1::VolumeAttachment>, tonic::Status> {
+        let spec = Some(v1::VolumeAttachmentSpec {
+            instance_id: instance.to_owned(),
+            volume_id: volume.to_owned(),
+            delete_on_termination,
+        });
+        let request = v1::CreateVolumeAttachmentRequest { context: context(), spec };
+        self.volume_attachments.clone().create(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_volume_comes_to_a_guest_that_runs_and_goes_to_another_one() {
+    let mut agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let web = api.running("web", &image).await.metadata.unwrap().id;
+    let vol = volume(&api).await;
+
+    let made = ok(api.attach_volume(&web, &vol, false).await);
+    let id = format!("{web}/{vol}");
+    assert_eq!(made.metadata.unwrap().id, id);
+    let serial = vol.replace('-', "");
+    assert_eq!(made.device_path, format!("/dev/disk/by-id/virtio-{serial}"));
+    assert_eq!(attached(&agent, &web), [vol.as_str()], "the answer comes when the guest has it");
+    let shown = ok(api.volumes.clone().get(get(&vol)).await);
+    assert_eq!((shown.state.as_str(), shown.instance_id.as_deref()), ("in_use", Some(&*web)));
+
+    // It is one instance's, and named by those that it keeps from being removed.
+    let other = api.running("other", &image).await.metadata.unwrap().id;
+    for instance in [&web, &other] {
+        let again = api.attach_volume(instance, &vol, false).await;
+        let message = refused(again, Reason::AlreadyExists, "volume_id");
+        assert!(message.contains(&format!("{web} (web)")), "{message}");
+    }
+    let message = refused(api.volumes.clone().delete(delete(&vol)).await, Reason::InUse, "id");
+    assert!(message.contains(&format!("{web} (web)")), "{message}");
+
+    // It is there after a kill of the agent, and after a stop and a start of the guest.
+    agent.kill();
+    agent.start_again().await;
+    let api = agent.api().await;
+    ok(api.instances.clone().stop(get(&web)).await);
+    api.wait(&web, Until::Stopped(true)).await.unwrap();
+    ok(api.instances.clone().start(get(&web)).await);
+    api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
+    assert_eq!(attached(&agent, &web), [vol.as_str()]);
+
+    ok(api.volume_attachments.clone().delete(delete(&id)).await);
+    assert_eq!(attached(&agent, &web), [""; 0], "the answer comes when the guest has let go of it");
+    refused(api.volume_attachments.clone().get(get(&id)).await, Reason::NotFound, "id");
+    ok(api.attach_volume(&other, &vol, false).await);
+    assert_eq!(attached(&agent, &other), [vol.as_str()]);
+    assert_eq!(disks(&agent), [(vol.clone(), 1)]);
+
+    // It survives the instance, unless it was told to go with it.
+    api.remove(&other).await;
+    assert_eq!(ok(api.volumes.clone().get(get(&vol)).await).state, "available");
+    ok(api.attach_volume(&web, &vol, true).await);
+    api.remove(&web).await;
+    eventually("it goes with the instance", async || disks(&agent).is_empty().then_some(())).await;
+    refused(api.volumes.clone().get(get(&vol)).await, Reason::NotFound, "id");
+}
+
+#[tokio::test]
+async fn a_guest_that_keeps_a_volume_is_told_of_and_gives_it_up_when_it_is_stopped() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let web = api.running("sim-keeps-volumes", &image).await.metadata.unwrap().id;
+    let vol = volume(&api).await;
+    ok(api.attach_volume(&web, &vol, false).await);
+    let id = format!("{web}/{vol}");
+    let kept = api.volume_attachments.clone().delete(delete(&id)).await;
+    let problem = refusal(kept);
+    assert_eq!(problem.reason, Reason::FailedPrecondition);
+    let text = format!("{problem} {:?} {:?}", problem.remedy, problem.evidence);
+    assert!(text.contains("has not let go of") && text.contains("unmount it"), "{text}");
+    let again = api.attach_volume(&web, &vol, false).await;
+    let message = refused(again, Reason::FailedPrecondition, "volume_id");
+    assert!(message.contains("still being detached"), "{message}");
+
+    ok(api.instances.clone().stop(get(&web)).await);
+    api.wait(&web, Until::Stopped(true)).await.unwrap();
+    eventually("it is released", async || {
+        let left = api.volume_attachments.clone().get(get(&id)).await;
+        left.is_err().then_some(())
+    })
+    .await;
+    ok(api.volumes.clone().delete(delete(&vol)).await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_attached_is_refused_at_its_end() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let stopped = v1::InstanceSpec {
+        power_state: Some("stopped".to_owned()),
+        ..instance_spec("web", &image)
+    };
+    let web = ok(api.create(stopped).await).metadata.unwrap().id;
+    let vol = volume(&api).await;
+    let nobody = ("i-0123456789abcdef0", "vol-0123456789abcdef0");
+    refused(api.attach_volume(nobody.0, &vol, false).await, Reason::NotFound, "instance_id");
+    refused(api.attach_volume(&web, nobody.1, false).await, Reason::NotFound, "volume_id");
+    refused(
+        api.attach_volume(&web, "eni-0123456789abcdef0", false).await,
+        Reason::InvalidArgument,
+        "volume_id",
+    );
+    for _ in 0..8 {
+        let vol = volume(&api).await;
+        ok(api.attach_volume(&web, &vol, false).await);
+    }
+    let ninth = api.attach_volume(&web, &vol, false).await;
+    let message = refused(ninth, Reason::ResourceExhausted, "instance_id");
+    assert!(message.contains("8 volumes"), "{message}");
 }

@@ -8,7 +8,7 @@ mod pair;
 use std::fmt;
 use std::str::FromStr;
 
-pub use pair::{Attachment, AttachmentId, Joins, PairId};
+pub use pair::{Attachment, AttachmentId, Joins, PairId, VolumeAttachment, VolumeAttachmentId};
 
 /// Hexadecimal digits after the prefix, as EC2's long ids have.
 const DIGITS: usize = 17;

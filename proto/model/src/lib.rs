@@ -29,6 +29,7 @@ mod tags;
 mod text;
 mod view;
 mod volume;
+mod volume_attachment;
 mod vpc;
 
 pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
@@ -41,7 +42,8 @@ pub use host::{Accelerator, HostFacts};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,
-    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeId, VpcId,
+    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeAttachment, VolumeAttachmentId,
+    VolumeId, VpcId,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -100,6 +102,9 @@ pub use view::{
 pub use volume::{
     DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSpec, VolumeState, VolumeView,
     check_disk_gib, check_no_shrink,
+};
+pub use volume_attachment::{
+    MAX_VOLUMES_PER_INSTANCE, VolumeAttachmentOrder, VolumeAttachmentSpec, place_for_volume,
 };
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,

@@ -33,7 +33,7 @@ pub(crate) use interfaces::{
     attachment_id, attachment_order, attachment_spec, interface_order, interface_view,
 };
 
-pub(crate) use volumes::{volume_order, volume_view};
+pub(crate) use volumes::{volume_attachment, volume_attachment_id, volume_order, volume_view};
 
 const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@home",

@@ -2,9 +2,12 @@
 
 use proptest::option;
 use proptest::prelude::*;
-use weft_model::{DISK_GIB, PoolName, VolumeOrder, VolumeState, VolumeView};
+use weft_model::{
+    DISK_GIB, PoolName, VolumeAttachmentId, VolumeAttachmentOrder, VolumeOrder, VolumeState,
+    VolumeView,
+};
 
-use super::{instance_id, name, printable, word};
+use super::{instance_id, name, printable, volume_id, word};
 
 fn pool() -> impl Strategy<Value = PoolName> {
     "[a-z][a-z0-9-]{0,31}".prop_map(|text| text.parse().unwrap())
@@ -19,5 +22,19 @@ pub(crate) fn volume_view() -> impl Strategy<Value = VolumeView> {
     let state = word(VolumeState::WORDS);
     (volume_order(), state, option::of(printable()), option::of(instance_id())).prop_map(
         |(order, state, reason, instance_id)| VolumeView { order, state, reason, instance_id },
+    )
+}
+
+pub(crate) fn volume_attachment_id() -> impl Strategy<Value = VolumeAttachmentId> {
+    (instance_id(), volume_id()).prop_map(|(first, second)| VolumeAttachmentId::new(first, second))
+}
+
+pub(crate) fn volume_attachment() -> impl Strategy<Value = VolumeAttachmentOrder> {
+    (instance_id(), volume_id(), any::<bool>()).prop_map(
+        |(instance_id, volume_id, delete_on_termination)| VolumeAttachmentOrder {
+            instance_id,
+            volume_id,
+            delete_on_termination,
+        },
     )
 }

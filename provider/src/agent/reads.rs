@@ -39,6 +39,7 @@ pub(crate) struct Reads {
     pub(crate) route_tables: Queue<v1::RouteTable>,
     pub(crate) route_table_associations: Queue<v1::RouteTableAssociation>,
     pub(crate) volumes: Queue<v1::Volume>,
+    pub(crate) volume_attachments: Queue<v1::VolumeAttachment>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, KeyPairId, PortForwardId, PrefixListId, RouteTableAssociationId,
-    RouteTableId, RuleId, SubnetId, VolumeId, VpcId,
+    RouteTableId, RuleId, SubnetId, VolumeAttachmentId, VolumeId, VpcId,
 };
 use weft_proto::v1;
 
@@ -209,6 +209,11 @@ wire!(
 wire!(
     Volume: VolumeId, VolumeSpec, volumes, v1::volumes_client::VolumesClient<Channel>,
     CreateVolumeRequest, UpdateVolumeRequest
+);
+wire!(
+    VolumeAttachment: VolumeAttachmentId, VolumeAttachmentSpec, volume_attachments,
+    v1::volume_attachments_client::VolumeAttachmentsClient<Channel>,
+    CreateVolumeAttachmentRequest, UpdateVolumeAttachmentRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

@@ -94,6 +94,7 @@ fn forget(fake: &Fake) {
     world.interfaces.clear();
     world.attachments.clear();
     world.volumes.clear();
+    world.volume_attachments.clear();
     world.elastic_ips.clear();
     world.associations.clear();
     world.port_forwards.clear();

@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 18] = [
+pub(crate) const RESOURCES: [&str; 19] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -19,6 +19,7 @@ pub(crate) const RESOURCES: [&str; 18] = [
     "weft_network_interface",
     "weft_network_interface_attachment",
     "weft_volume",
+    "weft_volume_attachment",
     "weft_elastic_ip",
     "weft_elastic_ip_association",
     "weft_port_forward",
@@ -27,10 +28,11 @@ pub(crate) const RESOURCES: [&str; 18] = [
 ];
 
 /// Those that have no tags.
-pub(crate) const UNTAGGED: [&str; 3] = [
+pub(crate) const UNTAGGED: [&str; 4] = [
     "weft_elastic_ip_association",
     "weft_network_interface_attachment",
     "weft_route_table_association",
+    "weft_volume_attachment",
 ];
 
 /// The smallest bytes that are a bzImage (Linux `Documentation/arch/x86/boot.rst`).
@@ -169,6 +171,11 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("type", "ssd".into()),
             ("tags", tags),
         ]),
+        "weft_volume_attachment" => attributes([
+            ("instance_id", "i-0123456789abcdef0".into()),
+            ("volume_id", "vol-0123456789abcdef0".into()),
+            ("delete_on_termination", true.into()),
+        ]),
         "weft_network_interface_attachment" => attributes([
             ("instance_id", "i-0123456789abcdef0".into()),
             ("network_interface_id", "eni-0123456789abcdef0".into()),
@@ -245,6 +252,10 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
         "weft_elastic_ip" => attributes([]),
         "weft_volume" => attributes([("size_gib", 1.into())]),
         "weft_network_interface" => attributes([("name", "least".into())]),
+        "weft_volume_attachment" => attributes([
+            ("instance_id", "i-0123456789abcdef1".into()),
+            ("volume_id", "vol-0123456789abcdef1".into()),
+        ]),
         "weft_network_interface_attachment" => attributes([
             ("instance_id", "i-0123456789abcdef1".into()),
             ("network_interface_id", "eni-0123456789abcdef1".into()),

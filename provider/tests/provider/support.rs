@@ -132,6 +132,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
             world.clone(),
         ))
         .add_service(v1::volumes_server::VolumesServer::new(world.clone()))
+        .add_service(v1::volume_attachments_server::VolumeAttachmentsServer::new(world.clone()))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))

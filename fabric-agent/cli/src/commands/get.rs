@@ -7,7 +7,7 @@ use weft_proto::convert::{
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
     interface_from_wire, key_pair_from_wire, port_forward_from_wire, prefix_list_from_wire,
     route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
-    volume_from_wire, vpc_from_wire,
+    volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
 };
 
 use crate::agent::{Agent, get_request};
@@ -44,6 +44,9 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         AnyId::NetworkInterface(id) => get!(interfaces, id, interface_from_wire),
         AnyId::Attachment(id) => get!(attachments, id, attachment_from_wire),
         AnyId::Volume(id) => get!(volumes, id, volume_from_wire),
+        AnyId::VolumeAttachment(id) => {
+            get!(volume_attachments, id, volume_attachment_from_wire)
+        }
         AnyId::Association(id) => get!(associations, id, association_from_wire),
         AnyId::PortForward(id) => get!(forwards, id, port_forward_from_wire),
         AnyId::RouteTable(id) => get!(route_tables, id, route_table_from_wire),

@@ -12,7 +12,7 @@ use weft_proto::convert::{
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
     interface_from_wire, key_pair_from_wire, port_forward_from_wire, prefix_list_from_wire,
     route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
-    volume_from_wire, vpc_from_wire,
+    volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
 };
 use weft_proto::v1;
 
@@ -45,6 +45,7 @@ enum Kind {
     NetworkInterfaces,
     NetworkInterfaceAttachments,
     Volumes,
+    VolumeAttachments,
     PrefixLists,
     ElasticIps,
     ElasticIpAssociations,
@@ -82,6 +83,9 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
             show(items!(attachments), attachment_from_wire, format)
         }
         Kind::Volumes => show(items!(volumes), volume_from_wire, format),
+        Kind::VolumeAttachments => {
+            show(items!(volume_attachments), volume_attachment_from_wire, format)
+        }
         Kind::PrefixLists => show(items!(prefix_lists), prefix_list_from_wire, format),
         Kind::ElasticIps => show(items!(elastic_ips), elastic_ip_from_wire, format),
         Kind::ElasticIpAssociations => show(items!(associations), association_from_wire, format),

@@ -1,7 +1,9 @@
-//! Volumes.
+//! Volumes and their attachments.
 
 use serde_json::{Value, json};
-use weft_model::{Object, Timestamp, VolumeId, VolumeView};
+use weft_model::{
+    Object, Timestamp, VolumeAttachmentId, VolumeAttachmentOrder, VolumeId, VolumeView,
+};
 
 use super::{Noun, common_details, common_json, text};
 use crate::output::age;
@@ -49,6 +51,39 @@ impl Noun for Object<VolumeId, VolumeView> {
                 "state": self.spec.state,
                 "reason": self.spec.reason,
                 "instance_id": self.spec.instance_id,
+            }),
+        )
+    }
+}
+
+impl Noun for Object<VolumeAttachmentId, VolumeAttachmentOrder> {
+    const HEADER: &'static [&'static str] = &["ID", "DEVICE", "AGE"];
+
+    fn row(&self, now: Timestamp) -> Vec<String> {
+        vec![self.id.to_string(), self.spec.volume_id.device_path(), age(now, self.created_at)]
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![
+            ("id", self.id.to_string()),
+            ("instance", self.spec.instance_id.to_string()),
+            ("volume", self.spec.volume_id.to_string()),
+            ("device", self.spec.volume_id.device_path()),
+            ("delete on termination", self.spec.delete_on_termination.to_string()),
+        ];
+        pairs.extend(common_details(self));
+        pairs
+    }
+
+    fn json(&self) -> Value {
+        let VolumeAttachmentOrder { instance_id, volume_id, delete_on_termination } = &self.spec;
+        common_json(
+            self,
+            json!({
+                "instance_id": instance_id,
+                "volume_id": volume_id,
+                "device_path": volume_id.device_path(),
+                "delete_on_termination": delete_on_termination,
             }),
         )
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use weft_model::{InstanceId, InterfaceId, LinkName};
+use weft_model::{InstanceId, InterfaceId, LinkName, VolumeId};
 
 use crate::cgroup::CgroupError;
 use crate::qmp::QmpError;
@@ -160,6 +160,19 @@ pub enum GuestError {
         #[source]
         source: io::Error,
     },
+    /// The guest still uses a volume that it was asked to let go of.
+    #[error(
+        "the guest of {id} has not let go of {volume_id} within {seconds} s; unmount it there; it may \
+         also still boot, or not know how; at the latest it goes when the guest is stopped"
+    )]
+    KeepsVolume {
+        /// Whose guest.
+        id: InstanceId,
+        /// The volume.
+        volume_id: VolumeId,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A process outlived SIGKILL.
     #[error("process {pid} of {id} did not end after it was killed; it may wait for a disk")]
     StillAlive {
@@ -225,6 +238,7 @@ impl GuestError {
             | Self::StartsJustNow { .. }
             | Self::Disk { .. }
             | Self::KeepsNic { .. }
+            | Self::KeepsVolume { .. }
             | Self::HolderEnded { .. }
             | Self::StartTimeout { .. }
             | Self::StillAlive { .. }

@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use weft_model::{InstanceId, InterfaceId, LinkName, MacAddr};
 
-use super::{ANSWER_DEADLINE, GuestError, Guests};
+use super::{ANSWER_DEADLINE, GuestError, GuestVolumes, Guests};
 use crate::qemu::NicSpec;
 use crate::qmp::{QmpClient, QmpError};
 use crate::record::GuestIdentity;
 use crate::tap;
 
 /// Where QEMU has the devices that have names.
-const NAMED_DEVICES: &str = "/machine/peripheral";
+pub(super) const NAMED_DEVICES: &str = "/machine/peripheral";
 /// How long a guest may take to let go of a device. An idle one takes some milliseconds.
-const LET_GO_DEADLINE: Duration = Duration::from_secs(10);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const LET_GO_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The interfaces of a guest that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +35,25 @@ pub struct GuestNics {
     pub can_be_given: bool,
 }
 
+impl GuestNics {
+    /// From the names of QEMU's devices.
+    fn of(names: &[String]) -> Self {
+        let first_port = NicSpec::port_name(1);
+        Self {
+            named: names.iter().filter_map(|name| name.parse().ok()).collect(),
+            can_be_given: names.contains(&first_port),
+        }
+    }
+}
+
 impl Guests {
-    /// The interfaces that a guest has now.
+    /// What a guest has now that comes and goes.
     ///
     /// # Errors
     /// It does not run, or QEMU does not answer.
-    pub async fn nics(&self, id: &InstanceId) -> Result<GuestNics, GuestError> {
-        let devices = Devices::of(self, id).await?;
-        devices.nics().await
+    pub async fn devices(&self, id: &InstanceId) -> Result<(GuestNics, GuestVolumes), GuestError> {
+        let names = Devices::of(self, id).await?.names().await?;
+        Ok((GuestNics::of(&names), GuestVolumes::of(&names)))
     }
 
     /// Plugs an interface into root port `port`; its tap is in the namespace at `netns`. Done
@@ -154,14 +165,15 @@ impl<'a> Devices<'a> {
     }
 
     async fn nics(&self) -> Result<GuestNics, GuestError> {
+        Ok(GuestNics::of(&self.names().await?))
+    }
+
+    /// The names of all devices that have some.
+    pub(super) async fn names(&self) -> Result<Vec<String>, GuestError> {
         let answer = self.execute("qom-list", json!({ "path": NAMED_DEVICES })).await?;
         let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: Vec<&str> = entries.iter().filter_map(|one| one["name"].as_str()).collect();
-        let first_port = NicSpec::port_name(1);
-        Ok(GuestNics {
-            named: names.iter().filter_map(|name| name.parse().ok()).collect(),
-            can_be_given: names.contains(&first_port.as_str()),
-        })
+        let name = |entry: &Value| entry["name"].as_str().map(str::to_owned);
+        Ok(entries.iter().filter_map(name).collect())
     }
 
     /// Closes the tap. QEMU refuses where there is no such netdev, which is what is wanted.

@@ -65,7 +65,9 @@ impl Guests {
         let arguments = json!({
             "driver": "file", "node-name": node.file, "filename": given, "discard": "unmap",
         });
-        devices.execute("blockdev-add", arguments).await?;
+        let added = devices.execute("blockdev-add", arguments).await;
+        devices.take_back(&[given]).await?;
+        added?;
         let arguments = json!({
             "driver": "qcow2", "node-name": node.disk, "file": node.file, "backing": Value::Null,
             "discard": "unmap",
@@ -111,6 +113,12 @@ impl Node {
     }
 }
 
+/// What QEMU calls the disk that was put above this layer when that was sealed, and its file.
+pub(super) fn node_of_layer(layer: &LayerId) -> [String; 2] {
+    let Node { disk, file } = Node::of(layer);
+    [disk, file]
+}
+
 /// The node that the guest's disk `device` is now.
 async fn top_of(
     devices: &Devices<'_>,
@@ -144,7 +152,10 @@ fn find_top(blocks: &Value, device: &str) -> Option<String> {
     }
 }
 
-fn disk_failed(id: &InstanceId, path: &Path) -> impl FnOnce(std::io::Error) -> GuestError {
+pub(super) fn disk_failed(
+    id: &InstanceId,
+    path: &Path,
+) -> impl FnOnce(std::io::Error) -> GuestError {
     let (id, path): (_, PathBuf) = (id.clone(), path.to_owned());
     move |source| GuestError::Disk { id, path, source }
 }

@@ -70,6 +70,12 @@ impl GuestFiles {
             taps.push(keep(tap));
             namespaces.push(namespace);
         }
+        let mut volumes = Vec::new();
+        for volume in &spec.volumes {
+            let opened = volume.files().map(|(path, write)| open("a volume's file", path, write));
+            let opened: Vec<OwnedFd> = opened.collect::<Result<_, _>>()?;
+            volumes.push(opened.into_iter().map(&mut keep).collect());
+        }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
         let fds = GuestFds {
@@ -83,6 +89,7 @@ impl GuestFiles {
             efi_code,
             efi_variables,
             kvm,
+            volumes,
             taps,
             qmp,
         };

@@ -8,8 +8,9 @@
 use std::os::fd::RawFd;
 
 use serde_json::json;
-use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE};
+use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE, MAX_VOLUMES_PER_INSTANCE};
 
+use super::VolumeDisk;
 use super::spec::{Accel, Boot, GuestSpec, NicSpec};
 
 /// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
@@ -26,6 +27,10 @@ const RNG_SLOT: u8 = 0x04;
 const PORTS_SLOT: u8 = 0x05;
 /// Next to the interfaces: what comes later has the slots below.
 const PANIC_SLOT: u8 = 0x0f;
+/// The same for volumes.
+const VOLUME_PORTS_SLOT: u8 = 0x06;
+/// PCIe chassis numbers of volumes' root ports: above those of the interfaces.
+const VOLUME_CHASSIS: u8 = 0x10;
 const FIRST_NIC_SLOT: u8 = 0x10;
 
 /// QEMU's own system call filter. Works because QEMU changes no user and forks nothing: the
@@ -55,6 +60,8 @@ pub struct GuestFds {
     pub efi_variables: Option<RawFd>,
     /// `/dev/kvm`, where QEMU can take it as a descriptor.
     pub kvm: Option<RawFd>,
+    /// The files of each volume, in the order of [`VolumeDisk::files`].
+    pub volumes: Vec<Vec<RawFd>>,
     /// One open tap for each interface, in order.
     pub taps: Vec<RawFd>,
     /// A listening Unix socket for QMP.
@@ -94,6 +101,7 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-chardev", "stdio,id=console,signal=off");
     line.option("-serial", "chardev:console");
     disks(&mut line, spec, fds);
+    volumes(&mut line, spec, fds);
     nics(&mut line, spec, fds);
     line.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     line.option("-device", format!("virtio-rng-pci,rng=rng,addr={RNG_SLOT:#x}"));
@@ -216,19 +224,37 @@ fn disks(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
     }
 }
 
+/// The volumes, and places for those that come while the guest runs.
+fn volumes(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
+    for port in 1..=MAX_VOLUMES_PER_INSTANCE {
+        let (name, chassis) = (VolumeDisk::port_name(port), VOLUME_CHASSIS + port);
+        root_port(line, &name, chassis, VOLUME_PORTS_SLOT, port - 1);
+    }
+    for (volume, files) in spec.volumes.iter().zip(&fds.volumes) {
+        let paths: Vec<String> =
+            files.iter().map(|fd| line.fd_set_of(*fd, volume.volume_id.as_str())).collect();
+        volume.nodes(&paths).into_iter().for_each(|node| line.blockdev(node));
+        line.option("-device", volume.device().to_string());
+    }
+}
+
+/// One function of a slot that is full of root ports.
+fn root_port(line: &mut Line, name: &str, chassis: u8, slot: u8, function: u8) {
+    let multifunction = if function == 0 { ",multifunction=on" } else { "" };
+    line.option(
+        "-device",
+        format!(
+            "pcie-root-port,id={name},chassis={chassis},slot={chassis},\
+             addr={slot:#x}.{function:#x}{multifunction}"
+        ),
+    );
+}
+
 /// The interfaces, and places for those that come while the guest runs: q35 takes a PCIe device
 /// only into a root port that was there at the start (QEMU `docs/pcie.txt`).
 fn nics(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
     for port in 1..MAX_INTERFACES_PER_INSTANCE {
-        let (name, function) = (NicSpec::port_name(port), port - 1);
-        let multifunction = if function == 0 { ",multifunction=on" } else { "" };
-        line.option(
-            "-device",
-            format!(
-                "pcie-root-port,id={name},chassis={port},slot={port},\
-                 addr={PORTS_SLOT:#x}.{function:#x}{multifunction}"
-            ),
-        );
+        root_port(line, &NicSpec::port_name(port), port, PORTS_SLOT, port - 1);
     }
     for (index, (nic, tap)) in spec.nics.iter().zip(&fds.taps).enumerate() {
         let netdev = nic.id.as_ref().map_or_else(|| format!("net{index}"), NicSpec::netdev);
@@ -266,6 +292,12 @@ impl Line {
 
     fn blockdev(&mut self, node: serde_json::Value) {
         self.option("-blockdev", node.to_string());
+    }
+
+    /// The same, marked as `whose`: so that it is found again when that goes.
+    fn fd_set_of(&mut self, fd: RawFd, whose: &str) -> String {
+        self.option("-add-fd", format!("fd={fd},set={fd},opaque={whose}"));
+        format!("/dev/fdset/{fd}")
     }
 
     /// Makes an fd set of one descriptor, numbered as it; gives its path.

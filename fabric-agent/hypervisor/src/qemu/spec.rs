@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use weft_model::{DiskFormat, InstanceId, InterfaceId, LinkName, MacAddr};
 
-use super::QemuBinary;
+use super::{QemuBinary, VolumeDisk};
 
 /// What one start of a guest needs. Written to `spec.json` in the guest's directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct GuestSpec {
     /// its systemd. Guests of agents before this have none.
     #[serde(default)]
     pub credentials: Option<PathBuf>,
+    /// Volumes, at most eight.
+    #[serde(default)]
+    pub volumes: Vec<VolumeDisk>,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
 }

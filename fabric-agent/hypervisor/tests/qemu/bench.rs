@@ -167,6 +167,7 @@ impl Bench {
             },
             seed: None,
             credentials: None,
+            volumes: Vec::new(),
             nics: Vec::new(),
         }
     }

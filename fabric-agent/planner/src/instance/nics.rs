@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::instance::tests::{guest_network, record};
-    use crate::{GuestState, Wanted, plan_instance};
+    use crate::{Attached, GuestState, Wanted, plan_instance};
 
     fn id(n: u8) -> InterfaceId {
         InterfaceId::from_random([n; 9])
@@ -170,6 +170,7 @@ mod tests {
                 unplugged: unplugged.into_iter().map(id).collect(),
                 ..SeenInstance::default()
             };
+            let attached = Attached { nics: attached, volumes: Vec::new() };
             let step =
                 plan_instance(&record, Some(&guest_network()), &attached, wanted, &seen, false);
             assert_eq!(show(&step), want, "{attached:?} {seen:?}");
@@ -187,8 +188,9 @@ mod tests {
             ..SeenInstance::default()
         };
         let plan = |attached: &[AttachedNic], wanted| {
+            let attached = Attached { nics: attached.to_vec(), volumes: Vec::new() };
             let step =
-                plan_instance(&record, Some(&guest_network()), attached, wanted, &seen, false);
+                plan_instance(&record, Some(&guest_network()), &attached, wanted, &seen, false);
             show(&step)
         };
         let both = [attached(2, true), attached(3, false)];

@@ -138,7 +138,14 @@ fn each_situation_has_one_next_step() {
             tap: network,
             ..SeenInstance::default()
         };
-        let step = plan_instance(&record, Some(&guest_network()), &[], wanted, &seen, grace_over);
+        let step = plan_instance(
+            &record,
+            Some(&guest_network()),
+            &Attached::default(),
+            wanted,
+            &seen,
+            grace_over,
+        );
         assert_eq!(show(&step), want, "{wanted:?} {seen:?} grace over: {grace_over}");
     }
 }
@@ -242,7 +249,13 @@ fn what_ails_a_guest_is_told_and_forgotten_with_it() {
 fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
     let seen = SeenInstance { has_run: true, network_ready: true, ..SeenInstance::default() };
     let record = record(PowerState::Running, 2);
-    let step =
-        plan_instance(&record, Some(&guest_network()), &[], Wanted::Run { epoch: 2 }, &seen, false);
+    let step = plan_instance(
+        &record,
+        Some(&guest_network()),
+        &Attached::default(),
+        Wanted::Run { epoch: 2 },
+        &seen,
+        false,
+    );
     assert_eq!(step, InstanceStep::DiskLost);
 }

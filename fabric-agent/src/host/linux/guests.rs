@@ -10,15 +10,15 @@ use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
-    GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk,
+    GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk, VolumeDisk,
 };
 use weft_images::{Layers, Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
-    BootMode, Digest, DiskFormat, InstanceId, InterfaceId, PRIMARY_DEVICE_INDEX, Timestamp,
-    search_domain,
+    BootMode, Digest, DiskFormat, InstanceId, InterfaceId, LayerId, PRIMARY_DEVICE_INDEX,
+    Timestamp, VolumeId, search_domain,
 };
-use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics};
+use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenVolumes};
 
 use crate::chain::Chain;
 use crate::config::Directories;
@@ -192,6 +192,7 @@ impl LinuxGuests {
         &self,
         launch: &GuestLaunch,
         netns: PathBuf,
+        volumes: Vec<VolumeDisk>,
         blob: impl Fn(&Digest) -> PathBuf,
     ) -> Result<(), HostError> {
         let id = &launch.instance_id;
@@ -224,6 +225,7 @@ impl LinuxGuests {
             seed: Some(self.seed(id)),
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
+            volumes,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
         self.warn_of_too_many_vcpus(&spec);
@@ -260,19 +262,55 @@ impl LinuxGuests {
         })
     }
 
+    pub(super) async fn plug_volume(
+        &self,
+        id: &InstanceId,
+        disk: &VolumeDisk,
+    ) -> Result<(), HostError> {
+        // Whatever QEMU refuses now, it may take later.
+        self.guests.plug_volume(id, disk).await.map_err(|error| {
+            let what = format!("plug {} into the guest of {id}", disk.volume_id);
+            HostError::new(what, true).caused_by(error)
+        })
+    }
+
+    pub(super) async fn unplug_volume(
+        &self,
+        id: &InstanceId,
+        volume_id: &VolumeId,
+        layers: &[LayerId],
+    ) -> Result<(), HostError> {
+        self.guests.unplug_volume(id, volume_id, layers).await.map_err(|error| {
+            HostError::new(format!("take {volume_id} from the guest of {id}"), true)
+                .caused_by(error)
+        })
+    }
+
     /// What a guest that runs has. One that does not answer may have anything.
-    async fn nics(&self, id: &InstanceId, observed: &GuestObservation) -> SeenNics {
+    async fn devices(
+        &self,
+        id: &InstanceId,
+        observed: &GuestObservation,
+    ) -> (SeenNics, SeenVolumes) {
         if !matches!(observed, GuestObservation::Running { .. }) {
-            return SeenNics::Unknown;
+            return (SeenNics::Unknown, SeenVolumes::Unknown);
         }
-        match self.guests.nics(id).await {
-            Ok(nics) if nics.can_be_given => SeenNics::Has(nics.named),
-            Ok(_) => SeenNics::Fixed,
+        let (nics, volumes) = match self.guests.devices(id).await {
+            Ok(devices) => devices,
             Err(error) => {
-                tracing::debug!(instance.id = %id, error = %Chain(&error), "its interfaces are not known");
-                SeenNics::Unknown
+                tracing::debug!(instance.id = %id, error = %Chain(&error), "its devices are not known");
+                return (SeenNics::Unknown, SeenVolumes::Unknown);
             }
-        }
+        };
+        let nics = match nics.can_be_given {
+            true => SeenNics::Has(nics.named),
+            false => SeenNics::Fixed,
+        };
+        let volumes = match volumes.can_be_given {
+            true => SeenVolumes::Has(volumes.attached),
+            false => SeenVolumes::Fixed,
+        };
+        (nics, volumes)
     }
 
     /// Seen with QEMU 7.2 to 10.0: such guests hang now and then while they boot, their virtual
@@ -327,9 +365,10 @@ impl LinuxGuests {
             .and_then(|ms| i64::try_from(ms).ok())
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
-        let nics = self.nics(id, &observed).await;
+        let (nics, volumes) = self.devices(id, &observed).await;
         Ok(SeenGuest {
             nics,
+            volumes,
             said: Vec::new(),
             trouble,
             root_disk: self.root(id).exists(),

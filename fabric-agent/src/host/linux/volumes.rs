@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use weft_hypervisor::{BackingImage, VolumeDisk};
 use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks};
-use weft_model::{DiskFormat, LayerId, PoolName, Reason, VolumeId};
-use weft_planner::{SeenDisk, SeenVolume};
+use weft_model::{Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId};
+use weft_planner::{GuestVolume, SeenDisk, SeenVolume};
 
 use super::guests::make_dir;
 use crate::host::HostError;
@@ -54,6 +55,24 @@ impl LinuxVolumes {
         };
         let spec = DiskSpec { path: self.pools.disk(pool, id)?, size_bytes, below };
         self.disks.create_disk(&spec).await.map_err(failed(format!("make the disk of {id}")))
+    }
+
+    /// The files of a volume for its guest, with what lies below from the record.
+    pub(super) fn disk_of(
+        &self,
+        volume: &GuestVolume,
+        blob: impl Fn(&Digest) -> PathBuf,
+    ) -> Result<VolumeDisk, HostError> {
+        let GuestVolume { volume_id, place, pool, base, layers } = volume;
+        let base =
+            base.iter().map(|base| BackingImage { path: blob(&base.digest), format: base.format });
+        let mut below: Vec<BackingImage> = base.collect();
+        for layer in layers {
+            let (path, format) = (self.pools.layer(pool, layer)?, DiskFormat::Qcow2);
+            below.push(BackingImage { path, format });
+        }
+        let disk = self.pools.disk(pool, volume_id)?;
+        Ok(VolumeDisk { volume_id: volume_id.clone(), port: *place, disk, below })
     }
 
     pub(super) async fn remove(&self, id: &VolumeId, pool: &PoolName) -> Result<(), HostError> {

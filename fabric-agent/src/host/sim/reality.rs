@@ -27,6 +27,9 @@ pub(super) struct Guest {
     /// The network interfaces that the guest was started with, and those that came later.
     #[serde(default)]
     pub(super) nics: BTreeSet<InterfaceId>,
+    /// The same of volumes.
+    #[serde(default)]
+    pub(super) volumes: BTreeSet<VolumeId>,
     /// What its root disk was sealed into, bottom to top.
     #[serde(default)]
     pub(super) layers: Vec<LayerId>,
@@ -139,6 +142,15 @@ impl Reality {
 
     pub(super) fn volume(&self, id: &VolumeId) -> Option<Volume> {
         self.inner().volumes.get(id).cloned()
+    }
+
+    /// An instance whose guest runs and has the volume.
+    pub(super) fn who_has(&self, volume: &VolumeId) -> Option<InstanceId> {
+        let inner = self.inner();
+        let runs = |guest: &Guest| matches!(guest.state, State::Running { .. });
+        let mut guests = inner.guests.iter();
+        let has = guests.find(|(_, guest)| runs(guest) && guest.volumes.contains(volume));
+        has.map(|(id, _)| id.clone())
     }
 
     pub(super) fn volumes(&self) -> BTreeSet<VolumeId> {

@@ -39,6 +39,7 @@ impl NetworkView {
             network_ready: ready,
             tap,
             nics: seen.nics.clone(),
+            volumes: seen.volumes.clone(),
             ..SeenInstance::default()
         }
     }

@@ -1,15 +1,11 @@
 //! What is attached to an instance: read off the world, reported, and let go of.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use weft_model::{GuestNetwork, InstanceId, InterfaceId, Problem};
+use weft_model::{GuestNetwork, InterfaceId, Problem};
 use weft_planner::{AttachedNic, GuestNic, SeenNics};
 use weft_store::Txn;
 
 use super::Pass;
 use crate::cache::World;
-use crate::reconcile::Reconciler;
 use crate::repo::{Attachments, RecordOf, attached_key, object_key};
 
 /// Removes an attachment, and the claim on its interface.
@@ -80,49 +76,5 @@ impl Pass<'_> {
             );
         }
         self.reconciler.plugged.note(&self.record.id, has);
-    }
-}
-
-/// Which interfaces guests have, for those who wait.
-#[derive(Debug)]
-pub(crate) struct Plugged(
-    tokio::sync::watch::Sender<Arc<std::collections::BTreeMap<InstanceId, BTreeSet<InterfaceId>>>>,
-);
-
-impl Default for Plugged {
-    fn default() -> Self {
-        Self(tokio::sync::watch::Sender::new(Arc::default()))
-    }
-}
-
-impl Plugged {
-    fn note(&self, id: &InstanceId, has: Option<BTreeSet<InterfaceId>>) {
-        self.0.send_if_modified(|all| {
-            if all.get(id) == has.as_ref() {
-                return false;
-            }
-            let all = Arc::make_mut(all);
-            match has {
-                Some(has) => all.insert(id.clone(), has),
-                None => all.remove(id),
-            };
-            true
-        });
-    }
-
-    /// Returns when the guest was seen to have the interface.
-    pub(crate) async fn has(&self, id: &InstanceId, interface: &InterfaceId) {
-        let has = |all: &Arc<std::collections::BTreeMap<_, BTreeSet<_>>>| {
-            all.get(id).is_some_and(|has| has.contains(interface))
-        };
-        // The sender lives as long as self: waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(has).await;
-    }
-}
-
-impl Reconciler {
-    /// An instance that is forgotten has no guest.
-    pub(super) fn forget_plugged(&self, id: &InstanceId) {
-        self.plugged.note(id, None);
     }
 }

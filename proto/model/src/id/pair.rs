@@ -136,6 +136,18 @@ impl Joins for Attachment {
 /// The id of a network interface's attachment to an instance.
 pub type AttachmentId = PairId<super::InstanceId, super::InterfaceId, Attachment>;
 
+/// The attachment of a volume to an instance.
+#[derive(Debug)]
+pub enum VolumeAttachment {}
+
+impl Joins for VolumeAttachment {
+    const NOUN: &'static str = "an attachment of a volume";
+    const FORM: &'static str = "i-.../vol-...";
+}
+
+/// The id of a volume's attachment to an instance.
+pub type VolumeAttachmentId = PairId<super::InstanceId, super::VolumeId, VolumeAttachment>;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,10 @@
-//! Volumes of the fake agent.
+//! Volumes and their attachments of the fake agent.
 
 use tonic::{Request, Response, Status};
-use weft_proto::convert::{volume_order_from_wire, volume_order_to_wire};
+use weft_proto::convert::{
+    volume_attachment_order_from_wire, volume_attachment_order_to_wire, volume_order_from_wire,
+    volume_order_to_wire,
+};
 use weft_proto::v1;
 
 use super::Shared;
@@ -76,6 +79,76 @@ impl v1::volumes_server::Volumes for Shared {
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let id = request.into_inner().id;
         self.lock().volumes.remove(&id).ok_or_else(|| missing(&id))?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::volume_attachments_server::VolumeAttachments for Shared {
+    async fn create(
+        &self,
+        request: Request<v1::CreateVolumeAttachmentRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        let v1::CreateVolumeAttachmentRequest { context, spec } = request.into_inner();
+        let spec = volume_attachment_order_from_wire(spec).map_err(refused)?;
+        let mut world = self.lock();
+        let mut metadata = match world.begin_create("VolumeAttachments.Create", "vol-", context)? {
+            Ok(metadata) => metadata,
+            Err(id) => return get(&world.volume_attachments, &id).map(Response::new),
+        };
+        let metadata_id = format!("{}/{}", spec.instance_id, spec.volume_id);
+        metadata.id.clone_from(&metadata_id);
+        let device_path = spec.volume_id.device_path();
+        let spec = Some(volume_attachment_order_to_wire(spec));
+        let wire = v1::VolumeAttachment { metadata: Some(metadata), spec, device_path };
+        world.volume_attachments.insert(metadata_id, wire.clone());
+        Ok(Response::new(wire))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        get(&self.lock().volume_attachments, &request.into_inner().id).map(Response::new)
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::VolumeAttachmentList>, Status> {
+        let items = batch(&self.lock().volume_attachments, &request.into_inner().ids);
+        Ok(Response::new(v1::VolumeAttachmentList { items }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::VolumeAttachmentList>, Status> {
+        let items = self.lock().volume_attachments.values().cloned().collect();
+        Ok(Response::new(v1::VolumeAttachmentList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateVolumeAttachmentRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        let v1::UpdateVolumeAttachmentRequest { context, spec } = request.into_inner();
+        let spec = volume_attachment_order_from_wire(spec).map_err(refused)?;
+        let context = context.unwrap();
+        let mut world = self.lock();
+        let wire =
+            world.volume_attachments.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
+        begin_update(wire.metadata.as_mut().unwrap(), &context)?;
+        wire.spec = Some(volume_attachment_order_to_wire(spec));
+        Ok(Response::new(wire.clone()))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = request.into_inner().id;
+        self.lock().volume_attachments.remove(&id).ok_or_else(|| missing(&id))?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

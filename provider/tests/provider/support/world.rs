@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) route_tables: Objects<v1::RouteTable>,
     pub(crate) route_table_associations: Objects<v1::RouteTableAssociation>,
     pub(crate) volumes: Objects<v1::Volume>,
+    pub(crate) volume_attachments: Objects<v1::VolumeAttachment>,
     pub(crate) instances: Objects<v1::Instance>,
     /// Id by client token.
     tokens: HashMap<String, String>,

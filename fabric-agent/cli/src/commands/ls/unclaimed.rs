@@ -72,6 +72,9 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     collect!(Kind::ElasticIps, "elastic IP", elastic_ips, all(), |spec| {
         spec.name.unwrap_or_default()
     });
+    collect!(Kind::VolumeAttachments, "volume attachment", volume_attachments, all(), |_spec| {
+        String::new()
+    });
     collect!(Kind::Volumes, "volume", volumes, all(), |spec| spec.name.unwrap_or_default());
     collect!(Kind::NetworkInterfaces, "network interface", interfaces, all(), |spec| spec.name);
     collect!(Kind::NetworkInterfaceAttachments, "attachment", attachments, all(), |_| String::new(

@@ -26,6 +26,7 @@ fn spec() -> GuestSpec {
         },
         seed: None,
         credentials: None,
+        volumes: Vec::new(),
         nics: Vec::new(),
     }
 }
@@ -42,6 +43,7 @@ fn fds() -> GuestFds {
         efi_code: None,
         efi_variables: None,
         kvm: None,
+        volumes: Vec::new(),
         taps: Vec::new(),
         qmp: 12,
     }

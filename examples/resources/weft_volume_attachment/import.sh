@@ -1,0 +1,1 @@
+terraform import weft_volume_attachment.data i-0123456789abcdef0/vol-0123456789abcdef0

@@ -1,0 +1,177 @@
+//! Volumes that come and go while a guest runs.
+//!
+//! As with [`super::nics`], QEMU is asked what there is: its devices are called after the volumes.
+//! Their nodes are called after them too, see [`VolumeDisk`]; those that became tops later, when a
+//! snapshot was taken, after the layers that those made (see [`super::seal`]).
+//! Commands: QEMU `qapi/block-core.json`, `qapi/misc.json`, `qapi/qdev.json`.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use weft_model::{InstanceId, LayerId, VolumeId};
+
+use super::nics::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
+use super::seal::{disk_failed, node_of_layer};
+use super::{ANSWER_DEADLINE, GuestError, Guests};
+use crate::qemu::VolumeDisk;
+use crate::qmp::QmpError;
+
+/// The volumes of a guest that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestVolumes {
+    /// Those that it has.
+    pub attached: BTreeSet<VolumeId>,
+    /// Whether others can be plugged in: it has root ports for them.
+    pub can_be_given: bool,
+}
+
+impl GuestVolumes {
+    /// From the names of QEMU's devices.
+    pub(super) fn of(names: &[String]) -> Self {
+        let first_port = VolumeDisk::port_name(1);
+        Self {
+            attached: names.iter().filter_map(|name| name.parse().ok()).collect(),
+            can_be_given: names.contains(&first_port),
+        }
+    }
+}
+
+impl Guests {
+    /// Plugs a volume into a guest that runs. Done already is success; what an earlier attempt left
+    /// half way is made anew.
+    ///
+    /// # Errors
+    /// A file of the volume cannot be opened, or QEMU refused: the port is another one's, say, or
+    /// another guest has the volume.
+    pub async fn plug_volume(&self, id: &InstanceId, disk: &VolumeDisk) -> Result<(), GuestError> {
+        let devices = Devices::of(self, id).await?;
+        if GuestVolumes::of(&devices.names().await?).attached.contains(&disk.volume_id) {
+            return Ok(());
+        }
+        devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await?;
+        let mut paths = Vec::new();
+        for (path, write) in disk.files() {
+            paths.push(devices.give_file(id, path, write).await?);
+        }
+        weft_crash_points::point("guest.plug_volume.given");
+        let added = devices.add_nodes(disk.nodes(&paths)).await;
+        devices.take_back(&paths).await?;
+        added?;
+        weft_crash_points::point("guest.plug_volume.nodes_added");
+        devices.execute("device_add", disk.device()).await.map(|_| ())
+    }
+
+    /// Has a guest let go of a volume, and closes its files. `layers` is what was sealed below it.
+    /// Gone already is success.
+    ///
+    /// # Errors
+    /// [`GuestError::KeepsVolume`]; QEMU does not answer.
+    pub async fn unplug_volume(
+        &self,
+        id: &InstanceId,
+        volume_id: &VolumeId,
+        layers: &[LayerId],
+    ) -> Result<(), GuestError> {
+        let devices = Devices::of(self, id).await?;
+        let started = Instant::now();
+        let mut asked = false;
+        while GuestVolumes::of(&devices.names().await?).attached.contains(volume_id) {
+            if !asked {
+                // Refused where it was asked before and is about to, or went just now.
+                devices.execute_or_not("device_del", json!({ "id": volume_id })).await?;
+                asked = true;
+            }
+            if started.elapsed() > LET_GO_DEADLINE {
+                return Err(GuestError::KeepsVolume {
+                    id: id.clone(),
+                    volume_id: volume_id.clone(),
+                    seconds: LET_GO_DEADLINE.as_secs(),
+                });
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+        weft_crash_points::point("guest.unplug_volume.device_gone");
+        devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
+        devices.take_back_inherited(volume_id).await
+    }
+}
+
+impl Devices<'_> {
+    /// Opens a file and hands it to QEMU; gives the name under which QEMU opens it.
+    async fn give_file(
+        &self,
+        id: &InstanceId,
+        path: &Path,
+        write: bool,
+    ) -> Result<String, GuestError> {
+        let (owned, failed) = (path.to_owned(), disk_failed(id, path));
+        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
+            OpenOptions::new().read(true).write(write).open(owned)
+        });
+        let file = opened.await.map_err(std::io::Error::other).and_then(|it| it);
+        let file = file.map_err(failed)?;
+        let given = self.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
+        given.map_err(self.failed("add-fd"))
+    }
+
+    async fn add_nodes(&self, nodes: Vec<Value>) -> Result<(), GuestError> {
+        for node in nodes {
+            self.execute("blockdev-add", node).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes descriptors that QEMU was given: its nodes have duplicates of their own, and whatever
+    /// stayed open would keep the room of a file that is removed.
+    pub(super) async fn take_back(&self, given: &[String]) -> Result<(), GuestError> {
+        for path in given {
+            let set: Option<u64> = path.rsplit('/').next().and_then(|set| set.parse().ok());
+            self.execute_or_not("remove-fd", json!({ "fdset-id": set })).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the descriptors that QEMU was started with for the volume.
+    async fn take_back_inherited(&self, volume_id: &VolumeId) -> Result<(), GuestError> {
+        let sets = self.execute("query-fdsets", json!({})).await?;
+        for set in sets.as_array().map(Vec::as_slice).unwrap_or_default() {
+            let mut fds = set["fds"].as_array().into_iter().flatten();
+            if fds.any(|fd| fd["opaque"].as_str() == Some(volume_id.as_str())) {
+                self.execute_or_not("remove-fd", json!({ "fdset-id": set["fdset-id"] })).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells QEMU something that it refuses where it is done already.
+    async fn execute_or_not(
+        &self,
+        command: &'static str,
+        arguments: Value,
+    ) -> Result<(), GuestError> {
+        match self.execute(command, arguments).await {
+            Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes the files of a volume that no device has: its tops from the newest on, then what lies
+    /// below.
+    async fn remove_nodes(
+        &self,
+        volume_id: &VolumeId,
+        layers: &[LayerId],
+        below: usize,
+    ) -> Result<(), GuestError> {
+        let sealed = layers.iter().rev().flat_map(node_of_layer);
+        let own = VolumeDisk::node_names(volume_id, below);
+        for name in sealed.chain(own) {
+            self.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
+        }
+        Ok(())
+    }
+}

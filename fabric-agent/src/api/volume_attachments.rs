@@ -1,0 +1,265 @@
+//! `weft.v1.VolumeAttachments`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::broadcast::error::RecvError;
+use tonic::{Request, Response, Status};
+use weft_model::{
+    InstanceState, Object, Problem, Reason, Record, VolumeAttachmentId, VolumeAttachmentOrder,
+    VolumeAttachmentSpec, place_for_volume,
+};
+use weft_proto::convert::{
+    Revision, creation_from_wire, revision_from_wire, volume_attachment_order_from_wire,
+    volume_attachment_to_wire,
+};
+use weft_proto::v1;
+use weft_store::Txn;
+
+use super::{Api, parse_id};
+use crate::context::Context;
+use crate::creation::Outcome;
+use crate::random;
+use crate::repo::{
+    Instances, Kind as _, VolumeAttachments, Volumes, attached_volume_key, encode, object_key,
+};
+
+type AttachmentRecord = Record<VolumeAttachmentId, VolumeAttachmentSpec>;
+
+/// How long a client waits for a guest to take a volume in.
+const TAKEN_IN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client waits for a guest to let go of one: longer than the hypervisor is waited for.
+const LET_GO_WITHIN: Duration = Duration::from_secs(20);
+
+fn show(record: AttachmentRecord) -> v1::VolumeAttachment {
+    volume_attachment_to_wire(Object::from(record).map(VolumeAttachmentOrder::from))
+}
+
+/// Attachments have no names.
+fn name(_spec: &VolumeAttachmentSpec) -> &str {
+    ""
+}
+
+/// Both ends exist and are free. The caller holds `references` for reading, and the instance's turn.
+async fn place(
+    context: &Context,
+    order: VolumeAttachmentOrder,
+) -> Result<(VolumeAttachmentSpec, Txn), Problem> {
+    let VolumeAttachmentOrder { instance_id, volume_id, delete_on_termination } = order;
+    let instance = context.repo.find::<Instances>(&instance_id).await?;
+    let instance = instance.ok_or_else(|| {
+        Problem::not_found(format!("instance {instance_id} does not exist")).at("instance_id")
+    })?;
+    if instance.value.deleting_since.is_some() {
+        let message = format!("instance {instance_id} is being deleted");
+        return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));
+    }
+    let volume = context.repo.find::<Volumes>(&volume_id).await?;
+    let volume = volume.ok_or_else(|| {
+        Problem::not_found(format!("volume {volume_id} does not exist")).at("volume_id")
+    })?;
+    if volume.value.deleting_since.is_some() {
+        let message = format!("volume {volume_id} is being deleted");
+        return Err(Problem::new(Reason::FailedPrecondition, message).at("volume_id"));
+    }
+    let attachments = context.repo.list::<VolumeAttachments>().await?;
+    if let Some(other) = attachments.iter().find(|one| one.spec.volume_id == volume_id) {
+        return Err(attached_already(context, other));
+    }
+    let of_instance = attachments.iter().filter(|one| one.spec.instance_id == instance_id);
+    let taken: BTreeSet<u8> = of_instance.map(|one| one.spec.place).collect();
+    let place = place_for_volume(&instance_id, &taken)?;
+    let key = attached_volume_key(&volume_id);
+    let txn = Txn::new()
+        // Its instance may be going, and take it along, at this moment.
+        .when_at(object_key::<Volumes>(&volume_id), volume.revision)
+        .when_absent(&key)
+        .put(key, instance_id.as_str());
+    Ok((VolumeAttachmentSpec { instance_id, volume_id, place, delete_on_termination }, txn))
+}
+
+fn attached_already(context: &Context, other: &AttachmentRecord) -> Problem {
+    let VolumeAttachmentSpec { instance_id, volume_id, .. } = &other.spec;
+    if other.deleting_since.is_some() {
+        let message = format!("{volume_id} is still being detached from {instance_id}");
+        return Problem::new(Reason::FailedPrecondition, message).at("volume_id").remedy(format!(
+            "its guest has not let go of it yet; at the latest it does when it is stopped: weft \
+             stop {instance_id}"
+        ));
+    }
+    let world = context.cache.read();
+    let name = world.instances.get(instance_id).and_then(|record| record.spec.name.as_ref());
+    let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+    let message = format!("{volume_id} is attached to {instance_id}{name} already");
+    Problem::new(Reason::AlreadyExists, message)
+        .at("volume_id")
+        .remedy(format!("detach it first (weft rm {}), or import it", other.id))
+}
+
+async fn create(
+    context: &Context,
+    request: v1::CreateVolumeAttachmentRequest,
+) -> Result<AttachmentRecord, Problem> {
+    let v1::CreateVolumeAttachmentRequest { context: creation, spec } = request;
+    let creation = creation_from_wire(creation)?;
+    let bytes = spec.as_ref().map(v1::VolumeAttachmentSpec::encode_to_vec).unwrap_or_default();
+    let order = volume_attachment_order_from_wire(spec)?;
+    let content = match context.known::<VolumeAttachments>(&bytes, &creation).await? {
+        Outcome::Known(record) => return Ok(record),
+        Outcome::New(content) => content,
+    };
+    let guard = context.references.read().await;
+    // Choosing a place and storing it are one.
+    let turn = context.turns().object(order.instance_id.as_str()).await;
+    let (spec, txn) = place(context, order).await?;
+    let id = VolumeAttachments::new_id(random::bytes(), &spec);
+    let record = context.new_record::<VolumeAttachments>(id, spec, &creation, &content);
+    context.store_new::<VolumeAttachments>(&record, &creation, &content, txn).await?;
+    drop(turn);
+    drop(guard);
+    until_taken_in(context, &record.spec).await;
+    Ok(record)
+}
+
+/// Where a guest runs, it has the volume now, or after a while there is a line in the log: the agent
+/// goes on trying, and the instance says why it fails.
+async fn until_taken_in(context: &Context, spec: &VolumeAttachmentSpec) {
+    let status = context.cache.read().statuses.get(&spec.instance_id).cloned();
+    if status.is_none_or(|status| status.state != InstanceState::Running) {
+        return;
+    }
+    let has = context.reconciler.plugged_volumes.has(&spec.instance_id, &spec.volume_id);
+    if tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_err() {
+        tracing::warn!(
+            instance.id = %spec.instance_id,
+            volume.id = %spec.volume_id,
+            "a guest that runs does not have a volume that was attached to it yet"
+        );
+    }
+}
+
+async fn update(
+    context: &Context,
+    request: v1::UpdateVolumeAttachmentRequest,
+) -> Result<AttachmentRecord, Problem> {
+    let v1::UpdateVolumeAttachmentRequest { context: update, spec } = request;
+    let update: Revision<VolumeAttachmentId> = revision_from_wire(update)?;
+    let order = volume_attachment_order_from_wire(spec)?;
+    let _turn = context.turns().object(update.id.first().as_str()).await;
+    let before = context.fetch_for::<VolumeAttachments>(&update).await?;
+    let old = &before.value.spec;
+    for (field, changed) in [
+        ("instance_id", order.instance_id != old.instance_id),
+        ("volume_id", order.volume_id != old.volume_id),
+    ] {
+        if changed {
+            let message = format!("{field} of an attachment cannot change");
+            return Err(Problem::invalid(field, message).remedy("replace the attachment"));
+        }
+    }
+    let mut record = before.value.clone();
+    record.tags = update.tags;
+    record.client_data = update.client_data;
+    record.spec.delete_on_termination = order.delete_on_termination;
+    context.store_update::<VolumeAttachments>(before, record, Txn::new()).await
+}
+
+async fn delete(context: &Context, id: &VolumeAttachmentId) -> Result<(), Problem> {
+    // Subscribed before it is said: no change in between is missed.
+    let mut changes = context.cache.changes();
+    {
+        let _turn = context.turns().object(id.first().as_str()).await;
+        let before = context.repo.get::<VolumeAttachments>(id).await?;
+        if before.value.deleting_since.is_none() {
+            let mut record = before.value.clone();
+            record.deleting_since = Some(context.clock.now());
+            let key = object_key::<VolumeAttachments>(id);
+            let txn = Txn::new().when_at(&key, before.revision).put(key, encode(&record));
+            let revision = context.repo.commit(txn).await?;
+            context.cache.reached(revision).await;
+        }
+    }
+    // The guest may have been asked before, in vain.
+    context.reconciler.look_at(id.first());
+    let gone = async {
+        while context.cache.read().volume_attachments.contains_key(id) {
+            if let Err(RecvError::Closed) = changes.recv().await {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(LET_GO_WITHIN, gone).await.is_ok() {
+        return Ok(());
+    }
+    Err(kept(context, id))
+}
+
+/// The guest still has the volume.
+fn kept(context: &Context, id: &VolumeAttachmentId) -> Problem {
+    let status = context.cache.read().statuses.get(id.first()).cloned();
+    let reason = status.and_then(|status| status.reason.clone());
+    let (instance, volume) = (id.first(), id.second());
+    let message = format!("the guest of {instance} has not let go of {volume} yet");
+    let problem = Problem::new(Reason::FailedPrecondition, message).at("id").remedy(format!(
+        "unmount it in the guest; the agent goes on asking, and at the latest it goes when the guest \
+         is stopped (weft stop {instance}); then repeat this"
+    ));
+    match reason {
+        Some(reason) => problem.evidence(reason),
+        None => problem,
+    }
+}
+
+#[tonic::async_trait]
+impl v1::volume_attachments_server::VolumeAttachments for Api {
+    async fn create(
+        &self,
+        request: Request<v1::CreateVolumeAttachmentRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        let record =
+            self.whole(async move |context| create(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        self.get_one::<VolumeAttachments, _>(request, show).await
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::VolumeAttachmentList>, Status> {
+        let items = self.get_many::<VolumeAttachments, _>(request, show).await?;
+        Ok(Response::new(v1::VolumeAttachmentList { items }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::VolumeAttachmentList>, Status> {
+        let items = self.get_listed::<VolumeAttachments, _>(request, name, show).await?;
+        Ok(Response::new(v1::VolumeAttachmentList { items }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateVolumeAttachmentRequest>,
+    ) -> Result<Response<v1::VolumeAttachment>, Status> {
+        let record =
+            self.whole(async move |context| update(&context, request.into_inner()).await).await?;
+        Ok(Response::new(show(record)))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
+        Ok(Response::new(v1::DeleteResponse {}))
+    }
+}

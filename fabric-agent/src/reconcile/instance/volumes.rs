@@ -1,0 +1,108 @@
+//! An instance's volumes: read off the world, reported, and let go of.
+
+use weft_model::{Problem, Record, VolumeId, VolumeSpec};
+use weft_planner::{AttachedVolume, GuestVolume, SeenVolumes};
+use weft_store::Txn;
+
+use super::{Failure, Pass};
+use crate::host::HostError;
+use crate::reconcile::volumes::Condition;
+use crate::repo::{RecordOf, VolumeAttachments, Volumes, attached_volume_key, encode, object_key};
+
+/// Removes an attachment, and the claim on its volume.
+fn detach(txn: Txn, attachment: &RecordOf<VolumeAttachments>) -> Txn {
+    txn.delete(object_key::<VolumeAttachments>(&attachment.id))
+        .delete(attached_volume_key(attachment.id.second()))
+}
+
+impl Pass<'_> {
+    /// What is attached now, by place.
+    pub(super) fn attached_volumes(&self) -> Vec<AttachedVolume> {
+        let world = self.reconciler.cache.read();
+        let complete = |attachment: &RecordOf<VolumeAttachments>| {
+            let record: &Record<VolumeId, VolumeSpec> =
+                world.volumes.get(attachment.id.second())?;
+            let condition = self.reconciler.volumes.condition(&record.id);
+            Some(AttachedVolume {
+                volume: GuestVolume {
+                    volume_id: record.id.clone(),
+                    place: attachment.spec.place,
+                    pool: record.spec.volume_type.clone(),
+                    base: record.spec.base.clone(),
+                    layers: record.spec.layers.clone(),
+                },
+                leaving: attachment.deleting_since.is_some(),
+                ready: condition == Some(Condition::Made),
+            })
+        };
+        let mut volumes: Vec<_> = world.volumes_of(&self.record.id).filter_map(complete).collect();
+        volumes.sort_by_key(|attached| attached.volume.place);
+        volumes
+    }
+
+    /// Removes the attachments of volumes that no guest has any more.
+    pub(super) async fn release_volumes(&self, ids: &[VolumeId]) -> Result<(), Problem> {
+        let gone: Vec<_> = {
+            let world = self.reconciler.cache.read();
+            let of_these =
+                world.volumes_of(&self.record.id).filter(|it| ids.contains(it.id.second()));
+            of_these.filter(|it| it.deleting_since.is_some()).cloned().collect()
+        };
+        let txn = gone.iter().fold(Txn::new(), detach);
+        let revision = self.reconciler.repo.commit(txn).await?;
+        self.reconciler.cache.reached(revision).await;
+        for attachment in gone {
+            tracing::info!(attachment.id = %attachment.id, "detached");
+        }
+        Ok(())
+    }
+
+    /// What becomes of the volumes with the instance, for the transaction that forgets it: those that
+    /// go with it are asked to go.
+    pub(super) async fn forget_volumes(&self, mut txn: Txn) -> Result<Txn, Problem> {
+        let reconciler = self.reconciler;
+        let attached: Vec<_> =
+            reconciler.cache.read().volumes_of(&self.record.id).cloned().collect();
+        for attachment in &attached {
+            txn = detach(txn, attachment);
+            if !attachment.spec.delete_on_termination {
+                continue;
+            }
+            let Some(stored) = reconciler.repo.find::<Volumes>(attachment.id.second()).await?
+            else {
+                continue;
+            };
+            let mut volume = stored.value;
+            volume.deleting_since.get_or_insert_with(|| reconciler.clock.now());
+            let key = object_key::<Volumes>(&volume.id);
+            // Who changes it at this moment is faster, and this is tried again.
+            txn = txn.when_at(&key, stored.revision).put(key, encode(&volume));
+        }
+        Ok(txn)
+    }
+
+    /// Tells who waits for it what the guest has, and people what it cannot be given.
+    pub(super) fn note_volumes(&mut self, attached: &[AttachedVolume], seen: &SeenVolumes) {
+        let has = match seen {
+            SeenVolumes::Has(has) => Some(has.clone()),
+            SeenVolumes::Fixed | SeenVolumes::Unknown => None,
+        };
+        if *seen == SeenVolumes::Fixed && !attached.is_empty() && self.trouble.is_none() {
+            self.trouble = Some(
+                "its guest was started by an agent of an older version and can be given no volume \
+                 while it runs: stop and start it to have those that are attached to it"
+                    .to_owned(),
+            );
+        }
+        self.reconciler.plugged_volumes.note(&self.record.id, has);
+    }
+
+    /// Why the instance cannot be started yet.
+    pub(super) fn awaits_volume(&self, id: &VolumeId) -> Failure {
+        let why = match self.reconciler.volumes.condition(id) {
+            Some(Condition::Failed(why)) => format!(": {why}"),
+            Some(Condition::Made) | None => String::new(),
+        };
+        Failure::Step(HostError::new(format!("its volume {id} is not there yet{why}"), true))
+    }
+}
