@@ -6,7 +6,8 @@ use weft_proto::v1;
 use v1::wait_request::Until;
 
 use crate::support::{
-    Agent, Api, context, eventually, instance_spec, ok, refusal, refused, update_context,
+    Agent, Api, context, eventually, instance_spec, ok, refusal, refused, stop_request,
+    update_context,
 };
 
 fn spec(size_gib: u32) -> v1::VolumeSpec {
@@ -178,7 +179,7 @@ async fn a_volume_comes_to_a_guest_that_runs_and_goes_to_another_one() {
     agent.kill();
     agent.start_again().await;
     let api = agent.api().await;
-    ok(api.instances.clone().stop(get(&web)).await);
+    ok(api.instances.clone().stop(stop_request(&web)).await);
     api.wait(&web, Until::Stopped(true)).await.unwrap();
     ok(api.instances.clone().start(get(&web)).await);
     api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
@@ -218,7 +219,7 @@ async fn a_guest_that_keeps_a_volume_is_told_of_and_gives_it_up_when_it_is_stopp
     let message = refused(again, Reason::FailedPrecondition, "volume_id");
     assert!(message.contains("still being detached"), "{message}");
 
-    ok(api.instances.clone().stop(get(&web)).await);
+    ok(api.instances.clone().stop(stop_request(&web)).await);
     api.wait(&web, Until::Stopped(true)).await.unwrap();
     eventually("it is released", async || {
         let left = api.volume_attachments.clone().get(get(&id)).await;

@@ -161,11 +161,19 @@ fn a_panicked_guest_is_ended_before_the_next_launch() {
         ..crate::SeenInstance::default()
     };
     for wanted in [Wanted::Run { epoch: 2 }, Wanted::Off, Wanted::Gone] {
-        let step = crate::plan_instance(&asked, None, &[], wanted, &seen, false);
+        let step =
+            crate::plan_instance(&asked, None, &crate::Attached::default(), wanted, &seen, false);
         let end = crate::Action::EndGuest { instance_id: asked.id.clone() };
         assert_eq!(step, crate::InstanceStep::Do(vec![end]), "{wanted:?}");
     }
     // First it is reported.
-    let step = crate::plan_instance(&asked, None, &[], Wanted::Run { epoch: 1 }, &seen, false);
+    let step = crate::plan_instance(
+        &asked,
+        None,
+        &crate::Attached::default(),
+        Wanted::Run { epoch: 1 },
+        &seen,
+        false,
+    );
     assert_eq!(step, crate::InstanceStep::Rest);
 }
