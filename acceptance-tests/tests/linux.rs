@@ -37,5 +37,7 @@ mod three_sessions;
 mod two_tier;
 #[path = "linux/two_vpcs.rs"]
 mod two_vpcs;
+#[path = "linux/volumes.rs"]
+mod volumes;
 #[path = "linux/waits.rs"]
 mod waits;

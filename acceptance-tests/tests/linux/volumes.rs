@@ -1,0 +1,85 @@
+//! The example 05-volumes: a disk is written on one machine, read on another, and grows there.
+
+use anyhow::{Context as _, Result, ensure};
+use weft_acceptance::{Change, Guest, Lab, eventually, within};
+
+use crate::module::example;
+
+/// What the guest calls the disk with this serial number, once it has it.
+fn device_of(guest: &Guest<'_>, serial: &str) -> Result<Option<String>> {
+    let found = guest.ssh(&format!("grep -lx {serial} /sys/block/*/serial || true"))?;
+    Ok(found.trim().split('/').nth(3).map(str::to_owned))
+}
+
+fn gib(guest: &Guest<'_>, device: &str) -> Result<u64> {
+    // Linux counts sectors of 512 bytes, whatever the disk's are.
+    let sectors: u64 = guest.ssh(&format!("cat /sys/block/{device}/size"))?.trim().parse()?;
+    Ok(sectors >> 21)
+}
+
+#[test]
+fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> Result<()> {
+    let Some(lab) = Lab::linux()? else { return Ok(()) };
+    let key = lab.key("id")?;
+    let terraform = lab.terraform()?;
+    example(&terraform, "05-volumes", &key)?;
+    terraform.apply()?;
+    terraform.assert_plan_is_empty()?;
+    let state = terraform.state()?;
+    let first = lab.guest(&key, &state, "weft_instance.machine[\"first\"]")?;
+    let second = lab.guest(&key, &state, "weft_instance.machine[\"second\"]")?;
+    let volume = state.text("weft_volume.data", "id")?;
+    let path = state.text("weft_volume_attachment.data", "device_path")?;
+    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+
+    let see = |guest: &Guest<'_>| device_of(guest, serial);
+    let device = eventually("the first guest to see the disk", within(), || see(&first))?;
+    ensure!(gib(&first, &device)? == 1);
+    ensure!(device_of(&second, serial)?.is_none());
+    // At its start and at its end; what the kernel still holds is written out.
+    let write = |guest: &Guest<'_>, device: &str, text: &str, at: u64| {
+        guest.ssh(&format!(
+            "echo {text} | sudo dd of=/dev/{device} bs=512 seek={at} conv=notrunc,sync 2>/dev/null && sync"
+        ))
+    };
+    let read = |guest: &Guest<'_>, device: &str, at: u64| -> Result<String> {
+        let read = format!("sudo dd if=/dev/{device} bs=512 skip={at} count=1 2>/dev/null");
+        Ok(guest.ssh(&read)?.trim_matches(['\0', '\n']).to_owned())
+    };
+    let last = (1 << 21) - 1;
+    write(&first, &device, "begun-on-the-first", 0)?;
+    write(&first, &device, "end", last)?;
+
+    // Elsewhere, while both guests run.
+    terraform.write("more.auto.tfvars", "attached_to = \"second\"\n")?;
+    let plan = terraform.plan()?;
+    ensure!(plan.change("weft_volume_attachment.data") == Change::Replace, "{}", plan.text());
+    ensure!(plan.change("weft_volume.data") == Change::Nothing, "{}", plan.text());
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
+    let device = eventually("the second guest to see the disk", within(), || see(&second))?;
+    ensure!(device_of(&first, serial)?.is_none(), "the first guest still has it");
+    ensure!(read(&second, &device, 0)? == "begun-on-the-first");
+    ensure!(read(&second, &device, last)? == "end");
+
+    // Larger, under the same boot.
+    let boot = second.ssh("cat /proc/sys/kernel/random/boot_id")?;
+    terraform.write("more.auto.tfvars", "attached_to = \"second\"\nsize_gib = 2\n")?;
+    let plan = terraform.plan()?;
+    ensure!(plan.change("weft_volume.data") == Change::Update, "{}", plan.text());
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
+    eventually("the guest to see a larger disk", within(), || {
+        Ok((gib(&second, &device)? == 2).then_some(()))
+    })?;
+    write(&second, &device, "grown", 2 * (last + 1) - 1)?;
+    ensure!(read(&second, &device, 0)? == "begun-on-the-first");
+    ensure!(read(&second, &device, 2 * (last + 1) - 1)? == "grown");
+    ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
+
+    // What has been detached is free: its file goes, and its room with it.
+    let shown = lab.weft_json(&["get", &volume])?;
+    ensure!(shown["state"] == "in_use", "{shown}");
+    terraform.destroy()?;
+    lab.close()
+}

@@ -1,0 +1,119 @@
+# A volume that outlives its machines: written on one, read on another, and grown while it is in use.
+#
+# Needs what 01-one-instance needs. The guests have the disk under the same name wherever it is: with
+# udev it is the output device_path; weft-tiny has no udev, there the disk is the one in
+# /sys/block/*/serial. What is on it is the guest's business, so:
+#
+#   terraform apply                                # make a file system in the first machine, mount it
+#   terraform apply -var attached_to=second        # unmount it there before, mount it here
+#   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; resize2fs
+
+terraform {
+  required_providers {
+    weft = {
+      source = "weft-cloud/weft"
+    }
+  }
+}
+
+variable "image_dir" {
+  description = "Where scripts/build-weft-tiny.sh has left the image."
+  type        = string
+  default     = "../../target/images/weft-tiny"
+}
+
+variable "public_key" {
+  description = "The file of the SSH public key that may log in."
+  type        = string
+  default     = "~/.ssh/id_ed25519.pub"
+}
+
+variable "instance_type" {
+  description = "How big the machines are; data.weft_instance_types lists them all."
+  type        = string
+  default     = "w1.micro"
+}
+
+variable "attached_to" {
+  description = "Which machine has the volume: first or second."
+  type        = string
+  default     = "first"
+}
+
+variable "size_gib" {
+  description = "How large the volume is. It grows while it is in use, and never shrinks."
+  type        = number
+  default     = 1
+}
+
+locals {
+  # What the image's builder says about it: files, command line and user.
+  manifest = jsondecode(file("${var.image_dir}/manifest.json"))
+}
+
+provider "weft" {
+  default_tags = {
+    example = "05-volumes"
+  }
+}
+
+resource "weft_image" "tiny" {
+  name           = "weft-tiny"
+  source_path    = "${var.image_dir}/${local.manifest.disk}"
+  kernel         = "${var.image_dir}/${local.manifest.kernel}"
+  initrd         = "${var.image_dir}/${local.manifest.initrd}"
+  kernel_cmdline = local.manifest.cmdline
+  architecture   = local.manifest.architecture
+  default_user   = local.manifest.user
+}
+
+resource "weft_key_pair" "me" {
+  key_name   = "volumes"
+  public_key = file(pathexpand(var.public_key))
+}
+
+resource "weft_security_group" "ssh" {
+  name        = "volumes"
+  description = "SSH from anywhere that has a route"
+}
+
+resource "weft_security_group_ingress_rule" "ssh" {
+  security_group_id = weft_security_group.ssh.id
+  ip_protocol       = "tcp"
+  from_port         = 22
+  to_port           = 22
+  cidr_ipv4         = "0.0.0.0/0"
+}
+
+resource "weft_instance" "machine" {
+  for_each = toset(["first", "second"])
+
+  name               = each.key
+  image_id           = weft_image.tiny.id
+  instance_type      = var.instance_type
+  key_names          = [weft_key_pair.me.key_name]
+  security_group_ids = [weft_security_group.ssh.id]
+  wait_for           = "ssh"
+
+  # The rule is there before anybody is told that SSH works.
+  depends_on = [weft_security_group_ingress_rule.ssh]
+}
+
+resource "weft_volume" "data" {
+  name     = "data"
+  size_gib = var.size_gib
+}
+
+resource "weft_volume_attachment" "data" {
+  instance_id = weft_instance.machine[var.attached_to].id
+  volume_id   = weft_volume.data.id
+}
+
+output "device_path" {
+  description = "Where a guest with udev has the disk."
+  value       = weft_volume_attachment.data.device_path
+}
+
+output "ssh_commands" {
+  value = { for name, machine in weft_instance.machine : name => machine.ssh_command }
+}
