@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "hosts",
         "watch",
         "events",
+        "usage",
     ]
     .map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

@@ -22,6 +22,7 @@ mod sessions;
 pub(crate) mod snapshots;
 mod streams;
 mod subnets;
+mod usage;
 mod users;
 mod volume_attachments;
 mod volumes;
@@ -223,5 +224,6 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         instance_types_server::InstanceTypesServer,
         watch_server::WatchServer,
         events_server::EventsServer,
+        usage_server::UsageServer,
     ))
 }

@@ -98,14 +98,17 @@ pub(crate) struct Cache {
 impl Cache {
     /// Reads everything once. [`Cache::follow`] keeps it current from there.
     pub(crate) async fn load(repo: &Repo) -> Result<Self, Problem> {
-        let listing = repo.store().list("").await.map_err(store_problem)?;
+        // Not all that there is: usage of a year is more than the world. What changes between the two
+        // is taken in once more by who follows from the first.
+        let objects = repo.store().list(OBJECTS).await.map_err(store_problem)?;
+        let statuses = repo.store().list(STATUSES).await.map_err(store_problem)?;
         let mut world = World::default();
-        for item in listing.items {
-            world.put_or_fence(&item);
+        for item in objects.items.iter().chain(&statuses.items) {
+            world.put_or_fence(item);
         }
         Ok(Self {
             world: RwLock::new(world),
-            revision: watch::Sender::new(listing.revision),
+            revision: watch::Sender::new(objects.revision),
             changes: broadcast::Sender::new(4096),
         })
     }

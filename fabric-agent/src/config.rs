@@ -83,6 +83,12 @@ pub(crate) struct ServeArgs {
     /// Memory of the simulated host, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 4 << 20)]
     pub(crate) sim_memory_mib: u64,
+    /// For tests: a file that says what time it is on the simulated host
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) sim_clock: Option<PathBuf>,
+    /// What things cost (docs/guides/metering.md); unset: usage is shown without prices
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prices: Option<PathBuf>,
 }
 
 /// What guests run on.

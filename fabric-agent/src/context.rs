@@ -135,7 +135,7 @@ impl Context {
         record.generation += 1;
         let key = object_key::<K>(&record.id);
         let txn = txn.when_at(&key, before.revision).put(key, encode(&record));
-        let revision = self.repo.commit(txn).await?;
+        let revision = self.reconciler.metering.keep(&record, txn).await?;
         tracing::info!(kind = K::NAME, id = %record.id, generation = record.generation, "updated");
         self.cache.reached(revision).await;
         Ok(record)
@@ -148,7 +148,8 @@ impl Context {
         txn: Txn,
     ) -> Result<(), Problem> {
         let key = object_key::<K>(&stored.value.id);
-        let revision = self.repo.commit(txn.when_at(&key, stored.revision).delete(key)).await?;
+        let txn = txn.when_at(&key, stored.revision).delete(key);
+        let revision = self.reconciler.metering.end(&stored.value, txn).await?;
         tracing::info!(kind = K::NAME, id = %stored.value.id, "deleted");
         self.cache.reached(revision).await;
         Ok(())

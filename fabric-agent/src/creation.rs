@@ -239,7 +239,7 @@ impl Context {
             .when_absent(&token)
             .put(key, encode(record))
             .put(token, encode(&self.token_record::<K>(&record.id, &novelty.content)));
-        let revision = self.repo.commit(txn).await?;
+        let revision = self.reconciler.metering.keep(record, txn).await?;
         tracing::info!(kind = K::NAME, id = %record.id, "created");
         self.cache.reached(revision).await;
         Ok(())

@@ -91,7 +91,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("db"), SqliteOptions::default()).unwrap();
         let repo = Repo::new(Arc::new(store));
-        let events = || Events::new(repo.clone(), Arc::new(SystemClock));
+        let events = || Events::new(repo.clone(), Arc::new(SystemClock::of_this_boot().unwrap()));
         let first = events();
         for n in 0..KEPT + 5 {
             first.record(EventKind::Drift, "vpc-1", format!("event {n}")).await;

@@ -16,9 +16,11 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
+use weft_metering::Run;
 use weft_model::{
-    BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName,
-    Problem, Reason, Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId,
+    LinkCounters, LinkName, PoolName, Problem, Reason, Timestamp, TrackedFlow, TransportProtocol,
+    VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume, SeenVolumes};
 use weft_services::Sockets;
@@ -46,6 +48,8 @@ pub(crate) struct SeenGuest {
     pub(crate) first_console_byte: Option<Timestamp>,
     /// What the guest of this launch said, where the host plays its network's services.
     pub(crate) said: Vec<Saying>,
+    /// From when to when its guest ran, as who holds it knows.
+    pub(crate) run: Run,
 }
 
 /// What tells a VPC's namespace from every other one: who holds it.
@@ -212,6 +216,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the named counters of the VPC's packet filter say; nothing where it has none yet.
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError>;
+
+    /// What the VPC's taps have carried, by name; nothing where it has no network yet.
+    async fn link_counters(
+        &self,
+        vpc_id: &VpcId,
+    ) -> Result<BTreeMap<LinkName, LinkCounters>, HostError>;
 
     /// The connections that the VPC keeps track of.
     async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError>;

@@ -17,6 +17,7 @@ mod hits;
 mod host;
 mod ledger;
 mod logging;
+mod metering;
 mod public;
 mod purge;
 mod random;

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
+use crate::metering::Metering;
 use crate::repo::{Attachments, Instances, Kind, Repo, Snapshots, VolumeAttachments};
 use crate::services::NetworkServices;
 use crate::turns::Turns;
@@ -83,6 +84,7 @@ pub(crate) struct Reconciler {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
+    pub(crate) metering: Metering,
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
     pub(crate) turns: Turns,
@@ -107,6 +109,7 @@ impl Reconciler {
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
         ledger: Ledger,
+        metering: Metering,
         config: Config,
     ) -> Self {
         let networks = Networks::new();
@@ -123,6 +126,7 @@ impl Reconciler {
             host,
             clock,
             ledger,
+            metering,
             networks,
             pins: Pins::default(),
             turns: Turns::new(),
@@ -156,6 +160,8 @@ impl Reconciler {
         let (disks, token) = (Arc::clone(&self), shutdown.clone());
         tasks.spawn(async move { volumes::run(&disks, token).await });
         let blobs = Arc::clone(&self);
+        let (meters, token) = (Arc::clone(&self), shutdown.clone());
+        tasks.spawn(async move { crate::metering::run(&meters, token).await });
         tasks.spawn(async move { blobs::run(&blobs, shutdown).await });
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended

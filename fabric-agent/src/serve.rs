@@ -20,7 +20,7 @@ use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
 use crate::alone;
 use crate::api::{self, Network};
 use crate::cache::Cache;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, ScriptedClock, SystemClock};
 use crate::config::{Directories, HostKind, ServeArgs};
 use crate::context::Context;
 use crate::default_network;
@@ -31,6 +31,7 @@ use crate::host::linux::LinuxHost;
 use crate::host::pools::Pools;
 use crate::host::sim::SimHost;
 use crate::ledger::Ledger;
+use crate::metering::{self, Metering};
 use crate::random;
 use crate::reconcile::Reconciler;
 use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, encode};
@@ -85,6 +86,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // Before anything is touched: an agent that cannot be reached as asked does not start.
     let network = open_network(&args).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
+    let prices = metering::read_prices(args.prices.as_deref())?;
     let ca_file = args.fetch_ca.clone();
     let fetcher = Fetcher::new(FetchOptions { ca_file, ..FetchOptions::default() })?;
     let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
@@ -92,14 +94,14 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;
     let store: Arc<dyn Store> = Arc::new(store);
     let repo = Repo::new(store);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = open_clock(&args)?;
     // Before anything is looked at that this store might not know.
     let host_id = take_directories(directories, &repo).await?;
     let _prefix = match args.host {
         HostKind::Linux => Some(alone::in_network_namespace(&directories.prefix).await?),
         HostKind::Sim => None,
     };
-    let host = open_host(&args).await?;
+    let host = open_host(&args, &clock).await?;
     let facts = host.facts();
     tracing::info!(
         host.name = facts.name,
@@ -120,12 +122,14 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let own = repo.list::<NetworkInterfaces>().await.map_err(explain)?;
     let own = own.iter().map(|record| &record.spec.interface);
     let ledger = Ledger::new(facts.memory_mib, &instances, own, |mib| host.memory_cost_mib(mib));
+    let metering = Metering::new(repo.clone(), Arc::clone(&clock), prices);
     let reconciler = Arc::new(Reconciler::new(
         repo.clone(),
         Arc::clone(&cache),
         Arc::clone(&host),
         Arc::clone(&clock),
         ledger.clone(),
+        metering,
         args.config(),
     ));
     let key = services::token_key(&repo).await.map_err(explain)?;
@@ -232,7 +236,19 @@ async fn until_end(
     }
 }
 
-async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
+/// The machine's clock, or the one of a test.
+fn open_clock(args: &ServeArgs) -> anyhow::Result<Arc<dyn Clock>> {
+    match &args.sim_clock {
+        Some(path) if args.host == HostKind::Sim => {
+            let clock = ScriptedClock::open(path);
+            Ok(Arc::new(clock.with_context(|| format!("cannot read {}", path.display()))?))
+        }
+        Some(_) => anyhow::bail!("--sim-clock needs --host sim"),
+        None => Ok(Arc::new(SystemClock::of_this_boot().context("cannot read the boot id")?)),
+    }
+}
+
+async fn open_host(args: &ServeArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Host>> {
     let directories = &args.directories;
     let name = match &args.host_name {
         Some(name) => name.clone(),
@@ -241,10 +257,10 @@ async fn open_host(args: &ServeArgs) -> anyhow::Result<Arc<dyn Host>> {
     Ok(match args.host {
         HostKind::Sim => {
             let (state, blobs) = (&directories.state_dir, directories.blobs());
-            let memory = args.sim_memory_mib;
+            let (memory, clock) = (args.sim_memory_mib, Arc::clone(clock));
+            let pools = Pools::of(directories);
             Arc::new(
-                SimHost::open(state, &blobs, Pools::of(directories), name, args.sim_vcpus, memory)
-                    .await?,
+                SimHost::open(state, &blobs, pools, name, args.sim_vcpus, memory, clock).await?,
             )
         }
         HostKind::Linux => {

@@ -20,6 +20,7 @@ mod security_group;
 pub(crate) mod security_group_hits;
 mod subnet;
 pub(crate) mod subnets;
+pub(crate) mod usage;
 mod volume;
 mod vpc;
 

@@ -214,6 +214,7 @@ impl Provider for Weft {
             Box::new(data::host::Host(agent())),
             Box::new(data::security_group_hits::SecurityGroupHits(agent())),
             Box::new(data::reachability::Reachability(agent())),
+            Box::new(data::usage::Usage(agent())),
         ]
     }
 

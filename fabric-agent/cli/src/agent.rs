@@ -53,6 +53,7 @@ impl Agent {
         types: instance_types_client::InstanceTypesClient,
         watch: watch_client::WatchClient,
         events: events_client::EventsClient,
+        usage: usage_client::UsageClient,
     }
 }
 

@@ -24,7 +24,7 @@ use weft_model::LinkName;
 use crate::layout::{self, GuestDir};
 use crate::process::{ProcessIdentity, boot_id};
 use crate::qemu::{GuestSpec, QemuVersion};
-use crate::record::{ExitCause, GuestExit, GuestIdentity, now_unix_ms};
+use crate::record::{ExitCause, GuestExit, GuestIdentity, monotonic_ms, now_unix_ms};
 use crate::sys;
 use console::Console;
 
@@ -168,6 +168,7 @@ fn record_guest(
         qemu_version: spec.qemu.version,
         boot_id: boot_id().map_err(at("read the boot id"))?,
         started_at_unix_ms: now_unix_ms(),
+        started_monotonic_ms: monotonic_ms(),
         netns_fds: files.namespace_fds(),
     };
     dir.write(layout::GUEST, &guest).map_err(at("write guest.json"))
@@ -205,8 +206,13 @@ fn record_exit(
     cause: ExitCause,
     stderr_tail: String,
 ) -> Result<(), HolderError> {
-    let exit =
-        GuestExit { epoch: spec.epoch, cause, stderr_tail, at_unix_ms: now_unix_ms().max(1) };
+    let exit = GuestExit {
+        epoch: spec.epoch,
+        cause,
+        stderr_tail,
+        at_unix_ms: now_unix_ms().max(1),
+        at_monotonic_ms: monotonic_ms(),
+    };
     dir.write(layout::EXIT, &exit).map_err(at("write exit.json"))?;
     for socket in [layout::CONSOLE_SOCKET, layout::QMP_SOCKET] {
         dir.remove(socket).map_err(at("remove a socket"))?;

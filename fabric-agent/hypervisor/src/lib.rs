@@ -26,9 +26,9 @@ mod tap;
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand};
 pub use kvm::KvmProbe;
-pub use process::ProcessIdentity;
+pub use process::{ProcessIdentity, boot_id};
 pub use qemu::{
     Accel, BackingImage, Boot, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError,
     QemuVersion, ROOT_DEVICE, RootDisk, VolumeDisk,
 };
-pub use record::{ExitCause, GuestEvents, GuestExit, GuestIdentity};
+pub use record::{Clocks, ExitCause, GuestEvents, GuestExit, GuestIdentity, GuestRun};

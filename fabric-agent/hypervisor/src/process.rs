@@ -107,7 +107,10 @@ pub(crate) fn find_by_uuid(uid: u32, uuid: GuestUuid) -> io::Result<Vec<ProcessI
 }
 
 /// Names this boot of the machine; pids and start times mean nothing in another.
-pub(crate) fn boot_id() -> io::Result<String> {
+///
+/// # Errors
+/// The kernel does not say.
+pub fn boot_id() -> io::Result<String> {
     let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
     Ok(fs::read_to_string(path)?.trim().to_owned())
 }

@@ -32,6 +32,9 @@ pub struct GuestIdentity {
     pub boot_id: String,
     /// When QEMU was started, in milliseconds since the Unix epoch.
     pub started_at_unix_ms: u64,
+    /// The same by `CLOCK_MONOTONIC`, in milliseconds; holders of older agents did not say it.
+    #[serde(default)]
+    pub started_monotonic_ms: Option<u64>,
     /// For each interface the holder's descriptor of its namespace, so that the namespace can be
     /// found as `/proc/HOLDER/fd/N` even when its maker is gone.
     pub netns_fds: Vec<Option<i32>>,
@@ -48,6 +51,60 @@ pub struct GuestExit {
     pub stderr_tail: String,
     /// When it was seen, in milliseconds since the Unix epoch; 0 if nobody was there to see it.
     pub at_unix_ms: u64,
+    /// The same by `CLOCK_MONOTONIC` of the guest's boot, in milliseconds.
+    #[serde(default)]
+    pub at_monotonic_ms: Option<u64>,
+}
+
+/// From when to when a QEMU ran, by the machine's clocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestRun {
+    /// The boot of the machine that it ran in.
+    pub boot_id: String,
+    /// When it was started.
+    pub started: Clocks,
+    /// When its end was seen; `None` while it runs, and where nobody saw it.
+    pub ended: Option<Clocks>,
+}
+
+/// A moment by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Milliseconds of `CLOCK_MONOTONIC`.
+    pub monotonic_ms: u64,
+}
+
+impl GuestRun {
+    /// From what the holder wrote down.
+    pub(crate) fn of(guest: &GuestIdentity, exit: Option<&GuestExit>) -> Self {
+        let of_this = exit.filter(|exit| exit.epoch == guest.epoch);
+        Self {
+            boot_id: guest.boot_id.clone(),
+            started: Clocks {
+                unix_ms: guest.started_at_unix_ms,
+                // The start in `/proc` is of the clock that goes on while a machine is suspended;
+                // for guests of older agents it is near enough, and always the same.
+                monotonic_ms: guest
+                    .started_monotonic_ms
+                    .unwrap_or(guest.qemu.start_ticks.saturating_mul(MS_PER_TICK)),
+            },
+            ended: of_this.and_then(|exit| {
+                let monotonic_ms = exit.at_monotonic_ms?;
+                Some(Clocks { unix_ms: exit.at_unix_ms, monotonic_ms })
+            }),
+        }
+    }
+}
+
+/// A tick of `/proc/PID/stat` on every Linux for x86 and ARM (`USER_HZ` is 100).
+const MS_PER_TICK: u64 = 10;
+
+/// Milliseconds of `CLOCK_MONOTONIC`: the same for every process of this boot.
+pub(crate) fn monotonic_ms() -> Option<u64> {
+    let ticks = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
+    u64::try_from(std::time::Duration::from(ticks).as_millis()).ok()
 }
 
 /// Why a QEMU is not running.

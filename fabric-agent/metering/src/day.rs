@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use weft_model::Timestamp;
 
+/// Days that one length is put on at most: a transaction of the store is bounded.
+const MAX_DAYS: usize = 40;
 /// Milliseconds of a day. UTC as machines count it has no others.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -57,11 +59,11 @@ impl FromStr for Day {
 
 /// Puts the `length_ms` before `end` on days: each with its part, the parts sum up to the length.
 ///
-/// What would lie before the calendar begins is put on the first day that there is.
+/// What is longer than forty days, an agent having been away for so long, has its rest on the first.
 pub fn lay(end: Timestamp, length_ms: u64) -> Vec<(Day, u64)> {
     let (mut end_ms, mut rest) = (end.as_millisecond(), length_ms);
     let mut parts = Vec::new();
-    while rest > 0 {
+    while rest > 0 && parts.len() < MAX_DAYS {
         let Ok(last) = Timestamp::from_millisecond(end_ms.saturating_sub(1)) else { break };
         let day_began = last.as_millisecond().div_euclid(DAY_MS) * DAY_MS;
         let part = rest.min(u64::try_from(end_ms - day_began).unwrap_or(rest));
@@ -115,12 +117,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_sum_up_and_no_day_has_more_than_24_hours(
+        fn parts_sum_up_and_no_day_but_the_first_of_many_has_more_than_24_hours(
             end_ms in 0_i64..4_000_000_000_000, length_ms in 0_u64..10_000_000_000,
         ) {
             let parts = lay(Timestamp::from_millisecond(end_ms).unwrap(), length_ms);
             prop_assert_eq!(parts.iter().map(|(_, ms)| ms).sum::<u64>(), length_ms);
-            prop_assert!(parts.iter().all(|(_, ms)| *ms > 0 && *ms <= 86_400_000));
+            let whole = parts.iter().skip(usize::from(parts.len() == MAX_DAYS));
+            prop_assert!(whole.clone().all(|(_, ms)| *ms > 0 && *ms <= 86_400_000));
+            prop_assert!(parts.len() <= MAX_DAYS);
             prop_assert!(parts.is_sorted_by(|a, b| a.0 < b.0));
         }
     }

@@ -11,6 +11,7 @@
 //! one at which it saw it end, also where no agent was there. A volume or an address is counted from
 //! its making to its removal.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,7 @@ pub struct Entry {
 }
 
 /// A guest as its host sees it. A run is known by its start: no two have the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Run {
     /// It runs.
     Running {
@@ -97,14 +98,19 @@ pub enum Run {
         ended: Option<Moment>,
     },
     /// Nothing is left of any.
+    #[default]
     Nothing,
+    /// It is on its way: nothing can be said yet.
+    Unknown,
 }
 
 /// What a link had sent when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// Tells the link from others of the same name: its counter begins at nothing.
-    pub link: String,
+    /// The boot and the network namespace that the link is of.
+    pub space: String,
+    /// Its index there: a link that is made anew has a higher one, and a counter at nothing.
+    pub index: u32,
     /// Its counter.
     pub bytes: u64,
 }
@@ -182,6 +188,7 @@ impl Meter {
         let started = match run {
             Run::Running { started } | Run::Over { started, .. } => Some(started),
             Run::Nothing => None,
+            Run::Unknown => return Vec::new(),
         };
         let is_known = started.is_some() && started == self.run.as_ref();
         let mut entries = Vec::new();
@@ -209,15 +216,16 @@ impl Meter {
         self.end(last.unwrap_or(&since))
     }
 
-    /// Takes in the counter of an interface. One that is lower than before, or another link's, has
-    /// begun anew.
+    /// Takes in the counter of an interface: of another link all of it, of the known one what came
+    /// since. What was read before the last reading says nothing new.
     pub fn sent(&mut self, interface: &str, sent: Sent, now: &Moment) -> Option<Entry> {
-        let before = self.sent.get(interface).filter(|before| before.link == sent.link);
-        let counted = before.map_or(0, |before| before.bytes);
-        let quantity = sent.bytes.checked_sub(counted).unwrap_or(sent.bytes);
-        if quantity == 0 && before.is_some() {
-            return None;
-        }
+        let before = self.sent.get(interface).filter(|before| before.space == sent.space);
+        let (index, counted) = before.map_or((0, 0), |before| (before.index, before.bytes));
+        let quantity = match sent.index.cmp(&index) {
+            Ordering::Less => return None,
+            Ordering::Equal => sent.bytes.checked_sub(counted).filter(|more| *more > 0)?,
+            Ordering::Greater => sent.bytes,
+        };
         self.sent.insert(interface.to_owned(), sent);
         let (day, labels) = (Day::of(now.at), self.labels.clone());
         (quantity > 0).then_some(Entry { day, item: Item::BytesOut, labels, quantity })

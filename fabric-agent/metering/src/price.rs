@@ -192,8 +192,7 @@ mod tests {
     #[test]
     fn costs_are_exact_decimals() {
         let prices = Prices::parse(FILE).unwrap();
-        let volume =
-            |pool: &str| Item::Volume { volume_type: pool.to_owned(), size_gib: 30 };
+        let volume = |pool: &str| Item::Volume { volume_type: pool.to_owned(), size_gib: 30 };
         #[rustfmt::skip]
         let cases = [
             (instance(Some("w1.nano")),  3_600_000,      Some("0.0045")),

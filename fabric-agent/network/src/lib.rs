@@ -20,6 +20,7 @@
 mod base;
 mod bridge;
 mod conntrack;
+mod counters;
 mod error;
 pub mod holder;
 mod host;
@@ -41,6 +42,7 @@ mod v6;
 pub use base::ensure_base;
 pub use bridge::ensure_bridge;
 pub use conntrack::{connections, forget};
+pub use counters::counters;
 pub use error::NetworkError;
 pub use holder::{HolderArgs, HolderRecord};
 pub use host::{enable_forwarding, first_free_range, overlaps, own_addresses, uplinks};

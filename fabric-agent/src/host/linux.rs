@@ -21,8 +21,8 @@ use tokio::sync::broadcast;
 use weft_hypervisor::{Accel, Firmware, VolumeDisk};
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan,
-    LayerId, PoolName, Problem, Reason, TrackedFlow, TransportProtocol, VolumeId, VpcId,
-    VpcNetwork,
+    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, TrackedFlow, TransportProtocol,
+    VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestVolume, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
@@ -223,6 +223,13 @@ impl Host for LinuxHost {
 
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError> {
         self.networks.counters(vpc_id).await
+    }
+
+    async fn link_counters(
+        &self,
+        vpc_id: &VpcId,
+    ) -> Result<BTreeMap<LinkName, LinkCounters>, HostError> {
+        self.networks.link_counters(vpc_id).await
     }
 
     async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {

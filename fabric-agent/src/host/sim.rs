@@ -7,12 +7,14 @@
 //! Two ways to play failures, for tests: the words of [`Behaviour`] in the instance's name, and
 //! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
+mod load;
 mod orders;
 mod reality;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,8 +22,8 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
-    DiskFormat, HostFacts, InstanceId, Lan, LayerId, PoolName, Problem, Reason, Signal,
-    SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId, VpcNetwork,
+    DiskFormat, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem,
+    Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
@@ -36,6 +38,7 @@ use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
     SeenGuest, SshProbe, UploadState,
 };
+use crate::clock::Clock;
 use crate::reconcile::Saying;
 use orders::Orders;
 use reality::{Guest, Reality, Volume};
@@ -48,6 +51,7 @@ pub(crate) struct SimHost {
     pools: Pools,
     reality: Reality,
     orders: Orders,
+    clock: Arc<dyn Clock>,
     hints: broadcast::Sender<InstanceId>,
 }
 
@@ -80,6 +84,8 @@ pub(crate) enum Behaviour {
     SignalFails,
     /// Never signals: the name contains `sim-no-signal`.
     NoSignal,
+    /// Uses all of its processors and sends without pause: the name contains `sim-busy`.
+    Busy,
 }
 
 impl Behaviour {
@@ -97,6 +103,7 @@ impl Behaviour {
             ("sim-no-cloud-init", Self::NoCloudInit),
             ("sim-signal-fails", Self::SignalFails),
             ("sim-no-signal", Self::NoSignal),
+            ("sim-busy", Self::Busy),
         ];
         let applies = |word: &str| match name.split_once(word) {
             Some((_, rest)) => epoch == 1 || !rest.starts_with("-once"),
@@ -145,6 +152,7 @@ impl SimHost {
         name: String,
         vcpus: u32,
         memory_mib: u64,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, HostError> {
         let facts = HostFacts {
             name,
@@ -158,7 +166,8 @@ impl SimHost {
         let (hints, _) = broadcast::channel(1024);
         let blobs = Blobs::open(blobs).await?;
         let (reality, orders) = (Reality::open(&dir.join("sim-host.db"))?, Orders::of(dir));
-        Ok(Self { facts, blobs, pools, reality, orders, hints })
+        reality.boot(&clock.moment().boot).await?;
+        Ok(Self { facts, blobs, pools, reality, orders, clock, hints })
     }
 
     /// Does to a step what a test has ordered for it.
@@ -228,8 +237,9 @@ impl Host for SimHost {
                     },
                     Behaviour::Panic => reality::State::Panicked { epoch },
                     Behaviour::PowersOff => reality::State::PoweredOff { epoch },
-                    _ => reality::State::Running { epoch, since: Timestamp::now() },
+                    _ => reality::State::Running { epoch, since: self.clock.now() },
                 };
+                let started = self.clock.moment();
                 let change = |guest: &mut Guest| {
                     guest.state = state;
                     guest.behaviour = behaviour;
@@ -237,6 +247,12 @@ impl Host for SimHost {
                     guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
                     let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
                     guest.volumes = volumes.collect();
+                    let links = launch.nics.iter();
+                    guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
+                    (guest.vcpus, guest.memory_mib) = (launch.vcpus, launch.memory_mib);
+                    let ends = [Behaviour::Crash, Behaviour::Panic, Behaviour::PowersOff];
+                    guest.ended = ends.contains(&behaviour).then(|| started.clone());
+                    guest.started = Some(started);
                 };
                 self.reality.change_guest(id, change).await?;
                 self.hint(id);
@@ -245,6 +261,7 @@ impl Host for SimHost {
             Action::PlugNic { instance_id, nic, .. } => {
                 let change = |guest: &mut Guest| {
                     guest.nics.insert(nic.interface_id.clone());
+                    guest.links.insert(nic.interface_id.clone(), nic.link.clone());
                 };
                 self.reality.change_guest(instance_id, change).await
             }
@@ -283,11 +300,13 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, change).await
             }
             Action::PressPowerButton { instance_id } => {
+                let now = self.clock.moment();
                 let change = |guest: &mut Guest| {
                     if let reality::State::Running { epoch, .. } = guest.state
                         && guest.behaviour != Behaviour::NoAcpi
                     {
                         guest.state = reality::State::PoweredOff { epoch };
+                        guest.ended = Some(now);
                     }
                 };
                 self.reality.change_guest(instance_id, change).await?;
@@ -305,6 +324,7 @@ impl Host for SimHost {
                 Ok(())
             }
             Action::EndGuest { instance_id } => {
+                let now = self.clock.moment();
                 let change = |guest: &mut Guest| {
                     let epoch = match guest.state {
                         reality::State::Running { epoch, .. }
@@ -312,13 +332,17 @@ impl Host for SimHost {
                         | reality::State::Panicked { epoch } => epoch,
                         reality::State::Absent | reality::State::Exited { .. } => return,
                     };
+                    guest.ended.get_or_insert(now);
                     let how = "the simulated hypervisor was ended".to_owned();
                     guest.state = reality::State::Exited { epoch, how };
                 };
                 self.reality.change_guest(instance_id, change).await
             }
             Action::ForgetGuest { instance_id } => {
-                let change = |guest: &mut Guest| guest.state = reality::State::Absent;
+                let change = |guest: &mut Guest| {
+                    guest.state = reality::State::Absent;
+                    (guest.started, guest.ended) = (None, None);
+                };
                 self.reality.change_guest(instance_id, change).await
             }
             Action::RemoveDisks { instance_id } => {
@@ -393,6 +417,7 @@ impl Host for SimHost {
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
+        let run = guest.run();
         let said = match guest.state {
             reality::State::Running { since, .. } => guest.behaviour.says(since),
             _ => Vec::new(),
@@ -413,6 +438,7 @@ impl Host for SimHost {
             _ => (SeenNics::Unknown, SeenVolumes::Unknown),
         };
         Ok(SeenGuest {
+            run,
             nics,
             volumes,
             root_disk: guest.root_disk,
@@ -462,6 +488,14 @@ impl Host for SimHost {
             rules.chain(group.allow_all_egress.then(|| Counted::AllEgress(id.clone())))
         });
         Ok(counted.map(|counted| (counted, Counts::default())).collect())
+    }
+
+    async fn link_counters(
+        &self,
+        vpc_id: &VpcId,
+    ) -> Result<BTreeMap<LinkName, LinkCounters>, HostError> {
+        let network = self.reality.network(vpc_id).network.unwrap_or_default();
+        Ok(load::link_counters(&self.reality, network.taps.keys(), &self.clock.moment()))
     }
 
     async fn connections(&self, _vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {

@@ -156,7 +156,11 @@ impl Pass<'_> {
         for _ in 0..MAX_STEPS {
             let attached =
                 Attached { nics: self.attached_nics(), volumes: self.attached_volumes() };
+            let now = self.reconciler.clock.moment();
             let seen_guest = host.observe_guest(id).await.map_err(Failure::Step)?;
+            // Before the next step: a start forgets how the guest before it ended.
+            let metered = self.reconciler.note_usage(self.record, &seen_guest, &now).await;
+            metered.map_err(Failure::Store)?;
             self.trouble = seen_guest.trouble.clone();
             let has_run = self.status.launched_at.is_some();
             let seed_is_current = self.seed_written;
@@ -183,6 +187,10 @@ impl Pass<'_> {
                 }
                 InstanceStep::Do(actions) => {
                     for action in &actions {
+                        if let Action::StartGuest(_) = action {
+                            let expected = self.reconciler.metering.expect(self.record).await;
+                            expected.map_err(Failure::Store)?;
+                        }
                         if let Err(error) = host.apply(action).await {
                             // The network may have changed behind our back: look before trying again.
                             networks.forget_seen();
@@ -384,7 +392,7 @@ impl Pass<'_> {
         let attached = self.attachments();
         let txn = attached.iter().fold(txn, detach);
         let txn = self.forget_volumes(txn).await?;
-        let revision = self.reconciler.repo.commit(txn).await?;
+        let revision = self.reconciler.metering.end(self.record, txn).await?;
         self.reconciler.statuses().remove(id);
         self.reconciler.transients().remove(id);
         self.reconciler.networks.forget(id);

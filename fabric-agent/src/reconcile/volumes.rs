@@ -180,7 +180,8 @@ async fn steps(
             VolumeStep::Forget => {
                 let txn =
                     Txn::new().delete(object_key::<VolumeKind>(id)).delete(volume_status_key(id));
-                let revision = repo.commit(txn).await.map_err(Failure::Store)?;
+                let ended = reconciler.metering.end(record, txn).await;
+                let revision = ended.map_err(Failure::Store)?;
                 reconciler.cache.reached(revision).await;
                 tracing::info!(kind = VolumeKind::NAME, id = %id, "deleted");
                 return Ok(None);

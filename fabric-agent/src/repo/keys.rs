@@ -19,6 +19,9 @@
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
 //! events/NUMBER            what happened that nobody asked for
+//! usage/open/KIND/ID        what is being counted (weft_metering::Meter)
+//! usage/days/DAY/ID/HASH    what was used on a day (weft_metering::DailySum)
+//! usage/heartbeat           when an agent lived last
 //! metadata-key              what the metadata service proves its tokens with
 //! ```
 
@@ -42,6 +45,13 @@ pub(crate) const TOKENS: &str = "tokens/";
 pub(crate) const HOST: &str = "host";
 /// What the metadata service proves its tokens with.
 pub(crate) const METADATA_KEY: &str = "metadata-key";
+
+/// The prefix of meters.
+pub(crate) const USAGE_OPEN: &str = "usage/open/";
+/// The prefix of daily sums; a day comes next.
+pub(crate) const USAGE_DAYS: &str = "usage/days/";
+/// When an agent lived last.
+pub(crate) const HEARTBEAT: &str = "usage/heartbeat";
 
 /// The prefix of the host's events.
 pub(crate) const EVENTS: &str = "events/";

@@ -32,6 +32,7 @@ mod restarts;
 mod route_tables;
 mod sessions;
 mod updates;
+mod usage;
 mod volumes;
 mod waiting;
 mod watch;

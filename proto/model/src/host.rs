@@ -17,6 +17,21 @@ words! {
     }
 }
 
+/// What a link has carried since it was made, seen from its guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkCounters {
+    /// The link's index in its namespace: tells it from others of the same name.
+    pub index: u32,
+    /// Bytes that the guest sent.
+    pub sent_bytes: u64,
+    /// Packets that the guest sent.
+    pub sent_packets: u64,
+    /// Bytes that the guest was sent.
+    pub received_bytes: u64,
+    /// Packets that the guest was sent.
+    pub received_packets: u64,
+}
+
 /// What does not change while the agent runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {

@@ -38,7 +38,7 @@ pub use group::{
     Direction, GroupSpec, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_RULES_PER_GROUP, RulePeer,
     RulePorts, RuleSpec,
 };
-pub use host::{Accelerator, HostFacts};
+pub use host::{Accelerator, HostFacts, LinkCounters};
 pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,

@@ -9,6 +9,7 @@ use tfplugin::{
 use weft_model::{InstanceId, Problem};
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
+use weft_proto::v1::usage_client::UsageClient;
 
 use crate::agent::{Agent, Connection};
 use crate::checks;
@@ -45,6 +46,7 @@ impl DataSource for Instance {
             )
             .attributes(super::shown("weft_instance", &resource, &["id", "name"]))
             .attributes(state_attributes())
+            .attributes(price_attributes())
     }
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
@@ -72,10 +74,20 @@ impl DataSource for Instance {
             None => by_name(&connection, ctx.config.read("name")?).await?,
         };
         let view = instance_from_wire(wire).map_err(failed)?;
+        let id = view.object.id.to_string();
+        let price = connection
+            .call(|channel| {
+                let request = v1::GetRequest { id: id.clone(), claim: false };
+                async move { UsageClient::new(channel).estimate_instance(request).await }
+            })
+            .await
+            .map_err(failed)?;
         let (now, reason) = (view.status.state, view.status.reason.clone());
         let mut values = order::state(view).map_err(failed)?;
         values.set("state", now.as_str());
         values.set("state_reason", reason);
+        values.set("estimated_monthly_price", price.per_month);
+        values.set("price_currency", Some(price.currency).filter(|it| !it.is_empty()));
         Ok(super::answer(values, &ctx.config, &DataSource::schema(self)))
     }
 }
@@ -90,6 +102,19 @@ pub(super) fn state_attributes() -> [Attribute; 2] {
         )
         .computed(),
         Attribute::string("state_reason", "Why, where the state has a reason.").computed(),
+    ]
+}
+
+/// What it costs: prices change by themselves, too.
+fn price_attributes() -> [Attribute; 2] {
+    [
+        Attribute::string(
+            "estimated_monthly_price",
+            "What it costs to have it run for a month of 730 hours, its own public address included, as decimal text; unset where the agent has no price for it.",
+        )
+        .computed(),
+        Attribute::string("price_currency", "Of the price; unset where the agent has no price file.")
+            .computed(),
     ]
 }
 

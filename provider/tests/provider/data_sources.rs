@@ -17,6 +17,8 @@ async fn an_instance_is_found_by_id_and_by_name_and_shows_its_state() {
         assert_eq!(data.get("id"), &id);
         assert_eq!(data.get("state").as_str(), Some("stopped"));
         assert_eq!(data.get("state_reason").as_str(), Some("the guest powered off"));
+        assert_eq!(data.get("estimated_monthly_price").as_str(), Some("3.285"));
+        assert_eq!(data.get("price_currency").as_str(), Some("EUR"));
         for (name, value) in state.value.as_map().unwrap() {
             if name != "power_state" {
                 assert_eq!(data.get(name.as_str()), value, "{name}");
@@ -132,6 +134,26 @@ async fn timeline_types_and_host() {
     assert_eq!(host.get("accelerator").as_str(), Some("sim"));
     let again = terraform.data("weft_host", attributes([("id", host.get("id").clone())])).await;
     assert_eq!(again.unwrap(), host);
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_as_configured_and_says_which_days_it_is_of() {
+    let (terraform, _fake) = connected().await;
+    let all = terraform.data("weft_usage", Value::Null).await.unwrap();
+    assert_eq!(all.get("from_day").as_str(), Some("2023-11-01"));
+    assert_eq!(all.get("as_of").as_str(), Some("2023-11-14T22:13:20Z"));
+    assert_eq!(all.get("rows[0].amount").as_str(), Some("3600.5"));
+    assert_eq!(all.get("cost").as_str(), Some("0.01"));
+    assert!(all.get("rows[0].name").is_null() && all.get("rows[0].vcpus").is_null());
+    let asked = attributes([
+        ("from_day", "2023-10-02".into()),
+        ("group_by", "tag:team".into()),
+        ("tags", Value::object([("stage", "live")])),
+    ]);
+    let some = terraform.data("weft_usage", asked).await.unwrap();
+    assert_eq!(some.get("from_day").as_str(), Some("2023-10-02"));
+    let question = "tag:team {\"stage\": \"live\"}";
+    assert_eq!(some.get("rows[0].group").as_str(), Some(question));
 }
 
 #[tokio::test]

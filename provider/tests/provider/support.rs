@@ -12,6 +12,7 @@ mod networks;
 mod prefix_lists;
 mod public;
 mod routes;
+mod usage;
 mod volumes;
 mod vpcs;
 mod world;
@@ -135,6 +136,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::volume_attachments_server::VolumeAttachmentsServer::new(world.clone()))
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
+        .add_service(v1::usage_server::UsageServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))
         .add_service(v1::sessions_server::SessionsServer::new(world))
         .serve_with_incoming(UnixListenerStream::new(listener));

@@ -9,7 +9,7 @@ use weft_model::InstanceId;
 use super::{GuestError, GuestObservation, Guests};
 use crate::layout;
 use crate::process::boot_id;
-use crate::record::{ExitCause, GuestExit, GuestIdentity, SpecKey};
+use crate::record::{ExitCause, GuestExit, GuestIdentity, GuestRun, SpecKey};
 
 /// How long a holder may take to write down how its QEMU ended.
 const EXIT_RECORD_DEADLINE: Duration = Duration::from_secs(2);
@@ -64,12 +64,27 @@ impl Guests {
                 None if locked => return Ok(GuestObservation::Starting { epoch }),
                 _ => {
                     let cause = ExitCause::Unknown;
-                    let exit =
-                        GuestExit { epoch, cause, stderr_tail: String::new(), at_unix_ms: 0 };
+                    let exit = GuestExit {
+                        epoch,
+                        cause,
+                        stderr_tail: String::new(),
+                        at_unix_ms: 0,
+                        at_monotonic_ms: None,
+                    };
                     return Ok(GuestObservation::Exited { exit });
                 }
             }
         }
+    }
+
+    /// From when to when the last QEMU ran; none where none was started, or all of it was purged.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn run(&self, id: &InstanceId) -> Result<Option<GuestRun>, GuestError> {
+        let Some(guest) = self.read::<GuestIdentity>(id, layout::GUEST)? else { return Ok(None) };
+        let exit = self.read::<GuestExit>(id, layout::EXIT)?;
+        Ok(Some(GuestRun::of(&guest, exit.as_ref())))
     }
 
     pub(super) fn is_locked(&self, id: &InstanceId) -> Result<bool, GuestError> {

@@ -170,19 +170,21 @@ fn what_outlives_its_hosts_boots_is_counted_across_them_by_the_wall_clock() {
 #[test]
 fn bytes_never_go_back() {
     let (machine, mut meter) = (Machine::new(), meter());
-    let mut look = |link: &str, bytes| {
-        let sent = Sent { link: link.to_owned(), bytes };
+    let mut look = |space: &str, index, bytes| {
+        let sent = Sent { space: space.to_owned(), index, bytes };
         meter.sent("eni-1", sent, &machine.now()).map(|entry| entry.quantity)
     };
     #[rustfmt::skip]
     let cases = [
-        ("a", 100, Some(100)), ("a", 100, None), ("a", 150, Some(50)),
-        ("b", 170, Some(170)), // another link, with a higher counter than the former one's
-        ("b", 20, Some(20)),   // the same name and number, and begun anew
-        ("c", 0, None), ("c", 5, Some(5)),
+        ("a", 4, 100, Some(100)), ("a", 4, 100, None), ("a", 4, 150, Some(50)),
+        ("a", 4, 120, None),      // read before the last reading
+        ("a", 5, 170, Some(170)), // made anew, with a higher counter than the former one's
+        ("a", 4, 200, None),      // the former one, read before it was made anew
+        ("b", 5, 20, Some(20)),   // the same index in another namespace
+        ("c", 9, 0, None), ("c", 9, 5, Some(5)),
     ];
-    for (link, bytes, want) in cases {
-        assert_eq!(look(link, bytes), want, "{link} {bytes}");
+    for (space, index, bytes, want) in cases {
+        assert_eq!(look(space, index, bytes), want, "{space} {index} {bytes}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Guests, their disks and their seeds.
 
+mod runs;
+
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -366,7 +368,9 @@ impl LinuxGuests {
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
         let (nics, volumes) = self.devices(id, &observed).await;
+        let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         Ok(SeenGuest {
+            run,
             nics,
             volumes,
             said: Vec::new(),

@@ -14,8 +14,8 @@ use ipnetwork::Ipv4Network;
 use tokio::net::TcpStream;
 use weft_firewall::{FirewallError, HostNat, Nft, host_changes, host_nat, keep_apart};
 use weft_model::{
-    Bridge, Counted, Counts, Firewall, Lan, LinkName, Problem, Routes, TapInterface, TrackedFlow,
-    VpcId, VpcNetwork,
+    Bridge, Counted, Counts, Firewall, Lan, LinkCounters, LinkName, Problem, Routes, TapInterface,
+    TrackedFlow, VpcId, VpcNetwork,
 };
 use weft_network::{HolderCommand, Namespace, NetworkError};
 use weft_planner::{HostEdge, HostRoute, SeenNetwork};
@@ -268,6 +268,15 @@ impl LinuxNetworks {
         let Some(namespace) = self.find(vpc_id)? else { return Ok(BTreeMap::new()) };
         let counters = self.nft(&namespace).counters().await;
         counters.map_err(firewall(format!("read the counters of {vpc_id}")))
+    }
+
+    pub(super) async fn link_counters(
+        &self,
+        vpc_id: &VpcId,
+    ) -> Result<BTreeMap<LinkName, LinkCounters>, HostError> {
+        let Some(namespace) = self.find(vpc_id)? else { return Ok(BTreeMap::new()) };
+        let counters = weft_network::counters(&namespace).await;
+        counters.map_err(network(format!("read what the links of {vpc_id} carried")))
     }
 
     pub(super) async fn connections(&self, vpc_id: &VpcId) -> Result<Vec<TrackedFlow>, HostError> {

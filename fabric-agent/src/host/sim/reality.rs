@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use weft_metering::{Moment, Run};
 use weft_model::{
-    InstanceId, InterfaceId, LayerId, ObservedNetwork, PoolName, Timestamp, VolumeId, VpcId,
+    InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, Timestamp, VolumeId,
+    VpcId,
 };
 use weft_planner::SeenNetwork;
 
@@ -33,6 +35,30 @@ pub(super) struct Guest {
     /// What its root disk was sealed into, bottom to top.
     #[serde(default)]
     pub(super) layers: Vec<LayerId>,
+    /// Their taps.
+    #[serde(default)]
+    pub(super) links: BTreeMap<InterfaceId, LinkName>,
+    /// The size of the last guest.
+    #[serde(default)]
+    pub(super) vcpus: u32,
+    #[serde(default)]
+    pub(super) memory_mib: u32,
+    /// From when to when the last guest ran: what a holder writes down.
+    #[serde(default)]
+    pub(super) started: Option<Moment>,
+    #[serde(default)]
+    pub(super) ended: Option<Moment>,
+}
+
+impl Guest {
+    /// What metering is told.
+    pub(super) fn run(&self) -> Run {
+        match (&self.state, &self.started) {
+            (State::Absent, _) | (_, None) => Run::Nothing,
+            (State::Running { .. }, Some(started)) => Run::Running { started: started.clone() },
+            (_, Some(started)) => Run::Over { started: started.clone(), ended: self.ended.clone() },
+        }
+    }
 }
 
 /// A volume's disk.
@@ -75,6 +101,8 @@ const VOLUME: &str = "volume";
 const NETWORK: &str = "network";
 /// A [`weft_model::ObservedTap`]; the id is `VPC/LINK`.
 const TAP: &str = "tap";
+/// The boot of the machine that guests were started in; the id is empty.
+const BOOT: &str = "boot";
 /// A [`weft_model::Firewall`]; the id is the VPC's.
 const FIREWALL: &str = "firewall";
 
@@ -91,6 +119,7 @@ struct Inner {
     layers: BTreeSet<LayerId>,
     volumes: BTreeMap<VolumeId, Volume>,
     networks: BTreeMap<VpcId, SeenNetwork>,
+    boot: Option<String>,
 }
 
 fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> HostError {
@@ -123,9 +152,29 @@ impl Reality {
             layers: BTreeSet::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
+            boot: None,
         };
         inner.load()?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)) })
+    }
+
+    /// Guests do not outlive the boot that they were started in, nor does what was written down of
+    /// them.
+    pub(super) async fn boot(&self, boot: &str) -> Result<(), HostError> {
+        if self.inner().boot.as_deref() == Some(boot) {
+            return Ok(());
+        }
+        if self.inner().boot.is_some() {
+            for id in self.guests() {
+                let ends = |guest: &mut Guest| {
+                    guest.state = State::Absent;
+                    (guest.started, guest.ended) = (None, None);
+                };
+                self.change_guest(&id, ends).await?;
+            }
+        }
+        let (this, boot) = (self.clone(), boot.to_owned());
+        self.blocking(move || this.inner().put(BOOT, "", &boot)).await
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -304,17 +353,16 @@ impl Inner {
             .map_err(failed("read"))?;
         for row in rows {
             let (kind, id, content) = row.map_err(failed("read"))?;
-            if kind == LAYER {
-                self.layers.extend(id.parse::<LayerId>());
-                continue;
+            match kind.as_str() {
+                LAYER => self.layers.extend(id.parse::<LayerId>()),
+                VOLUME => {
+                    let id = id.parse().map_err(|_| damaged(&kind, &id))?;
+                    let volume = serde_json::from_str(&content).map_err(unreadable)?;
+                    self.volumes.insert(id, volume);
+                }
+                BOOT => self.boot = serde_json::from_str(&content).map_err(unreadable)?,
+                _ => take(&mut self.guests, &mut self.networks, &kind, &id, &content)?,
             }
-            if kind == VOLUME {
-                let id = id.parse().map_err(|_| damaged(&kind, &id))?;
-                let volume = serde_json::from_str(&content).map_err(unreadable)?;
-                self.volumes.insert(id, volume);
-                continue;
-            }
-            take(&mut self.guests, &mut self.networks, &kind, &id, &content)?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(crate) struct Api {
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
     pub(crate) events: v1::events_client::EventsClient<Channel>,
+    pub(crate) usage: v1::usage_client::UsageClient<Channel>,
 }
 
 /// A token that no other Create of this process has.
@@ -150,7 +151,8 @@ impl Api {
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel.clone()),
-            events: v1::events_client::EventsClient::new(channel),
+            events: v1::events_client::EventsClient::new(channel.clone()),
+            usage: v1::usage_client::UsageClient::new(channel),
         }
     }
 
