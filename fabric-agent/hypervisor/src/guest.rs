@@ -6,6 +6,7 @@
 
 mod connection;
 mod error;
+mod figures;
 mod launch;
 mod namespaces;
 mod nics;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::qemu::GuestUuid;
 use crate::sys;
 
+/// A tick of `/proc/PID/stat` on every Linux for x86 and ARM (`USER_HZ` is 100).
+pub(crate) const MS_PER_TICK: u64 = 10;
+
 /// One process for its whole life, on this boot of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
@@ -30,6 +33,17 @@ impl ProcessIdentity {
     /// ended already.
     pub(crate) fn of_child(pid: i32) -> Option<Self> {
         read_stat(pid).map(|stat| Self { pid, start_ticks: stat.start_ticks })
+    }
+
+    /// What it has used; nothing where it has ended.
+    pub(crate) fn usage(&self) -> Option<ProcessUsage> {
+        let stat = read_stat(self.pid)?;
+        let is_it = !stat.is_dead && stat.start_ticks == self.start_ticks;
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+        is_it.then_some(ProcessUsage {
+            cpu_ms: stat.cpu_ticks.saturating_mul(MS_PER_TICK),
+            resident_bytes: stat.resident_pages.saturating_mul(u64::try_from(page).ok()?),
+        })
     }
 
     /// The calling process.
@@ -72,10 +86,21 @@ impl ProcessIdentity {
     }
 }
 
+/// What a process has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessUsage {
+    /// Processor time of all of its threads, in milliseconds.
+    pub(crate) cpu_ms: u64,
+    /// Bytes of memory that it has now.
+    pub(crate) resident_bytes: u64,
+}
+
 struct Stat {
     /// It only waits to be reaped.
     is_dead: bool,
     start_ticks: u64,
+    cpu_ticks: u64,
+    resident_pages: u64,
 }
 
 fn read_stat(pid: i32) -> Option<Stat> {
@@ -86,8 +111,12 @@ fn parse_stat(stat: &str) -> Option<Stat> {
     // The name may contain spaces and parentheses; what follows the last one is regular.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
-    // Field 22, counted from 1; the state was field 3.
-    Some(Stat { is_dead, start_ticks: fields.nth(18)?.parse().ok()? })
+    // Counted from 1; the state was field 3. utime and stime are 14 and 15, the start 22, rss 24.
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(6)?.parse().ok()?;
+    let resident_pages = fields.nth(1)?.parse().ok()?;
+    Some(Stat { is_dead, start_ticks, cpu_ticks: user + system, resident_pages })
 }
 
 /// Every process of user `uid` whose command line has `uuid`: QEMUs that nobody wrote down.
@@ -121,12 +150,22 @@ mod tests {
 
     #[test]
     fn the_start_time_is_found_behind_any_name() {
-        let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        let tail = "S 1 2 3 4 5 6 7 8 9 10 70 7 13 14 15 16 17 18 4242 20 333";
         let living = parse_stat(&format!("7 (a) b) ) {tail}")).unwrap();
         assert_eq!((living.is_dead, living.start_ticks), (false, 4242));
+        assert_eq!((living.cpu_ticks, living.resident_pages), (77, 333));
         let zombie = parse_stat(&format!("7 (qemu) {}", tail.replacen('S', "Z", 1))).unwrap();
         assert_eq!((zombie.is_dead, zombie.start_ticks), (true, 4242));
         assert!(parse_stat("7 (qemu").is_none());
+    }
+
+    #[test]
+    fn a_process_that_works_has_used_more() {
+        let me = ProcessIdentity::current().unwrap();
+        let before = me.usage().unwrap();
+        assert!(before.resident_bytes > 0);
+        // A hundredth of a second is the smallest that is counted.
+        while me.usage().unwrap().cpu_ms <= before.cpu_ms {}
     }
 
     #[test]
@@ -137,6 +176,7 @@ mod tests {
         let other = ProcessIdentity { start_ticks: me.start_ticks + 1, ..me };
         assert!(!other.is_alive());
         assert!(other.pidfd().unwrap().is_none());
+        assert_eq!(other.usage(), None);
         other.kill().unwrap();
     }
 }

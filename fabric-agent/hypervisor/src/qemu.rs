@@ -9,7 +9,7 @@ mod spec;
 mod volume_disk;
 
 pub use binary::{QemuBinary, QemuError, QemuVersion};
-pub use command_line::{GuestFds, ROOT_DEVICE, command_line};
+pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, command_line};
 pub use firmware::Firmware;
 pub use spec::{Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, RootDisk};
 pub use volume_disk::VolumeDisk;

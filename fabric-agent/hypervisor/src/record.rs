@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::process::ProcessIdentity;
+use crate::process::{MS_PER_TICK, ProcessIdentity};
 use crate::qemu::{GuestUuid, QemuVersion};
 
 /// What `spec.json` says in every version of the agent: enough to find and end what it started.
@@ -97,9 +97,6 @@ impl GuestRun {
         }
     }
 }
-
-/// A tick of `/proc/PID/stat` on every Linux for x86 and ARM (`USER_HZ` is 100).
-const MS_PER_TICK: u64 = 10;
 
 /// Milliseconds of `CLOCK_MONOTONIC`: the same for every process of this boot.
 pub(crate) fn monotonic_ms() -> Option<u64> {

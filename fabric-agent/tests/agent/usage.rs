@@ -306,7 +306,7 @@ async fn a_public_address_is_counted_from_its_making_to_its_removal() {
 async fn a_volume_is_counted_by_its_size_and_its_pool() {
     let (mut machine, agent) = Machine::with_agent().await;
     let api = agent.api().await;
-    let spec = v1::VolumeSpec { size_gib: Some(30), ..v1::VolumeSpec::default() };
+    let spec = v1::VolumeSpec { size_gib: 30, ..v1::VolumeSpec::default() };
     let request = v1::CreateVolumeRequest { context: context(), spec: Some(spec) };
     let id = ok(api.volumes.clone().create(request).await).metadata.unwrap().id;
     machine.pass(1800);

@@ -5,6 +5,7 @@
 
 mod dns;
 mod event;
+mod figures;
 mod group;
 mod host;
 mod id;
@@ -34,6 +35,7 @@ mod vpc;
 
 pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
 pub use event::{Event, EventKind};
+pub use figures::{DiskCounters, GuestFigures, GuestMemory};
 pub use group::{
     Direction, GroupSpec, IpProtocol, MAX_GROUPS_PER_INTERFACE, MAX_RULES_PER_GROUP, RulePeer,
     RulePorts, RuleSpec,

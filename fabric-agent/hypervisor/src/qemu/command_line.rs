@@ -19,12 +19,16 @@ const SERIAL_BYTES: usize = 20;
 /// What QEMU calls the root disk, so that it is found again.
 pub const ROOT_DEVICE: &str = "root";
 
+/// What QEMU calls the balloon, which tells what the guest says of its memory.
+pub const BALLOON_DEVICE: &str = "balloon";
+
 /// Fixed PCI slots, so that a device's name in the guest does not depend on the others.
 const ROOT_SLOT: u8 = 0x02;
 const SEED_SLOT: u8 = 0x03;
 const RNG_SLOT: u8 = 0x04;
 /// All root ports, one a function.
 const PORTS_SLOT: u8 = 0x05;
+const BALLOON_SLOT: u8 = 0x0d;
 /// Next to the interfaces: what comes later has the slots below.
 const PANIC_SLOT: u8 = 0x0f;
 /// The same for volumes.
@@ -106,6 +110,11 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     line.option("-device", format!("virtio-rng-pci,rng=rng,addr={RNG_SLOT:#x}"));
     line.option("-device", format!("pvpanic-pci,addr={PANIC_SLOT:#x}"));
+    // It is never inflated: it is there for its figures.
+    line.option(
+        "-device",
+        format!("virtio-balloon-pci,id={BALLOON_DEVICE},addr={BALLOON_SLOT:#x}"),
+    );
     line.0
 }
 
