@@ -123,11 +123,15 @@ async fn switch(api: &Api, id: &str, on: bool) {
             Until::WaitFor("ssh".to_owned())
         }
         false => {
-            ok(api.instances.clone().stop(request).await);
+            ok(api.instances.clone().stop(stop_request(id)).await);
             Until::Stopped(true)
         }
     };
     api.wait(id, until).await.unwrap();
+}
+
+pub(crate) fn stop_request(id: &str) -> v1::StopRequest {
+    v1::StopRequest { id: id.to_owned(), ..v1::StopRequest::default() }
 }
 
 async fn update(api: &Api, id: &str, change: impl FnOnce(&mut v1::UpdateInstanceRequest)) {
@@ -265,7 +269,7 @@ async fn kills_at_any_moment_of_starts_and_stops_count_no_second_twice_and_lose_
         let request = v1::GetRequest { id: web.clone(), claim: false };
         let mut client = api.instances.clone();
         let asked = match on {
-            true => client.stop(request).await,
+            true => client.stop(stop_request(&web)).await,
             false => client.start(request).await,
         };
         ok(asked);
