@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "watch",
         "events",
         "usage",
+        "monitoring",
     ]
     .map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

@@ -13,6 +13,8 @@ mod crash_points;
 mod debian;
 #[path = "linux/drift.rs"]
 mod drift;
+#[path = "linux/figures.rs"]
+mod figures;
 #[path = "linux/guest_killed.rs"]
 mod guest_killed;
 #[path = "linux/guest_tools.rs"]

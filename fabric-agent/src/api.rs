@@ -11,6 +11,7 @@ mod images;
 mod instance_types;
 mod instances;
 mod key_pairs;
+mod monitoring;
 mod network_insights;
 mod network_interfaces;
 mod port_forwards;
@@ -131,7 +132,10 @@ pub(crate) async fn serve(
     network: Option<Network>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let routes = routes(Api { context }).await?;
+    let figures = Arc::clone(&context.reconciler.figures);
+    let counting = axum::middleware::from_fn_with_state(figures, crate::monitoring::server::count);
+    let routes = routes(Api { context }).await?.into_axum_router().layer(counting);
+    let routes = Routes::from(routes);
     let local = Server::builder()
         .trace_fn(|request| {
             let local = request.extensions().get::<UdsConnectInfo>();
@@ -225,5 +229,6 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         watch_server::WatchServer,
         events_server::EventsServer,
         usage_server::UsageServer,
+        monitoring_server::MonitoringServer,
     ))
 }

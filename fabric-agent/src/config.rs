@@ -9,6 +9,8 @@ use clap::{Args, ValueEnum};
 use ipnetwork::Ipv4Network;
 use weft_model::{AddressRange, GuestAccess};
 
+use crate::monitoring::server::MetricsListen;
+
 /// Where an agent keeps what must survive, unless told otherwise.
 pub(crate) const STATE_DIR: &str = "/var/lib/weft";
 
@@ -89,6 +91,9 @@ pub(crate) struct ServeArgs {
     /// What things cost (docs/guides/metering.md); unset: usage is shown without prices
     #[arg(long, value_name = "FILE")]
     pub(crate) prices: Option<PathBuf>,
+    /// Where /metrics is served to Prometheus, or off; unset: 127.0.0.1:9743, if it can be had
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<MetricsListen>,
 }
 
 /// What guests run on.

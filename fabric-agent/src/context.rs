@@ -14,6 +14,7 @@ use crate::fetches::Fetches;
 use crate::hits::HitCounts;
 use crate::host::Host;
 use crate::ledger::Ledger;
+use crate::monitoring::Monitor;
 use crate::reconcile::Reconciler;
 use crate::repo::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) fetches: Arc<Fetches>,
     pub(crate) hits: HitCounts,
+    pub(crate) monitor: Monitor,
     /// What public addresses come from.
     pub(crate) public_pool: PublicPool,
     /// Held for reading while references are made, for writing while what may be referred to is

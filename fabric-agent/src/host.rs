@@ -18,9 +18,9 @@ use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_metering::Run;
 use weft_model::{
-    BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan, LayerId,
-    LinkCounters, LinkName, PoolName, Problem, Reason, Timestamp, TrackedFlow, TransportProtocol,
-    VolumeId, VpcId, VpcNetwork,
+    BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
+    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Timestamp, TrackedFlow,
+    TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume, SeenVolumes};
 use weft_services::Sockets;
@@ -216,6 +216,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the named counters of the VPC's packet filter say; nothing where it has none yet.
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError>;
+
+    /// What a guest uses, without its links; nothing where none runs.
+    async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError>;
 
     /// What the VPC's taps have carried, by name; nothing where it has no network yet.
     async fn link_counters(

@@ -18,6 +18,7 @@ mod host;
 mod ledger;
 mod logging;
 mod metering;
+mod monitoring;
 mod public;
 mod purge;
 mod random;

@@ -35,7 +35,7 @@ use crate::reconcile::Reconciler;
 use crate::repo::{HEARTBEAT as HEARTBEAT_KEY, Instances, RecordOf, Repo, USAGE_DAYS, decode};
 use crate::repo::{encode, store_problem};
 use books::Books;
-pub(crate) use instances::running_item;
+pub(crate) use instances::{interfaces, running_item};
 
 /// How often the agent writes down that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(30);

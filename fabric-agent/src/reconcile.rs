@@ -31,6 +31,7 @@ use crate::events::Events;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::metering::Metering;
+use crate::monitoring::AgentFigures;
 use crate::repo::{Attachments, Instances, Kind, Repo, Snapshots, VolumeAttachments};
 use crate::services::NetworkServices;
 use crate::turns::Turns;
@@ -85,6 +86,8 @@ pub(crate) struct Reconciler {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) metering: Metering,
+    /// What this agent does, counted.
+    pub(crate) figures: Arc<AgentFigures>,
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
     pub(crate) turns: Turns,
@@ -127,6 +130,7 @@ impl Reconciler {
             clock,
             ledger,
             metering,
+            figures: Arc::default(),
             networks,
             pins: Pins::default(),
             turns: Turns::new(),

@@ -1,12 +1,14 @@
 //! Typed access to the store: which key holds what, and as which type.
 
 mod crash;
+mod figures;
 mod keys;
 mod kind;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +16,7 @@ use weft_crash_points as crash_points;
 use weft_model::{InstanceId, InstanceStatus, Problem, Reason, Record};
 use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 
+pub(crate) use figures::StoreFigures;
 pub(crate) use keys::{
     EVENTS, HEARTBEAT, HOST, METADATA_KEY, OBJECTS, PUBLIC, PUBLIC_POOL, STATUSES, TOKENS,
     USAGE_DAYS, USAGE_OPEN, address_key, associated_key, attached_key, attached_volume_key,
@@ -37,6 +40,7 @@ pub(crate) struct Stored<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Repo {
     store: Arc<dyn Store>,
+    figures: Arc<StoreFigures>,
 }
 
 /// A kind's record.
@@ -59,7 +63,12 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, 
 
 impl Repo {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, figures: Arc::default() }
+    }
+
+    /// What transactions took.
+    pub(crate) fn figures(&self) -> &StoreFigures {
+        &self.figures
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -142,7 +151,9 @@ impl Repo {
     pub(crate) async fn try_commit(&self, txn: Txn) -> Result<Result<Revision, String>, Problem> {
         let name = crash::write_name(&txn);
         crash_points::point_with(|| format!("store.{name}.before"));
+        let begun = Instant::now();
         let outcome = self.store.txn(txn).await;
+        self.figures.note(begun.elapsed(), outcome.is_err());
         crash_points::point_with(|| format!("store.{name}.after"));
         match outcome.map_err(store_problem)? {
             TxnOutcome::Committed { revision } => Ok(Ok(revision)),

@@ -32,6 +32,7 @@ use crate::host::pools::Pools;
 use crate::host::sim::SimHost;
 use crate::ledger::Ledger;
 use crate::metering::{self, Metering};
+use crate::monitoring::{self, Monitor};
 use crate::random;
 use crate::reconcile::Reconciler;
 use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, encode};
@@ -85,6 +86,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     make_dir(&directories.state_dir, 0o700)?;
     // Before anything is touched: an agent that cannot be reached as asked does not start.
     let network = open_network(&args).await?;
+    let metrics = monitoring::server::listen(args.metrics_listen).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
     let prices = metering::read_prices(args.prices.as_deref())?;
     let ca_file = args.fetch_ca.clone();
@@ -146,6 +148,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         fetches: Fetches::new(fetcher, Arc::clone(&reconciler), args.max_image_bytes()),
         reconciler: Arc::clone(&reconciler),
         hits: HitCounts::default(),
+        monitor: Monitor::default(),
         references: tokio::sync::RwLock::default(),
     });
 
@@ -175,6 +178,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         hits::sample(&sampler, token).await;
         Ok(())
     });
+    let (watched, token) = (Arc::clone(&context), shutdown.clone());
+    tasks.spawn(async move { monitoring::server::serve(watched, metrics, token).await });
     let token = shutdown.clone();
     if let Some(network) = &network {
         let (certificates, token) = (Arc::clone(&network.certificates), token.clone());

@@ -1,5 +1,6 @@
 //! Data sources: what changes by itself lives here and not in resources.
 
+pub(crate) mod console_output;
 mod elastic_ip;
 mod filter;
 pub(crate) mod found;
@@ -7,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod instance;
+pub(crate) mod instance_metrics;
 pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
 pub(crate) mod instances;

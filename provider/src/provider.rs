@@ -215,6 +215,8 @@ impl Provider for Weft {
             Box::new(data::security_group_hits::SecurityGroupHits(agent())),
             Box::new(data::reachability::Reachability(agent())),
             Box::new(data::usage::Usage(agent())),
+            Box::new(data::instance_metrics::InstanceMetrics(agent())),
+            Box::new(data::console_output::ConsoleOutput(agent())),
         ]
     }
 

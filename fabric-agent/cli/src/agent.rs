@@ -54,6 +54,7 @@ impl Agent {
         watch: watch_client::WatchClient,
         events: events_client::EventsClient,
         usage: usage_client::UsageClient,
+        monitoring: monitoring_client::MonitoringClient,
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod power;
 pub(crate) mod proxy;
 pub(crate) mod remove;
 pub(crate) mod ssh;
+pub(crate) mod top;
 pub(crate) mod usage;
 mod wait;
 pub(crate) mod watch;

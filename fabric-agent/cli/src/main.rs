@@ -18,7 +18,8 @@ use weft_proto::client::{
 use crate::agent::Agent;
 use crate::commands::login::CONNECTION_FAILED;
 use crate::commands::{
-    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, ssh, usage, watch,
+    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, ssh, top, usage,
+    watch,
 };
 use crate::failure::Failure;
 use crate::output::Format;
@@ -45,7 +46,7 @@ struct Cli {
     /// For https://: the private key of the certificate (a path; in the environment also PEM text)
     #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
     client_key: Option<String>,
-    /// Print JSON (ls, get, exec, watch, events, usage and doctor)
+    /// Print JSON (ls, get, exec, watch, events, top, usage and doctor)
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -85,6 +86,8 @@ enum Command {
     Doctor,
     /// Print what happened on the host that nobody asked for
     Events(events::Args),
+    /// Show what guests use, anew every few seconds
+    Top(top::Args),
     /// Print what was used, and what it costs
     Usage(usage::Args),
     /// Print changes as they happen
@@ -145,6 +148,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Console(args) => console::run(&agent.await?, &args).await,
         Command::Logs(args) => logs::run(&agent.await?, &args).await,
         Command::Events(args) => events::run(&agent.await?, &args, format).await,
+        Command::Top(args) => top::run(&agent.await?, &args, format).await,
         Command::Usage(args) => usage::run(&agent.await?, &args, format).await,
         Command::Watch(args) => watch::run(&agent.await?, &args, format).await,
         Command::Doctor => doctor::run(&endpoint, format).await,

@@ -20,9 +20,9 @@ use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::{Accel, Firmware, VolumeDisk};
 use weft_model::{
-    Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, HostFacts, InstanceId, Lan,
-    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, TrackedFlow, TransportProtocol,
-    VolumeId, VpcId, VpcNetwork,
+    Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
+    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, TrackedFlow,
+    TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestVolume, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
@@ -223,6 +223,10 @@ impl Host for LinuxHost {
 
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError> {
         self.networks.counters(vpc_id).await
+    }
+
+    async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {
+        self.guests.figures(id).await
     }
 
     async fn link_counters(

@@ -22,8 +22,9 @@ use tokio::sync::broadcast;
 use weft_images::DiskError;
 use weft_model::{
     Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
-    DiskFormat, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem,
-    Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId, VpcNetwork,
+    DiskFormat, GuestFigures, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName,
+    PoolName, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId,
+    VpcNetwork,
 };
 use weft_planner::{
     Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
@@ -488,6 +489,10 @@ impl Host for SimHost {
             rules.chain(group.allow_all_egress.then(|| Counted::AllEgress(id.clone())))
         });
         Ok(counted.map(|counted| (counted, Counts::default())).collect())
+    }
+
+    async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {
+        Ok(self.running(id).map(|guest| load::figures(&guest, &self.clock.moment())))
     }
 
     async fn link_counters(

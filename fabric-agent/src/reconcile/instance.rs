@@ -28,6 +28,7 @@ use super::{Reconciler, Shutdown, probe};
 use crate::admission::seat_keys;
 use crate::chain::Chain;
 use crate::host::{HostError, SeenGuest};
+use crate::monitoring::Outcome;
 use crate::repo::{Instances, object_key, public_key, status_key, uid_key};
 use interface::NetworkView;
 use nics::detach;
@@ -50,10 +51,16 @@ enum Failure {
 
 pub(super) async fn pass(reconciler: Arc<Reconciler>, id: InstanceId) -> Next {
     let record = reconciler.cache.read().instances.get(&id).cloned();
-    match record {
+    let next = match record {
         Some(record) => reconcile(&reconciler, &record).await,
         None => sweep(&reconciler, &id).await,
-    }
+    };
+    reconciler.figures.pass(match next {
+        Next::Done => Outcome::Done,
+        Next::After(_) => Outcome::Waiting,
+        Next::Retry => Outcome::Failed,
+    });
+    next
 }
 
 /// What a pass has found out so far.

@@ -22,6 +22,7 @@ mod interfaces;
 mod ipv6;
 mod key_pairs;
 mod life;
+mod monitoring;
 mod network_insights;
 mod networks;
 mod orders;

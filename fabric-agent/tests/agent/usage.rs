@@ -21,7 +21,7 @@ gib_out = "1"
 "#;
 
 /// A machine whose clocks stand still but when the test moves them.
-struct Machine {
+pub(crate) struct Machine {
     file: PathBuf,
     wall_ms: i64,
     ticks_ms: u64,
@@ -30,7 +30,12 @@ struct Machine {
 
 impl Machine {
     /// An agent of its own on it.
-    async fn with_agent() -> (Self, Agent) {
+    pub(crate) async fn with_agent() -> (Self, Agent) {
+        Self::with_agent_and(&[]).await
+    }
+
+    /// The same, with more settings.
+    pub(crate) async fn with_agent_and(flags: &[&str]) -> (Self, Agent) {
         let mut agent = Agent::not_started(&[]);
         let (file, prices) =
             (agent.directory().join("clock.json"), agent.directory().join("prices.toml"));
@@ -39,7 +44,8 @@ impl Machine {
         let machine = Self { file, wall_ms: begin.as_millisecond(), ticks_ms: 5_000, boot: 1 };
         machine.show();
         let (clock, prices) = (machine.file.to_str().unwrap(), prices.to_str().unwrap());
-        agent.set_flags(&["--sim-clock", clock, "--prices", prices]);
+        let own = ["--sim-clock", clock, "--prices", prices];
+        agent.set_flags(&[&own, flags].concat());
         agent.start_again().await;
         (machine, agent)
     }
@@ -55,7 +61,7 @@ impl Machine {
         std::fs::rename(&new, &self.file).unwrap();
     }
 
-    fn pass(&mut self, seconds: u32) {
+    pub(crate) fn pass(&mut self, seconds: u32) {
         self.wall_ms += i64::from(seconds) * 1000;
         self.ticks_ms += u64::from(seconds) * 1000;
         self.show();

@@ -157,6 +157,24 @@ async fn usage_is_asked_for_as_configured_and_says_which_days_it_is_of() {
 }
 
 #[tokio::test]
+async fn metrics_are_those_of_the_guest_and_unset_where_none_runs() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_instance", &terraform, &fake).await;
+    let id = terraform.create("weft_instance", config).await.unwrap().get("id").clone();
+    let asked = attributes([("instance_id", id.clone())]);
+    let metrics = terraform.data("weft_instance_metrics", asked.clone()).await.unwrap();
+    assert_eq!(metrics.get("cpu_ms").as_i64(), Some(1500));
+    assert_eq!(metrics.get("disks[0].writes").as_i64(), Some(3));
+    assert_eq!(metrics.get("interfaces[0].sent_bytes").as_i64(), Some(9));
+    assert_eq!(metrics.get("memory_available_bytes").as_i64(), Some(77));
+    assert!(metrics.get("memory_total_bytes").is_null());
+    fake.world().power_off(id.as_str().unwrap(), "the guest powered off");
+    let metrics = terraform.data("weft_instance_metrics", asked).await.unwrap();
+    assert_eq!(metrics.get("state").as_str(), Some("stopped"));
+    assert!(metrics.get("cpu_ms").is_null() && metrics.get("disks").is_null());
+}
+
+#[tokio::test]
 async fn hits_of_a_group() {
     let (terraform, fake) = connected().await;
     let config = least("weft_security_group_ingress_rule", &terraform, &fake).await;

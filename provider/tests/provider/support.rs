@@ -7,6 +7,7 @@ mod images;
 mod instance_types;
 mod instances;
 mod interfaces;
+mod monitoring;
 mod network_insights;
 mod networks;
 mod prefix_lists;
@@ -137,6 +138,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::instances_server::InstancesServer::new(world.clone()))
         .add_service(v1::hosts_server::HostsServer::new(world.clone()))
         .add_service(v1::usage_server::UsageServer::new(world.clone()))
+        .add_service(v1::monitoring_server::MonitoringServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))
         .add_service(v1::sessions_server::SessionsServer::new(world))
         .serve_with_incoming(UnixListenerStream::new(listener));

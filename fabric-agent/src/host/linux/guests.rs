@@ -17,8 +17,8 @@ use weft_hypervisor::{
 use weft_images::{Layers, Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
-    BootMode, Digest, DiskFormat, InstanceId, InterfaceId, LayerId, PRIMARY_DEVICE_INDEX,
-    Timestamp, VolumeId, search_domain,
+    BootMode, Digest, DiskFormat, GuestFigures, InstanceId, InterfaceId, LayerId,
+    PRIMARY_DEVICE_INDEX, Timestamp, VolumeId, search_domain,
 };
 use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenVolumes};
 
@@ -380,6 +380,10 @@ impl LinuxGuests {
             guest: judge(observed),
             first_console_byte,
         })
+    }
+
+    pub(super) async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {
+        self.guests.figures(id).await.map_err(failed(format!("measure the guest of {id}")))
     }
 
     pub(super) fn list(&self) -> Result<BTreeSet<InstanceId>, HostError> {

@@ -6,25 +6,50 @@
 use std::collections::BTreeMap;
 
 use weft_metering::Moment;
-use weft_model::{LinkCounters, LinkName};
+use weft_model::{DiskCounters, GuestFigures, LinkCounters, LinkName};
 
 use super::Behaviour;
 use super::reality::{Guest, Reality};
 
 /// Bytes that a busy guest sends in a millisecond by each of its interfaces: a megabyte a second.
 const BUSY_BYTES_PER_MS: u64 = 1000;
+/// Bytes that it writes to its root disk in a millisecond, and in each request.
+const BUSY_WRITES_PER_MS: u64 = 500;
+const WRITE_BYTES: u64 = 500;
+/// An idle guest uses a hundredth of one processor.
+const IDLE_SHARE: u64 = 100;
 /// Bytes of a packet.
 const PACKET_BYTES: u64 = 1000;
 
 /// How long the guest ran, or has run.
-pub(super) fn ran_ms(guest: &Guest, now: &Moment) -> u64 {
+fn ran_ms(guest: &Guest, now: &Moment) -> u64 {
     let Some(started) = &guest.started else { return 0 };
     guest.ended.as_ref().unwrap_or(now).since_ms(started)
 }
 
 /// Whether it works while it runs.
-pub(super) fn is_busy(guest: &Guest) -> bool {
+fn is_busy(guest: &Guest) -> bool {
     guest.behaviour == Behaviour::Busy
+}
+
+/// What a guest has used, without its links.
+pub(super) fn figures(guest: &Guest, now: &Moment) -> GuestFigures {
+    let (ran_ms, busy) = (ran_ms(guest, now), is_busy(guest));
+    let cpu_ms = match busy {
+        true => ran_ms * u64::from(guest.vcpus),
+        false => ran_ms / IDLE_SHARE,
+    };
+    let written_bytes = if busy { ran_ms * BUSY_WRITES_PER_MS } else { 0 };
+    let writes = written_bytes / WRITE_BYTES;
+    let root = DiskCounters { written_bytes, writes, ..DiskCounters::default() };
+    GuestFigures {
+        cpu_ms,
+        resident_bytes: u64::from(guest.memory_mib) << 20,
+        // Nothing in it could say so.
+        memory: None,
+        disks: [("root".to_owned(), root)].into(),
+        interfaces: BTreeMap::new(),
+    }
 }
 
 /// What `taps` have carried.

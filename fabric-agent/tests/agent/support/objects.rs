@@ -36,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
     pub(crate) events: v1::events_client::EventsClient<Channel>,
     pub(crate) usage: v1::usage_client::UsageClient<Channel>,
+    pub(crate) monitoring: v1::monitoring_client::MonitoringClient<Channel>,
 }
 
 /// A token that no other Create of this process has.
@@ -152,7 +153,8 @@ impl Api {
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel.clone()),
             events: v1::events_client::EventsClient::new(channel.clone()),
-            usage: v1::usage_client::UsageClient::new(channel),
+            usage: v1::usage_client::UsageClient::new(channel.clone()),
+            monitoring: v1::monitoring_client::MonitoringClient::new(channel),
         }
     }
 
