@@ -31,6 +31,8 @@ mod module;
 mod office_lan;
 #[path = "linux/office_lan_ipv6.rs"]
 mod office_lan_ipv6;
+#[path = "linux/own_image.rs"]
+mod own_image;
 #[path = "linux/services.rs"]
 mod services;
 #[path = "linux/three_sessions.rs"]

@@ -2,6 +2,7 @@
 
 mod associations;
 mod attachments;
+mod captures;
 mod elastic_ips;
 mod events;
 mod fetches;

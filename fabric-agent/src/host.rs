@@ -4,6 +4,7 @@
 //! connecting change nothing. No decision is taken behind this trait.
 
 pub(crate) mod blobs;
+mod captures;
 pub(crate) mod linux;
 pub(crate) mod pools;
 pub(crate) mod sim;
@@ -19,7 +20,7 @@ use weft_crash_points as crash_points;
 use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
-    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Timestamp, TrackedFlow,
+    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId, Timestamp, TrackedFlow,
     TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume, SeenVolumes};
@@ -289,6 +290,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Reason::InvalidArgument`] where it is refused.
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError>;
+
+    /// What the piece that was made of a snapshot's disk will be called as a blob.
+    async fn captured(&self, snapshot_id: &SnapshotId) -> Result<Digest, HostError>;
+
+    /// The names of such pieces, whole or not, that are no blobs yet.
+    async fn captures(&self) -> Result<BTreeSet<String>, HostError>;
 
     /// Every layer that disks were sealed into.
     async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError>;

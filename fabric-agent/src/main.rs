@@ -4,6 +4,7 @@ mod admission;
 mod alone;
 mod api;
 mod cache;
+mod captures;
 mod chain;
 mod clock;
 mod config;

@@ -25,6 +25,7 @@ use weft_model::{
 };
 
 use crate::cache::{Cache, STATUS_KIND};
+use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
@@ -90,6 +91,7 @@ pub(crate) struct Reconciler {
     pub(crate) figures: Arc<AgentFigures>,
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
+    pub(crate) captures: Captures,
     pub(crate) turns: Turns,
     pub(crate) services: NetworkServices,
     pub(crate) events: Events,
@@ -133,6 +135,7 @@ impl Reconciler {
             figures: Arc::default(),
             networks,
             pins: Pins::default(),
+            captures: Captures::default(),
             turns: Turns::new(),
             services: NetworkServices::default(),
             events,

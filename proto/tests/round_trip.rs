@@ -58,6 +58,18 @@ proptest! {
     }
 
     #[test]
+    fn snapshots(object in any::object(any::snapshot_id(), any::snapshot_view())) {
+        let wire = over_the_wire(&c::snapshot_to_wire(object.clone()));
+        prop_assert_eq!(c::snapshot_from_wire(wire), Ok(object));
+    }
+
+    #[test]
+    fn snapshot_orders(order in any::snapshot_order()) {
+        let wire = over_the_wire(&c::snapshot_order_to_wire(order.clone()));
+        prop_assert_eq!(c::snapshot_order_from_wire(Some(wire)), Ok(order));
+    }
+
+    #[test]
     fn prefix_lists(object in any::object(any::prefix_list_id(), any::prefix_list_spec())) {
         let wire = over_the_wire(&c::prefix_list_to_wire(object.clone()));
         prop_assert_eq!(c::prefix_list_from_wire(wire), Ok(object));

@@ -263,7 +263,7 @@ impl Connection {
     }
 }
 
-fn random_token() -> Result<String, Problem> {
+pub(crate) fn random_token() -> Result<String, Problem> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         Problem::new(Reason::Internal, "no randomness for a client token")

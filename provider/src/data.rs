@@ -20,6 +20,7 @@ pub(crate) mod reachability;
 mod route_table;
 mod security_group;
 pub(crate) mod security_group_hits;
+pub(crate) mod snapshot;
 mod subnet;
 pub(crate) mod subnets;
 pub(crate) mod usage;

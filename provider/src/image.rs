@@ -1,5 +1,6 @@
 //! `weft_image`: an immutable disk, addressed by its content, and how to boot it.
 
+mod capture;
 mod files;
 mod plan;
 mod schema;
@@ -50,6 +51,9 @@ pub(crate) struct Kept {
     tags: Option<TagMap>,
     source_path: Option<String>,
     source_url: Option<String>,
+    source_instance_id: Option<String>,
+    source_snapshot_id: Option<String>,
+    snapshot_without_reboot: Option<bool>,
     sha256: Option<String>,
     kernel: Option<String>,
     kernel_sha256: Option<String>,
@@ -75,6 +79,9 @@ impl Kind for Image {
             tags: tags::own(plan)?,
             source_path: plan.read("source_path")?,
             source_url: plan.read("source_url")?,
+            source_instance_id: plan.read("source_instance_id")?,
+            source_snapshot_id: plan.read("source_snapshot_id")?,
+            snapshot_without_reboot: plan.read("snapshot_without_reboot")?,
             sha256: plan.read("sha256")?,
             kernel: plan.read("kernel")?,
             kernel_sha256: plan.read("kernel_sha256")?,
@@ -98,6 +105,9 @@ impl Kind for Image {
             ("name", image.name.into()),
             ("source_path", kept.source_path.into()),
             ("source_url", kept.source_url.into()),
+            ("source_instance_id", kept.source_instance_id.into()),
+            ("source_snapshot_id", kept.source_snapshot_id.into()),
+            ("snapshot_without_reboot", kept.snapshot_without_reboot.into()),
             ("sha256", kept.sha256.into()),
             ("kernel", kept.kernel.into()),
             ("kernel_sha256", kept.kernel_sha256.into()),
@@ -253,6 +263,7 @@ impl Resource for Image {
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let config = &ctx.config;
         let mut found = source::validate(config);
+        capture::validate_others(config, &mut found);
         let kernel = config.get("kernel");
         match config.get("boot_mode").as_str() {
             Some("direct_kernel") if kernel.is_null() => found.push(
@@ -302,9 +313,12 @@ impl Resource for Image {
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         let connection = kind::connection::<Self>(&self.agent, "create")?;
         let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
-        let plan = match source::is_by_url(&ctx.plan) {
-            true => self.fetch_files(&connection, ctx, deadline).await?,
-            false => self.upload_files(&connection, ctx, deadline).await?,
+        let plan = if capture::is_captured(&ctx.plan) {
+            self.capture(&connection, ctx, deadline).await?
+        } else if source::is_by_url(&ctx.plan) {
+            self.fetch_files(&connection, ctx, deadline).await?
+        } else {
+            self.upload_files(&connection, ctx, deadline).await?
         };
         let made = kind::create::<Self>(&connection, ctx, &plan, spec(&plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);

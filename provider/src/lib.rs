@@ -33,6 +33,7 @@ mod rule;
 mod security_group;
 mod security_group_egress_rule;
 mod security_group_ingress_rule;
+mod snapshot;
 mod subnet;
 mod tags;
 mod target;

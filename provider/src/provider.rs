@@ -28,6 +28,7 @@ use crate::route_table::RouteTable;
 use crate::route_table_association::RouteTableAssociation;
 use crate::rule::Rule;
 use crate::security_group::SecurityGroup;
+use crate::snapshot::Snapshot;
 use crate::subnet::Subnet;
 use crate::volume::Volume;
 use crate::volume_attachment::VolumeAttachment;
@@ -185,6 +186,7 @@ impl Provider for Weft {
             Box::new(Instance(agent())),
             Box::new(PlainResource::<Volume>::new(agent())),
             Box::new(PlainResource::<VolumeAttachment>::new(agent())),
+            Box::new(Snapshot(agent())),
             Box::new(PlainResource::<ElasticIp>::new(agent())),
             Box::new(PlainResource::<ElasticIpAssociation>::new(agent())),
             Box::new(PlainResource::<PortForward>::new(agent())),
@@ -204,6 +206,7 @@ impl Provider for Weft {
             Box::new(Found::<KeyPair>::new(agent())),
             Box::new(data::image::Image(agent())),
             Box::new(data::images::Images(agent())),
+            Box::new(data::snapshot::Snapshot(agent())),
             Box::new(data::instance::Instance(agent())),
             Box::new(data::instances::Instances(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),

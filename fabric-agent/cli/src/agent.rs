@@ -49,6 +49,7 @@ impl Agent {
         forwards: port_forwards_client::PortForwardsClient,
         route_tables: route_tables_client::RouteTablesClient,
         route_associations: route_table_associations_client::RouteTableAssociationsClient,
+        snapshots: snapshots_client::SnapshotsClient,
         hosts: hosts_client::HostsClient,
         types: instance_types_client::InstanceTypesClient,
         watch: watch_client::WatchClient,

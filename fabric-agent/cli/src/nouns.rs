@@ -12,6 +12,7 @@ mod public;
 mod route;
 #[cfg(test)]
 pub(crate) mod samples;
+mod snapshot;
 mod volume;
 mod vpc;
 

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
     InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, PrefixListId, Problem,
-    Reason, RouteTableAssociationId, RouteTableId, RuleId, SubnetId, VolumeAttachmentId, VolumeId,
-    VpcId,
+    Reason, RouteTableAssociationId, RouteTableId, RuleId, SnapshotId, SubnetId,
+    VolumeAttachmentId, VolumeId, VpcId,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
@@ -25,6 +25,7 @@ pub(crate) enum AnyId {
     Rule(RuleId),
     Vpc(VpcId),
     Subnet(SubnetId),
+    Snapshot(SnapshotId),
     PrefixList(PrefixListId),
     ElasticIp(ElasticIpId),
     Association(AssociationId),
@@ -52,6 +53,7 @@ impl AnyId {
             .or_else(|| of(text, Self::Rule))
             .or_else(|| of(text, Self::Vpc))
             .or_else(|| of(text, Self::Subnet))
+            .or_else(|| of(text, Self::Snapshot))
             .or_else(|| of(text, Self::PrefixList))
             .or_else(|| of(text, Self::ElasticIp))
             .or_else(|| of(text, Self::Association))
@@ -151,7 +153,7 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             ("i-00000000000000000", "Instance"), ("img-00000000000000000", "Image"),
-            ("key-00000000000000000", "KeyPair"),
+            ("key-00000000000000000", "KeyPair"), ("snap-00000000000000000", "Snapshot"),
             ("type-00000000000000000", "InstanceType"), ("sg-00000000000000000", "Group"),
             ("sgr-00000000000000000", "Rule"), ("vpc-00000000000000000", "Vpc"),
             ("subnet-00000000000000000", "Subnet"), ("pl-00000000000000000", "PrefixList"),

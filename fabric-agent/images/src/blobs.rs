@@ -3,6 +3,7 @@
 //! Everything about one digest happens under that digest's lock, in blocking work that runs to its
 //! end: a caller that goes away leaves no half-done step.
 
+mod captured;
 mod error;
 mod upload;
 
@@ -342,14 +343,19 @@ impl Inner {
 
     /// That `needed` bytes more leave the reserve alone.
     fn check_space(&self, needed: u64) -> Result<(), BlobError> {
-        let stat = statvfs(&self.uploads)
-            .map_err(|errno| FileError::new("measure", &self.uploads)(errno.into()))?;
-        let available = stat.blocks_available().saturating_mul(stat.fragment_size());
-        let free = available.saturating_sub(self.options.reserve_bytes);
+        let free = self.room()?;
         if needed > free {
             return Err(BlobError::OutOfSpace { needed, free });
         }
         Ok(())
+    }
+
+    /// Bytes beside the reserve.
+    fn room(&self) -> Result<u64, BlobError> {
+        let stat = statvfs(&self.uploads)
+            .map_err(|errno| FileError::new("measure", &self.uploads)(errno.into()))?;
+        let available = stat.blocks_available().saturating_mul(stat.fragment_size());
+        Ok(available.saturating_sub(self.options.reserve_bytes))
     }
 
     fn publish(&self, digest: &Digest, upload: &Upload) -> Result<(), FileError> {

@@ -4,6 +4,7 @@
 //! read here and by nobody else, and compared with what it must be before it is used again.
 
 mod error;
+mod flatten;
 mod header;
 mod qemu_img;
 mod seal;
@@ -21,6 +22,7 @@ use crate::disk_format;
 use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, temporary};
 
 pub use error::DiskError;
+pub use flatten::FlattenSpec;
 pub use qemu_img::Limits;
 pub use seal::{Seal, SealSpec};
 pub use volume::{Below, DiskSpec};

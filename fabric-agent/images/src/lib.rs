@@ -17,11 +17,14 @@ mod layers;
 
 pub use blobs::{Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UploadInfo};
 pub use disks::{
-    Below, DiskError, DiskSpec, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal, SealSpec,
+    Below, DiskError, DiskSpec, FlattenSpec, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal,
+    SealSpec,
 };
 pub use files::{FileError, write_file_atomic};
 pub use layers::Layers;
-pub use weft_image_format::{Format, ImageHeader, InvalidImage, InvalidKernel, KernelHeader};
+pub use weft_image_format::{
+    Format, ImageHeader, InvalidImage, InvalidKernel, KernelHeader, detect,
+};
 
 use weft_model::DiskFormat;
 

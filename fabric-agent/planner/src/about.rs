@@ -41,6 +41,9 @@ impl Action {
             Self::FinishUpload { .. } => "finish_upload",
             Self::AbandonUpload { .. } => "abandon_upload",
             Self::RemoveBlob { .. } => "remove_blob",
+            Self::FlattenDisk { .. } => "flatten_disk",
+            Self::KeepCapture { .. } => "keep_capture",
+            Self::AbandonCapture { .. } => "abandon_capture",
         }
     }
 
@@ -88,6 +91,11 @@ impl Action {
             | Self::OpenTap { vpc_id, link, .. }
             | Self::RemoveTap { vpc_id, link } => vec![vpc_id.to_string(), link.to_string()],
             Self::SetHostRouting { .. } => Vec::new(),
+            Self::FlattenDisk { snapshot_id, .. } => vec![snapshot_id.to_string()],
+            Self::KeepCapture { snapshot_id, digest } => {
+                vec![snapshot_id.to_string(), digest.to_string()]
+            }
+            Self::AbandonCapture { name } => vec![name.clone()],
             Self::BeginUpload { digest, .. }
             | Self::AppendUpload { digest, .. }
             | Self::FinishUpload { digest, .. }

@@ -7,7 +7,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageBase, ImageContent,
-    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, SshHostKey,
+    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, SnapshotId, SshHostKey,
     TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
 };
 
@@ -259,6 +259,30 @@ pub enum Action {
     AbandonUpload {
         /// The blob.
         digest: Digest,
+    },
+    /// Makes one piece of a disk that lies over layers; whatever an earlier attempt left of it is
+    /// replaced.
+    FlattenDisk {
+        /// What the piece is called until it is a blob.
+        snapshot_id: SnapshotId,
+        /// The image's blob at the bottom.
+        base: Option<ImageBase>,
+        /// The layers above that, bottom to top.
+        layers: Vec<LayerId>,
+        /// What a guest sees, in bytes.
+        size_bytes: u64,
+    },
+    /// Makes such a piece a blob.
+    KeepCapture {
+        /// Of which snapshot.
+        snapshot_id: SnapshotId,
+        /// What is in it.
+        digest: Digest,
+    },
+    /// Removes such a piece, or a part of one.
+    AbandonCapture {
+        /// What it is called.
+        name: String,
     },
     /// Removes a blob that nothing uses.
     RemoveBlob {

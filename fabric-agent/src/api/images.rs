@@ -13,7 +13,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Answers, Api, fetches, parse_id, refuse};
+use super::{Answers, Api, captures, fetches, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::host::{HostError, UploadState};
@@ -205,6 +205,15 @@ impl v1::images_server::Images for Api {
     ) -> Result<Response<v1::BeginUploadResponse>, Status> {
         let answer = begin(&self.context, request.into_inner()).await.map_err(refuse)?;
         Ok(Response::new(answer))
+    }
+
+    type CaptureStream = Answers<v1::CaptureEvent>;
+
+    async fn capture(
+        &self,
+        request: Request<v1::CaptureRequest>,
+    ) -> Result<Response<Self::CaptureStream>, Status> {
+        captures::start(&self.context, request.into_inner()).map_err(refuse)
     }
 
     type FetchStream = Answers<v1::FetchEvent>;

@@ -94,7 +94,7 @@ pub(crate) fn of_root_disk(
             default_user: spec.default_user.clone(),
         }),
         between_guests: false,
-        for_image: false,
+        for_image: None,
         state: SnapshotState::Pending,
     }
 }

@@ -14,11 +14,11 @@ use super::{BlobFacts, DiskFacts, HostError, UploadState};
 /// The blobs of one host.
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
-    store: BlobStore,
-    disks: RootDisks,
+    pub(super) store: BlobStore,
+    pub(super) disks: RootDisks,
 }
 
-fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
+pub(super) fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
     move |error| {
         let reason = match &error {
             BlobError::OutOfSpace { .. } => Reason::ResourceExhausted,
@@ -66,6 +66,14 @@ impl Blobs {
             Action::RemoveBlob { digest } => {
                 let removed = self.store.remove(*digest).await;
                 removed.map(|_| ()).map_err(failed(format!("remove blob {digest}")))
+            }
+            Action::KeepCapture { snapshot_id, digest } => {
+                let kept = self.store.keep_capture(snapshot_id.as_str(), *digest).await;
+                kept.map_err(failed(format!("keep the image of {snapshot_id}")))
+            }
+            Action::AbandonCapture { name } => {
+                let abandoned = self.store.abandon_capture(name).await;
+                abandoned.map_err(failed(format!("abandon the image of {name}")))
             }
             other => Err(HostError::new(format!("{other:?} is not about blobs"), false)),
         }

@@ -21,8 +21,8 @@ use tokio::sync::broadcast;
 use weft_hypervisor::{Accel, Firmware, VolumeDisk};
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
-    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, TrackedFlow,
-    TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
+    TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestVolume, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
@@ -189,7 +189,13 @@ impl Host for LinuxHost {
             | Action::AppendUpload { .. }
             | Action::FinishUpload { .. }
             | Action::AbandonUpload { .. }
+            | Action::KeepCapture { .. }
+            | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
+            Action::FlattenDisk { snapshot_id, base, layers, size_bytes } => {
+                let layers = layers.iter().map(|layer| guests.layers.path(layer)).collect();
+                self.blobs.flatten(snapshot_id, base.as_ref(), layers, *size_bytes).await
+            }
         }
     }
 
@@ -312,6 +318,14 @@ impl Host for LinuxHost {
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
         self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn captured(&self, snapshot_id: &SnapshotId) -> Result<Digest, HostError> {
+        self.blobs.captured(snapshot_id.as_str()).await
+    }
+
+    async fn captures(&self) -> Result<BTreeSet<String>, HostError> {
+        self.blobs.captures().await
     }
 
     async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {

@@ -23,8 +23,8 @@ use weft_images::DiskError;
 use weft_model::{
     Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
     DiskFormat, GuestFigures, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName,
-    PoolName, Problem, Reason, Signal, SignalOutcome, Timestamp, TrackedFlow, VolumeId, VpcId,
-    VpcNetwork,
+    PoolName, Problem, Reason, Signal, SignalOutcome, SnapshotId, Timestamp, TrackedFlow, VolumeId,
+    VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
@@ -412,7 +412,17 @@ impl Host for SimHost {
             | Action::AppendUpload { .. }
             | Action::FinishUpload { .. }
             | Action::AbandonUpload { .. }
+            | Action::KeepCapture { .. }
+            | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
+            Action::FlattenDisk { snapshot_id, layers, size_bytes, .. } => {
+                let there = self.reality.layers();
+                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
+                    let what = format!("make an image of {snapshot_id}: {missing} is not there");
+                    return Err(HostError::new(what, false).reason(Reason::Internal));
+                }
+                self.blobs.pretend_flattened(snapshot_id, *size_bytes).await
+            }
         }
     }
 
@@ -604,6 +614,14 @@ impl Host for SimHost {
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {
         self.blobs.inspect_kernel(digest).await
+    }
+
+    async fn captured(&self, snapshot_id: &SnapshotId) -> Result<Digest, HostError> {
+        self.blobs.captured(snapshot_id.as_str()).await
+    }
+
+    async fn captures(&self) -> Result<BTreeSet<String>, HostError> {
+        self.blobs.captures().await
     }
 
     async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {

@@ -81,8 +81,9 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = resync.tick() => {}
             change = changes.recv() => match change {
-                Ok(change) if change.deleted
-                    && USERS.contains(&change.kind.as_str()) => {}
+                // A snapshot that was made for an image that nobody goes on with is of no use.
+                Ok(change) if change.kind == Snapshots::NAME
+                    || change.deleted && USERS.contains(&change.kind.as_str()) => {}
                 Ok(_) => continue,
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
@@ -122,6 +123,10 @@ async fn sweep(reconciler: &Reconciler) {
         }
     };
     for digest in present.keys() {
+        let captured = reconciler.captures.in_use();
+        if captured.values().flat_map(of_snapshot).any(|needed| needed == *digest) {
+            continue;
+        }
         // One at a time, and looked at anew for each: none is promised to a client in between.
         let _promises = reconciler.pins.stop_promising().await;
         let pinned = reconciler.pins.pinned();

@@ -9,11 +9,12 @@ use weft_store::Txn;
 use super::Reconciler;
 use crate::cache::World;
 use crate::chain::Chain;
-use crate::repo::{Snapshots, encode, object_key};
+use crate::repo::{RecordOf, Snapshots, encode, object_key};
 
 /// Removes layers that nothing lies over, and settles snapshots that nobody will make any more.
 pub(super) async fn sweep(reconciler: &Reconciler) {
     give_up(reconciler).await;
+    forget_captures(reconciler).await;
     // Listed before it is asked who needs them: one that comes meanwhile is not among them, and a
     // record that needs one is there before it is.
     let present = match reconciler.host.layers().await {
@@ -23,7 +24,8 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
             return;
         }
     };
-    let needed = needed(&reconciler.cache.read());
+    let mut needed = needed(&reconciler.cache.read());
+    needed.extend(reconciler.captures.in_use().values().flat_map(|it| it.layers().to_vec()));
     for layer in present.difference(&needed) {
         tracing::info!(layer.id = %layer, "removing a layer that nothing lies over");
         let action = Action::RemoveLayer { layer: layer.clone() };
@@ -67,6 +69,51 @@ async fn give_up(reconciler: &Reconciler) {
     }
 }
 
+/// What captures have left that nobody goes on with: their snapshots, and pieces of files. A client
+/// that was waiting when the agent died has asked again by now.
+async fn forget_captures(reconciler: &Reconciler) {
+    let in_use = reconciler.captures.in_use();
+    let left: Vec<_> = {
+        let world = reconciler.cache.read();
+        let is_left = |record: &RecordOf<Snapshots>| {
+            let age = reconciler.clock.now().duration_since(record.created_at);
+            record.spec.for_image.is_some()
+                && !record.spec.is_pending()
+                && !in_use.contains_key(&record.id)
+                && age.unsigned_abs() >= reconciler.config.sweep_grace
+        };
+        let left = world.snapshots.values().filter(|record| is_left(record));
+        left.map(|record| record.id.clone()).collect()
+    };
+    for id in left {
+        tracing::info!(snapshot.id = %id, "removing the snapshot of an image that nobody goes on with");
+        let _turn = reconciler.turns.object(id.as_str()).await;
+        let Ok(Some(stored)) = reconciler.repo.find::<Snapshots>(&id).await else { continue };
+        let key = object_key::<Snapshots>(&id);
+        let txn = Txn::new().when_at(&key, stored.revision).delete(key);
+        if let Err(problem) = reconciler.repo.commit(txn).await {
+            tracing::warn!(snapshot.id = %id, error = %problem, "removing it failed");
+        }
+    }
+    let pieces = match reconciler.host.captures().await {
+        Ok(pieces) => pieces,
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "cannot list what images are made of");
+            return;
+        }
+    };
+    // Who begins one has it in use before: asked after they were listed, as above.
+    let in_use: BTreeSet<String> =
+        reconciler.captures.in_use().keys().map(ToString::to_string).collect();
+    for name in pieces.difference(&in_use) {
+        tracing::info!(name, "removing a part of an image that nobody goes on with");
+        let action = Action::AbandonCapture { name: name.clone() };
+        if let Err(error) = reconciler.host.apply(&action).await {
+            tracing::warn!(name, error = %Chain(&error), "removing it failed");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -91,7 +138,7 @@ mod tests {
                 base: None,
                 boots: None,
                 between_guests: false,
-                for_image: false,
+                for_image: None,
                 state,
             },
             tags: Tags::default(),

@@ -229,6 +229,16 @@ async fn at_each_point_of_starting() {
 }
 
 #[tokio::test]
+async fn at_each_point_of_a_snapshot_and_an_image_of_an_instance() {
+    at_each_point(Stage::Made, Stage::Captured).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_destroying_what_was_captured() {
+    at_each_point(Stage::Captured, Stage::Absent).await;
+}
+
+#[tokio::test]
 async fn at_each_point_of_destroying_a_module() {
     at_each_point(Stage::Made, Stage::Absent).await;
 }

@@ -32,6 +32,7 @@ mod restart;
 mod restarts;
 mod route_tables;
 mod sessions;
+mod snapshots;
 mod updates;
 mod usage;
 mod volumes;

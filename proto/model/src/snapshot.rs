@@ -110,9 +110,9 @@ pub struct SnapshotSpec {
     /// Whether it is taken between two guests, once the first has shut down.
     #[serde(default)]
     pub between_guests: bool,
-    /// Whether it is there for an image that is being made of it, and goes with that.
-    #[serde(default)]
-    pub for_image: bool,
+    /// The token of the client that has an image made of it, where it is there for that alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_image: Option<String>,
     /// Where it is in its life.
     pub state: SnapshotState,
 }

@@ -2,6 +2,8 @@
 
 #[path = "interfaces.rs"]
 mod interfaces;
+#[path = "snapshots.rs"]
+mod snapshots;
 #[path = "volumes.rs"]
 mod volumes;
 
@@ -32,6 +34,7 @@ use weft_proto::convert::{Creation, Revision};
 pub(crate) use interfaces::{
     attachment_id, attachment_order, attachment_spec, interface_order, interface_view,
 };
+pub(crate) use snapshots::{snapshot_id, snapshot_order, snapshot_view};
 
 pub(crate) use volumes::{volume_attachment, volume_attachment_id, volume_order, volume_view};
 

@@ -40,6 +40,7 @@ pub(crate) struct Reads {
     pub(crate) route_table_associations: Queue<v1::RouteTableAssociation>,
     pub(crate) volumes: Queue<v1::Volume>,
     pub(crate) volume_attachments: Queue<v1::VolumeAttachment>,
+    pub(crate) snapshots: Queue<v1::Snapshot>,
     pub(crate) instances: Queue<v1::Instance>,
 }
 

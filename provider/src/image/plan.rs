@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tfplugin::{Diagnostic, Diagnostics, PlanContext, Value};
 use weft_model::{BootMode, Problem, Reason};
 
+use super::capture;
 use super::files::{Digests, Inspected, Role};
 use super::source;
 use crate::problem;
@@ -18,6 +19,13 @@ pub(crate) const FILES: [(Role, &str); 3] =
     [(Role::Disk, "digest"), (Role::Kernel, "kernel_digest"), (Role::Initrd, "initrd_digest")];
 
 pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+    // The agent says what comes with a disk that it has; until then all of it is unknown.
+    if capture::is_captured(&ctx.plan) {
+        return Ok(());
+    }
+    if ctx.config.get("kernel_cmdline").is_null() {
+        ctx.set("kernel_cmdline", Value::Null);
+    }
     plan_boot_mode(ctx);
     digests.recall(ctx.private.get_str(DIGESTS));
     let mut inspected = Vec::new();

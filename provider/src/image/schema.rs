@@ -2,7 +2,7 @@
 
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{Attribute, Schema, Validator};
-use weft_model::{Architecture, BootMode};
+use weft_model::{Architecture, BootMode, InstanceId, SnapshotId};
 
 use crate::{checks, tags};
 
@@ -19,7 +19,7 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "source_path",
-            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`.",
+            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`, or `source_instance_id`, or `source_snapshot_id`.",
         ),
     )
     .attribute(Attribute::string(
@@ -30,6 +30,26 @@ pub(crate) fn schema() -> Schema {
         Attribute::string("sha256", "The SHA-256 of what is at `source_url`; needed with it. A new one replaces the image.")
             .validate(checks::digest()),
     )
+    .attribute(
+        Attribute::string(
+            "source_instance_id",
+            "The instance whose root disk is captured. How it boots and `default_user` are inherited from its image. What the instance does to its disk afterwards does not change the image; `terraform apply -replace` captures it again. Its own host key, users and logs are in the image: see the guide to own images.",
+        )
+        .replace_on_change()
+        .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+    )
+    .attribute(
+        Attribute::string(
+            "source_snapshot_id",
+            "The snapshot of an instance's root disk that becomes the image.",
+        )
+        .replace_on_change()
+        .validate(checks::id::<SnapshotId>(SnapshotId::PREFIX, "a snapshot")),
+    )
+    .attribute(Attribute::bool(
+        "snapshot_without_reboot",
+        "With `source_instance_id`: `true`, which it is unless set, captures the instance as it runs, as if it had lost power at that moment. With `false` its guest shuts down first, so that its file systems are clean, and is started again at once. A change alone changes nothing.",
+    ))
     .attribute(Attribute::string(
         "kernel",
         "A Linux kernel (bzImage, a distribution's vmlinuz) that the hypervisor loads itself: on the machine that runs Terraform, or, with `source_url`, a URL. A new digest replaces the image.",
@@ -49,6 +69,7 @@ pub(crate) fn schema() -> Schema {
     .attribute(timeouts::attribute([Operation::Create]))
     .attribute(
         Attribute::string("kernel_cmdline", "The command line that goes with `kernel`.")
+            .optional_computed()
             .replace_on_change(),
     )
     .attribute(
@@ -67,8 +88,8 @@ pub(crate) fn schema() -> Schema {
             .validate(Validator::one_of(Architecture::WORDS.iter().copied())),
     )
     .attribute(
-        Attribute::string("default_user", "Who logs in over SSH with an instance's keys, such as `debian`: the user that the image's own first boot makes.")
-            .required()
+        Attribute::string("default_user", "Who logs in over SSH with an instance's keys, such as `debian`: the user that the image's own first boot makes. Unset, with an image of an instance, that one's.")
+            .optional_computed()
             .validate(checks::user_name()),
     )
     .attribute(

@@ -3,6 +3,7 @@
 use tfplugin::{Diagnostic, Diagnostics, PlanContext, Value};
 use weft_model::{Digest, ImageUrl, InvalidImageUrl};
 
+use super::capture;
 use super::files::Role;
 
 impl Role {
@@ -34,13 +35,16 @@ pub(super) fn is_by_url(values: &Value) -> bool {
 
 /// What configuration alone shows to be wrong.
 pub(super) fn validate(config: &Value) -> Diagnostics {
+    if capture::is_captured(config) {
+        return capture::validate(config);
+    }
     let mut found = Diagnostics::new();
     let (path, url) = (config.get("source_path"), config.get("source_url"));
     if path.is_null() && url.is_null() {
         found.push(
             Diagnostic::error("The image has no source")
-                .cause("neither source_path nor source_url is set")
-                .remedy("Set source_path to a file of this machine, or source_url and sha256 to what the agent is to fetch"),
+                .cause("none of source_path, source_url, source_instance_id and source_snapshot_id is set")
+                .remedy("Set source_path to a file of this machine, source_url and sha256 to what the agent is to fetch, or one of the others to what the agent is to make it of"),
         );
     }
     if path.is_set() && url.is_set() {

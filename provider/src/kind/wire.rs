@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, KeyPairId, PortForwardId, PrefixListId, RouteTableAssociationId,
-    RouteTableId, RuleId, SubnetId, VolumeAttachmentId, VolumeId, VpcId,
+    RouteTableId, RuleId, SnapshotId, SubnetId, VolumeAttachmentId, VolumeId, VpcId,
 };
 use weft_proto::v1;
 
@@ -214,6 +214,10 @@ wire!(
     VolumeAttachment: VolumeAttachmentId, VolumeAttachmentSpec, volume_attachments,
     v1::volume_attachments_client::VolumeAttachmentsClient<Channel>,
     CreateVolumeAttachmentRequest, UpdateVolumeAttachmentRequest
+);
+wire!(
+    Snapshot: SnapshotId, SnapshotSpec, snapshots, v1::snapshots_client::SnapshotsClient<Channel>,
+    CreateSnapshotRequest, UpdateSnapshotRequest
 );
 wire!(
     Instance: InstanceId, InstanceSpec, instances,

@@ -102,6 +102,19 @@ async fn rules() {
 }
 
 #[tokio::test]
+async fn snapshots() {
+    let (terraform, fake) = connected().await;
+    #[rustfmt::skip]
+    let rows = [
+        ("instance_id", "i-0123456789abcdef1".into(),                 Replace),
+        ("description", "after it".into(),                            Live),
+        ("timeouts",    Value::object([("create", "7m")]),            Live),
+        ("tags",        Value::object([("team", "disks")]),           Live),
+    ];
+    table(&terraform, &fake, "weft_snapshot", &rows).await;
+}
+
+#[tokio::test]
 async fn prefix_lists() {
     let (terraform, fake) = connected().await;
     let entries = vec![Value::object([("cidr", "203.0.113.0/24")])];

@@ -4,6 +4,7 @@
 
 mod actions;
 mod bad_input;
+mod captures;
 mod data_sources;
 mod documents;
 mod failures;

@@ -5,7 +5,7 @@ use tfplugin::testing::Terraform;
 
 use crate::support::{Fake, PUBLIC_KEY, attributes};
 
-pub(crate) const RESOURCES: [&str; 19] = [
+pub(crate) const RESOURCES: [&str; 20] = [
     "weft_image",
     "weft_key_pair",
     "weft_instance_type",
@@ -16,6 +16,7 @@ pub(crate) const RESOURCES: [&str; 19] = [
     "weft_subnet",
     "weft_prefix_list",
     "weft_instance",
+    "weft_snapshot",
     "weft_network_interface",
     "weft_network_interface_attachment",
     "weft_volume",
@@ -152,6 +153,12 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("timeouts", Value::object([("create", "5m")])),
             ("tags", tags),
         ]),
+        "weft_snapshot" => attributes([
+            ("instance_id", "i-0123456789abcdef0".into()),
+            ("description", "before the upgrade".into()),
+            ("timeouts", Value::object([("create", "5m")])),
+            ("tags", tags),
+        ]),
         "weft_elastic_ip" => attributes([
             ("name", "front".into()),
             ("address", "203.0.113.207".into()),
@@ -249,6 +256,7 @@ pub(crate) async fn least(type_name: &str, terraform: &Terraform, fake: &Fake) -
             ("vcpus", 1.into()),
             ("memory_mib", 96.into()),
         ]),
+        "weft_snapshot" => attributes([("instance_id", "i-0123456789abcdef0".into())]),
         "weft_elastic_ip" => attributes([]),
         "weft_volume" => attributes([("size_gib", 1.into())]),
         "weft_network_interface" => attributes([("name", "least".into())]),

@@ -13,6 +13,7 @@ mod networks;
 mod prefix_lists;
 mod public;
 mod routes;
+mod snapshots;
 mod usage;
 mod volumes;
 mod vpcs;
@@ -117,6 +118,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::security_group_rules_server::SecurityGroupRulesServer::new(world.clone()))
         .add_service(v1::vpcs_server::VpcsServer::new(world.clone()))
         .add_service(v1::prefix_lists_server::PrefixListsServer::new(world.clone()))
+        .add_service(v1::snapshots_server::SnapshotsServer::new(world.clone()))
         .add_service(v1::subnets_server::SubnetsServer::new(world.clone()))
         .add_service(v1::network_interfaces_server::NetworkInterfacesServer::new(world.clone()))
         .add_service(

@@ -6,8 +6,8 @@ use weft_proto::convert::{
     association_from_wire, attachment_from_wire, elastic_ip_from_wire, group_from_wire,
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
     interface_from_wire, key_pair_from_wire, port_forward_from_wire, prefix_list_from_wire,
-    route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
-    volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
+    route_table_association_from_wire, route_table_from_wire, rule_from_wire, snapshot_from_wire,
+    subnet_from_wire, volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
 };
 
 use crate::agent::{Agent, get_request};
@@ -39,6 +39,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         AnyId::Rule(id) => get!(rules, id, rule_from_wire),
         AnyId::Vpc(id) => get!(vpcs, id, vpc_from_wire),
         AnyId::Subnet(id) => get!(subnets, id, subnet_from_wire),
+        AnyId::Snapshot(id) => get!(snapshots, id, snapshot_from_wire),
         AnyId::PrefixList(id) => get!(prefix_lists, id, prefix_list_from_wire),
         AnyId::ElasticIp(id) => get!(elastic_ips, id, elastic_ip_from_wire),
         AnyId::NetworkInterface(id) => get!(interfaces, id, interface_from_wire),

@@ -11,8 +11,8 @@ use weft_proto::convert::{
     association_from_wire, attachment_from_wire, elastic_ip_from_wire, group_from_wire,
     host_from_wire, image_from_wire, instance_from_wire, instance_type_from_wire,
     interface_from_wire, key_pair_from_wire, port_forward_from_wire, prefix_list_from_wire,
-    route_table_association_from_wire, route_table_from_wire, rule_from_wire, subnet_from_wire,
-    volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
+    route_table_association_from_wire, route_table_from_wire, rule_from_wire, snapshot_from_wire,
+    subnet_from_wire, volume_attachment_from_wire, volume_from_wire, vpc_from_wire,
 };
 use weft_proto::v1;
 
@@ -46,6 +46,7 @@ enum Kind {
     NetworkInterfaceAttachments,
     Volumes,
     VolumeAttachments,
+    Snapshots,
     PrefixLists,
     ElasticIps,
     ElasticIpAssociations,
@@ -86,6 +87,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         Kind::VolumeAttachments => {
             show(items!(volume_attachments), volume_attachment_from_wire, format)
         }
+        Kind::Snapshots => show(items!(snapshots), snapshot_from_wire, format),
         Kind::PrefixLists => show(items!(prefix_lists), prefix_list_from_wire, format),
         Kind::ElasticIps => show(items!(elastic_ips), elastic_ip_from_wire, format),
         Kind::ElasticIpAssociations => show(items!(associations), association_from_wire, format),

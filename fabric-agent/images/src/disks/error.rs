@@ -106,6 +106,14 @@ pub enum DiskError {
         /// What `qemu-img check` said, or which of its bounds it hit.
         what: String,
     },
+    /// What was to be made of the disk is larger than what is free.
+    #[error(
+        "what is on the disk does not fit into the {room_bytes} bytes that are free on the host: make room"
+    )]
+    NoRoom {
+        /// What could be used.
+        room_bytes: u64,
+    },
     /// It took too long and was ended.
     #[error("qemu-img did not end within {} s", deadline.as_secs_f32())]
     QemuImgTooSlow {
@@ -121,6 +129,7 @@ impl DiskError {
     /// Whether the file system is what was too small.
     pub fn is_out_of_space(&self) -> bool {
         match self {
+            Self::NoRoom { .. } => true,
             Self::File(error) => matches!(
                 error.source.kind(),
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::DiskError;
+use crate::files::FileError;
 
 /// The end of an error message that is kept, in bytes.
 const MESSAGE_BYTES: usize = 2_000;
@@ -41,7 +43,7 @@ impl Default for Limits {
 }
 
 /// The uid and gid that a stranger's file is read under: next to those of guests, of nobody.
-const CONFINED_UID: u32 = 1_899_999_999;
+pub(super) const CONFINED_UID: u32 = 1_899_999_999;
 
 /// Reads a stranger's file, given as standard input, with no right to anything else: no other file
 /// of root's, no network.
@@ -51,7 +53,19 @@ pub(super) async fn run_confined(
     input: File,
     limits: Limits,
 ) -> Result<(), DiskError> {
-    run_with(program, arguments, limits, Some(input)).await
+    run_with(program, arguments, limits, Some(input), Vec::new()).await
+}
+
+/// The same over files that it inherits, with their numbers in `arguments`.
+pub(super) async fn run_confined_over(
+    program: &Path,
+    arguments: &[&OsStr],
+    files: Vec<OwnedFd>,
+    limits: Limits,
+) -> Result<(), DiskError> {
+    let nothing =
+        File::open("/dev/null").map_err(FileError::new("open", Path::new("/dev/null")))?;
+    run_with(program, arguments, limits, Some(nothing), files).await
 }
 
 pub(super) async fn run(
@@ -59,7 +73,7 @@ pub(super) async fn run(
     arguments: &[&OsStr],
     limits: Limits,
 ) -> Result<(), DiskError> {
-    run_with(program, arguments, limits, None).await
+    run_with(program, arguments, limits, None, Vec::new()).await
 }
 
 async fn run_with(
@@ -67,6 +81,7 @@ async fn run_with(
     arguments: &[&OsStr],
     limits: Limits,
     confined_input: Option<File>,
+    inherited: Vec<OwnedFd>,
 ) -> Result<(), DiskError> {
     // Without root nothing is to be given up.
     let confine = confined_input.is_some() && nix::unistd::geteuid().is_root();
@@ -78,10 +93,11 @@ async fn run_with(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    bound(&mut command, limits, confine);
+    bound(&mut command, limits, confine, inherited.iter().map(AsRawFd::as_raw_fd).collect());
     let child = command
         .spawn()
         .map_err(|source| DiskError::NoQemuImg { program: program.to_owned(), source })?;
+    drop(inherited);
     // The future owns the child: when time is up, dropping it ends the process.
     let output = timeout(limits.deadline, child.wait_with_output())
         .await
@@ -97,7 +113,7 @@ async fn run_with(
 }
 
 #[expect(unsafe_code, reason = "resource limits are set between fork and exec")]
-fn bound(command: &mut Command, limits: Limits, confine: bool) {
+fn bound(command: &mut Command, limits: Limits, confine: bool, inherited: Vec<RawFd>) {
     let table = [
         (libc::RLIMIT_AS, limits.address_space_bytes),
         (libc::RLIMIT_CPU, limits.cpu_seconds),
@@ -109,6 +125,12 @@ fn bound(command: &mut Command, limits: Limits, confine: bool) {
             let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
             // SAFETY: `limit` outlives the call, which only reads it.
             if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for fd in &inherited {
+            // SAFETY: a plain system call with plain numbers. Fork has copied the descriptor.
+            if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } != 0 {
                 return Err(io::Error::last_os_error());
             }
         }

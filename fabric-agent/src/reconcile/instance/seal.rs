@@ -69,9 +69,9 @@ impl Pass<'_> {
 
     async fn write_down(&self, id: &SnapshotId, outcome: Outcome<'_>) -> Result<(), Problem> {
         let reconciler = self.reconciler;
-        // The disk's turn before the snapshot's.
+        // Nobody has two turns: a change of the snapshot at the same moment makes one of both fail,
+        // and be tried again.
         let _turn = reconciler.turns.object(self.record.id.as_str()).await;
-        let _own = reconciler.turns.object(id.as_str()).await;
         let instance = reconciler.repo.get::<Instances>(&self.record.id).await?;
         let snapshot = reconciler.repo.get::<Snapshots>(id).await?;
         if !snapshot.value.spec.is_pending() {

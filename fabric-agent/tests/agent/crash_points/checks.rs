@@ -47,10 +47,20 @@ async fn look(
     let vpcs = client.ask(async |api| api.vpcs.clone().list(all()).await).await?.items.len();
     let subnets = client.ask(async |api| api.subnets.clone().list(all()).await).await?.items.len();
     let networks = files.things("network").len();
+    let snapshots = client.ask(async |api| api.snapshots.clone().list(all()).await).await?.items;
+    let layers = files.things("layer").len();
+    // The snapshot's, and the one that the image was made of: the disk lies over both.
+    let (more, sealed) = match stage {
+        Stage::Captured => (1, layers >= 2),
+        _ => (0, true),
+    };
+    if snapshots.len() != more || !sealed {
+        return Ok(Err(format!("layers: {layers}, snapshots: {snapshots:?}")));
+    }
     let counts = [images, keys, groups, rules, instances.len(), vpcs, subnets, networks];
     let wanted = match stage {
         Stage::NotStarted | Stage::Absent => [0, 0, 0, 0, 0, 1, 1, 1],
-        _ => [IMAGES, 1, 1, 1, 1, 2, 2, 2],
+        _ => [IMAGES + more, 1, 1, 1, 1, 2, 2, 2],
     };
     if counts != wanted {
         let names = "images, keys, groups, rules, instances, VPCs, subnets, networks";
@@ -59,7 +69,7 @@ async fn look(
     let (guests, taps) = (files.things("guest"), files.things("tap"));
     let Some(instance) = instances.first() else {
         let left = blobs(files);
-        let nothing = guests.is_empty() && taps.is_empty() && left.is_empty();
+        let nothing = guests.is_empty() && taps.is_empty() && left.is_empty() && layers == 0;
         return Ok(nothing.then_some(()).ok_or_else(|| format!("{guests:?} {taps:?} {left:?}")));
     };
     let (id, status) = (&instance.metadata.as_ref().unwrap().id, instance.status.as_ref().unwrap());

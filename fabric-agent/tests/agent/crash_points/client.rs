@@ -1,6 +1,7 @@
 //! A client like Terraform with its provider: it knows what it was answered, and repeats what it
 //! was not.
 
+mod capture;
 mod module;
 
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) enum Stage {
     Resized,
     /// The instance is stopped.
     Stopped,
+    /// There are a snapshot and an image of the instance.
+    Captured,
 }
 
 /// What a client does when the agent is away.

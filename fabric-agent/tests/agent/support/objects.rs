@@ -31,6 +31,7 @@ pub(crate) struct Api {
         v1::network_interface_attachments_client::NetworkInterfaceAttachmentsClient<Channel>,
     pub(crate) volumes: v1::volumes_client::VolumesClient<Channel>,
     pub(crate) volume_attachments: v1::volume_attachments_client::VolumeAttachmentsClient<Channel>,
+    pub(crate) snapshots: v1::snapshots_client::SnapshotsClient<Channel>,
     pub(crate) hosts: v1::hosts_client::HostsClient<Channel>,
     pub(crate) sessions: v1::sessions_client::SessionsClient<Channel>,
     pub(crate) watch: v1::watch_client::WatchClient<Channel>,
@@ -149,6 +150,7 @@ impl Api {
             volume_attachments: v1::volume_attachments_client::VolumeAttachmentsClient::new(
                 channel.clone(),
             ),
+            snapshots: v1::snapshots_client::SnapshotsClient::new(channel.clone()),
             hosts: v1::hosts_client::HostsClient::new(channel.clone()),
             sessions: v1::sessions_client::SessionsClient::new(channel.clone()),
             watch: v1::watch_client::WatchClient::new(channel.clone()),

@@ -29,6 +29,46 @@ impl v1::images_server::Images for Shared {
         Ok(Response::new(v1::BeginUploadResponse { offset_bytes: have, complete }))
     }
 
+    type CaptureStream = futures::stream::BoxStream<'static, Result<v1::CaptureEvent, Status>>;
+
+    /// Makes a disk whose content is what it is asked to be made of.
+    async fn capture(
+        &self,
+        request: Request<v1::CaptureRequest>,
+    ) -> Result<Response<Self::CaptureStream>, Status> {
+        use futures::StreamExt as _;
+        use sha2::Digest as _;
+        let v1::CaptureRequest { client_token: _, source, reboot } = request.into_inner();
+        let mut world = self.lock();
+        world.calls.push(if reboot { "Images.Capture rebooted" } else { "Images.Capture" });
+        if let Some(problem) = world.captures_fail.clone() {
+            return Err(refused(problem));
+        }
+        if let Some(left) = world.captures_break.checked_sub(1) {
+            world.captures_break = left;
+            return Err(Status::unavailable("the agent is being restarted"));
+        }
+        let content = format!("{source:?}").into_bytes();
+        let disk_sha256 = hex::encode(sha2::Sha256::digest(&content));
+        let kernel_sha256 = hex::encode(sha2::Sha256::digest(b"a kernel"));
+        world.blobs.insert(kernel_sha256.clone(), b"a kernel".to_vec());
+        world.blobs.insert(disk_sha256.clone(), content);
+        let last = v1::CaptureEvent {
+            done: true,
+            disk_sha256,
+            boot_mode: "direct_kernel".to_owned(),
+            kernel: Some(v1::Kernel {
+                kernel_sha256,
+                initrd_sha256: None,
+                cmdline: "root=/dev/vda".to_owned(),
+            }),
+            architecture: "x86_64".to_owned(),
+            default_user: "debian".to_owned(),
+        };
+        let events = [v1::CaptureEvent::default(), last].map(Ok);
+        Ok(Response::new(futures::stream::iter(events).boxed()))
+    }
+
     type FetchStream = futures::stream::BoxStream<'static, Result<v1::FetchEvent, Status>>;
 
     async fn fetch(

@@ -23,6 +23,9 @@ pub(crate) struct World {
     pub(crate) interfaces: Objects<v1::NetworkInterface>,
     pub(crate) attachments: Objects<v1::NetworkInterfaceAttachment>,
     pub(crate) prefix_lists: Objects<v1::PrefixList>,
+    pub(crate) snapshots: Objects<v1::Snapshot>,
+    /// Why the next snapshots cannot be made.
+    pub(crate) snapshots_fail: Option<String>,
     pub(crate) elastic_ips: Objects<v1::ElasticIp>,
     pub(crate) associations: Objects<v1::ElasticIpAssociation>,
     pub(crate) port_forwards: Objects<v1::PortForward>,
@@ -58,6 +61,10 @@ pub(crate) struct World {
     pub(crate) remote: BTreeMap<String, Vec<u8>>,
     /// The next fetches break off in the middle.
     pub(crate) fetches_break: u32,
+    /// The next captures break off at once.
+    pub(crate) captures_break: u32,
+    /// Why nothing can be captured.
+    pub(crate) captures_fail: Option<Problem>,
     /// Fetches never end.
     pub(crate) fetch_hangs: bool,
     /// BeginUpload takes so long.

@@ -67,6 +67,7 @@ async fn find(agent: &Agent, only: Option<Kind>) -> Result<Vec<Orphan>, Failure>
     collect!(Kind::Keys, "key pair", key_pairs, all(), |spec| spec.key_name);
     collect!(Kind::Types, "instance type", types, all(), |spec| spec.name);
     collect!(Kind::Vpcs, "VPC", vpcs, all(), |spec| spec.name);
+    collect!(Kind::Snapshots, "snapshot", snapshots, all(), |spec| spec.description);
     collect!(Kind::PrefixLists, "prefix list", prefix_lists, all(), |spec| spec.name);
     collect!(Kind::Subnets, "subnet", subnets, all(), |spec| spec.name);
     collect!(Kind::ElasticIps, "elastic IP", elastic_ips, all(), |spec| {

@@ -28,7 +28,9 @@ pub(super) struct State {
     subnet: Option<String>,
     group: Option<String>,
     rule: Option<String>,
-    instance: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) snapshot: Option<String>,
+    pub(super) image_of_it: Option<String>,
 }
 
 impl Client {
@@ -42,6 +44,12 @@ impl Client {
         match stage {
             Stage::NotStarted => Ok(()),
             Stage::Absent => self.destroy().await,
+            Stage::Captured => {
+                self.make().await?;
+                self.make_captured().await?;
+                let id = self.state.instance.clone().unwrap();
+                self.wait(&id, Until::WaitFor("ssh".to_owned())).await
+            }
             stage => {
                 self.make().await?;
                 self.update(stage).await
@@ -262,6 +270,7 @@ impl Client {
 
     /// Deletes in the order of the references; what is gone already is fine.
     async fn destroy(&mut self) -> Result<(), Away> {
+        self.destroy_captured().await?;
         if let Some(id) = self.state.instance.clone() {
             self.delete(&id, async |api, it| api.instances.clone().delete(it).await).await?;
             self.wait(&id, Until::Gone(true)).await?;
@@ -298,7 +307,7 @@ impl Client {
         Ok(())
     }
 
-    async fn delete(
+    pub(super) async fn delete(
         &mut self,
         id: &str,
         request: impl AsyncFn(Api, v1::DeleteRequest) -> Result<Response<v1::DeleteResponse>, Status>,

@@ -1,0 +1,277 @@
+//! Images of disks: a snapshot made one piece of, as a blob that an image can be registered of.
+//!
+//! ```text
+//!   instance ─snapshot─▶ layers ─flatten─▶ uploads/SNAPSHOT.capture ─hash─▶ blob (pinned)
+//! ```
+//!
+//! A capture is known by its client's token: asked for again, it goes on with the snapshot that it
+//! has. What one that nobody goes on with has left (a snapshot, a part of a file) is swept away.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+use weft_model::{
+    Boots, Claim, Digest, InstanceId, InstanceSpec, PowerState, Problem, Reason, Record,
+    SnapshotId, SnapshotSpec, SnapshotState, Tags,
+};
+use weft_planner::Action;
+use weft_store::Txn;
+
+use crate::api::snapshots::of_root_disk;
+use crate::context::Context;
+use crate::random;
+use crate::repo::{Instances, Kind as _, Snapshots, encode, object_key};
+
+type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
+
+/// Captures that are under way.
+#[derive(Debug)]
+pub(crate) struct Captures {
+    /// What they are made of, and how often: nothing of it may go meanwhile.
+    sources: Mutex<BTreeMap<SnapshotId, (SnapshotSpec, usize)>>,
+    /// Copying a disk takes the host's own disk for itself: one at a time.
+    copying: Semaphore,
+}
+
+impl Default for Captures {
+    fn default() -> Self {
+        Self { sources: Mutex::default(), copying: Semaphore::new(1) }
+    }
+}
+
+impl Captures {
+    fn sources(&self) -> MutexGuard<'_, BTreeMap<SnapshotId, (SnapshotSpec, usize)>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The snapshots that something is being made of, as they were when that began.
+    pub(crate) fn in_use(&self) -> BTreeMap<SnapshotId, SnapshotSpec> {
+        self.sources().iter().map(|(id, (spec, _))| (id.clone(), spec.clone())).collect()
+    }
+
+    fn hold(&self, id: &SnapshotId, spec: &SnapshotSpec) -> Held<'_> {
+        let mut sources = self.sources();
+        let entry = sources.entry(id.clone()).or_insert_with(|| (spec.clone(), 0));
+        *entry = (spec.clone(), entry.1 + 1);
+        Held { captures: self, id: id.clone() }
+    }
+}
+
+/// Keeps what a capture is made of, until it is dropped.
+struct Held<'a> {
+    captures: &'a Captures,
+    id: SnapshotId,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut sources = self.captures.sources();
+        if let Some((_, count)) = sources.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// What is to be captured.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A snapshot that there is.
+    Snapshot(SnapshotId),
+    /// The root disk of an instance as it is now.
+    Instance {
+        id: InstanceId,
+        /// Whether its guest shuts down before, and is started again after.
+        reboot: bool,
+    },
+}
+
+/// A blob, and how what it was made of boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Captured {
+    pub(crate) digest: Digest,
+    pub(crate) boots: Boots,
+}
+
+/// Captures `source` for the client with `token`.
+pub(crate) async fn capture(
+    context: &Context,
+    token: &str,
+    source: Source,
+) -> Result<Captured, Problem> {
+    let captures = &context.reconciler.captures;
+    let (id, field, _own) = match &source {
+        Source::Snapshot(id) => (id.clone(), "source_snapshot_id", None),
+        Source::Instance { id, reboot } => {
+            let (id, held) = snapshot_for(context, token, id, *reboot).await?;
+            (id, "source_instance_id", Some(held))
+        }
+    };
+    let (record, _held) = {
+        // Whoever deletes it comes before, or finds it held.
+        let _guard = context.references.read().await;
+        let record = context.repo.find::<Snapshots>(&id).await?.ok_or_else(|| {
+            Problem::not_found(format!("snapshot {id} does not exist"))
+                .at(field)
+                .remedy("weft ls snapshots shows those that do")
+        })?;
+        let held = captures.hold(&id, &record.value.spec);
+        (record.value, held)
+    };
+    let spec = until_made(context, &record, field).await?;
+    let _held = captures.hold(&id, &spec);
+    let Some(boots) = spec.boots.clone() else {
+        let message = format!("snapshot {id} is of no root disk: nothing says how it boots");
+        return Err(Problem::invalid(field, message)
+            .remedy("use a snapshot of an instance; a volume can be made of this one"));
+    };
+    let digest = blob_of(context, &id, &spec).await.map_err(|problem| problem.at(field))?;
+    if spec.for_image.is_some() {
+        match context.delete_snapshot(&id).await {
+            Err(problem) if problem.reason != Reason::NotFound => return Err(problem),
+            _ => {}
+        }
+    }
+    Ok(Captured { digest, boots })
+}
+
+/// The snapshot that the client with `token` captures; asked for now, or before.
+async fn snapshot_for<'a>(
+    context: &'a Context,
+    token: &str,
+    instance_id: &InstanceId,
+    reboot: bool,
+) -> Result<(SnapshotId, Held<'a>), Problem> {
+    let captures = &context.reconciler.captures;
+    let _guard = context.references.read().await;
+    let _turn = context.turns().object(instance_id.as_str()).await;
+    let known = context.repo.list::<Snapshots>().await?;
+    if let Some(mine) = known.iter().find(|one| one.spec.for_image.as_deref() == Some(token)) {
+        return Ok((mine.id.clone(), captures.hold(&mine.id, &mine.spec)));
+    }
+    let instance = context.snapshotable(instance_id, "source_instance_id").await?;
+    let description = format!("for an image of {instance_id} that is being made");
+    let spec = SnapshotSpec {
+        between_guests: reboot,
+        for_image: Some(token.to_owned()),
+        ..of_root_disk(&instance.value, description)
+    };
+    let record = SnapshotRecord {
+        id: Snapshots::new_id(random::bytes(), &spec),
+        generation: 1,
+        spec,
+        tags: Tags::default(),
+        client_data: String::new(),
+        created_at: context.clock.now(),
+        deleting_since: None,
+        // Nobody has it in a state, and nobody is to adopt it.
+        claim: Claim::Claimed,
+    };
+    // Before it is there: none that nobody has in use is left alone for long.
+    let held = captures.hold(&record.id, &record.spec);
+    let key = object_key::<Snapshots>(&record.id);
+    let mut txn = Txn::new().when_absent(&key).put(key, encode(&record));
+    let key = object_key::<Instances>(instance_id);
+    let mut changed: Record<InstanceId, InstanceSpec> = instance.value;
+    let status = context.repo.status(instance_id).await?;
+    let ended = status.is_some_and(|status| status.ended_epoch >= changed.spec.run_epoch);
+    let mut reservation = None;
+    if reboot && changed.spec.power == PowerState::Running && !ended {
+        // The guest of this launch shuts down, the snapshot is made, the next launch follows: one
+        // durable wish, whoever dies in between.
+        changed.spec.run_epoch += 1;
+        changed.generation += 1;
+        let memory = context.host.memory_cost_mib(changed.spec.memory_mib);
+        reservation = Some(context.ledger.raise(instance_id, memory, changed.spec.vcpus)?);
+        txn = txn.put(&key, encode(&changed));
+    }
+    let revision = context.repo.commit(txn.when_at(&key, instance.revision)).await?;
+    if let Some(reservation) = reservation {
+        reservation.keep();
+    }
+    context.cache.reached(revision).await;
+    tracing::info!(instance.id = %instance_id, snapshot.id = %record.id, reboot, "capturing");
+    Ok((record.id, held))
+}
+
+/// Returns when the snapshot is made.
+async fn until_made(
+    context: &Context,
+    record: &SnapshotRecord,
+    field: &str,
+) -> Result<SnapshotSpec, Problem> {
+    let id = &record.id;
+    let mut changes = context.cache.changes();
+    loop {
+        let spec = match context.repo.find::<Snapshots>(id).await? {
+            Some(stored) => stored.value.spec,
+            None => {
+                let message = format!("snapshot {id} was deleted meanwhile");
+                return Err(Problem::new(Reason::FailedPrecondition, message).at(field));
+            }
+        };
+        match &spec.state {
+            SnapshotState::Completed { .. } => return Ok(spec),
+            SnapshotState::Error { why } => {
+                let message = format!("snapshot {id} could not be made: {why}");
+                let problem = Problem::new(Reason::FailedPrecondition, message).at(field);
+                if spec.for_image.is_some() {
+                    // Nothing is to be made of it any more.
+                    let _ = context.delete_snapshot(id).await;
+                }
+                return Err(problem);
+            }
+            SnapshotState::Pending => {}
+        }
+        loop {
+            match changes.recv().await {
+                Ok(change) if change.kind == Snapshots::NAME && change.id == id.as_str() => break,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => {
+                    return Err(Problem::new(Reason::Unavailable, "the agent is being stopped"));
+                }
+            }
+        }
+    }
+}
+
+/// Makes the snapshot one piece, and that a blob, which stays for as long as an upload would.
+async fn blob_of(
+    context: &Context,
+    id: &SnapshotId,
+    spec: &SnapshotSpec,
+) -> Result<Digest, Problem> {
+    let gone = |_| Problem::new(Reason::Unavailable, "the agent is being stopped");
+    let _copying = context.reconciler.captures.copying.acquire().await.map_err(gone)?;
+    let host = &context.host;
+    let flatten = Action::FlattenDisk {
+        snapshot_id: id.clone(),
+        base: spec.base.clone(),
+        layers: spec.layers().to_vec(),
+        size_bytes: spec.size_bytes,
+    };
+    let made = async {
+        host.apply(&flatten).await?;
+        let digest = host.captured(id).await?;
+        let _promise = context.reconciler.pins.promise().await;
+        context.reconciler.pins.pin(digest);
+        host.apply(&Action::KeepCapture { snapshot_id: id.clone(), digest }).await?;
+        Ok(digest)
+    };
+    match made.await {
+        Ok(digest) => Ok(digest),
+        Err(error) => {
+            let abandon = Action::AbandonCapture { name: id.to_string() };
+            if let Err(error) = host.apply(&abandon).await {
+                tracing::warn!(snapshot.id = %id, error = %crate::chain::Chain(&error), "what was begun of an image stays for now");
+            }
+            let error: crate::host::HostError = error;
+            Err(error.problem())
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Snapshots of root disks, and images that are made of them.
+
+use v1::capture_request::Source;
+use v1::wait_request::Until;
+use weft_model::Reason;
+use weft_proto::v1;
+
+use crate::support::{
+    Agent, Api, context, eventually, image_spec, instance_spec, ok, refusal, token,
+};
+
+fn of(instance_id: &str) -> v1::CreateSnapshotRequest {
+    let spec = v1::SnapshotSpec {
+        instance_id: instance_id.to_owned(),
+        description: "nightly".to_owned(),
+        ..v1::SnapshotSpec::default()
+    };
+    v1::CreateSnapshotRequest { context: context(), spec: Some(spec) }
+}
+
+fn get(id: &str) -> v1::GetRequest {
+    v1::GetRequest { id: id.to_owned(), claim: false }
+}
+
+fn delete(id: &str) -> v1::DeleteRequest {
+    v1::DeleteRequest { id: id.to_owned() }
+}
+
+/// A snapshot that is made, or could not be.
+async fn settled(api: &Api, id: &str) -> v1::Snapshot {
+    eventually("the snapshot is settled", async || {
+        let snapshot = ok(api.snapshots.clone().get(get(id)).await);
+        (snapshot.state != "pending").then_some(snapshot)
+    })
+    .await
+}
+
+async fn snapshot(api: &Api, instance_id: &str) -> v1::Snapshot {
+    let made = ok(api.snapshots.clone().create(of(instance_id)).await);
+    settled(api, &made.metadata.unwrap().id).await
+}
+
+fn id_of(metadata: Option<&v1::Metadata>) -> String {
+    metadata.unwrap().id.clone()
+}
+
+async fn capture(
+    api: &Api,
+    source: Source,
+    reboot: bool,
+) -> Result<v1::CaptureEvent, tonic::Status> {
+    let request = v1::CaptureRequest { client_token: token(), source: Some(source), reboot };
+    let mut events = api.images.clone().capture(request).await?.into_inner();
+    while let Some(event) = events.message().await? {
+        if event.done {
+            return Ok(event);
+        }
+    }
+    panic!("the stream ended without an answer")
+}
+
+#[tokio::test]
+async fn a_disk_lies_over_what_it_was_sealed_into_until_nothing_needs_that() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let instance = api.running("web", &api.image_id().await).await;
+    let id = id_of(instance.metadata.as_ref());
+    let first = snapshot(&api, &id).await;
+    let second = snapshot(&api, &id).await;
+    assert_eq!((first.state.as_str(), second.state.as_str()), ("completed", "completed"));
+    assert!(first.completed_at_unix_ms.is_some() && first.size_bytes > 0, "{first:?}");
+    assert_eq!(agent.things("layer").len(), 2);
+    let now = api.instance(&id).await;
+    assert_eq!(now.metadata.unwrap().generation, instance.metadata.unwrap().generation);
+
+    // The next guest is started over both: the simulated host refuses anything else.
+    ok(api.instances.clone().reboot(get(&id)).await);
+    api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+
+    for gone in [&first, &second] {
+        ok(api.snapshots.clone().delete(delete(&id_of(gone.metadata.as_ref()))).await);
+    }
+    ok(api.instances.clone().reboot(get(&id)).await);
+    api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+    assert_eq!(agent.things("layer").len(), 2, "the disk needs them");
+    ok(api.instances.clone().delete(delete(&id)).await);
+    eventually("the layers go with the disk", async || {
+        agent.things("layer").is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_snapshotted_is_refused_at_its_field() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let missing = refusal(api.snapshots.clone().create(of("i-00000000000000000")).await);
+    assert_eq!(missing.reason, Reason::NotFound);
+    assert_eq!(missing.field.as_deref(), Some("instance_id"));
+    let stopped = v1::InstanceSpec {
+        power_state: Some("stopped".to_owned()),
+        ..instance_spec("off", &api.image_id().await)
+    };
+    let off = ok(api.create(stopped).await);
+    let never = refusal(api.snapshots.clone().create(of(&id_of(off.metadata.as_ref()))).await);
+    assert!(never.message.contains("has never been started"), "{never:?}");
+
+    let id = id_of(api.running("deep", &api.image_id().await).await.metadata.as_ref());
+    for _ in 0..32 {
+        assert_eq!(snapshot(&api, &id).await.state, "completed");
+    }
+    let deep = refusal(api.snapshots.clone().create(of(&id)).await);
+    assert!(deep.message.contains("32 layers") && deep.remedy.is_some(), "{deep:?}");
+    let deep =
+        refusal(capture(&api, Source::InstanceId(id), false).await.map(tonic::Response::new));
+    assert_eq!(deep.field.as_deref(), Some("source_instance_id"));
+}
+
+#[tokio::test]
+async fn an_instance_becomes_an_image_that_instances_are_made_of() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = id_of(api.running("web", &image).await.metadata.as_ref());
+    for reboot in [false, true] {
+        let before = api.instance(&id).await.assigned.unwrap().run_epoch;
+        let captured = capture(&api, Source::InstanceId(id.clone()), reboot).await.unwrap();
+        assert_eq!(
+            (captured.boot_mode.as_str(), captured.default_user.as_str()),
+            ("bios", "admin")
+        );
+        api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+        let after = api.instance(&id).await.assigned.unwrap().run_epoch;
+        assert_eq!(after - before, u64::from(reboot), "one launch more where it was asked for");
+        let spec = image_spec("own", &[])
+            .map(|spec| v1::ImageSpec { disk_sha256: captured.disk_sha256, ..spec });
+        let request = v1::CreateImageRequest { context: context(), spec };
+        let own = id_of(ok(api.images.clone().create(request).await).metadata.as_ref());
+        api.running("of it", &own).await;
+    }
+    let left = ok(api.snapshots.clone().list(v1::ListRequest::default()).await).items;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_outlives_its_instance_and_still_becomes_an_image() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = id_of(api.running("web", &image).await.metadata.as_ref());
+    let kept = id_of(snapshot(&api, &id).await.metadata.as_ref());
+    ok(api.instances.clone().delete(delete(&id)).await);
+    api.wait(&id, Until::Gone(true)).await.unwrap();
+    ok(api.images.clone().delete(delete(&image)).await);
+    let captured = capture(&api, Source::SnapshotId(kept.clone()), false).await.unwrap();
+    assert_eq!(captured.disk_sha256.len(), 64);
+    let rebooted =
+        refusal(capture(&api, Source::SnapshotId(kept), true).await.map(tonic::Response::new));
+    assert_eq!(rebooted.field.as_deref(), Some("snapshot_without_reboot"));
+    let missing = Source::SnapshotId("snap-00000000000000000".to_owned());
+    let missing = refusal(capture(&api, missing, false).await.map(tonic::Response::new));
+    assert_eq!(missing.field.as_deref(), Some("source_snapshot_id"));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_says_why_and_changes_nothing_for_the_guest() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let id = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    let order = |agent: &Agent, orders: &str| {
+        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    };
+    order(
+        &agent,
+        r#"{"orders": [{"step": "seal_root_disk", "fail": "the host's disk is full", "retryable": false}]}"#,
+    );
+    let failed = snapshot(&api, &id).await;
+    assert_eq!(failed.state, "error");
+    assert!(failed.reason.contains("the host's disk is full"), "{failed:?}");
+    let captured = refusal(
+        capture(&api, Source::InstanceId(id.clone()), false).await.map(tonic::Response::new),
+    );
+    assert!(captured.message.contains("the host's disk is full"), "{captured:?}");
+    assert_eq!(captured.field.as_deref(), Some("source_instance_id"));
+    let other = Source::SnapshotId(id_of(failed.metadata.as_ref()));
+    let other = refusal(capture(&api, other, false).await.map(tonic::Response::new));
+    assert!(other.message.contains("could not be made"), "{other:?}");
+    assert!(agent.things("layer").is_empty());
+
+    order(
+        &agent,
+        r#"{"orders": [{"step": "flatten_disk", "fail": "no room", "retryable": false}]}"#,
+    );
+    let kept = id_of(snapshot(&api, &id).await.metadata.as_ref());
+    let captured =
+        refusal(capture(&api, Source::SnapshotId(kept), false).await.map(tonic::Response::new));
+    assert!(captured.message.contains("no room"), "{captured:?}");
+    order(&agent, r#"{"orders": []}"#);
+    ok(api.instances.clone().reboot(get(&id)).await);
+    api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+}

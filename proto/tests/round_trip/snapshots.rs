@@ -1,0 +1,34 @@
+//! Every snapshot that the model allows and the wire can carry.
+
+use proptest::option;
+use proptest::prelude::*;
+use weft_model::{
+    SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotView, Timestamp,
+};
+
+use super::{instance_id, printable, word};
+
+pub(crate) fn snapshot_id() -> impl Strategy<Value = SnapshotId> {
+    any::<[u8; 9]>().prop_map(SnapshotId::from_random)
+}
+
+pub(crate) fn snapshot_order() -> impl Strategy<Value = SnapshotOrder> {
+    let source = instance_id().prop_map(SnapshotSource::RootDisk);
+    (source, printable()).prop_map(|(source, description)| SnapshotOrder { source, description })
+}
+
+pub(crate) fn snapshot_view() -> impl Strategy<Value = SnapshotView> {
+    let reason = option::of("[a-z ]{1,40}");
+    let at = option::of(
+        (0_i64..4_000_000_000_000).prop_map(|ms| Timestamp::from_millisecond(ms).unwrap()),
+    );
+    (snapshot_order(), word(SnapshotProgress::WORDS), reason, any::<u64>(), at).prop_map(
+        |(order, progress, reason, size_bytes, completed_at)| SnapshotView {
+            order,
+            progress,
+            reason,
+            size_bytes,
+            completed_at,
+        },
+    )
+}

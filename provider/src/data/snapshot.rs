@@ -1,0 +1,120 @@
+//! `data.weft_snapshot`: a completed snapshot by id, by what it is of, or by tags.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tfplugin::{
+    Attribute, DataSource, DataSourceContext, Diagnostic, Diagnostics, Schema, Type,
+    ValidateContext, Value, async_trait,
+};
+use weft_model::{InstanceId, Problem, SnapshotId, SnapshotProgress};
+use weft_proto::v1;
+
+use crate::agent::Agent;
+use crate::checks;
+use crate::kind::Kind;
+use crate::kind::wire::Wire as _;
+
+#[derive(Debug)]
+pub(crate) struct Snapshot(pub(crate) Arc<Agent>);
+
+const NOUN: &str = "snapshot";
+const FILTERS: [&str; 3] = ["id", "instance_id", "tags"];
+/// The resource's alone.
+const HIDDEN: [&str; 4] = ["id", "instance_id", "tags", "timeouts"];
+
+#[async_trait]
+impl DataSource for Snapshot {
+    fn type_name(&self) -> &str {
+        "weft_snapshot"
+    }
+
+    fn schema(&self) -> Schema {
+        let resource = crate::snapshot::Snapshot::schema();
+        Schema::new("A completed snapshot, by id, by the instance that it is of, or by tags.")
+            .subcategory("Storage")
+            .attribute(
+                Attribute::string("id", "By its id.").optional_computed().validate(checks::id::<
+                    SnapshotId,
+                >(
+                    SnapshotId::PREFIX,
+                    "a snapshot",
+                )),
+            )
+            .attribute(
+                Attribute::string(
+                    "instance_id",
+                    "By the instance whose root disk it is of, which need not exist any more.",
+                )
+                .optional_computed()
+                .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+            )
+            .attribute(
+                Attribute::map(
+                    "tags",
+                    Type::String,
+                    "By tags: it has all of these, from wherever they come.",
+                )
+                .optional_computed()
+                .validate(checks::tags()),
+            )
+            .attribute(Attribute::bool(
+                "most_recent",
+                "Whether the newest is taken where several fit; without it, that is an error.",
+            ))
+            .attributes(super::shown("weft_snapshot", &resource, &HIDDEN))
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        if FILTERS.iter().all(|name| ctx.config.get(*name).is_null()) {
+            return Diagnostic::error("Which snapshot?")
+                .cause("nothing says which snapshot is meant")
+                .remedy("Set id, instance_id or tags")
+                .into();
+        }
+        Diagnostics::new()
+    }
+
+    async fn read(&self, ctx: &mut DataSourceContext) -> Result<Value, Diagnostics> {
+        let connection = super::connection(&self.0, NOUN)?;
+        let failed = |problem: Problem| super::fail(NOUN, &problem);
+        let config = &ctx.config;
+        let tags = config.read::<Option<BTreeMap<String, String>>>("tags")?.unwrap_or_default();
+        let request = v1::ListRequest { tags: tags.into_iter().collect(), ..Default::default() };
+        let listed = connection
+            .call(|channel| {
+                let request = request.clone();
+                async move { v1::Snapshot::client(channel).list(request).await }
+            })
+            .await
+            .map_err(failed)?;
+        let fits = |wire: &v1::Snapshot, name: &str, has: Option<&str>| {
+            let asked = config.get(name);
+            wire.state == SnapshotProgress::Completed.as_str()
+                && (asked.is_null() || asked.as_str() == has)
+        };
+        let id = |wire: &v1::Snapshot| wire.metadata.as_ref().map(|it| it.id.clone());
+        let mut found = listed.items;
+        found.retain(|wire| {
+            let instance = wire.spec.as_ref().map(|spec| spec.instance_id.as_str());
+            fits(wire, "id", id(wire).as_deref()) && fits(wire, "instance_id", instance)
+        });
+        // The newest first; of two of the same moment, always the same one.
+        found.sort_by_key(|wire| {
+            let age = wire.metadata.as_ref().map(|it| (it.created_at_unix_ms, it.id.clone()));
+            std::cmp::Reverse(age)
+        });
+        if found.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
+            let ids: Vec<_> = found.iter().filter_map(id).collect();
+            let cause = format!("{} snapshots fit: {}", ids.len(), ids.join(", "));
+            let remedy = "Say more about it, or set most_recent = true";
+            return Err(super::not_one(NOUN, cause, remedy));
+        }
+        let Some(wire) = found.into_iter().next() else {
+            let remedy = "Check id, instance_id and tags; weft ls snapshots shows what there is";
+            return Err(super::not_one(NOUN, "no completed snapshot fits".to_owned(), remedy));
+        };
+        let values = crate::snapshot::Snapshot::state(wire).map_err(failed)?;
+        Ok(super::answer(values, config, &DataSource::schema(self)))
+    }
+}

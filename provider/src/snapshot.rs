@@ -1,0 +1,191 @@
+//! `weft_snapshot`: what a disk had on it at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tfplugin::timeouts::{self, Operation};
+use tfplugin::{
+    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
+    Resource, Schema, Value, async_trait,
+};
+use tokio::time::Instant;
+use weft_model::{InstanceId, Problem, Reason, SnapshotProgress, SnapshotSource};
+use weft_proto::convert::snapshot_from_wire;
+use weft_proto::v1;
+
+use crate::agent::reads::{self, Claim};
+use crate::agent::{Agent, Connection};
+use crate::kind::{self, Kind};
+use crate::tags::TagMap;
+use crate::{checks, kept, tags};
+
+/// Unless `timeouts` says otherwise. It takes a moment, but the guest's hypervisor has to answer.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Between two looks at a snapshot that is being made.
+const POLL: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(crate) struct Snapshot(pub(crate) Arc<Agent>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    tags: Option<TagMap>,
+    timeouts: Option<BTreeMap<String, Option<String>>>,
+}
+
+impl Kind for Snapshot {
+    type Wire = v1::Snapshot;
+    type Kept = Kept;
+    const TYPE: &'static str = "weft_snapshot";
+    const NOUN: &'static str = "snapshot";
+
+    fn schema() -> Schema {
+        Schema::new(
+            "What a disk had on it at one moment, as if its machine had lost power then: what the \
+             guest was told is written is in it. The guest goes on running. Only what has changed \
+             since the last snapshot of the disk takes space. A disk can have 32 snapshots and \
+             images taken of it in its life. Deleting a snapshot gives its space back once nothing \
+             is left that was made of it, the disk itself included.",
+        )
+        .subcategory("Storage")
+        .attribute(
+            Attribute::string("instance_id", "The instance whose root disk is snapshotted.")
+                .required()
+                .replace_on_change()
+                .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+        )
+        .attribute(
+            Attribute::string("description", "What it is there for.")
+                .default("")
+                .validate(checks::description()),
+        )
+        .attribute(timeouts::attribute([Operation::Create]))
+        .attributes(tags::attributes())
+        .attribute(Attribute::string("id", "`snap-` and 17 hexadecimal digits.").computed())
+        .attribute(
+            Attribute::number("size_gib", "What a guest saw of the disk, in GiB, rounded up.")
+                .computed(),
+        )
+    }
+
+    fn kept(plan: &Value) -> Result<Kept, ConvertError> {
+        Ok(Kept { tags: tags::own(plan)?, timeouts: plan.read("timeouts")? })
+    }
+
+    fn state(wire: v1::Snapshot) -> Result<Value, Problem> {
+        let object = snapshot_from_wire(wire)?;
+        let kept: Kept = kept::decode(&object.client_data);
+        let view = object.spec;
+        let size_gib = view.size_gib();
+        let SnapshotSource::RootDisk(instance_id) = view.order.source;
+        Ok(Value::object([
+            ("id", Value::from(object.id.to_string())),
+            ("instance_id", instance_id.to_string().into()),
+            ("description", view.order.description.into()),
+            ("timeouts", kept.timeouts.into()),
+            ("tags", kept.tags.into()),
+            ("tags_all", object.tags.into_map().into()),
+            ("size_gib", size_gib.into()),
+        ]))
+    }
+}
+
+fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
+    Ok(v1::SnapshotSpec {
+        instance_id: plan.read("instance_id")?,
+        description: plan.read("description")?,
+    })
+}
+
+/// Returns when the snapshot is made.
+///
+/// # Errors
+/// It cannot be made, or is not in time: the snapshot stays, and is replaced by the next apply.
+async fn until_completed(
+    connection: &Arc<Connection>,
+    ctx: &ApplyContext,
+    id: &str,
+    deadline: Instant,
+) -> Result<v1::Snapshot, Problem> {
+    loop {
+        let wire = reads::read::<Snapshot>(connection, id, Claim::No).await?;
+        let wire = wire.ok_or_else(|| Problem::not_found(format!("{id} is gone already")))?;
+        let view = snapshot_from_wire(wire.clone())?.spec;
+        match view.progress {
+            SnapshotProgress::Completed => return Ok(wire),
+            SnapshotProgress::Error => {
+                let why = view.reason.unwrap_or_else(|| "the agent does not say why".to_owned());
+                return Err(Problem::new(Reason::FailedPrecondition, format!("{id}: {why}"))
+                    .remedy("put that right and apply again: it is replaced then"));
+            }
+            SnapshotProgress::Pending => {}
+        }
+        if Instant::now() >= deadline {
+            let message = format!("{id} is not made yet");
+            return Err(Problem::new(Reason::DeadlineExceeded, message).remedy(format!(
+                "weft get {} tells what its instance waits for; the agent goes on trying, and \
+                 timeouts = {{ create = ... }} gives it longer",
+                view.order.source.id()
+            )));
+        }
+        tokio::select! {
+            biased;
+            () = ctx.cancel.cancelled() => {
+                return Err(Problem::new(
+                    Reason::FailedPrecondition,
+                    format!("waiting for {id} was cancelled"),
+                ).remedy("the agent goes on making it"));
+            }
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Resource for Snapshot {
+    fn type_name(&self) -> &str {
+        Self::TYPE
+    }
+
+    fn schema(&self) -> Schema {
+        <Self as Kind>::schema()
+    }
+
+    async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        let connection = self.0.connection().ok();
+        tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        Ok(())
+    }
+
+    async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        let connection = kind::connection::<Self>(&self.0, "create")?;
+        let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
+        let id = made.metadata.as_ref().map(|metadata| metadata.id.clone()).unwrap_or_default();
+        ctx.set_state(kind::state::<Self>(made)?);
+        let completed = until_completed(&connection, ctx, &id, deadline).await;
+        let completed =
+            completed.map_err(|problem| kind::fail::<Self>("make", &problem, &ctx.config))?;
+        ctx.set_state(kind::state::<Self>(completed)?);
+        Ok(())
+    }
+
+    async fn read(&self, ctx: &mut ReadContext) -> Result<(), Diagnostics> {
+        kind::read::<Self>(&self.0, ctx).await
+    }
+
+    async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::change::<Self>(&self.0, ctx, spec).await
+    }
+
+    async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
+        kind::delete::<Self>(&self.0, ctx).await
+    }
+
+    async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+}
