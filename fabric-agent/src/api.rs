@@ -24,6 +24,7 @@ mod sessions;
 pub(crate) mod snapshots;
 mod streams;
 mod subnets;
+mod unpacking;
 mod usage;
 mod users;
 mod volume_attachments;

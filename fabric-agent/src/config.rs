@@ -64,7 +64,7 @@ pub(crate) struct ServeArgs {
     /// CA certificates (PEM) that are trusted besides the system's when images are fetched
     #[arg(long, value_name = "FILE")]
     pub(crate) fetch_ca: Option<PathBuf>,
-    /// The largest file that is fetched for an image, in GiB
+    /// The largest file that is fetched for an image, and the largest disk that is unpacked, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) max_image_gib: u64,
     /// What elastic IPs and instances get public addresses from: CIDR ranges or FIRST-LAST. Unset: a

@@ -78,6 +78,11 @@ impl Fetches {
         Arc::new(Self { fetcher, reconciler, max_bytes, places, running })
     }
 
+    /// The largest disk, whether it is fetched or unpacked.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Follows the download of this digest; begins it where there is none.
     pub(crate) fn ask(self: &Arc<Self>, wanted: &Wanted) -> Asker {
         let mut running = self.running();

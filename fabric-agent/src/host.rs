@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
+use weft_images::UnpackProgress;
 use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
@@ -284,6 +285,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Reason::InvalidArgument`] where it is refused.
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError>;
+
+    /// What came out of a blob that was unpacked, if it was compressed.
+    async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError>;
+
+    /// How far a blob's unpacking is, while there is one.
+    fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress>;
 
     /// Reads the header of a kernel.
     ///

@@ -7,6 +7,7 @@
 pub(crate) mod fetch;
 pub(crate) mod reads;
 mod session;
+pub(crate) mod unpack;
 pub(crate) mod upload;
 pub(crate) mod verdict;
 

@@ -23,6 +23,7 @@ use weft_proto::convert::image_from_wire;
 use weft_proto::v1::{self};
 
 use crate::agent::fetch::Fetch;
+use crate::agent::unpack::Unpack;
 use crate::agent::upload::upload;
 use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
@@ -224,9 +225,6 @@ impl Image {
                     false => failed(problem.at(role.attribute())),
                 })?;
             plan.set(shown, digest);
-            if role == Role::Disk {
-                plan.set("virtual_size_bytes", file.virtual_size_bytes);
-            }
         }
         Ok(with_boot_mode(plan))
     }
@@ -320,6 +318,13 @@ impl Resource for Image {
         } else {
             self.upload_files(&connection, ctx, deadline).await?
         };
+        let digest: String = plan.read("digest")?;
+        let unpack = Unpack { connection: &connection, cancel: &ctx.cancel, deadline, digest };
+        unpack.run().await.map_err(|problem| {
+            let by_url = source::is_by_url(&ctx.plan);
+            let field = if by_url { Role::Disk.url() } else { Role::Disk.attribute() };
+            kind::fail::<Self>("create", &problem.at(field), &ctx.config)
+        })?;
         let made = kind::create::<Self>(&connection, ctx, &plan, spec(&plan)?).await?;
         ctx.set_state(kind::state::<Self>(made)?);
         Ok(())

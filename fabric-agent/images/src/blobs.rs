@@ -5,6 +5,7 @@
 
 mod captured;
 mod error;
+mod unpack;
 mod upload;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use weft_model::Digest;
 use crate::files::{FileError, blocking, create_dir, remove, sync_dir};
 
 pub use error::BlobError;
+pub use unpack::UnpackProgress;
 use upload::Upload;
 
 /// What may be chosen for a [`BlobStore`].
@@ -86,6 +88,10 @@ struct Inner {
     options: BlobStoreOptions,
     /// One lock for each digest that somebody works on or has an upload under way.
     locks: Mutex<HashMap<Digest, Slot>>,
+    /// How far those are that are being unpacked.
+    unpacking: Mutex<HashMap<Digest, UnpackProgress>>,
+    /// What came out of those that were, as far as this process knows.
+    unpacked: Mutex<HashMap<Digest, Digest>>,
 }
 
 /// The upload that is under way, if it has been begun since the start.
@@ -98,7 +104,14 @@ impl BlobStore {
     /// [`BlobError::File`] where the directories cannot be made.
     pub async fn open(dir: &Path, options: BlobStoreOptions) -> Result<Self, BlobError> {
         let (blobs, uploads) = (dir.join("blobs").join("sha256"), dir.join("uploads"));
-        let inner = Inner { blobs, uploads, options, locks: Mutex::default() };
+        let inner = Inner {
+            blobs,
+            uploads,
+            options,
+            locks: Mutex::default(),
+            unpacking: Mutex::default(),
+            unpacked: Mutex::default(),
+        };
         let store = Self { inner: Arc::new(inner) };
         let inner = Arc::clone(&store.inner);
         blocking(move || {
@@ -109,10 +122,39 @@ impl BlobStore {
                 fs::set_permissions(dir, Permissions::from_mode(0o700))
                     .map_err(FileError::new("set the mode of", dir))?;
             }
-            Ok::<_, FileError>(())
+            inner.forget_unpackings()
         })
         .await?;
         Ok(store)
+    }
+
+    /// Unpacks the blob `digest`, where it is a compressed disk, into a blob of its own, of at most
+    /// `max_bytes` bytes: its digest, or `None` where there is nothing to unpack. What was unpacked
+    /// already is there at once.
+    ///
+    /// # Errors
+    /// [`BlobError::NotUnpacked`], [`BlobError::NotAnImage`], [`BlobError::UnpacksTooLarge`],
+    /// [`BlobError::OutOfSpace`]; nothing is left then.
+    pub async fn unpack(
+        &self,
+        digest: Digest,
+        max_bytes: u64,
+    ) -> Result<Option<Digest>, BlobError> {
+        self.locked(digest, move |inner, _slot| inner.unpack(&digest, max_bytes)).await
+    }
+
+    /// What came out of the blob `digest`, where it was unpacked and that is still there.
+    ///
+    /// # Errors
+    /// [`BlobError::File`].
+    pub async fn unpacked(&self, digest: Digest) -> Result<Option<Digest>, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        Ok(blocking(move || inner.unpacked(&digest)).await?)
+    }
+
+    /// How far the unpacking of the blob `digest` is, while there is one.
+    pub fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {
+        self.inner.unpacking().get(digest).copied()
     }
 
     /// Where the blob is, or would be.
@@ -329,6 +371,22 @@ impl BlobStore {
 impl Inner {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.to_string())
+    }
+
+    fn unpacking(&self) -> MutexGuard<'_, HashMap<Digest, UnpackProgress>> {
+        self.unpacking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, FileError> {
+        let known = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(disk) = known.get(digest).copied() else { return Ok(None) };
+        drop(known);
+        Ok(self.info(&disk)?.map(|_| disk))
+    }
+
+    fn remember_unpacked(&self, digest: Digest, disk: Digest) {
+        let mut known = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(digest, disk);
     }
 
     fn part_path(&self, digest: &Digest) -> PathBuf {

@@ -15,7 +15,9 @@ mod disks;
 mod files;
 mod layers;
 
-pub use blobs::{Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UploadInfo};
+pub use blobs::{
+    Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UnpackProgress, UploadInfo,
+};
 pub use disks::{
     Below, DiskError, DiskSpec, FlattenSpec, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal,
     SealSpec,
@@ -25,6 +27,7 @@ pub use layers::Layers;
 pub use weft_image_format::{
     Format, ImageHeader, InvalidImage, InvalidKernel, KernelHeader, detect,
 };
+pub use weft_image_unpack::{Compression, UnpackError};
 
 use weft_model::DiskFormat;
 

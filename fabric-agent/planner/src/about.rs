@@ -39,6 +39,7 @@ impl Action {
             Self::BeginUpload { .. } => "begin_upload",
             Self::AppendUpload { .. } => "append_upload",
             Self::FinishUpload { .. } => "finish_upload",
+            Self::UnpackBlob { .. } => "unpack_blob",
             Self::AbandonUpload { .. } => "abandon_upload",
             Self::RemoveBlob { .. } => "remove_blob",
             Self::FlattenDisk { .. } => "flatten_disk",
@@ -99,6 +100,7 @@ impl Action {
             Self::BeginUpload { digest, .. }
             | Self::AppendUpload { digest, .. }
             | Self::FinishUpload { digest, .. }
+            | Self::UnpackBlob { digest, .. }
             | Self::AbandonUpload { digest }
             | Self::RemoveBlob { digest } => vec![digest.to_string()],
         }

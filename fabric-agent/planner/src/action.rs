@@ -248,6 +248,13 @@ pub enum Action {
         /// What.
         data: Vec<u8>,
     },
+    /// Makes the disk that is packed in a blob, where it is compressed, a blob of its own.
+    UnpackBlob {
+        /// The compressed blob.
+        digest: Digest,
+        /// What may come out.
+        max_bytes: u64,
+    },
     /// Verifies a blob that has come, and keeps it.
     FinishUpload {
         /// The blob.

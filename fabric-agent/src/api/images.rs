@@ -1,5 +1,7 @@
 //! `weft.v1.Images`.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_images::DiskError;
@@ -13,7 +15,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Answers, Api, captures, fetches, parse_id, refuse};
+use super::{Answers, Api, captures, fetches, parse_id, refuse, unpacking};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::host::{HostError, UploadState};
@@ -88,11 +90,16 @@ async fn upload(
 }
 
 /// Reads what the blobs say of themselves.
-async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, Problem> {
+async fn content(
+    context: &Context,
+    order: &ImageOrder,
+    disk: Digest,
+) -> Result<ImageContent, Problem> {
+    let disk_digest = disk;
     let present = context.host.blobs().await.map_err(host_problem)?;
     let kernel_blobs =
         order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
-    for digest in kernel_blobs.chain([order.disk]) {
+    for digest in kernel_blobs.chain([disk_digest]) {
         if !present.contains_key(&digest) {
             let message = format!("blob {digest} was not uploaded");
             return Err(Problem::new(Reason::FailedPrecondition, message)
@@ -100,7 +107,7 @@ async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, 
                 .remedy("upload it first: BeginUpload, then Upload"));
         }
     }
-    let disk = context.host.inspect_disk(&order.disk).await;
+    let disk = context.host.inspect_disk(&disk_digest).await;
     let disk = disk.map_err(|error| {
         let problem = error.problem().at("source_path");
         match error.cause() {
@@ -115,7 +122,7 @@ async fn content(context: &Context, order: &ImageOrder) -> Result<ImageContent, 
         inspected.map_err(|error| error.problem().at("kernel"))?;
     }
     Ok(ImageContent {
-        disk: order.disk,
+        disk: disk_digest,
         format: disk.format,
         virtual_size_bytes: disk.virtual_size_bytes,
         boot_mode: order.boot_mode,
@@ -154,16 +161,19 @@ async fn create(
         }
         Outcome::New(content) => content,
     };
+    // It may take long, so nobody is kept from removing meanwhile; its result is pinned.
+    let disk = unpacking::unpacked(context, order.disk).await?;
     let _promise = context.reconciler.pins.promise().await;
-    let content = content(context, &order).await?;
+    let content = content(context, &order, disk).await?;
     let blobs = crate::reconcile::digests(&content);
     blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
+    let order_disk = order.disk;
     let spec = spec(order, content);
     let id = Images::new_id(random::bytes(), &spec);
     let record = context.new_record::<Images>(id, spec, &creation, &hash);
     context.store_new::<Images>(&record, &creation, &hash, Txn::new()).await?;
-    // The image itself keeps them now.
-    blobs.iter().for_each(|digest| context.reconciler.pins.unpin(digest));
+    // The image itself keeps them now, and nobody the file that the disk was packed in.
+    blobs.iter().chain([&order_disk]).for_each(|digest| context.reconciler.pins.unpin(digest));
     Ok(record)
 }
 
@@ -223,6 +233,15 @@ impl v1::images_server::Images for Api {
         request: Request<v1::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         fetches::fetch(&self.context, request.into_inner()).map_err(refuse)
+    }
+
+    type UnpackStream = Answers<v1::UnpackEvent>;
+
+    async fn unpack(
+        &self,
+        request: Request<v1::UnpackRequest>,
+    ) -> Result<Response<Self::UnpackStream>, Status> {
+        unpacking::unpack(Arc::clone(&self.context), request.into_inner()).map_err(refuse)
     }
 
     async fn upload(

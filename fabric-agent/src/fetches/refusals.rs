@@ -4,6 +4,7 @@ use std::error::Error;
 
 use weft_fetch::FetchError;
 use weft_image_format::{detect, detect_kernel, is_page, wrong_and_remedy};
+use weft_image_unpack::{Compression, glance};
 use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
 
 use super::Wanted;
@@ -91,7 +92,10 @@ pub(super) fn judge(head: &[u8], total: Option<u64>, wanted: &Wanted) -> Result<
     // Where the length is not known, what the header says is judged when all of it is there.
     let len = total.unwrap_or(weft_image_format::MAX_VIRTUAL_SIZE);
     let found = match wanted.role {
-        BlobRole::Disk => detect(head, len).map(drop).map_err(|error| error.to_string()),
+        BlobRole::Disk => match Compression::detect(head) {
+            Some(kind) => glance(head, kind).map(drop).map_err(|error| error.to_string()),
+            None => detect(head, len).map(drop).map_err(|error| error.to_string()),
+        },
         BlobRole::Kernel => detect_kernel(head).map(drop).map_err(|error| error.to_string()),
         BlobRole::Initrd => Ok(()),
     };
@@ -99,7 +103,7 @@ pub(super) fn judge(head: &[u8], total: Option<u64>, wanted: &Wanted) -> Result<
         let (wrong, remedy) = wrong_and_remedy(&what);
         let remedy = match wrong.contains("compressed with") {
             true => {
-                "the agent does not unpack: publish the unpacked file, or unpack it here and use source_path"
+                "the agent unpacks gzip, xz and zstd, once, and of a disk alone: publish the unpacked file, or unpack it here and use source_path"
             }
             false => remedy.unwrap_or("use the URL of a raw or qcow2 disk, or of a kernel for kernel"),
         };

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weft_images::{BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks};
+use weft_images::{
+    BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks, UnpackProgress,
+};
 use weft_model::{Digest, Reason};
 use weft_planner::Action;
 
@@ -59,6 +61,10 @@ impl Blobs {
                 let finished = self.store.finish(*digest).await;
                 finished.map(|_| ()).map_err(failed(format!("verify blob {digest}")))
             }
+            Action::UnpackBlob { digest, max_bytes } => {
+                let unpacked = self.store.unpack(*digest, *max_bytes).await;
+                unpacked.map(|_| ()).map_err(failed("the image is refused".to_owned()))
+            }
             Action::AbandonUpload { digest } => {
                 let abandoned = self.store.abandon(*digest).await;
                 abandoned.map(|_| ()).map_err(failed(format!("abandon the upload of {digest}")))
@@ -100,6 +106,14 @@ impl Blobs {
             upload.modified.elapsed().is_ok_and(|age| age >= unchanged_for)
         };
         Ok(uploads.iter().filter(|upload| is_stale(upload)).map(|upload| upload.digest).collect())
+    }
+
+    pub(crate) async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
+        self.store.unpacked(*digest).await.map_err(failed(format!("look for blob {digest}")))
+    }
+
+    pub(crate) fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {
+        self.store.unpack_progress(digest)
     }
 
     pub(crate) async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError> {

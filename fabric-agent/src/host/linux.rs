@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
 use weft_hypervisor::{Accel, Firmware, VolumeDisk};
+use weft_images::UnpackProgress;
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
     InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
@@ -188,6 +189,7 @@ impl Host for LinuxHost {
             Action::BeginUpload { .. }
             | Action::AppendUpload { .. }
             | Action::FinishUpload { .. }
+            | Action::UnpackBlob { .. }
             | Action::AbandonUpload { .. }
             | Action::KeepCapture { .. }
             | Action::AbandonCapture { .. }
@@ -314,6 +316,14 @@ impl Host for LinuxHost {
             self.blobs.check_qcow2(digest).await?;
         }
         Ok(facts)
+    }
+
+    async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
+        self.blobs.unpacked(digest).await
+    }
+
+    fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {
+        self.blobs.unpack_progress(digest)
     }
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
-use weft_images::DiskError;
+use weft_images::{DiskError, UnpackProgress};
 use weft_model::{
     Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
     DiskFormat, GuestFigures, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName,
@@ -411,6 +411,7 @@ impl Host for SimHost {
             Action::BeginUpload { .. }
             | Action::AppendUpload { .. }
             | Action::FinishUpload { .. }
+            | Action::UnpackBlob { .. }
             | Action::AbandonUpload { .. }
             | Action::KeepCapture { .. }
             | Action::AbandonCapture { .. }
@@ -610,6 +611,14 @@ impl Host for SimHost {
             }
         }
         Ok(facts)
+    }
+
+    async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
+        self.blobs.unpacked(digest).await
+    }
+
+    fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {
+        self.blobs.unpack_progress(digest)
     }
 
     async fn inspect_kernel(&self, digest: &Digest) -> Result<(), HostError> {

@@ -256,3 +256,35 @@ async fn a_blob_that_waits_for_its_image_is_not_swept() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     ok(create(&api, &disk).await);
 }
+
+#[tokio::test]
+async fn a_compressed_disk_is_unpacked_and_goes_by_the_digest_of_the_file_as_it_came() {
+    use std::io::Write as _;
+    let agent = Agent::start().await;
+    let (api, disk) = (agent.api().await, disk());
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&disk).unwrap();
+    let packed = encoder.finish().unwrap();
+    api.upload(&packed).await.unwrap();
+    let request = v1::UnpackRequest { sha256: sha256_of(&packed) };
+    let mut events = ok(api.images.clone().unpack(request).await);
+    let mut last = v1::UnpackEvent::default();
+    while let Some(event) = events.message().await.unwrap() {
+        last = event;
+    }
+    assert!(last.done);
+    assert_eq!(last.unpacked_sha256, sha256_of(&disk));
+    let image = ok(create(&api, &packed).await);
+    assert_eq!(image.spec.unwrap().disk_sha256, sha256_of(&packed));
+    assert_eq!(image.unpacked_sha256, Some(sha256_of(&disk)));
+    assert_eq!((image.format.as_str(), image.virtual_size_bytes), ("raw", disk.len() as u64));
+    // What nobody needs any more goes, what instances are made of stays.
+    let blobs = agent.state_dir().join("images/blobs/sha256");
+    let (came, out) = (blobs.join(sha256_of(&packed)), blobs.join(sha256_of(&disk)));
+    let other = api.image("other").await.metadata.unwrap().id;
+    ok(api.images.clone().delete(v1::DeleteRequest { id: other }).await);
+    eventually("the compressed file is gone", async || (!came.exists()).then_some(())).await;
+    assert!(out.exists());
+    let image = image.metadata.unwrap().id;
+    api.running("web", &image).await;
+}

@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use weft_image_format::{HEAD_BYTES, detect, detect_kernel, wrong_and_remedy};
+use weft_image_unpack::{Compression, Glance, glance};
 use weft_model::{Digest, Problem, Reason};
 
 /// What a file has to be.
@@ -47,8 +48,8 @@ pub(crate) struct Inspected {
     pub(crate) path: PathBuf,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    /// Of a disk: what a guest sees, in bytes.
-    pub(crate) virtual_size_bytes: u64,
+    /// Of a disk: what a guest sees, in bytes; not known of a compressed raw one.
+    pub(crate) virtual_size_bytes: Option<u64>,
 }
 
 /// Digests by what tells whether a file is still the same.
@@ -145,22 +146,30 @@ impl Digests {
     }
 }
 
-/// The virtual size of a disk (0 for other files), or what is wrong and what to do.
-fn judge(head: &[u8], size: u64, role: Role) -> Result<u64, (String, Option<String>)> {
+/// The virtual size of a disk, where it is known, or what is wrong and what to
+/// do.
+fn judge(head: &[u8], size: u64, role: Role) -> Result<Option<u64>, (String, Option<String>)> {
     let split = |text: String| {
         let (wrong, remedy) = wrong_and_remedy(&text);
         (wrong.to_owned(), remedy.map(str::to_owned))
     };
     match role {
-        Role::Disk => detect(head, size)
-            .map(|header| header.virtual_size_bytes)
-            .map_err(|error| split(error.to_string())),
-        Role::Kernel => detect_kernel(head).map(|_| 0).map_err(|error| split(error.to_string())),
+        Role::Disk => match Compression::detect(head) {
+            Some(kind) => match glance(head, kind) {
+                Ok(Glance::Disk { virtual_size_bytes }) => Ok(virtual_size_bytes),
+                Ok(Glance::Unknown) => Ok(None),
+                Err(error) => Err(split(error.to_string())),
+            },
+            None => detect(head, size)
+                .map(|header| Some(header.virtual_size_bytes))
+                .map_err(|error| split(error.to_string())),
+        },
+        Role::Kernel => detect_kernel(head).map(|_| None).map_err(|error| split(error.to_string())),
         Role::Initrd if size == 0 => Err((
             "the file is empty".to_owned(),
             Some("build the initial RAM filesystem again, or leave initrd out".to_owned()),
         )),
-        Role::Initrd => Ok(0),
+        Role::Initrd => Ok(None),
     }
 }
 
@@ -200,7 +209,7 @@ mod tests {
         let digests = Digests::default();
         let first = digests.inspect(&path, Role::Disk).unwrap();
         assert_eq!(first.digest.to_string(), hex::encode(Sha256::digest(vec![7; 100_000])));
-        assert_eq!((first.size, first.virtual_size_bytes), (100_000, 100_352));
+        assert_eq!((first.size, first.virtual_size_bytes), (100_000, Some(100_352)));
 
         // Another process knows it from private state: a wrong digest there proves that it is used.
         let text = digests.remember(std::slice::from_ref(&first));

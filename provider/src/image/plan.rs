@@ -43,7 +43,7 @@ pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Resul
                 Ok(file) => {
                     ctx.set(shown, file.digest.to_string());
                     if role == Role::Disk {
-                        ctx.set("virtual_size_bytes", file.virtual_size_bytes);
+                        plan_virtual_size(ctx, file.virtual_size_bytes);
                     }
                     inspected.push(file);
                 }
@@ -67,6 +67,15 @@ pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Resul
         ctx.private.set(DIGESTS, digests.remember(&inspected));
     }
     Ok(())
+}
+
+/// What is packed in a file shows its size when it is unpacked, unless its header says it.
+fn plan_virtual_size(ctx: &mut PlanContext, known: Option<u64>) {
+    match known {
+        Some(bytes) => ctx.set("virtual_size_bytes", bytes),
+        None if ctx.is_create() || ctx.changes("digest") => ctx.mark_unknown("virtual_size_bytes"),
+        None => {}
+    }
 }
 
 /// Whether the digest that is shown can stay: the image exists and has such a file.

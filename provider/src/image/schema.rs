@@ -19,15 +19,15 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "source_path",
-            "The disk, raw or qcow2 without a backing file, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`, or `source_instance_id`, or `source_snapshot_id`.",
+            "The disk, raw or qcow2 without a backing file, as it is or compressed by gzip, xz or zstd, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`, or `source_instance_id`, or `source_snapshot_id`.",
         ),
     )
     .attribute(Attribute::string(
         "source_url",
-        "The disk, raw or qcow2, as an http or https URL that the agent fetches: it is the agent's machine that has to reach it. A download that breaks goes on where it was. A password in it is in the state; it is not logged.",
+        "The disk, raw or qcow2, as it is or compressed by gzip, xz or zstd, as an http or https URL that the agent fetches: it is the agent's machine that has to reach it. A download that breaks goes on where it was. A password in it is in the state; it is not logged.",
     ))
     .attribute(
-        Attribute::string("sha256", "The SHA-256 of what is at `source_url`; needed with it. A new one replaces the image.")
+        Attribute::string("sha256", "The SHA-256 of what is at `source_url`, as its publisher gives it: of the compressed file, where it is one. A new one replaces the image.")
             .validate(checks::digest()),
     )
     .attribute(
@@ -112,7 +112,7 @@ pub(crate) fn schema() -> Schema {
     )
     .attributes(tags::attributes())
     .attribute(Attribute::string("id", "`img-` and 17 hexadecimal digits.").computed())
-    .attribute(Attribute::string("digest", "The SHA-256 of the disk.").computed())
+    .attribute(Attribute::string("digest", "The SHA-256 of the disk's file, as it was given: of the compressed one, where it is one.").computed())
     .attribute(Attribute::string("kernel_digest", "The SHA-256 of `kernel`.").computed())
     .attribute(Attribute::string("initrd_digest", "The SHA-256 of `initrd`.").computed())
     .attribute(Attribute::number("virtual_size_bytes", "What a guest sees of the disk, in bytes.").computed())

@@ -3,6 +3,7 @@
 use std::io;
 
 use weft_image_format::{InvalidImage, InvalidKernel};
+use weft_image_unpack::UnpackError;
 use weft_model::Digest;
 
 use crate::files::FileError;
@@ -51,6 +52,25 @@ pub enum BlobError {
     NoUpload {
         /// The blob.
         digest: Digest,
+    },
+    /// What is packed in it does not come out.
+    #[error("blob {digest} cannot be unpacked")]
+    NotUnpacked {
+        /// The compressed blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// More comes out than may.
+    #[error(
+        "blob {digest} unpacks to more than {max_bytes} bytes: use a smaller image, or start the agent with a larger --max-image-gib"
+    )]
+    UnpacksTooLarge {
+        /// The compressed blob.
+        digest: Digest,
+        /// What may come out, in bytes.
+        max_bytes: u64,
     },
     /// The bytes are others than announced.
     #[error(
