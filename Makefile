@@ -1,6 +1,6 @@
 # Every target works as root, through sudo (sudo make TARGET), and with any CARGO_TARGET_DIR.
 
-.PHONY: help demo demo-down test check accept lab-kvm bench
+.PHONY: help demo demo-down test check accept lab-kvm bench fuzz
 
 help:
 	@echo "make demo       build everything and boot a virtual machine with Terraform"
@@ -9,6 +9,7 @@ help:
 	@echo "make accept     run the acceptance stories only, the slow ones too"
 	@echo "make lab-kvm    the agent on real KVM, in a machine under software emulation (no KVM needed)"
 	@echo "make bench      measure the budgets, each beside its floor; writes docs/benchmarks.md"
+	@echo "make fuzz       each fuzzer for ten minutes (WEFT_FUZZ_SECONDS)"
 	@echo "make check      formatting, lints, documentation"
 
 demo:
@@ -31,3 +32,6 @@ check:
 
 bench:
 	@scripts/bench.sh
+
+fuzz:
+	@scripts/fuzz.sh

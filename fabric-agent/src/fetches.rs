@@ -9,6 +9,7 @@
 //! A download outlives a client whose connection breaks, but not for long: nobody who has pressed
 //! Ctrl-C wants the link to be full for an hour. What has come is kept as a part.
 
+mod checksum;
 mod download;
 mod refusals;
 
@@ -81,6 +82,18 @@ impl Fetches {
     /// The largest disk, whether it is fetched or unpacked.
     pub(crate) fn max_bytes(&self) -> u64 {
         self.max_bytes
+    }
+
+    /// What the list of digests at `url` says of `file`.
+    ///
+    /// # Errors
+    /// A [`Problem`] at `url`.
+    pub(crate) async fn find_checksum(
+        &self,
+        url: &ImageUrl,
+        file: &str,
+    ) -> Result<Digest, Problem> {
+        checksum::find(&self.fetcher, url, file).await
     }
 
     /// Follows the download of this digest; begins it where there is none.

@@ -1,6 +1,7 @@
 //! `weft_image`: an immutable disk, addressed by its content, and how to boot it.
 
 mod capture;
+mod checksum;
 mod files;
 mod plan;
 mod schema;
@@ -56,6 +57,8 @@ pub(crate) struct Kept {
     source_snapshot_id: Option<String>,
     snapshot_without_reboot: Option<bool>,
     sha256: Option<String>,
+    sha256_url: Option<String>,
+    mirrors: Option<Vec<String>>,
     kernel: Option<String>,
     kernel_sha256: Option<String>,
     initrd: Option<String>,
@@ -84,6 +87,8 @@ impl Kind for Image {
             source_snapshot_id: plan.read("source_snapshot_id")?,
             snapshot_without_reboot: plan.read("snapshot_without_reboot")?,
             sha256: plan.read("sha256")?,
+            sha256_url: plan.read("sha256_url")?,
+            mirrors: plan.read("mirrors")?,
             kernel: plan.read("kernel")?,
             kernel_sha256: plan.read("kernel_sha256")?,
             initrd: plan.read("initrd")?,
@@ -110,6 +115,8 @@ impl Kind for Image {
             ("source_snapshot_id", kept.source_snapshot_id.into()),
             ("snapshot_without_reboot", kept.snapshot_without_reboot.into()),
             ("sha256", kept.sha256.into()),
+            ("sha256_url", kept.sha256_url.into()),
+            ("mirrors", kept.mirrors.into()),
             ("kernel", kept.kernel.into()),
             ("kernel_sha256", kept.kernel_sha256.into()),
             ("initrd", kept.initrd.into()),
@@ -182,13 +189,39 @@ impl Image {
             let invalid = |text: String| failed(Problem::new(Reason::InvalidArgument, text));
             let url: ImageUrl =
                 text.parse().map_err(|e: InvalidImageUrl| invalid(e.to_string()))?;
-            let sha256: String = ctx.plan.read(role.sha256())?;
+            let planned = ctx.plan.get(shown).as_str().map(str::to_owned);
+            let sha256 = match (planned, ctx.plan.get(checksum::ATTRIBUTE).as_str()) {
+                (Some(planned), _) => planned,
+                (None, Some(list)) if role == Role::Disk => {
+                    checksum::find(connection, list, &url).await.map_err(|problem| {
+                        let problem = problem.at(checksum::ATTRIBUTE);
+                        kind::fail::<Self>("create", &problem, &ctx.config)
+                    })?
+                }
+                (None, _) => ctx.plan.read(role.sha256())?,
+            };
             let digest: Digest =
                 sha256.parse().map_err(|e: InvalidDigest| invalid(e.to_string()))?;
+            let mirrors = match role {
+                Role::Disk => source::mirrors(&ctx.plan),
+                Role::Kernel | Role::Initrd => Vec::new(),
+            };
             let cancel = &ctx.cancel;
             let role = blob_role(role);
-            let fetch = Fetch { connection, cancel, deadline, url: &url, digest, role };
-            fetch.run().await.map_err(failed)?;
+            let fetch = |url| Fetch { connection, cancel, deadline, url, digest, role };
+            let mut fetched = fetch(&url).run().await;
+            for mirror in &mirrors {
+                match &fetched {
+                    // Cancelled, or out of time: another server is no help.
+                    Err(problem) if problem.field.is_some() => {
+                        tracing::warn!(%mirror, error = %problem, "trying the next mirror");
+                        let next = fetch(mirror).run().await;
+                        fetched = next.map_err(|next| after(problem, next));
+                    }
+                    _ => break,
+                }
+            }
+            fetched.map_err(failed)?;
             plan.set(shown, digest.to_string());
         }
         Ok(with_boot_mode(plan))
@@ -228,6 +261,19 @@ impl Image {
         }
         Ok(with_boot_mode(plan))
     }
+}
+
+/// The error of a mirror that was tried after `before`.
+fn after(before: &Problem, mut next: Problem) -> Problem {
+    let tried = match &before.evidence {
+        Some(evidence) => format!("{}: {evidence}", before.message),
+        None => before.message.clone(),
+    };
+    next.evidence = Some(match next.evidence {
+        Some(evidence) => format!("{evidence}; before that: {tried}"),
+        None => format!("before that: {tried}"),
+    });
+    next
 }
 
 /// The boot mode follows from the kernel, which is known by now.
@@ -296,6 +342,7 @@ impl Resource for Image {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.agent.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        checksum::plan(self.agent.connection().ok().as_deref(), ctx).await;
         plan::plan(&self.digests, ctx).await?;
         plan::check_protected(ctx);
         Ok(())

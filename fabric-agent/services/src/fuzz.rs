@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 /// How often each fuzzer tries.
-fn config(usual: u32) -> ProptestConfig {
+pub(crate) fn config(usual: u32) -> ProptestConfig {
     let asked = std::env::var("WEFT_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig { cases: asked.unwrap_or(usual), ..ProptestConfig::default() }
 }

@@ -25,6 +25,18 @@ fn parse(request: v1::FetchRequest) -> Result<Wanted, Problem> {
     Ok(Wanted { url, digest: digest(&sha256)?, role })
 }
 
+/// Reads a publisher's list of digests.
+pub(super) async fn find_checksum(
+    context: &Context,
+    request: v1::FindChecksumRequest,
+) -> Result<v1::FindChecksumResponse, Problem> {
+    let v1::FindChecksumRequest { url, file_name } = request;
+    let url =
+        url.parse().map_err(|error: InvalidImageUrl| Problem::invalid("url", error.to_string()))?;
+    let digest = context.fetches.find_checksum(&url, &file_name).await?;
+    Ok(v1::FindChecksumResponse { sha256: digest.to_string() })
+}
+
 /// Follows the download until it has ended; it does not end because this client goes away.
 pub(super) fn fetch(
     context: &Context,

@@ -235,6 +235,14 @@ impl v1::images_server::Images for Api {
         fetches::fetch(&self.context, request.into_inner()).map_err(refuse)
     }
 
+    async fn find_checksum(
+        &self,
+        request: Request<v1::FindChecksumRequest>,
+    ) -> Result<Response<v1::FindChecksumResponse>, Status> {
+        let answer = fetches::find_checksum(&self.context, request.into_inner()).await;
+        answer.map(Response::new).map_err(refuse)
+    }
+
     type UnpackStream = Answers<v1::UnpackEvent>;
 
     async fn unpack(

@@ -207,8 +207,8 @@ async fn what_is_wrong_with_a_url_is_said_and_nothing_is_left() {
     let cases = [
         ("/page",         "disk",   "url",    "web page",             "Sign in"),
         ("/page",         "initrd", "url",    "web page",             "Sign in"),
-        ("/gz",           "disk",   "url",    "compressed with gzip", "does not unpack"),
-        ("/gz",           "kernel", "url",    "compressed with gzip", "does not unpack"),
+        ("/gz",           "disk",   "url",    "gzip file is damaged", "gzip -t"),
+        ("/gz",           "kernel", "url",    "compressed with gzip", "of a disk alone"),
         ("/other.raw",    "kernel", "url",    "no x86 Linux kernel",  "kernel"),
         ("/empty",        "disk",   "url",    "is empty",             "completely"),
         ("/broken.qcow2", "disk",   "url",    "truncated",            "again"),
@@ -310,4 +310,59 @@ async fn an_agent_with_unusable_ca_certificates_does_not_start() {
     let output = agent.serve_command().output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("ca.pem"), "{said}");
+}
+
+async fn find_checksum(api: &Api, url: &str, name: &str) -> Result<String, Problem> {
+    let request = v1::FindChecksumRequest { url: url.to_owned(), file_name: name.to_owned() };
+    let answer = api.images.clone().find_checksum(request).await;
+    answer.map(|answer| answer.into_inner().sha256).map_err(|status| problem_from_status(&status))
+}
+
+#[tokio::test]
+async fn a_publishers_list_of_digests_is_read_and_one_that_says_nothing_is_refused() {
+    let (agent, site, disk) = (Agent::start().await, Site::start().await.unwrap(), disk(MIB));
+    let api = agent.api().await;
+    let text = format!("{}  other.raw\n{} *disk.raw\n", "0".repeat(64), sha256_of(&disk));
+    // It comes with the third try.
+    let list = site.put("/SHA256SUMS", Page::new(text).status(503, 2));
+    assert_eq!(find_checksum(&api, &list, "disk.raw").await, Ok(sha256_of(&disk)));
+    let large = site.put("/large", Page::new(vec![b'a'; 64 << 10]).endless());
+    let page = site.put("/page", Page::new("<html>Sign in</html>"));
+    #[rustfmt::skip]
+    let cases = [
+        (list.as_str(),                "third.raw", "does not list \"third.raw\", but other.raw, disk.raw"),
+        (large.as_str(),               "disk.raw",  "larger than a list"),
+        (page.as_str(),                "disk.raw",  "no list of SHA-256"),
+        ("file:///etc/passwd",         "disk.raw",  "file:// URLs"),
+    ];
+    for (url, name, word) in cases {
+        let problem = find_checksum(&api, url, name).await.unwrap_err();
+        assert!(problem.message.contains(word), "{problem:?}");
+        assert_eq!(problem.field.as_deref(), Some("url"));
+    }
+    let gone = find_checksum(&api, &site.url("/gone"), "disk.raw").await.unwrap_err();
+    assert!(gone.message.contains("404"), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_compressed_disk_is_judged_by_what_comes_out_of_its_first_bytes() {
+    use std::io::Write as _;
+    let (agent, site) = (Agent::start().await, Site::start().await.unwrap());
+    let api = agent.api().await;
+    let gzip = |content: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    };
+    let good = gzip(&disk(MIB));
+    let url = site.put("/disk.raw.gz", Page::new(good.clone()));
+    assert!(fetch(&api, &url, &good).await.unwrap().done);
+    assert_eq!(create(&api, &good).await.virtual_size_bytes, MIB as u64);
+    let mut tar = disk(MIB);
+    tar[257..262].copy_from_slice(b"ustar");
+    let tar = gzip(&tar);
+    let url = site.put("/disk.tar.gz", Page::new(tar.clone()));
+    let problem = fetch(&api, &url, &tar).await.unwrap_err();
+    assert!(problem.message.contains("tar archive"), "{problem:?}");
+    assert_eq!(parts(&agent), 0);
 }

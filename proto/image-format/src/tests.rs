@@ -208,7 +208,15 @@ fn kernels_are_told_from_other_files() {
     assert!(told(b"").contains("empty"));
 }
 
+/// How often each fuzzer tries: `WEFT_FUZZ_CASES` sets another number (`make fuzz`).
+fn config() -> ProptestConfig {
+    let asked = std::env::var("WEFT_FUZZ_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(2000), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn no_bytes_make_it_panic(head in prop::collection::vec(any::<u8>(), 0..700), len: u64) {
         let _ = detect(&head, len);

@@ -64,7 +64,7 @@ pub enum UnpackError {
         kind: Compression,
     },
     /// Its bytes make no sense, or ask for more memory than there is for them.
-    #[error("the {} file is damaged, or needs more than 192 MiB to be unpacked: check it with `{} -t FILE`", kind.as_str(), kind.as_str())]
+    #[error("the {} file is damaged, or needs too much memory: check it with `{} -t FILE`", kind.as_str(), kind.as_str())]
     Damaged {
         /// How it is compressed.
         kind: Compression,

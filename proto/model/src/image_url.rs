@@ -35,10 +35,32 @@ impl ImageUrl {
         self.0.as_str()
     }
 
+    /// The last part of the path, decoded: what a list of digests calls the file.
+    pub fn file_name(&self) -> Option<String> {
+        let last = self.0.path_segments()?.next_back().filter(|name| !name.is_empty())?;
+        let (mut bytes, mut rest) = (Vec::new(), last.bytes());
+        while let Some(byte) = rest.next() {
+            let mut ahead = rest.clone();
+            let digits = (ahead.next().and_then(digit), ahead.next().and_then(digit));
+            match (byte, digits) {
+                (b'%', (Some(high), Some(low))) => {
+                    bytes.push(high << 4 | low);
+                    rest = ahead;
+                }
+                _ => bytes.push(byte),
+            }
+        }
+        String::from_utf8(bytes).ok()
+    }
+
     /// Whether the connection is encrypted, and the server known by its certificate.
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 impl FromStr for ImageUrl {
@@ -92,6 +114,15 @@ mod tests {
         assert_eq!(url.expose(), text);
         assert_eq!(url.to_string(), "https://mirror.example:8443/a/b.qcow2?…");
         assert_eq!(format!("{url:?}"), url.to_string());
+    }
+
+    #[test]
+    fn the_file_is_called_as_its_publisher_calls_it() {
+        let name = |text: &str| text.parse::<ImageUrl>().unwrap().file_name();
+        assert_eq!(name("https://e.org/a/b%2Bc%20d.img?x=/y#z").as_deref(), Some("b+c d.img"));
+        assert_eq!(name("https://e.org/100%.img").as_deref(), Some("100%.img"));
+        assert_eq!(name("https://e.org/a/"), None);
+        assert_eq!(name("https://e.org/%ff"), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tfplugin::{
     Attribute, DataSource, DataSourceContext, Diagnostic, Diagnostics, Schema, ValidateContext,
-    Value, async_trait,
+    Validator, Value, async_trait,
 };
-use weft_model::{ImageId, Problem};
+use weft_model::{Architecture, ImageId, Problem};
 use weft_proto::v1;
 
 use super::filter::Filter;
@@ -20,6 +20,8 @@ pub(crate) struct Image(pub(crate) Arc<Agent>);
 
 const NOUN: &str = "image";
 const FILTERS: [&str; 4] = ["id", "name", "name_regex", "tags"];
+/// Which of those that fit are meant.
+const NARROWING: [&str; 2] = ["architecture", "include_deprecated"];
 
 #[async_trait]
 impl DataSource for Image {
@@ -43,11 +45,16 @@ impl DataSource for Image {
                 "name_regex" => attribute,
                 _ => attribute.optional_computed(),
             }))
+            .attributes(filters())
             .attribute(Attribute::bool(
                 "most_recent",
                 "Whether the newest is taken where several fit; without it, that is an error.",
             ))
-            .attributes(super::shown("weft_image", &resource, &FILTERS))
+            .attributes(super::shown(
+                "weft_image",
+                &resource,
+                &[FILTERS.as_slice(), &NARROWING].concat(),
+            ))
     }
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
@@ -67,6 +74,8 @@ impl DataSource for Image {
         let filter = Filter::read(config)?;
         let id: Option<String> = config.read("id")?;
         let mut fitting = fitting(&connection, &filter).await.map_err(failed)?;
+        // Who names one by its id knows which.
+        narrow(config, id.is_some(), &mut fitting);
         fitting.retain(|image| id.is_none() || id == image.metadata.as_ref().map(|m| m.id.clone()));
         if fitting.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
             let id = |image: &v1::Image| image.metadata.as_ref().map(|m| m.id.clone());
@@ -79,12 +88,35 @@ impl DataSource for Image {
             ));
         }
         let Some(wire) = fitting.into_iter().next() else {
-            let remedy = "Check id, name, name_regex and tags, or register the image first";
+            let remedy = "Check id, name, name_regex, tags and architecture, or register the image first; deprecated ones need include_deprecated = true";
             return Err(super::not_one(NOUN, "no image fits".to_owned(), remedy));
         };
         let values = crate::image::Image::state(wire).map_err(failed)?;
         Ok(super::answer(values, config, &DataSource::schema(self)))
     }
+}
+
+/// Filters that images have besides those of all objects.
+pub(super) fn filters() -> [Attribute; 2] {
+    [
+        Attribute::string("architecture", "Only images for this processor, such as `x86_64`.")
+            .optional_computed()
+            .validate(Validator::one_of(Architecture::WORDS.iter().copied())),
+        Attribute::bool(
+            "include_deprecated",
+            "Whether images with `deprecated = true` are looked at too; by `id` they always are.",
+        ),
+    ]
+}
+
+/// Leaves those that `config` means.
+pub(super) fn narrow(config: &Value, by_id: bool, images: &mut Vec<v1::Image>) {
+    let all = by_id || config.get("include_deprecated").as_bool() == Some(true);
+    let architecture = config.get("architecture").as_str();
+    images.retain(|image| {
+        let Some(spec) = &image.spec else { return false };
+        (all || !spec.deprecated) && architecture.is_none_or(|word| spec.architecture == word)
+    });
 }
 
 /// The images that `filter` lets through, the newest first.

@@ -28,6 +28,7 @@ impl DataSource for Images {
         Schema::new("The registered images that fit, the newest first. None is no error.")
             .subcategory("Compute")
             .attributes(Filter::attributes())
+            .attributes(super::image::filters())
             .attribute(Attribute::list("ids", Type::String, "Their ids.").computed())
             .attribute(
                 Attribute::nested(
@@ -43,7 +44,8 @@ impl DataSource for Images {
     async fn read(&self, ctx: &mut DataSourceContext) -> Result<Value, Diagnostics> {
         let connection = super::connection(&self.0, NOUN)?;
         let failed = |problem| super::fail(NOUN, &problem);
-        let found = fitting(&connection, &Filter::read(&ctx.config)?).await.map_err(failed)?;
+        let mut found = fitting(&connection, &Filter::read(&ctx.config)?).await.map_err(failed)?;
+        super::image::narrow(&ctx.config, false, &mut found);
         let images = found
             .into_iter()
             .map(crate::image::Image::state)

@@ -1,7 +1,7 @@
 //! The attributes of `weft_image`.
 
 use tfplugin::timeouts::{self, Operation};
-use tfplugin::{Attribute, Schema, Validator};
+use tfplugin::{Attribute, Schema, Type, Validator};
 use weft_model::{Architecture, BootMode, InstanceId, SnapshotId};
 
 use crate::{checks, tags};
@@ -49,6 +49,15 @@ pub(crate) fn schema() -> Schema {
     .attribute(Attribute::bool(
         "snapshot_without_reboot",
         "With `source_instance_id`: `true`, which it is unless set, captures the instance as it runs, as if it had lost power at that moment. With `false` its guest shuts down first, so that its file systems are clean, and is started again at once. A change alone changes nothing.",
+    ))
+    .attribute(Attribute::string(
+        "sha256_url",
+        "Instead of `sha256`: a list of digests that its publisher has beside the file, such as SHA256SUMS or Fedora's CHECKSUM, which the agent reads while planning, or in the apply. It is read once: what it says later changes nothing, until `source_url` or `sha256_url` changes.",
+    ))
+    .attribute(Attribute::list(
+        "mirrors",
+        Type::String,
+        "Other URLs of the same file, tried in order where `source_url` fails.",
     ))
     .attribute(Attribute::string(
         "kernel",

@@ -33,6 +33,12 @@ pub(super) fn is_by_url(values: &Value) -> bool {
     !values.get("source_url").is_null()
 }
 
+/// Where else the disk is; what does not parse was refused before.
+pub(super) fn mirrors(values: &Value) -> Vec<ImageUrl> {
+    let mirrors = values.get("mirrors").as_list().unwrap_or_default();
+    mirrors.iter().filter_map(|mirror| mirror.as_str()?.parse().ok()).collect()
+}
+
 /// What configuration alone shows to be wrong.
 pub(super) fn validate(config: &Value) -> Diagnostics {
     if capture::is_captured(config) {
@@ -54,6 +60,37 @@ pub(super) fn validate(config: &Value) -> Diagnostics {
                 .remedy("Keep one of them")
                 .at("source_url"),
         );
+    }
+    if url.is_null() {
+        for name in ["sha256_url", "mirrors"] {
+            if config.get(name).is_set() {
+                found.push(
+                    Diagnostic::error(format!("{name} without a URL"))
+                        .cause("it goes along with source_url, which is not set")
+                        .remedy(format!("Remove {name}, or use source_url"))
+                        .at(name),
+                );
+            }
+        }
+    }
+    if config.get("sha256").is_set() && config.get("sha256_url").is_set() {
+        found.push(
+            Diagnostic::error("The digest is given twice")
+                .cause("both sha256 and sha256_url are set")
+                .remedy("Keep one of them: sha256 pins the file for good")
+                .at("sha256_url"),
+        );
+    }
+    let lists =
+        config.get("mirrors").as_list().unwrap_or_default().iter().map(|url| ("mirrors", url));
+    for (name, url) in lists.chain([("sha256_url", config.get("sha256_url"))]) {
+        if let Some(Err(error)) = url.as_str().map(str::parse::<ImageUrl>) {
+            let said = error.to_string();
+            let (cause, remedy) =
+                said.split_once(": ").unwrap_or((&said, "write an http or https URL"));
+            let told = Diagnostic::error(format!("{name} cannot be fetched"));
+            found.push(told.cause(cause).remedy(capital(remedy)).at(name));
+        }
     }
     if url.is_set() {
         ROLES.iter().for_each(|role| validate_url(config, *role, &mut found));
@@ -91,7 +128,8 @@ fn validate_url(config: &Value, role: Role, found: &mut Diagnostics) {
                 .at(name),
         );
     }
-    if url.is_set() && config.get(sha256).is_null() {
+    let listed = role == Role::Disk && !config.get("sha256_url").is_null();
+    if url.is_set() && config.get(sha256).is_null() && !listed {
         found.push(
             Diagnostic::error(format!("{sha256} is missing"))
                 .cause(format!("without it nobody could see whether the file at {name} is the right one, or has changed"))
@@ -116,8 +154,11 @@ fn capital(text: &str) -> String {
 
 /// The digest of `role`, as it is given.
 pub(super) fn plan(ctx: &mut PlanContext, role: Role, shown: &str) {
+    let listed = role == Role::Disk && !ctx.plan.get("sha256_url").is_null();
     let given = match ctx.plan.get(role.url()) {
         Value::Null => Value::Null,
+        // It was planned from the list.
+        _ if listed => ctx.plan.get(shown).clone(),
         _ => ctx.plan.get(role.sha256()).clone(),
     };
     // What does not parse was refused by the attribute's validator.

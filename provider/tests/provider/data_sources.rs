@@ -60,6 +60,36 @@ async fn an_image_is_found_by_each_of_its_filters() {
 }
 
 #[tokio::test]
+async fn deprecated_images_are_passed_over_unless_they_are_asked_for() {
+    let (terraform, fake) = connected().await;
+    let base = with(&least("weft_image", &terraform, &fake).await, "name", "debian");
+    let old = terraform.create("weft_image", base.clone()).await.unwrap();
+    let new = terraform.create("weft_image", with(&base, "deprecated", true)).await.unwrap();
+    let arm = terraform.create("weft_image", with(&base, "architecture", "aarch64")).await.unwrap();
+    let [old, new, arm] = [old, new, arm].map(|state| state.get("id").clone());
+    let asked = |more: &[(&'static str, Value)]| {
+        let mut config = attributes([("name", "debian".into()), ("most_recent", true.into())]);
+        more.iter().for_each(|(name, value)| config = with(&config, name, value.clone()));
+        config
+    };
+    let x86 = ("architecture", Value::from("x86_64"));
+    #[rustfmt::skip]
+    let cases = [
+        (asked(&[x86.clone()]),                                     &old),
+        (asked(&[x86, ("include_deprecated", true.into())]),        &new),
+        (asked(&[("architecture", "aarch64".into())]),              &arm),
+        (attributes([("id", new.clone())]),                         &new),
+    ];
+    for (config, want) in cases {
+        let data = terraform.data("weft_image", config.clone()).await.unwrap();
+        assert_eq!(data.get("id"), want, "{config}");
+    }
+    let data =
+        terraform.data("weft_images", attributes([("name", "debian".into())])).await.unwrap();
+    assert_eq!(data.get("ids").as_list().unwrap(), [arm, old]);
+}
+
+#[tokio::test]
 async fn all_images_that_fit_are_listed_the_newest_first() {
     let (terraform, fake) = connected().await;
     let base = least("weft_image", &terraform, &fake).await;

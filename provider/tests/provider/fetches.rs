@@ -144,3 +144,85 @@ async fn a_password_in_a_url_is_not_shown() {
     let text = said(&terraform.create("weft_image", config).await.unwrap_err());
     assert!(text.contains("mirror.example") && !text.contains("s3cret"), "{text}");
 }
+
+/// An image whose digest its publisher's list says.
+fn listed(fake: &Fake, list: &str) -> Value {
+    put(fake, "https://mirror.example/new/disk.raw", &[7; 3000]);
+    put(fake, "https://mirror.example/new/SHA256SUMS", list.as_bytes());
+    attributes([
+        ("name", "listed".into()),
+        ("source_url", "https://mirror.example/new/disk.raw".into()),
+        ("sha256_url", "https://mirror.example/new/SHA256SUMS".into()),
+        ("default_user", "weft".into()),
+    ])
+}
+
+#[tokio::test]
+async fn a_publishers_list_says_the_digest_once_and_what_it_says_later_changes_nothing() {
+    let (terraform, fake) = connected().await;
+    let digest = sha256(&[7; 3000]);
+    let config = listed(&fake, &format!("{digest} *disk.raw\n"));
+    let plan = terraform.plan("weft_image", config.clone(), None).await.unwrap();
+    assert_eq!(plan.planned.get("digest").as_str(), Some(digest.as_str()));
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    let id = state.get("id").as_str().unwrap();
+    assert_eq!(terraform.import("weft_image", id).await.unwrap().unwrap().value, state.value);
+
+    // The publisher has a newer file, and then none at all.
+    listed(&fake, &format!("{} *disk.raw\n", sha256(&[8; 3000])));
+    let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+    fake.world().remote.clear();
+    let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+
+    // Another list is read; one that cannot be read replaces nothing.
+    let (list, _) = put(&fake, "https://mirror.example/newer/SHA256SUMS", b"no list");
+    let other = with(&config, "sha256_url", list.clone());
+    let refused = terraform.plan("weft_image", other.clone(), Some(&state)).await.unwrap_err();
+    assert!(refused.to_string().contains("no list of SHA-256"), "{refused}");
+    let text = format!("{}  disk.raw\n", sha256(&[8; 3000]));
+    put(&fake, list.as_str().unwrap(), text.as_bytes());
+    let plan = terraform.plan("weft_image", other, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Replace);
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_answer_while_planning_is_asked_again_in_the_apply() {
+    let (terraform, fake) = connected().await;
+    let digest = sha256(&[7; 3000]);
+    let config = listed(&fake, &format!("{digest}  disk.raw\n"));
+    let list = fake.world().remote.remove("https://mirror.example/new/SHA256SUMS").unwrap();
+    let plan = terraform.plan("weft_image", config, None).await.unwrap();
+    assert!(plan.planned.get("digest").is_unknown());
+    put(&fake, "https://mirror.example/new/SHA256SUMS", &list);
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    assert_eq!(state.get("digest").as_str(), Some(digest.as_str()));
+}
+
+#[tokio::test]
+async fn mirrors_are_tried_in_order_and_the_last_error_tells_of_all() {
+    let (terraform, fake) = connected().await;
+    let (good, digest) = put(&fake, "https://b.example/disk.raw", &[7; 3000]);
+    let (wrong, _) = put(&fake, "https://a.example/disk.raw", &[8; 3000]);
+    let config = |mirrors: Vec<Value>| {
+        attributes([
+            ("name", "mirrored".into()),
+            ("source_url", "https://gone.example/disk.raw".into()),
+            ("mirrors", mirrors.into()),
+            ("sha256", digest.clone()),
+            ("default_user", "weft".into()),
+        ])
+    };
+    let error = terraform.create("weft_image", config(vec![wrong.clone()])).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("the digest is another one"), "{text}");
+    assert!(text.contains("before that: it answers 404"), "{text}");
+    let state = terraform.create("weft_image", config(vec![wrong, good])).await.unwrap();
+    assert_eq!(state.get("digest").as_str(), digest.as_str());
+    let before = fake.world().calls.len();
+    let empty = config(Vec::new());
+    let plan = terraform.plan("weft_image", empty, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update, "mirrors are no content");
+    assert!(fake.world().calls.len() <= before + 2);
+}

@@ -178,6 +178,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::fuzz::config(256))]
+
         #[test]
         fn no_frame_makes_it_panic(mut frame in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3) {
             if frame.len() > 60 && kind > 0 {

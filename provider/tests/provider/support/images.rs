@@ -107,6 +107,23 @@ impl v1::images_server::Images for Shared {
         Ok(Response::new(first.chain(last).boxed()))
     }
 
+    /// Of what `remote` has at the list's URL.
+    async fn find_checksum(
+        &self,
+        request: Request<v1::FindChecksumRequest>,
+    ) -> Result<Response<v1::FindChecksumResponse>, Status> {
+        let v1::FindChecksumRequest { url, file_name } = request.into_inner();
+        let mut world = self.lock();
+        world.calls.push("Images.FindChecksum");
+        let Some(bytes) = world.remote.get(&url) else {
+            let problem = Problem::new(Reason::FailedPrecondition, "it answers 404 Not Found");
+            return Err(refused(problem.at("url")));
+        };
+        let found = weft_model::find_checksum(&String::from_utf8_lossy(bytes), &file_name);
+        let digest = found.map_err(|error| refused(Problem::invalid("url", error.to_string())))?;
+        Ok(Response::new(v1::FindChecksumResponse { sha256: digest.to_string() }))
+    }
+
     type UnpackStream = futures::stream::BoxStream<'static, Result<v1::UnpackEvent, Status>>;
 
     async fn unpack(
