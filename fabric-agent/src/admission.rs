@@ -102,6 +102,7 @@ impl Context {
             metadata_options: order.metadata_options,
             lifecycle: order.lifecycle,
             stop_seconds: None,
+            hibernate: false,
             power,
             run_epoch: 1,
             host_key,
@@ -228,11 +229,13 @@ impl Context {
             lifecycle: order.lifecycle,
             // A stop that is asked for anew has the instance's own time.
             stop_seconds: old.stop_seconds.filter(|_| power == old.power),
+            hibernate: old.hibernate && power == PowerState::Stopped,
             power,
             ..old.clone()
         };
         spec.interface.security_group_ids = groups;
         spec.interface.source_dest_check = order.source_dest_check;
+        check_hibernated(&before.value.id, old, &spec)?;
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
         let on = power == PowerState::Running;
         let memory = if on { self.host.memory_cost_mib(memory_mib) } else { 0 };
@@ -281,6 +284,35 @@ fn check_root_size(order: &InstanceOrder, image: &ImageSpec) -> Result<Option<u3
     };
     image.check_root_size(asked)?;
     Ok(Some(asked))
+}
+
+/// A guest that goes on finds the machine that it was saved on.
+fn check_hibernated(
+    id: &InstanceId,
+    old: &InstanceSpec,
+    new: &InstanceSpec,
+) -> Result<(), Problem> {
+    if !old.is_hibernated() {
+        return Ok(());
+    }
+    let changes = [
+        ("instance_type", old.instance_type != new.instance_type),
+        ("vcpus", old.vcpus != new.vcpus),
+        ("memory_mib", old.memory_mib != new.memory_mib),
+        ("user_data", old.user_data != new.user_data),
+    ];
+    match changes.iter().find(|(_, changed)| *changed) {
+        None => Ok(()),
+        Some((field, _)) => Err(hibernated(id, &format!("{field} cannot change")).at(*field)),
+    }
+}
+
+/// That something is refused because the instance is hibernated.
+pub(crate) fn hibernated(id: &InstanceId, what: &str) -> Problem {
+    let message = format!("instance {id} is hibernated: {what} before its guest goes on");
+    Problem::new(Reason::FailedPrecondition, message).remedy(format!(
+        "weft start {id} has it go on; weft stop --force {id} throws its memory away"
+    ))
 }
 
 fn check_immutable(old: &InstanceSpec, order: &InstanceOrder) -> Result<(), Problem> {

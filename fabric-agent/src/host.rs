@@ -38,6 +38,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenGuest {
     pub(crate) root_disk: bool,
+    /// Whether the guest's memory was saved.
+    pub(crate) memory: bool,
+    /// Whether the guest's memory was read back at its start.
+    pub(crate) resumed: bool,
     pub(crate) seed: bool,
     pub(crate) guest: GuestState,
     /// The network interfaces that the guest has.

@@ -61,6 +61,8 @@ struct Transient {
     unwanted_since: Option<tokio::time::Instant>,
     /// When the guest of this epoch was seen answering on SSH.
     ssh_ready: Option<(u64, weft_model::Timestamp)>,
+    /// Why the guest could not be hibernated when that was asked for last.
+    not_hibernated: Option<String>,
     /// What the prober saw last, for people.
     last_probe: Option<String>,
     /// What the guest of this epoch asked the network's services for, and said.

@@ -109,6 +109,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         metadata_options: None,
         lifecycle: Default::default(),
         stop_seconds: None,
+        hibernate: false,
         power: PowerState::Running,
         run_epoch: 1,
         host_key: SshHostKey { private_pem: "secret".into(), public_line: "ssh-ed25519 A".into() },

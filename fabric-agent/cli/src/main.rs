@@ -71,6 +71,8 @@ enum Command {
     Start(power::Args),
     /// Shut instances down
     Stop(power::StopArgs),
+    /// Save instances' memory and switch them off; weft start goes on from there
+    Hibernate(power::Args),
     /// Stop and start instances
     Reboot(power::Args),
     /// Reset instances' machines at once, without asking the guests
@@ -143,6 +145,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             power::run(&agent.await?, action, &args).await
         }
         Command::Reboot(args) => power::run(&agent.await?, power::Action::Reboot, &args).await,
+        Command::Hibernate(args) => {
+            power::run(&agent.await?, power::Action::Hibernate, &args).await
+        }
         Command::Reset(args) => power::run(&agent.await?, power::Action::Reset, &args).await,
         Command::Rm(args) => remove::run(&agent.await?, &args).await,
         Command::Console(args) => console::run(&agent.await?, &args).await,

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod figures;
 mod launch;
+mod memory;
 mod namespaces;
 mod nics;
 mod observe;
@@ -31,6 +32,8 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
+pub(crate) use memory::incoming_uri;
+pub use memory::{MemoryFiles, SavedMachine};
 pub use nics::GuestNics;
 pub use volumes::GuestVolumes;
 
@@ -71,6 +74,11 @@ pub enum GuestObservation {
     },
     /// The guest's kernel said by pvpanic that it panicked; QEMU has halted it.
     Panicked {
+        /// The processes.
+        guest: GuestIdentity,
+    },
+    /// QEMU has read the guest's memory back, or is about to; the guest waits to go on.
+    Loaded {
         /// The processes.
         guest: GuestIdentity,
     },

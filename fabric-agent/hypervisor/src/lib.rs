@@ -24,11 +24,14 @@ mod sys;
 mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
-pub use guest::{GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand};
+pub use guest::{
+    GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand, MemoryFiles,
+    SavedMachine,
+};
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};
 pub use qemu::{
     Accel, BackingImage, Boot, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError,
-    QemuVersion, ROOT_DEVICE, RootDisk, VolumeDisk,
+    QemuVersion, ROOT_DEVICE, Resume, RootDisk, VolumeDisk,
 };
 pub use record::{Clocks, ExitCause, GuestEvents, GuestExit, GuestIdentity, GuestRun};

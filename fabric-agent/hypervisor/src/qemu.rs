@@ -11,5 +11,7 @@ mod volume_disk;
 pub use binary::{QemuBinary, QemuError, QemuVersion};
 pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, command_line};
 pub use firmware::Firmware;
-pub use spec::{Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, RootDisk};
+pub use spec::{
+    Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, Resume, RootDisk,
+};
 pub use volume_disk::VolumeDisk;

@@ -8,6 +8,9 @@ use crate::qemu::{GuestUuid, QemuVersion};
 /// What `spec.json` says in every version of the agent: enough to find and end what it started.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct SpecKey {
+    /// Whether the guest's memory is read back.
+    #[serde(default)]
+    pub(crate) resume: Option<serde::de::IgnoredAny>,
     pub(crate) epoch: u64,
     pub(crate) uuid: GuestUuid,
     pub(crate) uid: u32,

@@ -14,6 +14,9 @@ impl Action {
             Self::PlugVolume { .. } => "plug_volume",
             Self::UnplugVolume { .. } => "unplug_volume",
             Self::PressPowerButton { .. } => "press_power_button",
+            Self::HibernateGuest { .. } => "hibernate_guest",
+            Self::ResumeGuest { .. } => "resume_guest",
+            Self::ForgetMemory { .. } => "forget_memory",
             Self::ResetGuest { .. } => "reset_guest",
             Self::EndGuest { .. } => "end_guest",
             Self::ForgetGuest { .. } => "forget_guest",
@@ -71,6 +74,9 @@ impl Action {
                 vec![instance_id.to_string(), volume_id.to_string()]
             }
             Self::PressPowerButton { instance_id }
+            | Self::HibernateGuest { instance_id, .. }
+            | Self::ResumeGuest { instance_id }
+            | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
@@ -116,6 +122,9 @@ impl Action {
             | Self::PlugVolume { instance_id, .. }
             | Self::UnplugVolume { instance_id, .. }
             | Self::PressPowerButton { instance_id }
+            | Self::HibernateGuest { instance_id, .. }
+            | Self::ResumeGuest { instance_id }
+            | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }

@@ -78,6 +78,23 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
+    /// Saves the guest's memory, then ends the hypervisor.
+    HibernateGuest {
+        /// Whose.
+        instance_id: InstanceId,
+        /// The largest size of what is saved, in MiB.
+        memory_mib: u32,
+    },
+    /// Lets a guest go on whose memory was read back, which is no longer kept then.
+    ResumeGuest {
+        /// Whose.
+        instance_id: InstanceId,
+    },
+    /// Throws a guest's saved memory away.
+    ForgetMemory {
+        /// Whose.
+        instance_id: InstanceId,
+    },
     /// Resets the guest's machine, as the button does: nothing is asked of the guest.
     ResetGuest {
         /// Whose.
@@ -416,6 +433,9 @@ pub struct GuestLaunch {
     /// The layers between the image's blob and the root disk's file, bottom to top.
     #[serde(default)]
     pub root_layers: Vec<LayerId>,
+    /// Whether the memory that was saved is read back, instead of booting.
+    #[serde(default)]
+    pub resume: bool,
     /// The VPC whose namespace the taps are in.
     pub vpc_id: VpcId,
     /// Its volumes, by their places.

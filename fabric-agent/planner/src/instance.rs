@@ -34,6 +34,8 @@ pub enum Wanted {
     },
     /// No guest runs; disks stay.
     Off,
+    /// No guest runs; disks and the guest's memory stay.
+    Hibernated,
     /// Nothing of it is left.
     Gone,
 }
@@ -46,6 +48,8 @@ pub fn wanted(record: &Record<InstanceId, InstanceSpec>, status: &InstanceStatus
     let epoch = record.spec.run_epoch;
     if record.deleting_since.is_some() {
         Wanted::Gone
+    } else if record.spec.power == PowerState::Stopped && record.spec.hibernate {
+        Wanted::Hibernated
     } else if record.spec.power == PowerState::Stopped || status.ended_epoch >= epoch {
         Wanted::Off
     } else {
@@ -66,6 +70,16 @@ pub enum GuestState {
     },
     /// The guest shut itself down; the hypervisor waits.
     PoweredOff {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The guest stands still: its memory is being saved, or was.
+    Saving {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The guest stands still: its memory was read back, or is being so.
+    Loaded {
         /// The launch it was started by.
         epoch: u64,
     },
@@ -90,6 +104,8 @@ pub struct SeenInstance {
     pub root_disk: bool,
     /// Whether a guest of the instance has ever run: then there was a root disk.
     pub has_run: bool,
+    /// Whether the guest's memory was saved, all of it.
+    pub memory: bool,
     /// Whether the seed exists.
     pub seed: bool,
     /// Whether the seed is the one for the launch that is wanted.
@@ -160,6 +176,21 @@ pub fn plan_instance(
             | GuestState::Panicked { epoch: have }
             | GuestState::Exited { epoch: have, .. },
         ) if *have >= epoch => InstanceStep::Rest,
+        // What was begun is carried to its end: a guest that stands still can do nothing else.
+        (Wanted::Hibernated, GuestState::Running { .. })
+        | (Wanted::Run { .. } | Wanted::Hibernated, GuestState::Saving { .. }) => hibernate(record),
+        (Wanted::Off, GuestState::Saving { .. }) if !is_forced(record) => hibernate(record),
+        (_, GuestState::Saving { .. }) => end(),
+        (Wanted::Gone, GuestState::Loaded { .. }) => end(),
+        (Wanted::Run { epoch }, GuestState::Loaded { epoch: have }) if *have >= epoch => {
+            InstanceStep::Do(vec![Action::ResumeGuest { instance_id: instance_id() }])
+        }
+        // Its memory is still in the file, so nothing is lost.
+        (_, GuestState::Loaded { .. }) if seen.memory || is_forced(record) => end(),
+        (_, GuestState::Loaded { .. }) => {
+            InstanceStep::Do(vec![Action::ResumeGuest { instance_id: instance_id() }])
+        }
+
         (_, GuestState::Running { .. }) if grace_over => end(),
         (_, GuestState::Running { .. }) => InstanceStep::AwaitShutdown,
         // It hears no power button any more.
@@ -169,7 +200,12 @@ pub fn plan_instance(
             release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))
         }
         // The record of how the last guest ended and its console stay for inspection.
-        (Wanted::Off, GuestState::Absent | GuestState::Exited { .. }) => {
+        (Wanted::Off, GuestState::Absent | GuestState::Exited { .. })
+            if seen.memory && is_forced(record) =>
+        {
+            InstanceStep::Do(vec![Action::ForgetMemory { instance_id: instance_id() }])
+        }
+        (Wanted::Off | Wanted::Hibernated, GuestState::Absent | GuestState::Exited { .. }) => {
             release(attached).unwrap_or(InstanceStep::Rest)
         }
 
@@ -205,6 +241,18 @@ fn release(attached: &Attached) -> Option<InstanceStep> {
     nics::release(&attached.nics).or_else(|| volumes::release(&attached.volumes))
 }
 
+/// Whether the stop that is asked for gives the guest no time at all: not even its memory is kept.
+fn is_forced(record: &Record<InstanceId, InstanceSpec>) -> bool {
+    record.spec.stop_seconds == Some(0)
+}
+
+fn hibernate(record: &Record<InstanceId, InstanceSpec>) -> InstanceStep {
+    InstanceStep::Do(vec![Action::HibernateGuest {
+        instance_id: record.id.clone(),
+        memory_mib: record.spec.memory_mib,
+    }])
+}
+
 fn start(
     record: &Record<InstanceId, InstanceSpec>,
     network: Option<&GuestNetwork>,
@@ -231,7 +279,9 @@ fn start(
         seed: seed(id, spec, network, &attached.nics),
         uid: spec.uid,
     };
-    let missing = [(!seen.root_disk).then(disk), (!seen.seed_is_current).then(seed)];
+    // A guest that goes on finds its seed as it knows it.
+    let keeps_seed = seen.seed_is_current || (seen.memory && seen.seed);
+    let missing = [(!seen.root_disk).then(disk), (!keeps_seed).then(seed)];
     let missing: Vec<Action> = missing.into_iter().flatten().collect();
     if !missing.is_empty() {
         return InstanceStep::Prepare(missing);
@@ -250,6 +300,7 @@ fn start(
         memory_mib: spec.memory_mib,
         image: spec.image.clone(),
         root_layers: spec.root_layers.clone(),
+        resume: seen.memory,
         vpc_id: spec.interface.vpc_id.clone(),
         nics: std::iter::once(primary(spec))
             .chain(attached.nics.iter().map(|attached| attached.nic.clone()))

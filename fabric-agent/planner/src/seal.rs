@@ -47,10 +47,16 @@ pub fn plan_seal(
         return match wanted {
             Wanted::Gone => refuse("the instance was terminated before the snapshot was made"),
             _ if has_run => refuse("the instance's root disk is missing"),
-            Wanted::Off => refuse("the instance has no root disk yet: it has never been started"),
+            Wanted::Off | Wanted::Hibernated => {
+                refuse("the instance has no root disk yet: it has never been started")
+            }
             // It is made now, and sealed before a guest has it.
             Wanted::Run { .. } => SealStep::Rest,
         };
+    }
+    // A guest whose memory is being written or read has let go of its disk, or not taken it yet.
+    if matches!(guest, GuestState::Saving { .. } | GuestState::Loaded { .. }) {
+        return SealStep::Rest;
     }
     let is_on_its_way_out = match (guest, wanted) {
         (GuestState::Running { epoch: have }, Wanted::Run { epoch }) => *have < epoch,
@@ -60,7 +66,14 @@ pub fn plan_seal(
             | GuestState::Panicked { .. },
             _,
         ) => true,
-        (GuestState::Absent | GuestState::Exited { .. }, _) => false,
+        // Of the last two: decided above.
+        (
+            GuestState::Absent
+            | GuestState::Exited { .. }
+            | GuestState::Saving { .. }
+            | GuestState::Loaded { .. },
+            _,
+        ) => false,
     };
     if *between_guests && is_on_its_way_out {
         return SealStep::Rest;

@@ -11,6 +11,9 @@ use crate::restart::{self, Ending};
 /// What is said of a guest whose kernel panicked.
 const PANICKED: &str = "the guest's kernel panicked";
 /// What is said of a guest that ended in good order.
+/// What is said of a guest whose memory is kept.
+pub const HIBERNATED: &str = "hibernated: weft start goes on from there";
+/// What is said of a guest that ended in good order.
 const POWERED_OFF: &str = "the guest powered off";
 
 /// What a pass found, besides the guest itself.
@@ -20,6 +23,10 @@ pub struct Observation {
     pub guest: GuestState,
     /// Whether the pass started it.
     pub started: bool,
+    /// Whether the guest's memory is kept.
+    pub memory: bool,
+    /// Whether the guest went on from where it was hibernated, instead of booting.
+    pub resumed: bool,
     /// What ails a guest whose hypervisor runs: it was halted by an I/O error, say.
     pub trouble: Option<String>,
     /// Whether the pass asked the guest to shut down.
@@ -50,7 +57,7 @@ pub fn derive_status(
             GuestState::Running { .. } if seen.shutting_down => (InstanceState::Stopping, None),
             GuestState::Running { epoch: have } => {
                 if seen.started || *have != status.epoch || status.launched_at.is_none() {
-                    begin(&mut status, *have, now);
+                    begin(&mut status, *have, now, seen.resumed);
                 }
                 (InstanceState::Running, seen.trouble.clone().or_else(|| seen.retrying.clone()))
             }
@@ -63,6 +70,12 @@ pub fn derive_status(
                         (InstanceState::Stopping, before.reason.clone().filter(|_| said))
                     }
                 }
+            }
+            GuestState::Saving { .. } => {
+                (InstanceState::Stopping, Some("its memory is being saved".to_owned()))
+            }
+            GuestState::Loaded { .. } => {
+                (InstanceState::Starting, Some("its memory was read back".to_owned()))
             }
             GuestState::Panicked { epoch: have } if may_run && *have >= epoch => {
                 status.ended_epoch = status.ended_epoch.max(*have);
@@ -128,7 +141,19 @@ fn resting(
     if restart::pending(record, before).is_some() {
         return (InstanceState::Starting, before.reason.clone());
     }
+    if seen.memory && record.spec.power == PowerState::Stopped {
+        return (InstanceState::Stopped, Some(HIBERNATED.to_owned()));
+    }
+    let was_up = matches!(before.state, InstanceState::Running | InstanceState::Stopping);
+    if let (GuestState::Exited { how, .. }, true, true) =
+        (&seen.guest, record.spec.hibernate, was_up)
+    {
+        return (InstanceState::Stopped, Some(format!("its memory was not saved: {how}")));
+    }
     match before.state {
+        InstanceState::Stopped if before.reason.as_deref() == Some(HIBERNATED) => {
+            (InstanceState::Stopped, None)
+        }
         InstanceState::Failed | InstanceState::Stopped | InstanceState::Stopping => {
             let failed = before.state == InstanceState::Failed;
             let state = if failed { InstanceState::Failed } else { InstanceState::Stopped };
@@ -147,14 +172,17 @@ fn resting(
 
 /// A new launch: its own phases, and the time it was started. Of an older launch only how the
 /// instance came to be is kept.
-fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp) {
+fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp, resumed: bool) {
     if status.launched_at.is_some() {
         status.phases.retain(|record| record.phase == Phase::Accepted);
     }
     status.epoch = epoch;
     status.launched_at = Some(now);
-    status.cloud_init = None;
-    status.signal = None;
+    // A guest that goes on says none of it again.
+    if !resumed {
+        status.cloud_init = None;
+        status.signal = None;
+    }
 }
 
 /// Records that `phase` of the present launch was reached, once.

@@ -18,6 +18,7 @@ use weft_proto::v1;
 use weft_store::Txn;
 
 use super::{Api, parse_id};
+use crate::admission::hibernated;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
@@ -51,6 +52,9 @@ async fn place(context: &Context, order: AttachmentOrder) -> Result<AttachmentSp
     if instance.value.deleting_since.is_some() {
         let message = format!("instance {instance_id} is being deleted");
         return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));
+    }
+    if instance.value.spec.is_hibernated() {
+        return Err(hibernated(&instance_id, "nothing can be attached").at("instance_id"));
     }
     let interface = context.repo.find::<NetworkInterfaces>(&network_interface_id).await?;
     let interface = interface.ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! `weft.v1.Instances`.
 
+mod hibernation;
+
 use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::{
@@ -152,6 +154,8 @@ async fn switch(
         Switch::Stop(seconds) => {
             spec.power = PowerState::Stopped;
             spec.stop_seconds = seconds;
+            // By force, not even the memory is kept.
+            spec.hibernate &= seconds != Some(0);
         }
         Switch::Start if is_on => {}
         Switch::Start | Switch::Reboot => {
@@ -160,6 +164,7 @@ async fn switch(
             }
             spec.power = PowerState::Running;
             spec.stop_seconds = None;
+            spec.hibernate = false;
             spec.run_epoch += 1;
         }
     }
@@ -314,6 +319,16 @@ impl v1::instances_server::Instances for Api {
             .transpose()
             .map_err(refuse)?;
         self.switched(&id, Switch::Stop(seconds)).await
+    }
+
+    async fn hibernate(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let id = parse_id(&request.into_inner().id)?;
+        let record =
+            self.whole(async move |context| hibernation::hibernate(&context, &id).await).await?;
+        Ok(Response::new(self.context.show(record).await.map_err(refuse)?))
     }
 
     async fn reset(

@@ -148,6 +148,11 @@ impl Host for LinuxHost {
                 guests.unplug_volume(instance_id, volume_id, layers).await
             }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
+            Action::HibernateGuest { instance_id, memory_mib } => {
+                guests.hibernate(instance_id, *memory_mib).await
+            }
+            Action::ResumeGuest { instance_id } => guests.resume(instance_id).await,
+            Action::ForgetMemory { instance_id } => guests.forget_memory(instance_id),
             Action::ResetGuest { instance_id } => guests.reset(instance_id).await,
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,

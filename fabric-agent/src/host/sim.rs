@@ -75,6 +75,8 @@ pub(crate) enum Behaviour {
     Crash,
     /// The guest's kernel panics at once: the name contains `sim-panic`.
     Panic,
+    /// Cannot be hibernated: the name contains `sim-no-hibernate`.
+    NoHibernate,
     /// The guest powers itself off at once: the name contains `sim-powers-off`.
     PowersOff,
     /// cloud-init ends with an error: the name contains `sim-cloud-init-fails`.
@@ -97,6 +99,7 @@ impl Behaviour {
             ("sim-no-acpi", Self::NoAcpi),
             ("sim-keeps-nics", Self::KeepsNics),
             ("sim-keeps-volumes", Self::KeepsVolumes),
+            ("sim-no-hibernate", Self::NoHibernate),
             ("sim-crash", Self::Crash),
             ("sim-panic", Self::Panic),
             ("sim-powers-off", Self::PowersOff),
@@ -238,12 +241,16 @@ impl Host for SimHost {
                     },
                     Behaviour::Panic => reality::State::Panicked { epoch },
                     Behaviour::PowersOff => reality::State::PoweredOff { epoch },
+                    _ if launch.resume => reality::State::Loaded { epoch },
                     _ => reality::State::Running { epoch, since: self.clock.now() },
                 };
                 let started = self.clock.moment();
                 let change = |guest: &mut Guest| {
                     guest.state = state;
                     guest.behaviour = behaviour;
+                    if !launch.resume {
+                        guest.booted_by = epoch;
+                    }
                     guest.name = Some(launch.name.clone());
                     guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
                     let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
@@ -314,6 +321,37 @@ impl Host for SimHost {
                 self.hint(instance_id);
                 Ok(())
             }
+            Action::HibernateGuest { instance_id, .. } => {
+                let guest = self.reality.guest(instance_id).unwrap_or_default();
+                if guest.behaviour == Behaviour::NoHibernate {
+                    return Err(HostError::new("its name says sim-no-hibernate", false));
+                }
+                let now = self.clock.moment();
+                let change = |guest: &mut Guest| {
+                    if let reality::State::Running { epoch, .. } = guest.state {
+                        guest.ended.get_or_insert(now);
+                        let how = "the simulated memory was saved".to_owned();
+                        guest.state = reality::State::Exited { epoch, how };
+                        guest.memory = true;
+                    }
+                };
+                self.reality.change_guest(instance_id, change).await
+            }
+            Action::ResumeGuest { instance_id } => {
+                let since = self.clock.now();
+                let change = |guest: &mut Guest| {
+                    if let reality::State::Loaded { epoch } = guest.state {
+                        guest.state = reality::State::Running { epoch, since };
+                    }
+                    guest.memory = false;
+                };
+                self.reality.change_guest(instance_id, change).await?;
+                self.hint(instance_id);
+                Ok(())
+            }
+            Action::ForgetMemory { instance_id } => {
+                self.reality.change_guest(instance_id, |guest| guest.memory = false).await
+            }
             Action::ResetGuest { instance_id } => {
                 let change = |guest: &mut Guest| {
                     if let reality::State::Running { since, .. } = &mut guest.state {
@@ -330,7 +368,8 @@ impl Host for SimHost {
                     let epoch = match guest.state {
                         reality::State::Running { epoch, .. }
                         | reality::State::PoweredOff { epoch }
-                        | reality::State::Panicked { epoch } => epoch,
+                        | reality::State::Panicked { epoch }
+                        | reality::State::Loaded { epoch } => epoch,
                         reality::State::Absent | reality::State::Exited { .. } => return,
                     };
                     guest.ended.get_or_insert(now);
@@ -349,6 +388,7 @@ impl Host for SimHost {
             Action::RemoveDisks { instance_id } => {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = false;
+                    guest.memory = false;
                     guest.seed = false;
                     guest.layers.clear();
                 };
@@ -440,6 +480,7 @@ impl Host for SimHost {
                 (GuestState::Running { epoch }, Some(since))
             }
             reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
+            reality::State::Loaded { epoch } => (GuestState::Loaded { epoch }, None),
             reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
         };
@@ -453,6 +494,8 @@ impl Host for SimHost {
             run,
             nics,
             volumes,
+            memory: guest.memory,
+            resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             root_disk: guest.root_disk,
             seed: guest.seed,
             guest: state,

@@ -1,5 +1,6 @@
 //! One pass over one instance: observe, plan, apply, report.
 
+mod hibernation;
 mod interface;
 mod nics;
 mod plugged;
@@ -45,6 +46,8 @@ const MAX_STEPS: usize = 16;
 /// Why a pass ended early.
 enum Failure {
     Step(HostError),
+    /// The guest cannot be hibernated, and runs on.
+    NotHibernated(HostError),
     Network(String),
     Store(Problem),
 }
@@ -75,6 +78,10 @@ struct Pass<'a> {
     started: bool,
     /// What ailed the guest when it was last looked at.
     trouble: Option<String>,
+    /// Whether its memory was kept then.
+    memory: bool,
+    /// Whether it went on from there at its start.
+    resumed: bool,
 }
 
 async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Next {
@@ -91,6 +98,8 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
         seed_written: false,
         started: false,
         trouble: None,
+        memory: false,
+        resumed: false,
     };
     let outcome = pass.steps().await;
     let mut observation = Observation::default();
@@ -107,10 +116,21 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
     };
     observation.started = pass.started;
     observation.trouble = pass.trouble.take();
+    observation.memory = pass.memory;
+    observation.resumed = pass.resumed;
     let next = match next {
         Ok(Some(next)) => next,
         // Nothing is left of it, not even the record.
         Ok(None) => return Next::Done,
+        Err(Failure::NotHibernated(error)) => {
+            let why = Chain(&error).to_string();
+            if let Err(problem) = reconciler.withdraw_hibernation(record, &why).await {
+                tracing::error!(instance.id = %record.id, error = %problem, "the store failed");
+                return Next::Retry;
+            }
+            observation.trouble = Some(format!("it was not hibernated: {why}"));
+            Next::After(Duration::ZERO)
+        }
         Err(Failure::Step(error)) if error.is_retryable() => {
             tracing::warn!(instance.id = %record.id, error = %Chain(&error), "a step failed, trying again");
             observation.retrying = Some(Chain(&error).to_string());
@@ -169,6 +189,7 @@ impl Pass<'_> {
             let metered = self.reconciler.note_usage(self.record, &seen_guest, &now).await;
             metered.map_err(Failure::Store)?;
             self.trouble = seen_guest.trouble.clone();
+            (self.memory, self.resumed) = (seen_guest.memory, seen_guest.resumed);
             let has_run = self.status.launched_at.is_some();
             let seed_is_current = self.seed_written;
             let seen = SeenInstance {
@@ -201,7 +222,7 @@ impl Pass<'_> {
                         if let Err(error) = host.apply(action).await {
                             // The network may have changed behind our back: look before trying again.
                             networks.forget_seen();
-                            return Err(Failure::Step(error));
+                            return Err(failure(action, error));
                         }
                         self.note(action);
                         match action {
@@ -410,5 +431,13 @@ impl Pass<'_> {
         self.reconciler.cache.reached(revision).await;
         tracing::info!(instance.id = %id, "instance is gone");
         Ok(())
+    }
+}
+
+/// What it means that a step failed.
+fn failure(action: &Action, error: HostError) -> Failure {
+    match action {
+        Action::HibernateGuest { .. } if !error.is_retryable() => Failure::NotHibernated(error),
+        _ => Failure::Step(error),
     }
 }

@@ -14,6 +14,8 @@ words! {
         GuestFailure = "guest_failure",
         /// `auto_restart` has a guest started again.
         Restart = "restart",
+        /// A guest could not be hibernated, and runs on.
+        NotHibernated = "not_hibernated",
     }
 }
 

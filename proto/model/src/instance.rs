@@ -203,6 +203,9 @@ pub struct InstanceSpec {
     /// [`Lifecycle`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_seconds: Option<u32>,
+    /// Whether its guest's memory is to be kept while it is off.
+    #[serde(default)]
+    pub hibernate: bool,
     /// The uid (and gid) that its hypervisor runs under.
     pub uid: u32,
     /// An address of the public pool, for its whole life.
@@ -214,6 +217,11 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// Whether its guest's memory is kept, or to be, while it is off.
+    pub fn is_hibernated(&self) -> bool {
+        self.hibernate && self.power == PowerState::Stopped
+    }
+
     /// The root disk's size in bytes: what was asked for, never less than the image.
     pub fn root_size_bytes(&self) -> u64 {
         let asked = self.root_size_gib.map_or(0, |gib| u64::from(gib) << 30);

@@ -1,4 +1,4 @@
-//! `weft start`, `stop`, `reboot` and `reset`.
+//! `weft start`, `stop`, `hibernate`, `reboot` and `reset`.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,8 @@ pub(crate) struct StopArgs {
     /// (shutdown_timeout_seconds), else what the agent was started with
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
-    /// End the guest at once, as if its power were cut
+    /// End the guest at once, as if its power were cut; of one that is hibernated, throw the memory
+    /// away
     #[arg(long, conflicts_with = "timeout")]
     force: bool,
 }
@@ -61,6 +62,8 @@ pub(crate) enum Action {
     Start,
     /// With the seconds that the guest has.
     Stop(Option<u32>),
+    /// Answered when it is done.
+    Hibernate,
     Reboot,
     Reset,
 }
@@ -69,7 +72,7 @@ impl Action {
     fn until(self) -> Until {
         match self {
             Self::Start | Self::Reboot | Self::Reset => Until::WaitFor("running".to_owned()),
-            Self::Stop(_) => Until::Stopped(true),
+            Self::Stop(_) | Self::Hibernate => Until::Stopped(true),
         }
     }
 }
@@ -107,6 +110,7 @@ async fn ask(agent: &Agent, action: Action, name: &str) -> Result<InstanceView, 
             let request = v1::StopRequest { id: id.to_string(), claim: false, timeout_seconds };
             instances.stop(request).await?
         }
+        Action::Hibernate => instances.hibernate(get_request(id)).await?,
         Action::Reboot => instances.reboot(get_request(id)).await?,
         Action::Reset => instances.reset(get_request(id)).await?,
     };

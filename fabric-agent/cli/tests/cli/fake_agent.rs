@@ -212,6 +212,12 @@ impl v1::instances_server::Instances for Service {
         Ok(Response::new(v1::InstanceList { items }))
     }
 
+    async fn hibernate(&self, request: Request<v1::GetRequest>) -> Answer<v1::Instance> {
+        let id = request.into_inner().id;
+        self.note("hibernate", &id);
+        self.find(&id).map(Response::new)
+    }
+
     async fn reset(&self, request: Request<v1::GetRequest>) -> Answer<v1::Instance> {
         let id = request.into_inner().id;
         self.note("reset", &id);

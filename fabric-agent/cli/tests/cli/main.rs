@@ -240,8 +240,10 @@ fn stop_gives_the_guest_the_time_that_is_said_and_by_force_none() {
     assert_eq!(run(&agent, &["stop", "--timeout", "5", "--no-wait", "web"]).0, 0);
     assert_eq!(run(&agent, &["stop", "--force", "--no-wait", "web"]).0, 0);
     assert_eq!(run(&agent, &["reset", "--no-wait", "web"]).0, 0);
+    assert_eq!(run(&agent, &["hibernate", "--no-wait", "web"]).0, 0);
     assert_eq!(run(&agent, &["stop", "--force", "--timeout", "5", "web"]).0, 2, "either or");
-    let want = ["stop in time", "stop at once", "reset"].map(|verb| format!("{verb} {WEB}"));
+    let want =
+        ["stop in time", "stop at once", "reset", "hibernate"].map(|verb| format!("{verb} {WEB}"));
     assert_eq!(*agent.seen.calls.lock().unwrap(), want);
 }
 

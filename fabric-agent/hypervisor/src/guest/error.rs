@@ -173,6 +173,14 @@ pub enum GuestError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// The guest's memory could not be saved; the guest runs on.
+    #[error("save the memory of {id}: {why}")]
+    NotSaved {
+        /// Whose guest.
+        id: InstanceId,
+        /// QEMU's own words.
+        why: String,
+    },
     /// A process outlived SIGKILL.
     #[error("process {pid} of {id} did not end after it was killed; it may wait for a disk")]
     StillAlive {
@@ -225,6 +233,7 @@ impl GuestError {
         match self {
             Self::Qmp { source, .. } => source.is_retryable(),
             Self::AlreadyRunning { .. }
+            | Self::NotSaved { .. }
             | Self::NotRunning { .. }
             | Self::NoDisk { .. }
             | Self::Start { .. } => false,

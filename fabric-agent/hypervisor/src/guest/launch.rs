@@ -20,6 +20,8 @@ use crate::sys;
 
 /// QEMU answers within a second on an idle machine; a busy one gets time.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Memory is read back as fast as a disk reads.
+const READ_BACK_PER_GIB: Duration = Duration::from_secs(30);
 /// A holder has the lock for a moment after it wrote how its guest ended.
 const HOLDER_END_DEADLINE: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -65,7 +67,11 @@ impl Guests {
             source,
         })?;
         weft_crash_points::point("guest.launch.holder_started");
-        self.wait_until_running(id, &dir, child).await
+        let seconds = match spec.resume {
+            None => START_DEADLINE,
+            Some(_) => START_DEADLINE + READ_BACK_PER_GIB * spec.memory_mib.div_ceil(1024),
+        };
+        self.wait_until_running(id, &dir, child, seconds).await
     }
 
     async fn wait_until_running(
@@ -73,6 +79,7 @@ impl Guests {
         id: &InstanceId,
         dir: &GuestDir,
         mut child: Child,
+        deadline: Duration,
     ) -> Result<(), GuestError> {
         let started = Instant::now();
         let mut ended = None;
@@ -81,6 +88,8 @@ impl Guests {
                 GuestObservation::Running { .. } => break,
                 // It was quick: it ran, and that is what was asked for.
                 GuestObservation::PoweredOff { .. } | GuestObservation::Panicked { .. } => break,
+                // It waits for whoever resumes it.
+                GuestObservation::Loaded { .. } => break,
                 GuestObservation::Exited { exit } if exit.at_unix_ms > 0 => {
                     reap(child);
                     // Its last act: whoever hears of the failure may launch again.
@@ -100,9 +109,9 @@ impl Guests {
                 Ok(status) => status.map(|status| status.to_string()),
                 Err(error) => Some(error.to_string()),
             };
-            if started.elapsed() > START_DEADLINE {
+            if started.elapsed() > deadline {
                 reap(child);
-                let seconds = START_DEADLINE.as_secs();
+                let seconds = deadline.as_secs();
                 return Err(GuestError::StartTimeout { id: id.clone(), seconds });
             }
             sleep(POLL_INTERVAL).await;

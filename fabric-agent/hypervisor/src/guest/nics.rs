@@ -135,7 +135,7 @@ impl Guests {
 
 /// The devices of one QEMU.
 pub(super) struct Devices<'a> {
-    id: &'a InstanceId,
+    pub(super) id: &'a InstanceId,
     pub(super) client: QmpClient,
 }
 

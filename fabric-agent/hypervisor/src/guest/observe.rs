@@ -22,7 +22,7 @@ impl Guests {
             let answer = self.execute(id, &guest, "query-status").await;
             if guest.qemu.is_alive() {
                 return Ok(match answer {
-                    Ok(answer) => judge(guest, &answer),
+                    Ok(answer) => judge(guest, &answer, self.is_resumed(id)?),
                     Err(error) => {
                         GuestObservation::Unresponsive { guest, reason: with_source(&error) }
                     }
@@ -106,9 +106,10 @@ fn is_alive(id: &InstanceId, guest: &GuestIdentity) -> Result<bool, GuestError> 
 }
 
 /// QEMU's run states: `RunState` in its `qapi/run-state.json`.
-fn judge(guest: GuestIdentity, answer: &Value) -> GuestObservation {
+fn judge(guest: GuestIdentity, answer: &Value, resumed: bool) -> GuestObservation {
     match answer.get("status").and_then(Value::as_str) {
         Some("running") => GuestObservation::Running { guest },
+        Some("inmigrate" | "paused") if resumed => GuestObservation::Loaded { guest },
         Some("guest-panicked") => GuestObservation::Panicked { guest },
         Some("shutdown") => GuestObservation::PoweredOff { guest },
         Some(status) => GuestObservation::Halted { guest, status: status.to_owned() },

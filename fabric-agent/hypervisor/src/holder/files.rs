@@ -42,6 +42,10 @@ impl GuestFiles {
             Some(path) => Some(keep(open("the credentials", path, false)?)),
             None => None,
         };
+        let memory = match &spec.resume {
+            Some(resume) => Some(keep(open("the saved memory", &resume.path, false)?)),
+            None => None,
+        };
         let (mut kernel, mut initrd) = (None, None);
         if let Boot::DirectKernel { kernel: kernel_path, initrd: initrd_path, .. } = &spec.boot {
             kernel = Some(keep(open_for_everyone("the kernel", kernel_path)?));
@@ -84,6 +88,7 @@ impl GuestFiles {
             backing,
             seed,
             credentials,
+            memory,
             kernel,
             initrd,
             efi_code,

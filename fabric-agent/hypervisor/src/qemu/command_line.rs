@@ -12,6 +12,7 @@ use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE, MAX_VOLUMES_PER_INSTAN
 
 use super::VolumeDisk;
 use super::spec::{Accel, Boot, GuestSpec, NicSpec};
+use crate::guest::incoming_uri;
 
 /// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
 const SERIAL_BYTES: usize = 20;
@@ -54,6 +55,8 @@ pub struct GuestFds {
     pub seed: Option<RawFd>,
     /// The SMBIOS string of credentials.
     pub credentials: Option<RawFd>,
+    /// Memory that is read back, read-only.
+    pub memory: Option<RawFd>,
     /// The kernel of a direct boot.
     pub kernel: Option<RawFd>,
     /// Its initial RAM disk.
@@ -81,7 +84,9 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     line.option("-name", format!("guest={},process={}", escape(&spec.name), spec.instance_id));
     line.option("-uuid", spec.uuid.to_string());
     let flash = firmware(&mut line, fds);
-    line.option("-machine", format!("q35,vmport=off,dump-guest-core=off{flash}"));
+    let machine = spec.resume.as_ref().map_or("q35", |resume| resume.machine.as_str());
+    let machine = escape(machine);
+    line.option("-machine", format!("{machine},vmport=off,dump-guest-core=off{flash}"));
     accel(&mut line, spec, fds);
     let vcpus = spec.vcpus;
     line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
@@ -99,6 +104,12 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     // Likewise one whose kernel panics, as its pvpanic driver says (Linux 5.13 has it, QEMU's
     // `docs/specs/pvpanic.rst`): the state "guest-panicked" stays to be found.
     line.option("-action", "panic=pause");
+    if let Some(fd) = fds.memory {
+        // Read back, and then stopped: the file has to be gone before the guest goes on.
+        line.flag("-S");
+        line.fd_set(fd);
+        line.option("-incoming", incoming_uri(spec.qemu.version, fd));
+    }
     boot(&mut line, spec, fds);
     line.option("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", fds.qmp));
     line.option("-mon", "chardev=qmp,mode=control");

@@ -44,8 +44,21 @@ pub struct GuestSpec {
     /// Volumes, at most eight.
     #[serde(default)]
     pub volumes: Vec<VolumeDisk>,
+    /// Memory that is read back: the guest waits then, to be resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
+}
+
+/// The memory of a guest that was hibernated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// The file.
+    pub path: PathBuf,
+    /// The machine that it is of, such as `pc-q35-10.0`.
+    pub machine: String,
 }
 
 /// How guest instructions are executed.

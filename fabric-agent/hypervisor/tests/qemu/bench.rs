@@ -168,6 +168,7 @@ impl Bench {
             seed: None,
             credentials: None,
             volumes: Vec::new(),
+            resume: None,
             nics: Vec::new(),
         }
     }

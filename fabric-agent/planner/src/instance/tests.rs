@@ -46,6 +46,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             metadata_options: None,
             lifecycle: Default::default(),
             stop_seconds: None,
+            hibernate: false,
             power,
             run_epoch,
             host_key: SshHostKey {

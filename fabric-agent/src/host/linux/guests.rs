@@ -1,5 +1,6 @@
 //! Guests, their disks and their seeds.
 
+mod memory;
 mod runs;
 
 use std::collections::BTreeSet;
@@ -228,12 +229,14 @@ impl LinuxGuests {
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             volumes,
+            resume: self.resume_of(launch)?,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
         self.warn_of_too_many_vcpus(&spec);
         match self.guests.launch(&spec, &self.holder).await {
             // An earlier attempt got this far before the agent died.
             Err(GuestError::AlreadyRunning { .. }) => Ok(()),
+            other if launch.resume => other.map_err(failed(memory::not_read_back(id))),
             other => other.map_err(failed(format!("start the guest of {id}"))),
         }
     }
@@ -369,15 +372,19 @@ impl LinuxGuests {
         let trouble = trouble(&observed);
         let (nics, volumes) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
+        let files = self.memory(id);
+        let guest = memory::saving(&files, &observed).unwrap_or_else(|| judge(observed));
         Ok(SeenGuest {
             run,
+            memory: files.is_saved(),
+            resumed: self.guests.is_resumed(id).map_err(failed(what()))?,
             nics,
             volumes,
             said: Vec::new(),
             trouble,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
-            guest: judge(observed),
+            guest,
             first_console_byte,
         })
     }
@@ -499,6 +506,7 @@ fn judge(observed: GuestObservation) -> GuestState {
             GuestState::Running { epoch: guest.epoch }
         }
         GuestObservation::PoweredOff { guest } => GuestState::PoweredOff { epoch: guest.epoch },
+        GuestObservation::Loaded { guest } => GuestState::Loaded { epoch: guest.epoch },
         GuestObservation::Panicked { guest } => GuestState::Panicked { epoch: guest.epoch },
         GuestObservation::Exited { exit } => {
             let mut how = match exit.cause {

@@ -23,6 +23,12 @@ pub(super) struct Guest {
     pub(super) seed: bool,
     pub(super) state: State,
     pub(super) behaviour: Behaviour,
+    /// Whether its memory was saved.
+    #[serde(default)]
+    pub(super) memory: bool,
+    /// The launch that booted what runs, or is saved.
+    #[serde(default)]
+    pub(super) booted_by: u64,
     /// What its owner called it at the last step that said so.
     #[serde(default)]
     pub(super) name: Option<String>,
@@ -55,7 +61,9 @@ impl Guest {
     pub(super) fn run(&self) -> Run {
         match (&self.state, &self.started) {
             (State::Absent, _) | (_, None) => Run::Nothing,
-            (State::Running { .. }, Some(started)) => Run::Running { started: started.clone() },
+            (State::Running { .. } | State::Loaded { .. }, Some(started)) => {
+                Run::Running { started: started.clone() }
+            }
             (_, Some(started)) => Run::Over { started: started.clone(), ended: self.ended.clone() },
         }
     }
@@ -83,6 +91,10 @@ pub(super) enum State {
         epoch: u64,
     },
     Panicked {
+        epoch: u64,
+    },
+    /// Its memory was read back.
+    Loaded {
         epoch: u64,
     },
     Exited {

@@ -202,5 +202,5 @@ fn needs_link(world: &World, instance: &Record<InstanceId, InstanceSpec>) -> boo
         return false;
     }
     let Some(status) = world.statuses.get(&instance.id) else { return true };
-    !(status.state.is_off() && wanted(instance, status) == Wanted::Off)
+    !(status.state.is_off() && matches!(wanted(instance, status), Wanted::Off | Wanted::Hibernated))
 }

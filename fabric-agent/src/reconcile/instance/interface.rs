@@ -34,6 +34,7 @@ impl NetworkView {
         };
         SeenInstance {
             root_disk: seen.root_disk,
+            memory: seen.memory,
             seed: seen.seed,
             guest: seen.guest.clone(),
             network_ready: ready,

@@ -202,6 +202,13 @@ impl v1::instances_server::Instances for Shared {
         Ok(Response::new(instance.clone()))
     }
 
+    async fn hibernate(
+        &self,
+        _: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        Err(Status::unimplemented("not part of the fake"))
+    }
+
     async fn reset(&self, _: Request<v1::GetRequest>) -> Result<Response<v1::Instance>, Status> {
         Err(Status::unimplemented("not part of the fake"))
     }

@@ -27,8 +27,13 @@ fn spec() -> GuestSpec {
         seed: None,
         credentials: None,
         volumes: Vec::new(),
+        resume: None,
         nics: Vec::new(),
     }
+}
+
+fn resume() -> crate::qemu::Resume {
+    crate::qemu::Resume { path: "/m".into(), machine: "pc-q35-9.0".to_owned() }
 }
 
 fn fds() -> GuestFds {
@@ -38,6 +43,7 @@ fn fds() -> GuestFds {
         backing: 11,
         seed: None,
         credentials: None,
+        memory: None,
         kernel: None,
         initrd: None,
         efi_code: None,
@@ -121,6 +127,9 @@ fn each_part_of_a_specification_has_its_arguments() {
         ("a direct boot", GuestSpec { boot: direct(Some("/i".into())), ..spec() },
             GuestFds { kernel: Some(40), initrd: Some(41), ..fds() },
             &["-kernel /proc/self/fd/40 -initrd /proc/self/fd/41 -append console=ttyS0 a,b"]),
+        ("memory is read back and waits", GuestSpec { resume: Some(resume()), ..spec() },
+            GuestFds { memory: Some(35), ..fds() }, &[
+            "-machine pc-q35-9.0,", "-S", "-add-fd fd=35,set=35", "-incoming file:/dev/fdset/35"]),
         ("a direct boot without initrd", GuestSpec { boot: direct(None), ..spec() },
             GuestFds { kernel: Some(40), ..fds() },
             &["-kernel /proc/self/fd/40 -append console=ttyS0 a,b"]),

@@ -1,0 +1,100 @@
+//! The memory of guests that are hibernated.
+
+use weft_hypervisor::{GuestError, GuestObservation, MemoryFiles, Resume};
+use weft_model::{InstanceId, Reason};
+use weft_planner::{GuestLaunch, GuestState};
+
+use super::{LinuxGuests, failed};
+use crate::host::HostError;
+
+/// Besides the memory: the state of the devices.
+const DEVICES_MIB: u64 = 64;
+
+/// What failed, where a guest's memory could not be read back.
+pub(super) fn not_read_back(id: &InstanceId) -> String {
+    format!(
+        "read back the memory of {id} (it is kept; weft stop --force {id} throws it away, and the \
+         next start boots)"
+    )
+}
+
+/// A guest that stands still because its memory is saved, and not for any other reason.
+pub(super) fn saving(files: &MemoryFiles, observed: &GuestObservation) -> Option<GuestState> {
+    let (guest, status) = match observed {
+        GuestObservation::Halted { guest, status } => (guest, status.as_str()),
+        // QEMU's word is "paused" for both.
+        GuestObservation::Loaded { guest } => (guest, "paused"),
+        _ => return None,
+    };
+    let stands_still = matches!(status, "paused" | "finish-migrate" | "postmigrate");
+    let saves = files.is_begun() || (files.is_saved() && status == "postmigrate");
+    (stands_still && saves).then_some(GuestState::Saving { epoch: guest.epoch })
+}
+
+impl LinuxGuests {
+    pub(super) fn memory(&self, id: &InstanceId) -> MemoryFiles {
+        MemoryFiles::in_dir(self.dir(id))
+    }
+
+    /// What a launch reads back.
+    pub(super) fn resume_of(&self, launch: &GuestLaunch) -> Result<Option<Resume>, HostError> {
+        let (id, files) = (&launch.instance_id, self.memory(&launch.instance_id));
+        let failed =
+            |error: std::io::Error| HostError::new(not_read_back(id), true).caused_by(error);
+        files.remove_part().map_err(failed)?;
+        if !launch.resume {
+            return Ok(None);
+        }
+        let machine = files.machine().map_err(failed)?.machine;
+        Ok(Some(Resume { path: files.saved(), machine }))
+    }
+
+    pub(in crate::host::linux) async fn hibernate(
+        &self,
+        id: &InstanceId,
+        memory_mib: u32,
+    ) -> Result<(), HostError> {
+        let files = self.memory(id);
+        if !files.is_begun() && !files.is_saved() {
+            self.check_space(id, memory_mib)?;
+        }
+        let saved = self.guests.save_memory(id, &files).await;
+        saved.map_err(|error| match error {
+            // It has just ended: the next look says how.
+            GuestError::NotRunning { .. } => {
+                HostError::new(format!("hibernate {id}"), true).caused_by(error)
+            }
+            error => failed(format!("hibernate {id}"))(error),
+        })
+    }
+
+    /// Refuses what the disk has no room for, before the guest is stopped for it.
+    fn check_space(&self, id: &InstanceId, memory_mib: u32) -> Result<(), HostError> {
+        let dir = self.dir(id);
+        let stat = nix::sys::statvfs::statvfs(&dir).map_err(|error| {
+            let what = format!("see how much room there is in {}", dir.display());
+            HostError::new(what, true).caused_by(error)
+        })?;
+        let free_mib = stat.blocks_available().saturating_mul(stat.fragment_size()) >> 20;
+        let needed_mib = u64::from(memory_mib) + DEVICES_MIB;
+        if free_mib >= needed_mib {
+            return Ok(());
+        }
+        let what = format!(
+            "its memory takes up to {needed_mib} MiB in {}, where {free_mib} MiB are free",
+            dir.display()
+        );
+        Err(HostError::new(what, false).reason(Reason::ResourceExhausted))
+    }
+
+    pub(in crate::host::linux) async fn resume(&self, id: &InstanceId) -> Result<(), HostError> {
+        let resumed = self.guests.resume(id, &self.memory(id)).await;
+        resumed.map_err(failed(format!("let the guest of {id} go on")))
+    }
+
+    pub(in crate::host::linux) fn forget_memory(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.memory(id).remove().map_err(|error| {
+            HostError::new(format!("throw the saved memory of {id} away"), true).caused_by(error)
+        })
+    }
+}
