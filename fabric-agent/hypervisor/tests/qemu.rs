@@ -13,5 +13,8 @@ mod console;
 #[path = "qemu/life.rs"]
 mod life;
 #[cfg(test)]
+#[path = "qemu/memory.rs"]
+mod memory;
+#[cfg(test)]
 #[path = "qemu/start.rs"]
 mod start;

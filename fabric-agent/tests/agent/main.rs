@@ -16,6 +16,7 @@ mod creation;
 mod fetches;
 mod garbage;
 mod groups;
+mod hibernation;
 mod images;
 mod instance_types;
 mod interfaces;

@@ -76,6 +76,9 @@ fn show(step: &InstanceStep) -> String {
         Action::WriteSeed { .. } => "seed",
         Action::StartGuest(_) => "start",
         Action::EndGuest { .. } => "end",
+        Action::HibernateGuest { .. } => "save",
+        Action::ResumeGuest { .. } => "resume",
+        Action::ForgetMemory { .. } => "forget-memory",
         Action::ForgetGuest { .. } => "forget-guest",
         Action::RemoveDisks { .. } => "remove-disks",
         _ => "?",
@@ -259,4 +262,111 @@ fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
         false,
     );
     assert_eq!(step, InstanceStep::DiskLost);
+}
+
+#[test]
+fn what_is_kept_of_a_guest_is_never_lost_unless_by_force() {
+    let run = Wanted::Run { epoch: 2 };
+    let saving = || GuestState::Saving { epoch: 1 };
+    let loaded = |epoch| GuestState::Loaded { epoch };
+    use Wanted::{Gone, Hibernated, Off};
+    #[rustfmt::skip]
+    let cases = [
+        // wanted,   guest,              memory, by force, step
+        (Hibernated, running(1),         false,  false,    "save"),
+        (Hibernated, saving(),           false,  false,    "save"),
+        (Hibernated, saving(),           true,   false,    "save"),
+        (Hibernated, exited(1),          true,   false,    "Rest"),
+        (Hibernated, exited(1),          false,  false,    "Rest"),
+        // Another agent, another boot of the machine: there is no record of the guest any more.
+        (Hibernated, GuestState::Absent, true,   false,    "Rest"),
+        // It is carried to its end first, whatever is wanted now.
+        (run,        saving(),           false,  false,    "save"),
+        (Off,        saving(),           false,  false,    "save"),
+        (Off,        saving(),           true,   true,     "end"),
+        (Gone,       saving(),           false,  false,    "end"),
+        // Read back.
+        (run,        exited(1),          true,   false,    "start"),
+        (run,        loaded(2),          true,   false,    "resume"),
+        // The agent died after the file was removed, before the guest went on.
+        (run,        loaded(2),          false,  false,    "resume"),
+        (Hibernated, loaded(2),          false,  false,    "resume"),
+        (Off,        loaded(2),          false,  false,    "resume"),
+        (Hibernated, loaded(2),          true,   false,    "end"),
+        (Off,        loaded(2),          true,   false,    "end"),
+        (run,        loaded(1),          true,   false,    "end"),
+        (Gone,       loaded(2),          true,   false,    "end"),
+        (Off,        exited(2),          true,   false,    "Rest"),
+        (Off,        exited(2),          true,   true,     "forget-memory"),
+        (Off,        exited(2),          false,  true,     "Rest"),
+    ];
+    for (wanted, guest, memory, forced, want) in cases {
+        let mut record = record(PowerState::Running, 2);
+        record.spec.stop_seconds = forced.then_some(0);
+        // The seed is one of an older start: a guest that goes on keeps it.
+        let (root_disk, seed) = (true, true);
+        let seen = SeenInstance {
+            root_disk,
+            seed,
+            has_run: true,
+            memory,
+            guest,
+            network_ready: true,
+            tap: true,
+            ..SeenInstance::default()
+        };
+        let step = plan_instance(&record, Some(&guest_network()), &[], wanted, &seen, false);
+        assert_eq!(show(&step), want, "{wanted:?} {seen:?} by force: {forced}");
+        if want == "start" {
+            let InstanceStep::Do(actions) = &step else { panic!("{step:?}") };
+            assert!(matches!(&actions[..], [Action::StartGuest(launch)] if launch.resume));
+        }
+    }
+}
+
+#[test]
+fn a_hibernated_instance_is_stopped_and_says_so_and_one_whose_memory_was_lost_says_that() {
+    let mut asked = record(PowerState::Stopped, 1);
+    asked.spec.hibernate = true;
+    assert_eq!(
+        wanted(&asked, &InstanceStatus::accepted(Timestamp::UNIX_EPOCH)),
+        Wanted::Hibernated
+    );
+    let mut up = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+    (up.state, up.epoch, up.launched_at) = (InstanceState::Running, 1, Some(Timestamp::UNIX_EPOCH));
+    let look = |asked: &Record<_, _>, before: &InstanceStatus, guest, memory| {
+        let seen = Observation { guest, memory, ..Observation::default() };
+        derive_status(asked, before, &seen, Timestamp::UNIX_EPOCH)
+    };
+    let saving = look(&asked, &up, GuestState::Saving { epoch: 1 }, false);
+    assert_eq!(saving.state, InstanceState::Stopping);
+    let down = look(&asked, &saving, exited(1), true);
+    assert_eq!(down.state, InstanceState::Stopped);
+    assert_eq!(down.reason.as_deref(), Some(crate::HIBERNATED));
+    assert_eq!(look(&asked, &down, exited(1), true), down);
+
+    let lost = look(&asked, &saving, exited(1), false);
+    assert_eq!(lost.state, InstanceState::Stopped);
+    assert_eq!(lost.reason.as_deref(), Some("its memory was not saved: killed by signal 9"));
+    assert_eq!(look(&asked, &lost, exited(1), false), lost);
+
+    // Thrown away: it is as any other that is off.
+    asked.spec.hibernate = false;
+    let off = look(&asked, &down, exited(1), false);
+    assert_eq!((off.state, off.reason), (InstanceState::Stopped, None));
+}
+
+#[test]
+fn a_guest_that_goes_on_has_said_what_it_has_said() {
+    let report = |outcome| weft_model::CloudInitReport::new(outcome, [], "", Timestamp::UNIX_EPOCH);
+    let mut before = InstanceStatus::accepted(Timestamp::UNIX_EPOCH);
+    (before.state, before.epoch, before.launched_at) =
+        (InstanceState::Stopped, 1, Some(Timestamp::UNIX_EPOCH));
+    before.cloud_init = Some(report(weft_model::CloudInitOutcome::Done));
+    let asked = record(PowerState::Running, 2);
+    for resumed in [true, false] {
+        let seen = Observation { guest: running(2), resumed, ..Observation::default() };
+        let up = derive_status(&asked, &before, &seen, Timestamp::UNIX_EPOCH);
+        assert_eq!((up.epoch, up.cloud_init.is_some()), (2, resumed));
+    }
 }
