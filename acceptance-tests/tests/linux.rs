@@ -41,6 +41,8 @@ mod three_sessions;
 mod two_tier;
 #[path = "linux/two_vpcs.rs"]
 mod two_vpcs;
+#[path = "linux/ups_and_downs.rs"]
+mod ups_and_downs;
 #[path = "linux/volumes.rs"]
 mod volumes;
 #[path = "linux/waits.rs"]

@@ -239,6 +239,16 @@ async fn at_each_point_of_destroying_what_was_captured() {
 }
 
 #[tokio::test]
+async fn at_each_point_of_hibernating() {
+    at_each_point(Stage::Made, Stage::Hibernated).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_going_on() {
+    at_each_point(Stage::Hibernated, Stage::Awake).await;
+}
+
+#[tokio::test]
 async fn at_each_point_of_destroying_a_module() {
     at_each_point(Stage::Made, Stage::Absent).await;
 }

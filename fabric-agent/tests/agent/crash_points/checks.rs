@@ -75,7 +75,7 @@ async fn look(
     let (id, status) = (&instance.metadata.as_ref().unwrap().id, instance.status.as_ref().unwrap());
     assert_eq!(client.instance(), Some(id.as_str()), "another instance than the client knows");
     let (state, runs) = match stage {
-        Stage::Stopped => ("stopped", false),
+        Stage::Stopped | Stage::Hibernated => ("stopped", false),
         _ => ("running", true),
     };
     let epoch = instance.assigned.as_ref().unwrap().run_epoch;
@@ -85,7 +85,9 @@ async fn look(
         && guests[0].0 == *id
         && (guests[0].1["state"]["state"] == "running") == runs
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
-        && taps.len() == usize::from(runs);
+        && taps.len() == usize::from(runs)
+        && (guests[0].1["memory"] == true) == (stage == Stage::Hibernated)
+        && (stage != Stage::Awake || guests[0].1["booted_by"] == 1);
     Ok(as_wanted.then_some(()).ok_or_else(|| format!("{status:?} {guests:?} {taps:?}")))
 }
 

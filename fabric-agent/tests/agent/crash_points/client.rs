@@ -33,6 +33,10 @@ pub(super) enum Stage {
     Stopped,
     /// There are a snapshot and an image of the instance.
     Captured,
+    /// The instance is hibernated.
+    Hibernated,
+    /// The instance has gone on from there.
+    Awake,
 }
 
 /// What a client does when the agent is away.

@@ -52,7 +52,10 @@ impl Client {
             }
             stage => {
                 self.make().await?;
-                self.update(stage).await
+                match stage {
+                    Stage::Hibernated => self.hibernate().await,
+                    stage => self.update(stage).await,
+                }
             }
         }
     }
@@ -238,6 +241,13 @@ impl Client {
             _ => Until::WaitFor("ssh".to_owned()),
         };
         self.wait(&id, until).await
+    }
+
+    async fn hibernate(&mut self) -> Result<(), Away> {
+        let id = self.state.instance.clone().unwrap();
+        let get = v1::GetRequest { id, claim: false };
+        let asleep = self.ask(async |api| api.instances.clone().hibernate(get.clone()).await);
+        asleep.await.map(drop)
     }
 
     async fn rename_group(&mut self) -> Result<(), Away> {
