@@ -7,6 +7,7 @@
 //! Two ways to play failures, for tests: the words of [`Behaviour`] in the instance's name, and
 //! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
+mod behaviour;
 mod load;
 mod orders;
 mod reality;
@@ -21,17 +22,14 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use weft_images::{DiskError, UnpackProgress};
 use weft_model::{
-    Accelerator, Architecture, CloudInitOutcome, CloudInitReport, Counted, Counts, Digest,
-    DiskFormat, GuestFigures, HostFacts, InstanceId, Lan, LayerId, LinkCounters, LinkName,
-    PoolName, Problem, Reason, Signal, SignalOutcome, SnapshotId, Timestamp, TrackedFlow, VolumeId,
-    VpcId, VpcNetwork,
+    Accelerator, Architecture, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
+    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
+    TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
     simulate_network,
 };
-
-use weft_services::{Report, Seen};
 
 use super::blobs::Blobs;
 use super::pools::Pools;
@@ -40,7 +38,7 @@ use super::{
     SeenGuest, SshProbe, UploadState,
 };
 use crate::clock::Clock;
-use crate::reconcile::Saying;
+use behaviour::Behaviour;
 use orders::Orders;
 use reality::{Guest, Reality, Volume};
 
@@ -54,97 +52,6 @@ pub(crate) struct SimHost {
     orders: Orders,
     clock: Arc<dyn Clock>,
     hints: broadcast::Sender<InstanceId>,
-}
-
-/// How a simulated guest behaves. Chosen by its instance's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Behaviour {
-    /// Boots at once, answers SSH, obeys the power button.
-    #[default]
-    Good,
-    /// Boots and never answers SSH: the name contains `sim-no-ssh`.
-    NoSsh,
-    /// Ignores the power button: the name contains `sim-no-acpi`.
-    NoAcpi,
-    /// Lets go of no network interface while it runs: the name contains `sim-keeps-nics`.
-    KeepsNics,
-    /// Lets go of no volume while it runs: the name contains `sim-keeps-volumes`.
-    KeepsVolumes,
-    /// The hypervisor dies at once: the name contains `sim-crash`.
-    Crash,
-    /// The guest's kernel panics at once: the name contains `sim-panic`.
-    Panic,
-    /// Cannot be hibernated: the name contains `sim-no-hibernate`.
-    NoHibernate,
-    /// The guest powers itself off at once: the name contains `sim-powers-off`.
-    PowersOff,
-    /// cloud-init ends with an error: the name contains `sim-cloud-init-fails`.
-    CloudInitFails,
-    /// cloud-init never ends: the name contains `sim-no-cloud-init`.
-    NoCloudInit,
-    /// Signals failure: the name contains `sim-signal-fails`.
-    SignalFails,
-    /// Never signals: the name contains `sim-no-signal`.
-    NoSignal,
-    /// Uses all of its processors and sends without pause: the name contains `sim-busy`.
-    Busy,
-}
-
-impl Behaviour {
-    /// With `-once` after the word, only the instance's first launch behaves so.
-    fn of(name: &str, epoch: u64) -> Self {
-        let known = [
-            ("sim-no-ssh", Self::NoSsh),
-            ("sim-no-acpi", Self::NoAcpi),
-            ("sim-keeps-nics", Self::KeepsNics),
-            ("sim-keeps-volumes", Self::KeepsVolumes),
-            ("sim-no-hibernate", Self::NoHibernate),
-            ("sim-crash", Self::Crash),
-            ("sim-panic", Self::Panic),
-            ("sim-powers-off", Self::PowersOff),
-            ("sim-cloud-init-fails", Self::CloudInitFails),
-            ("sim-no-cloud-init", Self::NoCloudInit),
-            ("sim-signal-fails", Self::SignalFails),
-            ("sim-no-signal", Self::NoSignal),
-            ("sim-busy", Self::Busy),
-        ];
-        let applies = |word: &str| match name.split_once(word) {
-            Some((_, rest)) => epoch == 1 || !rest.starts_with("-once"),
-            None => false,
-        };
-        known.iter().find(|(word, _)| applies(word)).map_or(Self::Good, |(_, it)| *it)
-    }
-
-    /// What a guest that was started at `at` says of itself.
-    fn says(self, at: Timestamp) -> Vec<Saying> {
-        if matches!(self, Self::Crash | Self::Panic | Self::PowersOff) {
-            return Vec::new();
-        }
-        let mut said = vec![Saying::Asked(Seen::Dhcp)];
-        if self != Self::NoCloudInit {
-            let (outcome, errors) = match self {
-                Self::CloudInitFails => (
-                    CloudInitOutcome::Error,
-                    vec!["scripts_user: the simulated user data failed".to_owned()],
-                ),
-                _ => (CloudInitOutcome::Done, Vec::new()),
-            };
-            let report = CloudInitReport::new(outcome, errors, "DataSourceSimulated", at);
-            said.push(Saying::Reported(Report::CloudInit(report)));
-        }
-        let signalled =
-            |outcome, why| Saying::Reported(Report::Signal(Signal::new(outcome, why, at)));
-        match self {
-            Self::NoSignal => {}
-            Self::SignalFails => {
-                let why = "the simulated service did not start";
-                said.push(signalled(SignalOutcome::Failure, why));
-            }
-            _ => said.push(signalled(SignalOutcome::Success, "")),
-        }
-        said
-    }
 }
 
 impl SimHost {
@@ -353,9 +260,10 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, |guest| guest.memory = false).await
             }
             Action::ResetGuest { instance_id } => {
+                let now = self.clock.now();
                 let change = |guest: &mut Guest| {
                     if let reality::State::Running { since, .. } = &mut guest.state {
-                        *since = Timestamp::now();
+                        *since = now;
                     }
                 };
                 self.reality.change_guest(instance_id, change).await?;
