@@ -18,6 +18,7 @@ use weft_proto::v1;
 use weft_store::Txn;
 
 use super::{Api, parse_id};
+use crate::admission::hibernated;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
@@ -51,6 +52,9 @@ async fn place(
     let instance = instance.ok_or_else(|| {
         Problem::not_found(format!("instance {instance_id} does not exist")).at("instance_id")
     })?;
+    if instance.value.spec.is_hibernated() {
+        return Err(hibernated(&instance.value.id, "nothing can be attached").at("instance_id"));
+    }
     if instance.value.deleting_since.is_some() {
         let message = format!("instance {instance_id} is being deleted");
         return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));

@@ -315,7 +315,14 @@ fn what_is_kept_of_a_guest_is_never_lost_unless_by_force() {
             tap: true,
             ..SeenInstance::default()
         };
-        let step = plan_instance(&record, Some(&guest_network()), &[], wanted, &seen, false);
+        let step = plan_instance(
+            &record,
+            Some(&guest_network()),
+            &Attached::default(),
+            wanted,
+            &seen,
+            false,
+        );
         assert_eq!(show(&step), want, "{wanted:?} {seen:?} by force: {forced}");
         if want == "start" {
             let InstanceStep::Do(actions) = &step else { panic!("{step:?}") };
