@@ -12,7 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 readonly LAB=$WEFT_ROOT/acceptance-tests/lab
 # What the host runs besides the agent; Python for a Terraform that comes as its library.
-readonly PACKAGES=kmod,iproute2,nftables,qemu-system-x86,qemu-utils,openssh-client,python3,systemd
+readonly PACKAGES=kmod,iproute2,nftables,ovmf,qemu-system-x86,qemu-utils,openssh-client,python3,systemd
 readonly DISK_MIB=8192
 readonly DEADLINE_SECONDS=900
 
