@@ -85,7 +85,9 @@ fn a_spare_card_leads_guests_to_its_lan_and_is_given_back() {
         guest.serve(80);
         guest.serve(22);
         serve(&office, 7070);
-        assert!(guest.connects(address(1), 7070), "out");
+        // A card that was down a moment ago: the kernel tells its link's carrier within a second or two
+        // on a slow machine (`linkwatch` in Linux net/core/link_watch.c).
+        assert!((0..5).any(|_| guest.connects(address(1), 7070)), "out");
         assert!(connect(&office, guest.address, 80).is_some(), "in, as a rule has it");
         assert!(connect(&office, guest.address, 22).is_none(), "default deny");
         serve(&machine.agent, 7071);
