@@ -147,7 +147,11 @@ fn day_of(key: &str) -> Option<Day> {
 /// Writes down that the agent lives, and counts what is there once in a while, until `shutdown`.
 pub(crate) async fn run(reconciler: &Arc<Reconciler>, shutdown: CancellationToken) {
     let metering = &reconciler.metering;
-    let (mut counted, mut tidied) = (None, None);
+    // Not at once: a start has better things to do, and nothing is lost by counting later.
+    let (mut counted, mut tidied) = (Some(metering.clock.moment()), None);
+    if let Err(problem) = metering.begin_standing(&reconciler.cache).await {
+        tracing::warn!(error = %problem, "usage could not be counted");
+    }
     loop {
         let now = metering.clock.moment();
         if let Err(problem) = metering.heartbeat(&now).await {
@@ -155,7 +159,7 @@ pub(crate) async fn run(reconciler: &Arc<Reconciler>, shutdown: CancellationToke
         }
         if is_due(&mut counted, COUNT, &now) {
             instances::count_all(reconciler).await;
-            if let Err(problem) = metering.settle_standing(&reconciler.cache).await {
+            if let Err(problem) = metering.count_standing().await {
                 tracing::warn!(error = %problem, "usage could not be counted");
             }
         }

@@ -2,7 +2,6 @@
 //! A new kind of such things is one more case of [`things`].
 
 use std::any::Any;
-use std::collections::BTreeMap;
 
 use weft_metering::{Item, Labels, Meter};
 use weft_model::{
@@ -106,21 +105,35 @@ impl Metering {
         books.commit(&self.repo, draft, txn).await
     }
 
-    /// Counts all that is there up to now. What has no meter yet, because it was there before there
-    /// was metering, gets one.
-    pub(super) async fn settle_standing(&self, cache: &Cache) -> Result<(), Problem> {
+    /// Gives a meter to what has none, because it was there before there was metering.
+    pub(super) async fn begin_standing(&self, cache: &Cache) -> Result<(), Problem> {
         // Before the objects are read: none of them is removed, and its meter with it, in between.
         let mut books = self.books.lock().await;
         books.load(&self.repo).await?;
         let revision = self.repo.store().list(HEARTBEAT).await.map_err(store_problem)?.revision;
         cache.reached(revision).await;
-        let wanted: BTreeMap<MeterKey, (Item, Labels)> = {
+        let standing: Vec<Thing> = {
             let world = cache.read();
             let eips = world.elastic_ips.values().flat_map(|record| things(record.as_ref()));
             let instances = world.instances.values().flat_map(|record| things(record.as_ref()));
             let volumes = world.volumes.values().flat_map(|record| things(record.as_ref()));
-            eips.chain(instances).chain(volumes).map(|it| (it.key, (it.item, it.labels))).collect()
+            eips.chain(instances).chain(volumes).collect()
         };
+        let now = self.clock.moment();
+        for Thing { key, item, labels } in standing {
+            if books.get(&key).is_none() {
+                let mut draft = Draft::default();
+                draft.put(key, Some(Meter::counting(item, labels, now.clone())), Vec::new());
+                books.commit(&self.repo, draft, Txn::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts all that is there up to now.
+    pub(super) async fn count_standing(&self) -> Result<(), Problem> {
+        let mut books = self.books.lock().await;
+        books.load(&self.repo).await?;
         let now = self.clock.moment();
         let known: Vec<MeterKey> = books.keys().filter(|key| key.is_standing()).cloned().collect();
         for key in known {
@@ -129,13 +142,6 @@ impl Metering {
             let mut draft = Draft::default();
             draft.put(key, Some(meter), entries);
             books.commit(&self.repo, draft, Txn::new()).await?;
-        }
-        for (key, (item, labels)) in wanted {
-            if books.get(&key).is_none() {
-                let mut draft = Draft::default();
-                draft.put(key, Some(Meter::counting(item, labels, now.clone())), Vec::new());
-                books.commit(&self.repo, draft, Txn::new()).await?;
-            }
         }
         Ok(())
     }
