@@ -41,7 +41,7 @@ impl Kind for Volume {
                 .validate(checks::name()),
         )
         .attribute(
-            Attribute::number("size_gib", "Its size in GiB, as a guest sees it.")
+            Attribute::number("size_gib", "Its size in GiB. It grows live: a guest that runs sees a larger disk at once, and what is on it is grown by the guest itself. It never shrinks.")
                 .required()
                 .validate(checks::number("GiB", checks::wide(DISK_GIB))),
         )

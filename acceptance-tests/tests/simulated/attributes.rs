@@ -443,6 +443,7 @@ fn of_a_volume() -> Result<()> {
         Ok(vec![
             (json!({ "name": "renamed" }), Live),
             (json!({ "tags": { "a": "1" } }), Live),
+            (json!({ "size_gib": 5 }), Live),
             (json!({ "type": "ssd" }), ReplaceInPlan),
         ])
     })

@@ -18,3 +18,6 @@ mod memory;
 #[cfg(test)]
 #[path = "qemu/start.rs"]
 mod start;
+#[cfg(test)]
+#[path = "qemu/volumes.rs"]
+mod volumes;

@@ -24,6 +24,7 @@ impl Action {
             Self::SealRootDisk { .. } => "seal_root_disk",
             Self::RemoveLayer { .. } => "remove_layer",
             Self::MakeVolume { .. } => "make_volume",
+            Self::GrowVolume { .. } => "grow_volume",
             Self::RemoveVolume { .. } => "remove_volume",
             Self::MakeNamespace { .. } => "make_namespace",
             Self::SetBase { .. } => "set_base",
@@ -81,7 +82,9 @@ impl Action {
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
-            Self::MakeVolume { volume_id, pool, .. } | Self::RemoveVolume { volume_id, pool } => {
+            Self::MakeVolume { volume_id, pool, .. }
+            | Self::GrowVolume { volume_id, pool, .. }
+            | Self::RemoveVolume { volume_id, pool } => {
                 vec![volume_id.to_string(), pool.to_string()]
             }
             Self::MakeNamespace { vpc_id }

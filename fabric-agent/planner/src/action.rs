@@ -146,6 +146,17 @@ pub enum Action {
         /// The sealed layers above that, from the lowest to the highest.
         layers: Vec<LayerId>,
     },
+    /// Makes a volume's disk larger.
+    GrowVolume {
+        /// Whose.
+        volume_id: VolumeId,
+        /// Where.
+        pool: PoolName,
+        /// What a guest is to see.
+        size_bytes: u64,
+        /// The instance whose guest runs and has it: that one's hypervisor does it.
+        instance_id: Option<InstanceId>,
+    },
     /// Removes what a pool has of a volume that no guest has.
     RemoveVolume {
         /// Whose.

@@ -1,6 +1,6 @@
 //! One volume: from what the host has of it to what is wanted.
 
-use weft_model::{PoolName, Record, VolumeId, VolumeSpec};
+use weft_model::{InstanceId, PoolName, Record, VolumeId, VolumeSpec};
 
 use crate::Action;
 
@@ -42,11 +42,13 @@ pub enum VolumeStep {
     Rest,
 }
 
-/// The next step from `seen` to what is wanted. `made` says whether it ever had a disk.
+/// The next step from `seen` to what is wanted. `made` says whether it ever had a disk, `running` is
+/// the instance whose guest runs and has it.
 pub fn plan_volume(
     record: &Record<VolumeId, VolumeSpec>,
     made: bool,
     seen: &SeenVolume,
+    running: Option<&InstanceId>,
 ) -> VolumeStep {
     if record.deleting_since.is_some() {
         return match seen.pools.first() {
@@ -65,6 +67,14 @@ pub fn plan_volume(
             layers: record.spec.layers.clone(),
         }),
         (SeenDisk::There(_), false) => VolumeStep::Settle,
+        (SeenDisk::There(bytes), true) if *bytes < record.spec.size_bytes() => {
+            VolumeStep::Do(Action::GrowVolume {
+                volume_id: record.id.clone(),
+                pool: record.spec.volume_type.clone(),
+                size_bytes: record.spec.size_bytes(),
+                instance_id: running.cloned(),
+            })
+        }
         (SeenDisk::There(_), true) => VolumeStep::Rest,
     }
 }
@@ -102,6 +112,7 @@ mod tests {
     #[test]
     fn each_situation_has_one_next_step() {
         let there = || SeenDisk::There(2 << 30);
+        let (smaller, larger) = (|| SeenDisk::There(1 << 30), || SeenDisk::There(3 << 30));
         let damaged = || SeenDisk::Damaged("it is not qcow2".to_owned());
         #[rustfmt::skip]
         let cases = [
@@ -111,6 +122,10 @@ mod tests {
             (false,      false, true,           SeenDisk::Missing, "make_volume"),
             (false,      false, true,           there(),           "Settle"),
             (false,      true,  true,           there(),           "Rest"),
+            // It never shrinks: only the record may be behind.
+            (false,      true,  true,           smaller(),         "grow_volume"),
+            (false,      true,  true,           larger(),          "Rest"),
+            (true,       true,  true,           smaller(),         "remove_volume"),
             (false,      true,  true,           damaged(),         "Damaged(\"it is not qcow2\")"),
             (false,      true,  true,           SeenDisk::Missing, "Lost"),
             (false,      true,  false,          SeenDisk::Missing, "Lost"),
@@ -123,7 +138,7 @@ mod tests {
         for (deleting, made, there, disk, want) in cases {
             let pools = there.then(PoolName::standard).into_iter().collect();
             let seen = SeenVolume { pools, disk };
-            let step = match plan_volume(&record(deleting), made, &seen) {
+            let step = match plan_volume(&record(deleting), made, &seen, None) {
                 VolumeStep::Do(action) => action.name().to_owned(),
                 other => format!("{other:?}"),
             };

@@ -82,7 +82,7 @@ async fn update(
     let v1::UpdateVolumeRequest { context: update, spec } = request;
     let update: Revision<VolumeId> = revision_from_wire(update)?;
     let order = volume_order_from_wire(spec)?;
-    let _turn = context.turns().object(update.id.as_str()).await;
+    let turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Volumes>(&update).await?;
     let old = &before.value.spec;
     if order.volume_type.is_some_and(|wanted| wanted != old.volume_type) {
@@ -91,15 +91,21 @@ async fn update(
             .remedy("the type of a volume cannot change: replace it"));
     }
     check_no_shrink("size_gib", &format!("volume {}", update.id), old.size_gib, order.size_gib)?;
-    if order.size_gib != old.size_gib {
-        let message = format!("volume {} has {} GiB", update.id, old.size_gib);
-        return Err(Problem::invalid("size_gib", message).remedy("replace the volume"));
-    }
+    let grows = order.size_gib > old.size_gib;
     let mut record = before.value.clone();
     record.tags = update.tags;
     record.client_data = update.client_data;
     record.spec.name = order.name;
-    context.store_update::<Volumes>(before, record, Txn::new()).await
+    record.spec.size_gib = order.size_gib;
+    let record = context.store_update::<Volumes>(before, record, Txn::new()).await?;
+    drop(turn);
+    if grows {
+        let grown = context.reconciler.volumes.grown(&record.id, record.spec.size_bytes());
+        if tokio::time::timeout(MADE_WITHIN, grown).await.is_err() {
+            tracing::warn!(volume.id = %record.id, "a volume has not grown yet");
+        }
+    }
+    Ok(record)
 }
 
 async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {

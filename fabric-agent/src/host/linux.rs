@@ -166,6 +166,12 @@ impl Host for LinuxHost {
                 let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
                 self.volumes.make(volume_id, pool, *size_bytes, base, layers).await
             }
+            Action::GrowVolume { volume_id, size_bytes, instance_id: Some(id), .. } => {
+                guests.grow_disk(id, volume_id.as_str(), *size_bytes).await
+            }
+            Action::GrowVolume { volume_id, pool, size_bytes, instance_id: None } => {
+                self.volumes.grow(volume_id, pool, *size_bytes).await
+            }
             Action::RemoveVolume { volume_id, pool } => self.volumes.remove(volume_id, pool).await,
 
             Action::MakeNamespace { vpc_id } => {

@@ -328,6 +328,13 @@ impl Host for SimHost {
                 let volume = Volume { pool: pool.clone(), size_bytes: *size_bytes };
                 self.reality.put_volume(volume_id, Some(volume)).await
             }
+            Action::GrowVolume { volume_id, size_bytes, .. } => {
+                let Some(volume) = self.reality.volume(volume_id) else {
+                    return Err(HostError::new(format!("grow {volume_id}: it has no disk"), true));
+                };
+                let size_bytes = volume.size_bytes.max(*size_bytes);
+                self.reality.put_volume(volume_id, Some(Volume { size_bytes, ..volume })).await
+            }
             Action::RemoveVolume { volume_id, .. } => {
                 if let Some(id) = self.reality.who_has(volume_id) {
                     let what = format!("remove {volume_id}: the guest of {id} has it");

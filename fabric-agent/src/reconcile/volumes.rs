@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_model::{Problem, Record, VolumeId, VolumeSpec, VolumeState};
-use weft_planner::{VolumeStep, plan_volume, remove_volume};
+use weft_model::{InstanceId, InstanceState, Problem, Record, VolumeId, VolumeSpec, VolumeState};
+use weft_planner::{SeenDisk, VolumeStep, plan_volume, remove_volume};
 use weft_store::Txn;
 
 use super::Reconciler;
@@ -29,8 +29,8 @@ const MAX_STEPS: usize = 8;
 /// What the last pass found of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Its disk is there.
-    Made,
+    /// Its disk is there, with so many bytes as a guest sees it.
+    Made(u64),
     /// Why it is not, or cannot be removed; most failures are tried again by themselves.
     Failed(String),
 }
@@ -72,8 +72,8 @@ impl Volumes {
     ) -> (VolumeState, Option<String>) {
         let (state, reason) = match self.condition(&record.id) {
             Some(Condition::Failed(why)) => (VolumeState::Error, Some(why)),
-            Some(Condition::Made) if attached => (VolumeState::InUse, None),
-            Some(Condition::Made) => (VolumeState::Available, None),
+            Some(Condition::Made(_)) if attached => (VolumeState::InUse, None),
+            Some(Condition::Made(_)) => (VolumeState::Available, None),
             None => (VolumeState::Creating, None),
         };
         match record.deleting_since {
@@ -86,6 +86,16 @@ impl Volumes {
     pub(crate) async fn looked_at(&self, id: &VolumeId) {
         // The sender lives as long as self: waiting cannot fail.
         let _ = self.conditions.subscribe().wait_for(|all| all.contains_key(id)).await;
+    }
+
+    /// Returns when a pass has found it to have so many bytes, or unable to.
+    pub(crate) async fn grown(&self, id: &VolumeId, bytes: u64) {
+        let is_done = |all: &Arc<BTreeMap<VolumeId, Condition>>| match all.get(id) {
+            Some(Condition::Made(has)) => *has >= bytes,
+            Some(Condition::Failed(_)) => true,
+            None => false,
+        };
+        let _ = self.conditions.subscribe().wait_for(is_done).await;
     }
 
     fn note(&self, id: &VolumeId, condition: Option<Condition>) {
@@ -166,7 +176,8 @@ async fn steps(
         let made = repo.read_text(&volume_status_key(id)).await.map_err(Failure::Store)?.is_some();
         let seen = host.observe_volume(id, &record.spec.volume_type).await;
         let seen = seen.map_err(Failure::Step)?;
-        match plan_volume(record, made, &seen) {
+        let running = running_with(reconciler, id);
+        match plan_volume(record, made, &seen, running.as_ref()) {
             VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
             VolumeStep::Settle => {
                 let key = object_key::<VolumeKind>(id);
@@ -194,10 +205,25 @@ async fn steps(
                 )));
             }
             VolumeStep::Damaged(why) => return Err(Failure::Step(HostError::new(why, true))),
-            VolumeStep::Rest => return Ok(Some(Condition::Made)),
+            VolumeStep::Rest => {
+                let bytes = match seen.disk {
+                    SeenDisk::There(bytes) => bytes,
+                    SeenDisk::Missing | SeenDisk::Damaged(_) => 0,
+                };
+                return Ok(Some(Condition::Made(bytes)));
+            }
         }
     }
     Err(Failure::Step(HostError::new("the volume does not settle; this is a defect", true)))
+}
+
+/// The instance whose guest runs and has the volume, as far as is known: where that is not so any more,
+/// the step fails and is tried again.
+fn running_with(reconciler: &Reconciler, id: &VolumeId) -> Option<InstanceId> {
+    let world = reconciler.cache.read();
+    let instance = &world.attachment_of_volume(id)?.spec.instance_id;
+    let state = world.statuses.get(instance)?.state;
+    (state == InstanceState::Running).then(|| instance.clone())
 }
 
 /// Removes what the host has of a volume that the store does not know, once it has been seen for as

@@ -256,3 +256,37 @@ async fn what_cannot_be_attached_is_refused_at_its_end() {
     let message = refused(ninth, Reason::ResourceExhausted, "instance_id");
     assert!(message.contains("8 volumes"), "{message}");
 }
+
+#[tokio::test]
+async fn a_volume_grows_on_the_shelf_and_in_a_guest_and_after_a_kill() {
+    let mut agent = Agent::start().await;
+    let api = agent.api().await;
+    let made = ok(api.volume(spec(1)).await);
+    let id = made.metadata.as_ref().unwrap().id.clone();
+    let grow = async |api: &Api, size_gib| {
+        let now = ok(api.volumes.clone().get(get(&id)).await);
+        let spec = v1::VolumeSpec { size_gib, ..now.spec.clone().unwrap() };
+        let context = update_context(now.metadata.as_ref());
+        let request = v1::UpdateVolumeRequest { context, spec: Some(spec) };
+        ok(api.volumes.clone().update(request).await).spec.unwrap().size_gib
+    };
+    assert_eq!(grow(&api, 2).await, 2);
+    assert_eq!(disks(&agent), [(id.clone(), 2)], "the answer comes when it has grown");
+
+    let image = api.image_id().await;
+    let web = api.running("web", &image).await.metadata.unwrap().id;
+    ok(api.attach_volume(&web, &id, false).await);
+    assert_eq!(grow(&api, 3).await, 3);
+    assert_eq!(disks(&agent), [(id.clone(), 3)]);
+    assert_eq!(attached(&agent, &web), [id.as_str()]);
+
+    // What the store knows is carried out by the next agent.
+    agent.kill();
+    let reality = rusqlite::Connection::open(agent.state_dir().join("sim-host.db")).unwrap();
+    let content = r#"{"pool":"standard","size_bytes":1073741824}"#;
+    reality.execute("UPDATE things SET content = ?1 WHERE kind = 'volume'", [content]).unwrap();
+    drop(reality);
+    agent.start_again().await;
+    let grown = async || (disks(&agent) == [(id.clone(), 3)]).then_some(());
+    eventually("it grows", grown).await;
+}

@@ -120,7 +120,7 @@ pub(super) fn node_of_layer(layer: &LayerId) -> [String; 2] {
 }
 
 /// The node that the guest's disk `device` is now.
-async fn top_of(
+pub(super) async fn top_of(
     devices: &Devices<'_>,
     id: &InstanceId,
     device: &str,

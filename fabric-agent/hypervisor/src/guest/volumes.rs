@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use weft_model::{InstanceId, LayerId, VolumeId};
 
 use super::nics::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
-use super::seal::{disk_failed, node_of_layer};
+use super::seal::{disk_failed, node_of_layer, top_of};
 use super::{ANSWER_DEADLINE, GuestError, Guests};
 use crate::qemu::VolumeDisk;
 use crate::qmp::QmpError;
@@ -63,6 +63,25 @@ impl Guests {
         added?;
         weft_crash_points::point("guest.plug_volume.nodes_added");
         devices.execute("device_add", disk.device()).await.map(|_| ())
+    }
+
+    /// Makes a disk of a guest that runs larger; `device` is what QEMU calls it. The guest sees it at
+    /// once. Where it has that size already, nothing happens.
+    ///
+    /// # Errors
+    /// The guest does not run, has no such disk, or QEMU refused.
+    pub async fn grow_disk(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        size_bytes: u64,
+    ) -> Result<(), GuestError> {
+        let devices = Devices::of(self, id).await?;
+        let node = top_of(&devices, id, device).await?;
+        let arguments = json!({ "node-name": node, "size": size_bytes });
+        let grown = devices.execute("block_resize", arguments).await;
+        weft_crash_points::point("guest.grow.grown");
+        grown.map(|_| ())
     }
 
     /// Has a guest let go of a volume, and closes its files. `layers` is what was sealed below it.

@@ -339,6 +339,13 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
     let shown = qemu_img(&["info", "--output=json"], &path);
     assert!(shown.contains(image.to_str().unwrap()), "{shown}");
 
+    bench.disks.grow_disk(&path, 1 << 40).await.unwrap();
+    assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(1 << 40));
+    bench.disks.grow_disk(&path, MIB).await.unwrap();
+    assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(1 << 40), "it never shrinks");
+    let shown = qemu_img(&["info", "--output=json"], &path);
+    assert!(shown.contains(image.to_str().unwrap()), "what is below it stays: {shown}");
+
     fs::write(&path, "not a disk").unwrap();
     let error = bench.disks.create_disk(&disk(None)).await.unwrap_err();
     assert!(matches!(error, DiskError::NotADisk { .. }), "{error}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use weft_model::DiskFormat;
 
-use super::{DiskError, RootDisks, header, qemu_img};
+use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
 use crate::files::{FileError, blocking, create_dir, publish, remove, temporary};
 
@@ -75,6 +75,36 @@ impl RootDisks {
         }
         arguments.extend([path.as_os_str(), size.as_ref()]);
         qemu_img::run(&self.qemu_img, &arguments, self.limits).await
+    }
+
+    /// Makes the disk at `path`, which no guest has open, larger. Where it has that size already, it is
+    /// left as it is.
+    ///
+    /// # Errors
+    /// [`DiskError::Gone`]; those of `qemu-img`, which refuses a disk that a guest has open.
+    pub async fn grow_disk(&self, path: &Path, size_bytes: u64) -> Result<(), DiskError> {
+        match self.disk_bytes(path).await? {
+            None => return Err(DiskError::Gone { path: path.to_owned() }),
+            Some(bytes) if bytes >= size_bytes => return Ok(()),
+            Some(_) => {}
+        }
+        let owned = path.to_owned();
+        let read = FileError::new("look at", path);
+        let file_bytes = blocking(move || std::fs::metadata(&owned)).await.map_err(read)?.len();
+        // Whatever its header names, nothing else is opened.
+        let disk = serde_json::json!({
+            "driver": "qcow2", "backing": null,
+            "file": { "driver": "file", "filename": path.to_string_lossy() },
+        });
+        let (disk, size) = (format!("json:{disk}"), size_bytes.to_string());
+        let arguments: [&OsStr; 4] =
+            ["resize".as_ref(), "-q".as_ref(), disk.as_ref(), size.as_ref()];
+        // A larger table goes to the end of the file.
+        let file_size_bytes = file_bytes.saturating_add(self.limits.file_size_bytes);
+        let limits = Limits { file_size_bytes, ..self.limits };
+        let grown = qemu_img::run(&self.qemu_img, &arguments, limits).await;
+        weft_crash_points::point("disk.grow.grown");
+        grown
     }
 
     /// What a guest sees of the disk at `path`, in bytes; `None` where there is none.

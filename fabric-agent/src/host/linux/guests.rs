@@ -279,6 +279,19 @@ impl LinuxGuests {
         })
     }
 
+    /// Makes a disk larger that a guest has; `device` is what its hypervisor calls it.
+    pub(super) async fn grow_disk(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        size_bytes: u64,
+    ) -> Result<(), HostError> {
+        // A guest that has just ended, or does not have it yet: another look tells.
+        self.guests.grow_disk(id, device, size_bytes).await.map_err(|error| {
+            HostError::new(format!("grow {device} of the guest of {id}"), true).caused_by(error)
+        })
+    }
+
     pub(super) async fn unplug_volume(
         &self,
         id: &InstanceId,

@@ -75,6 +75,18 @@ impl LinuxVolumes {
         Ok(VolumeDisk { volume_id: volume_id.clone(), port: *place, disk, below })
     }
 
+    /// Makes the disk of a volume that no guest has larger.
+    pub(super) async fn grow(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+        size_bytes: u64,
+    ) -> Result<(), HostError> {
+        let disk = self.pools.disk(pool, id)?;
+        let grown = self.disks.grow_disk(&disk, size_bytes).await;
+        grown.map_err(failed(format!("grow the disk of {id}")))
+    }
+
     pub(super) async fn remove(&self, id: &VolumeId, pool: &PoolName) -> Result<(), HostError> {
         let dir = self.pools.volume_dir(pool, id)?;
         match tokio::fs::remove_dir_all(&dir).await {

@@ -32,7 +32,7 @@ impl Pass<'_> {
                     layers: record.spec.layers.clone(),
                 },
                 leaving: attachment.deleting_since.is_some(),
-                ready: condition == Some(Condition::Made),
+                ready: matches!(condition, Some(Condition::Made(_))),
             })
         };
         let mut volumes: Vec<_> = world.volumes_of(&self.record.id).filter_map(complete).collect();
@@ -101,7 +101,7 @@ impl Pass<'_> {
     pub(super) fn awaits_volume(&self, id: &VolumeId) -> Failure {
         let why = match self.reconciler.volumes.condition(id) {
             Some(Condition::Failed(why)) => format!(": {why}"),
-            Some(Condition::Made) | None => String::new(),
+            Some(Condition::Made(_)) | None => String::new(),
         };
         Failure::Step(HostError::new(format!("its volume {id} is not there yet{why}"), true))
     }
