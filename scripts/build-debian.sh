@@ -15,6 +15,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$PATH:/usr/sbin:/sbin # where mke2fs and debugfs live, also for users
 
+readonly LIVE_KEYS=$WEFT_ROOT/acceptance-tests/guest-images/live-keys
 readonly DISK_MIB=2048
 readonly FS_UUID=77656674-6465-4269-8000-000000000001
 # What Debian's own cloud images consist of, as far as a guest on virtio needs it.
@@ -69,7 +70,7 @@ is_current() {
 }
 
 inputs_hash() {
-    { cat "$0"; printf '%s\n' "$RELEASE"; } | sha256sum | cut -d' ' -f1
+    { cat "$0" "$LIVE_KEYS"/*; printf '%s\n' "$RELEASE"; } | sha256sum | cut -d' ' -f1
 }
 
 # Where others' files can be made: as root, or in a user namespace with the user's own range of
@@ -118,6 +119,13 @@ bootstrap() {
         --customize-hook='echo LANG=C.UTF-8 >"$1/etc/default/locale"' \
         --customize-hook='ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"' \
         --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved >/dev/null 2>&1' \
+        --customize-hook='useradd --root "$1" --system --no-create-home --shell /usr/sbin/nologin weft-keys' \
+        --customize-hook='chroot "$1" install -d -o weft-keys -g weft-keys /var/lib/weft-keys' \
+        --customize-hook="install -D -m 755 '$LIVE_KEYS/weft-authorized-keys' \"\$1/usr/lib/weft/weft-authorized-keys\"" \
+        --customize-hook="install -m 644 '$LIVE_KEYS/sshd.conf' \"\$1/etc/ssh/sshd_config.d/50-weft-keys.conf\"" \
+        --customize-hook="install -m 644 '$LIVE_KEYS/cloud.cfg' \"\$1/etc/cloud/cloud.cfg.d/50-weft-keys.cfg\"" \
+        --customize-hook="install -m 644 '$LIVE_KEYS/weft-keys.service' \"\$1/etc/systemd/system/weft-keys.service\"" \
+        --customize-hook='chroot "$1" systemctl enable weft-keys.service >/dev/null 2>&1' \
         "$RELEASE" "$WORK/root.tar" ${sources:+"$sources"} ||
         die "mmdebstrap failed; its own message is above. Are the package sources reachable?"
 }

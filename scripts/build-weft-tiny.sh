@@ -10,6 +10,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly GUEST=$WEFT_ROOT/acceptance-tests/guest-images/weft-tiny
+readonly LIVE_KEYS=$WEFT_ROOT/acceptance-tests/guest-images/live-keys
 readonly DISK_MIB=20
 
 # Drivers the guest loads; a name that is built into the kernel counts as found.
@@ -35,7 +36,7 @@ is_current() {
 
 inputs_hash() {
     {
-        cat "$0" /etc/os-release
+        cat "$0" /etc/os-release "$LIVE_KEYS/weft-authorized-keys"
         (cd "$GUEST" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
     } | sha256sum | cut -d' ' -f1
 }
@@ -210,7 +211,7 @@ build_rootfs() {
     ln -s dbclient "$ROOTFS/usr/bin/ssh"
 
     cp -R "$GUEST/etc/." "$ROOTFS/etc/"
-    cp "$GUEST"/lib/* "$ROOTFS/usr/lib/weft/"
+    cp "$GUEST"/lib/* "$LIVE_KEYS/weft-authorized-keys" "$ROOTFS/usr/lib/weft/"
     cp "$GUEST"/sbin/* "$ROOTFS/usr/sbin/"
     cp "$GUEST"/bin/* "$ROOTFS/usr/bin/"
     chmod 755 "$ROOTFS"/usr/lib/weft/* "$ROOTFS"/usr/sbin/weft-power \

@@ -17,6 +17,7 @@ use crate::netns::NetNs;
 use crate::paths::{binary, on_path};
 use crate::plan::State;
 use crate::process::{Finished, run, skipped};
+use crate::small_disk::SmallDisk;
 use crate::terraform::Terraform;
 use crate::wait::{eventually, within};
 
@@ -81,8 +82,28 @@ impl Lab {
         Self::linux()
     }
 
+    /// As [`Lab::linux`], with a state directory on a disk of `mib` MiB: what this thread and what it
+    /// starts see of it.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn linux_on_a_small_disk(mib: u32) -> Result<Option<(Self, SmallDisk)>> {
+        if let Some(reason) = why_no_guests() {
+            skipped(&reason);
+            return Ok(None);
+        }
+        let directory = tempfile::Builder::new().prefix("weft-lab-").tempdir()?;
+        let agent = Agent::new(Host::Linux, directory.path(), &[]);
+        let disk = SmallDisk::at(&agent.state_dir(), mib)?;
+        Ok(Some((Self::start_in(directory, Host::Linux, &[])?, disk)))
+    }
+
     fn start(host: Host, flags: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("weft-lab-").tempdir()?;
+        Self::start_in(directory, host, flags)
+    }
+
+    fn start_in(directory: TempDir, host: Host, flags: &[&str]) -> Result<Self> {
         let links_before = leftovers::links();
         let netns = match host {
             Host::Simulated => None,

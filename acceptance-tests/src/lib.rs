@@ -18,6 +18,7 @@ mod paths;
 mod plan;
 mod process;
 mod site;
+mod small_disk;
 mod terraform;
 mod wait;
 mod wire;
@@ -34,6 +35,7 @@ pub use paths::{
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};
 pub use site::{Page, Request, Site};
+pub use small_disk::SmallDisk;
 pub use terraform::Terraform;
 pub use wait::{eventually, within};
 pub use wire::Wire;

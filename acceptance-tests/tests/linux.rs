@@ -11,6 +11,8 @@ mod by_hand;
 mod crash_points;
 #[path = "linux/debian.rs"]
 mod debian;
+#[path = "linux/disk_full.rs"]
+mod disk_full;
 #[path = "linux/drift.rs"]
 mod drift;
 #[path = "linux/figures.rs"]
@@ -25,6 +27,8 @@ mod interfaces;
 mod ipv6;
 #[path = "linux/life.rs"]
 mod life;
+#[path = "linux/live_keys.rs"]
+mod live_keys;
 #[path = "linux/module.rs"]
 mod module;
 #[path = "linux/office_lan.rs"]

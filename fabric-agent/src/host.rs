@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
 use weft_images::UnpackProgress;
 use weft_metering::Run;
+use weft_images::DiskError;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
     LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId, Timestamp, TrackedFlow,
@@ -134,7 +135,12 @@ impl HostError {
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        self.source = Some(source.into());
+        let source = source.into();
+        if is_full(&*source) {
+            self.what = format!("the host's disk is full, make room: {}", self.what);
+            self.reason = Reason::ResourceExhausted;
+        }
+        self.source = Some(source);
         self
     }
 
@@ -156,6 +162,26 @@ impl HostError {
     pub(crate) fn problem(&self) -> Problem {
         Problem::new(self.reason, crate::chain::Chain(self).to_string())
     }
+}
+
+/// Whether a full file system is the cause, however deep.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let by_disk = error.downcast_ref().is_some_and(DiskError::is_out_of_space);
+        let by_io = error.downcast_ref().is_some_and(|error: &std::io::Error| {
+            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+            matches!(error.kind(), StorageFull | QuotaExceeded)
+        });
+        let by_database = error.downcast_ref().is_some_and(|error: &rusqlite::Error| {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        });
+        if by_disk || by_io || by_database {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What an SSH server answered.

@@ -2,6 +2,7 @@
 
 mod fits;
 mod guard;
+mod keys;
 pub(crate) mod order;
 mod plan;
 pub(crate) mod schema;
@@ -117,7 +118,9 @@ impl Resource for Instance {
             ctx.warn(diagnostic);
         }
         plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
-        match self.0.asked_in_plans() {
+        let asked = self.0.asked_in_plans();
+        keys::warn(asked.as_ref(), ctx).await;
+        match asked {
             Some(connection) => fits::check(&connection, ctx).await,
             None => Ok(()),
         }

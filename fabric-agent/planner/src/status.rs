@@ -183,6 +183,9 @@ fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp, resumed: bool)
         status.cloud_init = None;
         status.signal = None;
     }
+    status.cloud_init = None;
+    status.live_keys = false;
+    status.signal = None;
 }
 
 /// Records that `phase` of the present launch was reached, once.

@@ -162,6 +162,8 @@ pub enum Seen {
     Dhcp,
     /// It read this path of its metadata.
     Imds(String),
+    /// It asked who may log in now, as guests do that follow changes of their keys.
+    Keys,
 }
 
 /// Something that a guest says of itself.
@@ -220,6 +222,14 @@ pub trait Directory: Names {
 
     /// The links of the VPC's guests that have IPv6, with the MAC behind each.
     fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)>;
+
+    /// Waits until what is known of the guest with this address `differs`.
+    async fn until(
+        &self,
+        vpc: &VpcId,
+        source: Ipv4Addr,
+        differs: &(dyn for<'g> Fn(Option<&'g Guest>) -> bool + Sync),
+    );
 
     /// A guest asked for something.
     fn saw(&self, instance: &InstanceId, seen: Seen);

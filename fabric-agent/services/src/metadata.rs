@@ -3,6 +3,7 @@
 //! A guest is known by its source address. Everything but the token itself needs a token
 //! (IMDSv2), our own paths too, unless the instance's `metadata_options` say otherwise.
 
+mod keys;
 mod reach;
 pub(crate) mod reports;
 pub(crate) mod service;

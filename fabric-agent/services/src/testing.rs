@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
+use tokio::sync::watch;
 use weft_model::{
     GroupId, ImageId, InstanceId, InterfaceId, LinkName, MacAddr, MetadataOptions, SubnetId,
     UserData, VpcId,
@@ -61,17 +62,25 @@ pub(crate) fn other_guest() -> Guest {
 /// last part.
 #[derive(Debug)]
 pub(crate) struct Known {
-    guests: Vec<Guest>,
+    guests: watch::Sender<Vec<Guest>>,
+    pub(crate) seen: Mutex<Vec<Seen>>,
     pub(crate) reports: Mutex<Vec<(InstanceId, Report)>>,
 }
 
 impl Known {
     pub(crate) fn new(guests: impl IntoIterator<Item = Guest>) -> Self {
-        Self { guests: guests.into_iter().collect(), reports: Mutex::default() }
+        let guests = watch::Sender::new(guests.into_iter().collect());
+        Self { guests, seen: Mutex::default(), reports: Mutex::default() }
     }
 
-    fn of(&self, vpc: &VpcId) -> impl Iterator<Item = &Guest> {
-        self.guests.iter().filter(move |guest| guest.vpc_id == *vpc)
+    /// Somebody changes the guests.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<Guest>)) {
+        self.guests.send_modify(change);
+    }
+
+    fn of(&self, vpc: &VpcId) -> impl Iterator<Item = Guest> {
+        let guests = self.guests.borrow();
+        guests.iter().filter(|guest| guest.vpc_id == *vpc).cloned().collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -82,12 +91,12 @@ impl Names for Known {
     }
 
     fn label(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<String> {
-        self.of(vpc).find(|guest| guest.address == address).map(|guest| guest.hostname.clone())
+        self.of(vpc).find(|guest| guest.address == address).map(|guest| guest.hostname)
     }
 
     fn label_v6(&self, vpc: &VpcId, address: Ipv6Addr) -> Option<String> {
-        let has = |guest: &&Guest| guest.ipv6.is_some_and(|own| own.address == address);
-        self.of(vpc).find(has).map(|guest| guest.hostname.clone())
+        let has = |guest: &Guest| guest.ipv6.is_some_and(|own| own.address == address);
+        self.of(vpc).find(has).map(|guest| guest.hostname)
     }
 
     fn range_v6(&self, vpc: &VpcId) -> Option<Ipv6Network> {
@@ -106,7 +115,7 @@ impl Directory for Known {
     }
 
     fn guest(&self, vpc: &VpcId, source: Ipv4Addr) -> Option<Guest> {
-        self.of(vpc).find(|guest| guest.address == source).cloned()
+        self.of(vpc).find(|guest| guest.address == source)
     }
 
     fn lease(&self, vpc: &VpcId, link: &LinkName, mac: MacAddr) -> Option<Lease> {
@@ -131,14 +140,28 @@ impl Directory for Known {
     }
 
     fn links(&self, vpc: &VpcId) -> Vec<(LinkName, MacAddr)> {
-        let link = |guest: &Guest| {
+        let link = |guest: Guest| {
             let [.., last] = guest.address.octets();
             (format!("tap{last}").parse().unwrap(), guest.mac)
         };
         self.of(vpc).filter(|guest| guest.ipv6.is_some()).map(link).collect()
     }
 
-    fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
+    async fn until(
+        &self,
+        vpc: &VpcId,
+        source: Ipv4Addr,
+        differs: &(dyn for<'g> Fn(Option<&'g Guest>) -> bool + Sync),
+    ) {
+        let mut changes = self.guests.subscribe();
+        while !differs(self.guest(vpc, source).as_ref()) {
+            changes.changed().await.unwrap();
+        }
+    }
+
+    fn saw(&self, _instance: &InstanceId, seen: Seen) {
+        self.seen.lock().unwrap().push(seen);
+    }
 
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
         self.reports.lock().unwrap().push((instance.clone(), report));

@@ -203,7 +203,7 @@ impl<'a> Download<'a> {
         let action = Action::AppendUpload { digest, offset_bytes, data };
         if let Err(error) = self.host().apply(&action).await {
             // The room is worth more to running guests than what has come.
-            if let Some(BlobError::OutOfSpace { .. }) = error.cause() {
+            if error.cause().is_some_and(BlobError::is_out_of_space) {
                 self.host().apply(&Action::AbandonUpload { digest }).await?;
             }
             return Err(error.into());

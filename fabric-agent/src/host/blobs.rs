@@ -23,7 +23,7 @@ pub(crate) struct Blobs {
 pub(super) fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
     move |error| {
         let reason = match &error {
-            BlobError::OutOfSpace { .. } => Reason::ResourceExhausted,
+            error if error.is_out_of_space() => Reason::ResourceExhausted,
             // Another client sends the same blob, or the agent was restarted: begin again.
             BlobError::WrongOffset { .. } | BlobError::NoUpload { .. } => Reason::Unavailable,
             error if error.is_retryable() => Reason::Internal,

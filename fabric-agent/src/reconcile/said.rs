@@ -25,6 +25,8 @@ pub(super) struct Said {
     imds: Option<Timestamp>,
     /// The last thing that it read, and when.
     last_read: Option<(String, Timestamp)>,
+    /// It asked who may log in now.
+    keys: bool,
     cloud_init: Option<CloudInitReport>,
     signal: Option<Signal>,
     /// Reports that were taken in.
@@ -60,6 +62,7 @@ impl Said {
                 self.last_read = Some((path, now));
                 first
             }
+            Saying::Asked(Seen::Keys) => !std::mem::replace(&mut self.keys, true),
             Saying::Reported(Report::CloudInit(report)) => {
                 self.cloud_init.replace(report.clone()) != Some(report)
             }
@@ -87,6 +90,7 @@ impl Said {
                 record_phase(status, phase, at.max(last));
             }
         }
+        status.live_keys |= self.keys;
         if self.cloud_init.is_some() {
             status.cloud_init.clone_from(&self.cloud_init);
         }
@@ -156,6 +160,8 @@ mod tests {
             said.take(1, Saying::Asked(Seen::Imds("/latest/user-data".to_owned())), at(6)),
             Some(false)
         );
+        assert_eq!(said.take(1, Saying::Asked(Seen::Keys), at(6)), Some(true));
+        assert_eq!(said.take(1, Saying::Asked(Seen::Keys), at(6)), Some(false));
         let report = CloudInitReport::new(CloudInitOutcome::Done, [], "", at(7));
         assert_eq!(
             said.take(1, Saying::Reported(Report::CloudInit(report.clone())), at(7)),
@@ -172,6 +178,7 @@ mod tests {
         status.epoch = 1;
         said.put_into(&mut status);
         assert_eq!(status.cloud_init, Some(report));
+        assert!(status.live_keys);
         assert_eq!(status.reached(Phase::DhcpOrImds), Some(at(6)), "never before the last phase");
         assert_eq!(status.reached(Phase::CloudInit), Some(at(7)));
         assert!(said.evidence(1).contains("metadata (/latest/user-data) at"), "{said:?}");
@@ -184,6 +191,7 @@ mod tests {
         let mut second = InstanceStatus { epoch: 2, ..InstanceStatus::accepted(at(8)) };
         said.put_into(&mut second);
         assert_eq!((second.cloud_init, second.signal), (None, Some(signal)));
+        assert!(!second.live_keys, "another launch has not asked");
         assert!(said.evidence(3).contains("neither"));
         let taken = (0..200).filter(|n| {
             let signal = Signal::new(SignalOutcome::Success, "", at(10 + n));

@@ -143,6 +143,23 @@ impl Directory for Guests {
         self.look(links).unwrap_or_default()
     }
 
+    async fn until(
+        &self,
+        vpc: &VpcId,
+        source: Ipv4Addr,
+        differs: &(dyn for<'g> Fn(Option<&'g Guest>) -> bool + Sync),
+    ) {
+        let Some(reconciler) = self.reconciler.upgrade() else { return };
+        // Subscribed before the first look: no change in between is missed.
+        let mut changes = reconciler.cache.changes();
+        drop(reconciler);
+        while !differs(self.guest(vpc, source).as_ref()) {
+            if let Err(RecvError::Closed) = changes.recv().await {
+                return;
+            }
+        }
+    }
+
     fn saw(&self, instance: &InstanceId, seen: Seen) {
         let Some(reconciler) = self.reconciler.upgrade() else { return };
         let _ = reconciler.heard(instance, Saying::Asked(seen));

@@ -13,6 +13,7 @@ mod addresses;
 mod crash_points;
 mod crashes;
 mod creation;
+mod disk_full;
 mod fetches;
 mod garbage;
 mod groups;

@@ -282,6 +282,10 @@ pub struct InstanceStatus {
     /// How cloud-init ended in this launch, as the guest reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInitReport>,
+    /// Whether the guest of this launch has asked who may log in now: it follows changes of its
+    /// `key_names`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live_keys: bool,
     /// What the guest of this launch signalled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<Signal>,
@@ -301,6 +305,7 @@ impl InstanceStatus {
             phases: vec![PhaseRecord { phase: Phase::Accepted, at }],
             launched_at: None,
             cloud_init: None,
+            live_keys: false,
             signal: None,
             restarts: Restarts::default(),
         }

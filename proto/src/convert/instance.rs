@@ -185,6 +185,7 @@ pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStat
         phases,
         launched_at_unix_ms,
         cloud_init,
+        live_keys,
         signal,
         restarts,
     } = required("status", wire)?;
@@ -205,6 +206,7 @@ pub fn status_from_wire(wire: Option<v1::InstanceStatus>) -> Result<InstanceStat
             .map(|ms| time_from_wire("status.launched_at_unix_ms", ms))
             .transpose()?,
         cloud_init: cloud_init.map(cloud_init_from_wire).transpose()?,
+        live_keys,
         signal: signal.map(signal_from_wire).transpose()?,
         restarts: restarts.map(restarts_from_wire).transpose()?.unwrap_or_default(),
     })
@@ -241,6 +243,7 @@ pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
         phases,
         launched_at,
         cloud_init,
+        live_keys,
         signal,
         restarts,
     } = status;
@@ -261,6 +264,7 @@ pub fn status_to_wire(status: InstanceStatus) -> v1::InstanceStatus {
             detail: report.detail,
             at_unix_ms: report.at.as_millisecond(),
         }),
+        live_keys,
         signal: signal.map(|signal| v1::Signal {
             outcome: signal.outcome.to_string(),
             reason: signal.reason,

@@ -89,14 +89,6 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     let replacing = replacing(user_data, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
-    if ctx.changes("key_names") {
-        ctx.warn(
-            Diagnostic::warning("A running guest does not see other keys")
-                .cause(format!("key_names of {} are recorded only", name(&ctx.prior)))
-                .remedy("Change ~/.ssh/authorized_keys in the guest too, or replace the instance")
-                .at("key_names"),
-        );
-    }
     warn_of_replacement(&replacing, ctx);
 }
 

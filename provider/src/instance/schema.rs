@@ -76,7 +76,7 @@ fn how_it_is_connected() -> [Attribute; 5] {
 
 fn what_it_is_given() -> [Attribute; 5] {
     [
-        Attribute::set("key_names", Type::String, "The names of the key pairs whose owners may log in. A change is recorded; a running guest does not see it.")
+        Attribute::set("key_names", Type::String, "The names of the key pairs whose owners may log in. A change reaches a running guest within a second where its image follows its keys (the guide on live keys); where the guest has not been seen to, the plan warns.")
             .validate(checks::names()),
         Attribute::string("user_data", "Given to the guest as it is. A change restarts a running instance, or replaces it with `user_data_replace_on_change`. It is in the state.")
             .validate(checks::user_data()),

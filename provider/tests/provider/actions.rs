@@ -345,7 +345,7 @@ async fn a_replacement_and_keys_that_a_guest_does_not_see_are_warned_of() {
     let state = terraform.create("weft_instance", base.clone()).await.unwrap();
     let rows = [
         ("image_id", "img-0000000000000000b".into(), "replaces the instance"),
-        ("key_names", strings(&["me"]), "does not see other keys"),
+        ("key_names", strings(&["me"]), "may not see other keys"),
         ("power_state", "stopped".into(), "stops the instance"),
     ];
     for (path, value, want) in rows {

@@ -60,6 +60,9 @@ impl Noun for InstanceView {
         pairs.extend(common_details(&self.object));
         pairs.push(("launched", text(status.launched_at.as_ref())));
         pairs.push(("cloud-init", status.cloud_init.as_ref().map(cloud_init).unwrap_or_default()));
+        let live =
+            if status.live_keys { "followed by the guest" } else { "not seen to be followed" };
+        pairs.push(("live keys", live.to_owned()));
         pairs.push(("signal", status.signal.as_ref().map(signal).unwrap_or_default()));
         pairs.push(("timeline", timeline(&status.phases)));
         pairs
@@ -106,6 +109,7 @@ impl Noun for InstanceView {
             "phases": status.phases,
             "launched_at": status.launched_at,
             "cloud_init": status.cloud_init,
+            "live_keys": status.live_keys,
             "signal": status.signal,
         });
         common_json(&self.object, specific)

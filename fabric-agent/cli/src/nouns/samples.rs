@@ -58,6 +58,7 @@ pub(crate) fn instance_view() -> InstanceView {
             phases: vec![phase(Phase::Accepted, 0), phase(Phase::Placed, 12)],
             launched_at: Some(at(40)),
             cloud_init: None,
+            live_keys: true,
             signal: None,
             restarts: Default::default(),
         },

@@ -21,6 +21,9 @@ pub enum BlobError {
         /// What images may use, in bytes.
         free: u64,
     },
+    /// The disk is full to the last block.
+    #[error("the disk of the agent's image directory is full: remove images or enlarge the disk")]
+    DiskFull(#[source] FileError),
     /// The sender is not where the upload is.
     #[error("bytes at offset {offset} were sent, the upload is at {expected}: go on there")]
     WrongOffset {
@@ -112,10 +115,15 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    /// Whether the disk is what is too small.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::OutOfSpace { .. } | Self::DiskFull(_))
+    }
+
     /// Whether the same call may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::OutOfSpace { .. } => true,
+            Self::OutOfSpace { .. } | Self::DiskFull(_) => true,
             Self::File(error) => error.is_retryable(),
             _ => false,
         }
@@ -125,9 +133,7 @@ impl BlobError {
 impl From<FileError> for BlobError {
     fn from(error: FileError) -> Self {
         match error.source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::OutOfSpace { needed: 1, free: 0 }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(error),
             _ => Self::File(error),
         }
     }

@@ -26,6 +26,10 @@ fn requests() -> Vec<Vec<u8>> {
         for path in ["instance-id", "local-ipv4", "", "public-keys/0/openssh-key"] {
             packets.push(format!("GET /latest/meta-data/{path} HTTP/1.1\r\nHost: x\r\n{show}\r\n"));
         }
+        packets.push(format!(
+            "GET /weft/v1/authorized-keys?wait_for_change=true&last_etag=00&timeout_sec=0 \
+             HTTP/1.1\r\nHost: x\r\n{show}\r\n"
+        ));
         packets.push(format!("GET /latest/user-data HTTP/1.0\r\n{show}\r\n"));
         packets.push(format!(
             "PUT /weft/v1/signal HTTP/1.1\r\nHost: x\r\n{show}Content-Length: {}\r\n\r\n{signal}",

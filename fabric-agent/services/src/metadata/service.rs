@@ -9,12 +9,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::put;
+use axum::routing::{any, put};
+use tokio::sync::Semaphore;
 use weft_model::{Timestamp, VpcId};
 
 use super::reach::Reach;
 use super::token::{MAX_SECONDS, TokenKey};
-use super::{reports, tree};
+use super::{keys, reports, tree};
 use crate::directory::{Directory, Guest, NotTaken, Report, Seen};
 use crate::refusals::{Refusals, Refused};
 
@@ -27,14 +28,16 @@ const MAX_REPORT_BYTES: usize = 64 * 1024;
 /// Of a path, in what is told about a guest.
 const MAX_PATH_SHOWN: usize = 100;
 /// What our own paths offer.
-const OWN_LIST: &str = "cloud-init\nsignal";
+const OWN_LIST: &str = "authorized-keys\ncloud-init\nsignal";
 
 /// The metadata of one VPC's guests.
 pub(crate) struct Metadata {
-    vpc: VpcId,
-    directory: Arc<dyn Directory>,
+    pub(super) vpc: VpcId,
+    pub(super) directory: Arc<dyn Directory>,
     key: TokenKey,
     pub(super) refusals: Arc<Refusals>,
+    /// Places for requests that wait for other keys.
+    pub(super) waiting: Semaphore,
 }
 
 impl Metadata {
@@ -44,27 +47,33 @@ impl Metadata {
         key: TokenKey,
         refusals: Arc<Refusals>,
     ) -> Self {
-        Self { vpc, directory, key, refusals }
+        let waiting = Semaphore::new(keys::MAX_WAITING);
+        Self { vpc, directory, key, refusals, waiting }
     }
 }
 
 /// Whoever is at the other end of a connection.
 #[derive(Clone)]
-struct Caller {
-    metadata: Arc<Metadata>,
-    source: Ipv4Addr,
+pub(super) struct Caller {
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) source: Ipv4Addr,
     reach: Reach,
 }
 
 impl Caller {
     /// The guest, if its metadata are served at all.
-    fn guest(&self) -> Result<Guest, Refusal> {
+    pub(super) fn guest(&self) -> Result<Guest, Refusal> {
         let Metadata { vpc, directory, .. } = &*self.metadata;
         let guest = directory.guest(vpc, self.source).ok_or(Refusal::Unknown)?;
         match guest.metadata_options.is_enabled() {
             true => Ok(guest),
             false => Err(Refusal::Disabled),
         }
+    }
+
+    /// The guest, if it shows a token of its own; without any, where its options let it read so.
+    pub(super) fn guest_that_reads(&self, headers: &HeaderMap) -> Result<Guest, Refusal> {
+        self.guest_with_token(headers, |guest| !guest.metadata_options.needs_token())
     }
 
     /// The guest, if it shows a token of its own; without any, if it `may` do without.
@@ -87,7 +96,7 @@ impl Caller {
 
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// No guest of the VPC has the source address.
     Unknown,
     /// The instance's metadata are switched off.
@@ -164,6 +173,7 @@ pub(crate) fn router(metadata: Arc<Metadata>, source: Ipv4Addr, reach: Reach) ->
         .route(TOKEN_PATH, put(issue_token))
         .route("/weft/v1/cloud-init", put(take_cloud_init))
         .route("/weft/v1/signal", put(take_signal))
+        .route(keys::PATH, any(keys::read))
         .fallback(read)
         .method_not_allowed_fallback(async || Refusal::OnlyPut)
         .layer(middleware::from_fn_with_state(caller.clone(), judge))
@@ -208,8 +218,7 @@ async fn read(State(caller): State<Caller>, request: Request) -> Result<Response
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Refusal::Method);
     }
-    let may = |guest: &Guest| !guest.metadata_options.needs_token();
-    let guest = caller.guest_with_token(request.headers(), may)?;
+    let guest = caller.guest_that_reads(request.headers())?;
     let path = request.uri().path();
     let content = match path.trim_end_matches('/') {
         "/weft" => b"v1/".to_vec(),

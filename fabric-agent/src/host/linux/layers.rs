@@ -13,11 +13,7 @@ fn file_failed(what: String) -> impl FnOnce(FileError) -> HostError {
 
 /// That the disk could not be sealed, and is as it was: nobody tries again.
 fn for_good(what: String, error: DiskError) -> HostError {
-    let (full, reason) = match error.is_out_of_space() {
-        true => (": the host's disk is full, make room and try again", Reason::ResourceExhausted),
-        false => ("", Reason::FailedPrecondition),
-    };
-    HostError::new(format!("{what}{full}"), false).reason(reason).caused_by(error)
+    HostError::new(what, false).reason(Reason::FailedPrecondition).caused_by(error)
 }
 
 impl LinuxGuests {

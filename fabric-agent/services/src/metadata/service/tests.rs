@@ -56,6 +56,17 @@ impl Bench {
         self.ask_as(self.source, method, path, headers).await
     }
 
+    /// The entity tag of the answer.
+    async fn tag(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut request = HttpRequest::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let router = router(Arc::clone(&self.metadata), self.source, self.reach.clone());
+        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        response.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned()
+    }
+
     async fn token(&self) -> (u16, String) {
         self.ask(Method::PUT, TOKEN_PATH, &[(TOKEN_SECONDS, "60")]).await
     }
@@ -153,4 +164,69 @@ async fn who_is_no_guest_is_told_nothing() {
     let answer = bench.ask_as(stranger, Method::PUT, TOKEN_PATH, &headers).await;
     assert_eq!(answer.0, 403);
     assert_eq!(bench.counted(Refused::MetadataStranger), 1);
+}
+
+const KEYS: &str = "/weft/v1/authorized-keys";
+
+#[tokio::test]
+async fn who_may_log_in_is_told_to_guests_with_a_token_alone() {
+    let bench = Bench::new(MetadataOptions::default()).await;
+    assert_eq!(bench.ask(Method::GET, KEYS, &[]).await.0, 401);
+    assert!(bench.directory.seen.lock().unwrap().is_empty(), "a refused request is no sign");
+    let token = bench.token().await.1;
+    let show = [(TOKEN, token.as_str())];
+    let want = "ssh-ed25519 AAAA alice\nssh-ed25519 BBBB bob\n".to_owned();
+    assert_eq!(bench.ask(Method::GET, KEYS, &show).await, (200, want));
+    assert!(bench.directory.seen.lock().unwrap().contains(&Seen::Keys));
+    assert_eq!(bench.ask(Method::PUT, KEYS, &show).await.0, 405);
+    assert!(bench.ask(Method::GET, "/weft/v1", &show).await.1.starts_with("authorized-keys\n"));
+}
+
+#[tokio::test]
+async fn a_request_that_waits_is_answered_as_soon_as_the_keys_are_others() {
+    let bench = Bench::new(MetadataOptions::default()).await;
+    let token = bench.token().await.1;
+    let show = [(TOKEN, token.as_str())];
+    let tag = bench.tag(KEYS, &show).await;
+    let known = format!("{KEYS}?wait_for_change=true&last_etag={tag}&timeout_sec=50");
+    // The time is up: the same as before. Other keys than those known are told at once.
+    let short = known.replace("=50", "=0");
+    assert!(bench.ask(Method::GET, &short, &show).await.1.contains("alice"));
+    let other = known.replace(&tag, "00");
+    assert!(bench.ask(Method::GET, &other, &show).await.1.contains("alice"));
+
+    let revoke = async {
+        // What changes of another guest, and of this one's name, ends no wait.
+        tokio::task::yield_now().await;
+        bench.directory.change(|guests| {
+            guests[0].hostname = "other".to_owned();
+            guests[1].keys.clear();
+        });
+        tokio::task::yield_now().await;
+        bench.directory.change(|guests| drop(guests[0].keys.remove(0)));
+    };
+    let ((status, body), ()) = tokio::join!(bench.ask(Method::GET, &known, &show), revoke);
+    assert_eq!((status, body.as_str()), (200, "ssh-ed25519 BBBB bob\n"));
+
+    // Another guest that comes to the same address is none of its keys' business.
+    let tag = bench.tag(KEYS, &show).await;
+    let known = format!("{KEYS}?wait_for_change=true&last_etag={tag}");
+    let replace = async {
+        tokio::task::yield_now().await;
+        bench.directory.change(|guests| guests[0].instance_id = other_guest().instance_id);
+    };
+    let ((status, _), ()) = tokio::join!(bench.ask(Method::GET, &known, &show), replace);
+    assert_eq!(status, 401);
+}
+
+#[tokio::test]
+async fn so_many_wait_and_one_more_is_answered_at_once() {
+    let bench = Bench::new(MetadataOptions::default()).await;
+    let token = bench.token().await.1;
+    let show = [(TOKEN, token.as_str())];
+    let tag = bench.tag(KEYS, &show).await;
+    let known = format!("{KEYS}?wait_for_change=true&last_etag={tag}");
+    let places = u32::try_from(keys::MAX_WAITING).unwrap();
+    let _all = bench.metadata.waiting.try_acquire_many(places).unwrap();
+    assert_eq!(bench.ask(Method::GET, &known, &show).await.0, 200);
 }

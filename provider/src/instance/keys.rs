@@ -1,0 +1,47 @@
+//! Whether a change of `key_names` reaches the guest that runs.
+
+use std::sync::Arc;
+
+use tfplugin::{Diagnostic, PlanContext};
+use weft_model::{InstanceState, InstanceView};
+use weft_proto::convert::instance_from_wire;
+
+use super::Instance;
+use super::plan::name;
+use crate::agent::Connection;
+use crate::agent::reads::{self, Claim};
+
+/// Warns where the guest has not been seen to follow its keys, or nobody can say.
+pub(super) async fn warn(connection: Option<&Arc<Connection>>, ctx: &mut PlanContext) {
+    if ctx.is_create() || !ctx.changes("key_names") {
+        return;
+    }
+    let view = match (connection, ctx.prior.get("id").as_str()) {
+        (Some(connection), Some(id)) => {
+            let wire = reads::read::<Instance>(connection, id, Claim::No).await;
+            wire.ok().flatten().and_then(|wire| instance_from_wire(wire).ok())
+        }
+        _ => None,
+    };
+    if view.as_ref().is_some_and(sees_keys) {
+        return;
+    }
+    ctx.warn(
+        Diagnostic::warning("The running guest may not see other keys")
+            .cause(format!(
+                "{} has not been seen to ask for its keys since it was started: key_names are \
+                 recorded, and whoever has a key in the guest keeps it",
+                name(&ctx.prior)
+            ))
+            .remedy(
+                "Change ~/.ssh/authorized_keys in the guest too, or use an image whose guests \
+                 follow key_names (the guide on live keys says how)",
+            )
+            .at("key_names"),
+    );
+}
+
+/// A guest that follows its keys.
+fn sees_keys(view: &InstanceView) -> bool {
+    view.status.live_keys && view.status.state == InstanceState::Running
+}
