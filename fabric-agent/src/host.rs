@@ -17,15 +17,18 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
+use weft_images::DiskError;
 use weft_images::UnpackProgress;
 use weft_metering::Run;
-use weft_images::DiskError;
+use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
     LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId, Timestamp, TrackedFlow,
     TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestState, SeenNetwork, SeenNics, SeenVolume, SeenVolumes};
+use weft_planner::{
+    Action, GuestState, HostEdge, HostRoute, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
+};
 use weft_services::Sockets;
 
 use crate::reconcile::Saying;
@@ -51,12 +54,25 @@ pub(crate) struct SeenGuest {
     pub(crate) volumes: SeenVolumes,
     /// What ails a guest whose hypervisor runs.
     pub(crate) trouble: Option<String>,
+    /// Whether a full disk has halted it.
+    pub(crate) starved: Starved,
     /// When the serial console's first byte came.
     pub(crate) first_console_byte: Option<Timestamp>,
     /// What the guest of this launch said, where the host plays its network's services.
     pub(crate) said: Vec<Saying>,
     /// From when to when its guest ran, as who holds it knows.
     pub(crate) run: Run,
+}
+
+/// Whether a guest was halted because it wrote more than its host has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Starved {
+    #[default]
+    No,
+    /// There still is no room.
+    Yes,
+    /// It may go on.
+    RoomAgain,
 }
 
 /// What tells a VPC's namespace from every other one: who holds it.
@@ -245,6 +261,14 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the host has of the network that `desired` describes.
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError>;
+
+    /// How the host's own forwarding differs from what these have made of it: a sentence without a
+    /// capital and a full stop for each thing.
+    async fn host_drift(
+        &self,
+        routes: &BTreeMap<LinkName, HostRoute>,
+        edge: &HostEdge,
+    ) -> Result<Vec<String>, HostError>;
 
     /// What the named counters of the VPC's packet filter say; nothing where it has none yet.
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError>;

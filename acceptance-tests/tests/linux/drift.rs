@@ -22,6 +22,12 @@ const CHANGES: [(&[&str], &str); 6] = [
     (&["ip", "route", "flush", "type", "unreachable"], "the router's addresses, its routes"),
 ];
 
+/// The same in the host's own namespace.
+const ON_THE_HOST: [(&[&str], &str); 2] = [
+    (&["sysctl", "-wq", "net.ipv4.ip_forward=0"], "IP forwarding (net.ipv4.ip_forward) was off"),
+    (&["nft", "flush", "ruleset"], "the table weft"),
+];
+
 #[test]
 fn what_somebody_else_changes_in_a_network_is_put_right_and_told() -> Result<()> {
     let Some(lab) = Lab::linux_with(&["--resync", "1"])? else { return Ok(()) };
@@ -49,9 +55,29 @@ fn what_somebody_else_changes_in_a_network_is_put_right_and_told() -> Result<()>
         })?;
         ensure!(guest.ssh("hostname")?.trim() == "it", "after {words:?}");
     }
+    for (words, finding) in ON_THE_HOST {
+        lab.outside()?.output(words)?;
+        eventually(&format!(""{finding}" is told"), within(), || {
+            let events = lab.weft(&["events"])?.success()?.stdout;
+            let told = events.lines().find(|line| line.contains(finding));
+            Ok(told.map(|line| line.ends_with("; it was put right")).filter(|right| *right))
+        })?;
+    }
+    // A tap that is gone comes back, and its guest is to be started with it.
+    lab.in_network_of_guests(&["ip", "link", "delete", &tap])?;
+    eventually("it is said what the guest needs", within(), || {
+        let events = lab.weft(&["events"])?.success()?.stdout;
+        let said = "was gone (its guest has a network again";
+        Ok(events.lines().any(|line| line.contains(said)).then_some(()))
+    })?;
+    lab.weft(&["reboot", "it"])?.success()?;
+    eventually("the guest has its network again", within(), || {
+        Ok((guest.try_ssh("true")?.code() == Some(0)).then_some(()))
+    })?;
     // Each was one event, and the agent itself brought about none.
     let events = lab.weft(&["events"])?.success()?.stdout;
-    ensure!(events.lines().count() == CHANGES.len(), "{events}");
+    let expected = CHANGES.len() + ON_THE_HOST.len() + 1;
+    ensure!(events.lines().count() == expected, "{events}");
     terraform.assert_plan_is_empty()?;
     terraform.destroy()?;
     lab.close()

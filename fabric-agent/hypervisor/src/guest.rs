@@ -182,6 +182,14 @@ impl Guests {
         self.execute(id, &guest, "system_reset").await.map(|_| ())
     }
 
+    /// Has a guest go on that its hypervisor has halted; requests that failed are tried again.
+    pub async fn go_on(&self, id: &InstanceId) -> Result<(), GuestError> {
+        let Some(guest) = self.live_guest(id)? else {
+            return Err(GuestError::NotRunning { id: id.clone() });
+        };
+        self.execute(id, &guest, "cont").await.map(|_| ())
+    }
+
     async fn execute(
         &self,
         id: &InstanceId,

@@ -73,6 +73,15 @@ pub fn enable_forwarding(agent: &Namespace) -> Result<bool, NetworkError> {
     sysctl::set(agent, &[("ipv4/ip_forward".to_owned(), "1")])
 }
 
+/// Whether IPv4 forwarding is on in the agent's namespace.
+///
+/// # Errors
+/// The switch could not be read.
+pub fn forwards(agent: &Namespace) -> Result<bool, NetworkError> {
+    let checked = sysctl::check(agent, &[vec![sysctl::forwarding(true)]])?;
+    Ok(checked.iter().all(|is_on| *is_on))
+}
+
 /// The outer ends of uplinks in the agent's namespace whose names start with `prefix`: ours, of
 /// this agent, whether a VPC still wants them or not.
 ///

@@ -99,6 +99,22 @@ pub async fn answer_for(
     Ok(wanted.into_keys().collect())
 }
 
+/// Those of `public` that [`answer_for`] answers for, and those of them that nobody answers for now.
+///
+/// # Errors
+/// The kernel could not be asked.
+pub async fn unanswered(
+    agent: &Namespace,
+    public: &BTreeSet<Ipv4Addr>,
+) -> Result<(BTreeSet<Ipv4Addr>, BTreeSet<Ipv4Addr>), NetworkError> {
+    let netlink = Netlink::of(agent)?;
+    let wanted = places(&netlink.links().await?, &netlink.addresses().await?, public);
+    let seen = proxies(&netlink).await?;
+    let lacks = wanted.iter().filter(|(address, index)| !seen.contains_key(&(**index, **address)));
+    let lacking = lacks.map(|(address, _)| *address).collect();
+    Ok((wanted.into_keys().collect(), lacking))
+}
+
 /// The link to the smallest network of the host's that each of `public` is in.
 fn places(
     links: &[Link],

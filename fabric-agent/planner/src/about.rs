@@ -18,6 +18,7 @@ impl Action {
             Self::ResumeGuest { .. } => "resume_guest",
             Self::ForgetMemory { .. } => "forget_memory",
             Self::ResetGuest { .. } => "reset_guest",
+            Self::ContinueGuest { .. } => "continue_guest",
             Self::EndGuest { .. } => "end_guest",
             Self::ForgetGuest { .. } => "forget_guest",
             Self::RemoveDisks { .. } => "remove_disks",
@@ -79,6 +80,7 @@ impl Action {
             | Self::ResumeGuest { instance_id }
             | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
+            | Self::ContinueGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
@@ -129,6 +131,7 @@ impl Action {
             | Self::ResumeGuest { instance_id }
             | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
+            | Self::ContinueGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }

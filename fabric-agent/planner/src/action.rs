@@ -100,6 +100,11 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
+    /// Has a guest go on that was halted because its host's disk was full.
+    ContinueGuest {
+        /// Whose.
+        instance_id: InstanceId,
+    },
     /// Ends the hypervisor at once.
     EndGuest {
         /// Whose.

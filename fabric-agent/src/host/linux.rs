@@ -25,7 +25,7 @@ use weft_model::{
     InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
     TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
-use weft_planner::{Action, GuestVolume, SeenNetwork, SeenVolume};
+use weft_planner::{Action, GuestVolume, HostEdge, HostRoute, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
 
 use super::blobs::Blobs;
@@ -154,6 +154,7 @@ impl Host for LinuxHost {
             Action::ResumeGuest { instance_id } => guests.resume(instance_id).await,
             Action::ForgetMemory { instance_id } => guests.forget_memory(instance_id),
             Action::ResetGuest { instance_id } => guests.reset(instance_id).await,
+            Action::ContinueGuest { instance_id } => guests.go_on(instance_id).await,
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
@@ -238,6 +239,14 @@ impl Host for LinuxHost {
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
         self.networks.observe(desired).await
+    }
+
+    async fn host_drift(
+        &self,
+        routes: &BTreeMap<LinkName, HostRoute>,
+        edge: &HostEdge,
+    ) -> Result<Vec<String>, HostError> {
+        self.networks.host_drift(routes, edge).await
     }
 
     async fn counters(&self, vpc_id: &VpcId) -> Result<BTreeMap<Counted, Counts>, HostError> {

@@ -27,8 +27,8 @@ use weft_model::{
     TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestLaunch, GuestState, SeenDisk, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
-    simulate_network,
+    Action, GuestLaunch, GuestState, HostEdge, HostRoute, SeenDisk, SeenNetwork, SeenNics,
+    SeenVolume, SeenVolumes, simulate_network,
 };
 
 use super::blobs::Blobs;
@@ -214,6 +214,8 @@ impl Host for SimHost {
                 };
                 self.reality.change_guest(instance_id, change).await
             }
+            // Its disks have no end.
+            Action::ContinueGuest { .. } => Ok(()),
             Action::PressPowerButton { instance_id } => {
                 let now = self.clock.moment();
                 let change = |guest: &mut Guest| {
@@ -415,6 +417,7 @@ impl Host for SimHost {
             seed: guest.seed,
             guest: state,
             trouble: None,
+            starved: super::Starved::No,
             first_console_byte,
             said,
         })
@@ -447,6 +450,15 @@ impl Host for SimHost {
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
         Ok(self.reality.network(&desired.vpc_id))
+    }
+
+    /// It has no forwarding of its own.
+    async fn host_drift(
+        &self,
+        _routes: &BTreeMap<LinkName, HostRoute>,
+        _edge: &HostEdge,
+    ) -> Result<Vec<String>, HostError> {
+        Ok(Vec::new())
     }
 
     /// No packet is ever sent: every counter stands at nothing.

@@ -28,7 +28,7 @@ use super::queue::Next;
 use super::{Reconciler, Shutdown, probe};
 use crate::admission::seat_keys;
 use crate::chain::Chain;
-use crate::host::{HostError, SeenGuest};
+use crate::host::{HostError, SeenGuest, Starved};
 use crate::monitoring::Outcome;
 use crate::repo::{Instances, object_key, public_key, status_key, uid_key};
 use interface::NetworkView;
@@ -40,6 +40,8 @@ type InstanceRecord = Record<InstanceId, InstanceSpec>;
 
 /// How often a guest that was asked to shut down is asked again and looked at.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(500);
+/// How often a guest that a full disk has halted is looked at.
+const STARVED_POLL: Duration = Duration::from_secs(2);
 /// Steps of one pass: a plan that does not converge must not spin.
 const MAX_STEPS: usize = 16;
 
@@ -211,7 +213,8 @@ impl Pass<'_> {
                     self.note_console(&seen_guest);
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
-                    return Ok((seen.guest, Some(Next::Done), false));
+                    let next = self.feed(seen_guest.starved).await;
+                    return Ok((seen.guest, Some(next), false));
                 }
                 InstanceStep::Do(actions) => {
                     for action in &actions {
@@ -283,6 +286,27 @@ impl Pass<'_> {
             }
         }
         Err(Failure::Step(HostError::new("the instance does not settle; this is a defect", true)))
+    }
+
+    /// Has a guest go on that a full disk has halted, as soon as there is room.
+    async fn feed(&self, starved: Starved) -> Next {
+        if starved == Starved::No {
+            return Next::Done;
+        }
+        let id = &self.record.id;
+        if starved == Starved::RoomAgain {
+            let action = Action::ContinueGuest { instance_id: id.clone() };
+            match self.reconciler.host.apply(&action).await {
+                Ok(()) => {
+                    tracing::info!(instance.id = %id, "there is room again: the guest goes on")
+                }
+                Err(error) => {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(instance.id = %id, error, "the guest could not go on");
+                }
+            }
+        }
+        Next::After(STARVED_POLL)
     }
 
     /// The guest after a failure; unknown counts as absent.

@@ -132,6 +132,8 @@ struct Memory {
     /// kernel is looked at again was somebody else's doing.
     applied: HashMap<VpcId, Arc<VpcNetwork>>,
     host: Option<(BTreeMap<LinkName, HostRoute>, HostEdge)>,
+    /// The host's own forwarding as it was left, as `applied`.
+    host_applied: Option<(BTreeMap<LinkName, HostRoute>, HostEdge)>,
     /// By whose packet filter open connections were judged last.
     judged: HashMap<VpcId, Arc<VpcNetwork>>,
     attached: AttachedOfAll,
@@ -161,7 +163,8 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
                 continue;
             }
             if std::mem::take(&mut requests.observe_again) {
-                memory = Memory { applied: memory.applied, ..Memory::default() };
+                let Memory { applied, host_applied, .. } = memory;
+                memory = Memory { applied, host_applied, ..Memory::default() };
             }
             (std::mem::take(&mut requests.waiting), requests.released.clone())
         };
@@ -223,8 +226,27 @@ async fn pass(
     // The uplinks exist now: the host may lead packets into them.
     if memory.host.as_ref() != Some(&of_host) {
         let (routes, edge) = of_host.clone();
-        match host.apply(&Action::SetHostRouting { routes, edge }).await {
-            Ok(()) => memory.host = Some(of_host),
+        // What is left half done is nobody else's doing.
+        let drifted = match (&memory.host, memory.host_applied.take()) {
+            (None, Some((routes, edge))) => host.host_drift(&routes, &edge).await,
+            _ => Ok(Vec::new()),
+        };
+        let drifted = drifted.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "the host's own forwarding could not be looked at");
+            Vec::new()
+        });
+        let applied = host.apply(&Action::SetHostRouting { routes, edge }).await;
+        let mended =
+            if applied.is_ok() { "it was put right" } else { "it could not be put right yet" };
+        for finding in drifted {
+            let message = format!("{finding}; {mended}");
+            reconciler.events.record(EventKind::Drift, "host", message).await;
+        }
+        match applied {
+            Ok(()) => {
+                memory.host_applied = Some(of_host.clone());
+                memory.host = Some(of_host);
+            }
             Err(error) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(error, "the host's own forwarding could not be set");

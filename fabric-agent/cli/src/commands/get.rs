@@ -1,5 +1,7 @@
 //! `weft get`: everything about one object.
 
+mod instance;
+
 use std::process::ExitCode;
 
 use weft_proto::convert::{
@@ -31,7 +33,23 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         }};
     }
     match target::any(agent, &args.target).await? {
-        AnyId::Instance(id) => get!(instances, id, instance_from_wire),
+        AnyId::Instance(id) => {
+            let wire = agent.instances().get(get_request(id)).await?.into_inner();
+            let view = instance_from_wire(wire)?;
+            let belongings = instance::Belongings::of(agent, &view).await?;
+            match format {
+                Format::Json => {
+                    let mut json = view.json();
+                    belongings.add_to(&mut json);
+                    print_json(&json)?;
+                }
+                Format::Text => {
+                    let mut pairs = view.details();
+                    pairs.extend(belongings.details());
+                    print(details(&pairs))?;
+                }
+            }
+        }
         AnyId::Image(id) => get!(images, id, image_from_wire),
         AnyId::KeyPair(id) => get!(key_pairs, id, key_pair_from_wire),
         AnyId::InstanceType(id) => get!(types, id, instance_type_from_wire),

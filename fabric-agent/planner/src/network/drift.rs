@@ -5,11 +5,15 @@ use weft_model::{ObservedShaper, ObservedTap, VpcNetwork};
 use super::{SeenNetwork, plan_network};
 use crate::Action;
 
+/// A hypervisor holds the tap that it was started with: another of the same name is not its.
+const REBOOT: &str = " (its guest has a network again after weft reboot)";
+const REBOOT_ALL: &str = " (guests that ran in it have a network again after weft reboot)";
+
 /// How `seen` differs from `applied`, the network as it was left; empty where it does not. Each
 /// finding is a sentence without a capital and a full stop.
 pub fn drift(applied: &VpcNetwork, seen: &SeenNetwork) -> Vec<String> {
     if seen.network.is_none() {
-        return vec!["the network namespace was gone, with everything in it".to_owned()];
+        return vec![format!("the network namespace was gone, with everything in it{REBOOT_ALL}")];
     }
     let steps = plan_network(&applied.vpc_id, Some(applied), seen);
     let mut findings: Vec<String> = Vec::new();
@@ -47,7 +51,7 @@ fn finding(step: &Action, applied: &VpcNetwork, seen: &SeenNetwork) -> Option<St
         Action::AddTap { link, tap, .. } => {
             let there = seen.network.as_ref().is_some_and(|seen| seen.taps.contains_key(link));
             let fate = if there { "had been changed" } else { "was gone" };
-            format!("the tap {link} of {} {fate}", tap.address)
+            format!("the tap {link} of {} {fate}{REBOOT}", tap.address)
         }
         Action::OpenTap { link, tap, .. } if only_limit_differs(step, seen) => {
             format!("the limit of the tap {link} of {} had been changed", tap.address)

@@ -254,7 +254,7 @@ fn drift_is_told_in_one_finding_for_each_thing_that_was_changed() {
     let cases: [(Change, &str); 9] = [
         (|seen| seen.network = None, "the network namespace was gone"),
         (|seen| seen.firewall = None, "the packet filter had been changed"),
-        (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone"),
+        (|seen| { taps_of(seen).remove(&"t1".parse().unwrap()); }, "the tap t1 of 10.0.0.1 was gone (its guest has a network again after weft reboot)"),
         (|seen| tap(seen, "t2").owner_uid = None, "the tap t2 of 10.0.0.2 had been changed"),
         (|seen| tap(seen, "t2").routes.clear(), "the tap t2 of 10.0.0.2 was down, or its route"),
         (|seen| tap(seen, "t2").shaper = ObservedShaper::Foreign, "the limit of the tap t2 of 10.0.0.2 had been"),

@@ -98,7 +98,7 @@ fn the_requests_that_are_spoiled_are_good_ones() {
         let (answer, _) = ask(request);
         answer.starts_with(b"HTTP/1.1 200 ") || answer.starts_with(b"HTTP/1.0 200 ")
     });
-    assert_eq!(answered.count(), 8, "all with a token of the guest's own, and the token");
+    assert_eq!(answered.count(), 9, "all with a token of the guest's own, and the token");
 }
 
 proptest! {

@@ -25,7 +25,10 @@ use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, See
 
 use crate::chain::Chain;
 use crate::config::Directories;
-use crate::host::{HostError, SeenGuest};
+use crate::host::{HostError, SeenGuest, Starved};
+
+/// Free bytes with which a guest goes on that a full disk has halted.
+const ROOM_BYTES: u64 = 16 << 20;
 
 /// Guests see the whole frame that an Ethernet link carries.
 const MTU_BYTES: u16 = 1500;
@@ -356,6 +359,10 @@ impl LinuxGuests {
         self.guests.reset(id).await.map_err(failed(format!("reset the guest of {id}")))
     }
 
+    pub(super) async fn go_on(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.guests.go_on(id).await.map_err(failed(format!("have the guest of {id} go on")))
+    }
+
     pub(super) async fn end(&self, id: &InstanceId) -> Result<(), HostError> {
         self.guests.quit(id).await.map_err(failed(format!("end the guest of {id}")))
     }
@@ -383,6 +390,10 @@ impl LinuxGuests {
             .and_then(|ms| i64::try_from(ms).ok())
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
+        let starved = match &observed {
+            GuestObservation::Halted { status, .. } if status == "io-error" => self.starved(),
+            _ => Starved::No,
+        };
         let (nics, volumes) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
@@ -395,6 +406,7 @@ impl LinuxGuests {
             volumes,
             said: Vec::new(),
             trouble,
+            starved,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
             guest,
@@ -404,6 +416,16 @@ impl LinuxGuests {
 
     pub(super) async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {
         self.guests.figures(id).await.map_err(failed(format!("measure the guest of {id}")))
+    }
+
+    /// Of a guest that an I/O error has halted.
+    fn starved(&self) -> Starved {
+        let free = nix::sys::statvfs::statvfs(&self.instances);
+        let free = free.map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
+        match free {
+            Ok(free) if free >= ROOM_BYTES => Starved::RoomAgain,
+            _ => Starved::Yes,
+        }
     }
 
     pub(super) fn list(&self) -> Result<BTreeSet<InstanceId>, HostError> {
@@ -488,8 +510,8 @@ fn uuid_of(id: &InstanceId) -> GuestUuid {
 fn trouble(observed: &GuestObservation) -> Option<String> {
     match observed {
         GuestObservation::Halted { status, .. } if status == "io-error" => Some(
-            "the guest is paused by an I/O error; a full disk is the usual cause: make room, then \
-             reboot it"
+            "the guest is paused by an I/O error; a full disk is the usual cause: make room, and \
+             it goes on by itself"
                 .to_owned(),
         ),
         GuestObservation::Halted { status, .. } => {

@@ -317,21 +317,9 @@ impl LinuxNetworks {
         }
         let swept = weft_network::remove_strays(&self.agent, &self.prefix).await;
         swept.map_err(network("give back links that no VPC has any more".to_owned()))?;
-        let sources =
-            routes.values().filter(|route| route.masquerade).map(|route| route.sources).collect();
-        let masqueraded = routes.values().filter(|route| route.masquerade);
-        let hidden_v6 = masqueraded.filter_map(|route| route.sources_v6).collect();
         let answered = weft_network::answer_for(&self.agent, &self.prefix, &edge.public).await;
         let answered = answered.map_err(network("answer for public addresses".to_owned()))?;
-        let wanted = HostNat {
-            links: routes.keys().cloned().collect(),
-            sources,
-            sources_v6: hidden_v6,
-            hidden: edge.public.difference(&answered).copied().collect(),
-            public: edge.public.clone(),
-            forwards: edge.forwards.clone(),
-            guest_access: edge.guest_access.clone(),
-        };
+        let wanted = host_nat_of(routes, edge, &answered);
         let nft = self.host_nft();
         let what = || "set the address translation of the agent's namespace".to_owned();
         let seen = nft.observe(false).await.map_err(firewall(what()))?;
@@ -340,6 +328,39 @@ impl LinuxNetworks {
             None => host_nat(nft.table(), &wanted),
         };
         nft.apply(&commands).await.map_err(firewall(what()))
+    }
+
+    /// How the agent's namespace differs from what these have made of it, in words.
+    pub(super) async fn host_drift(
+        &self,
+        routes: &BTreeMap<LinkName, HostRoute>,
+        edge: &HostEdge,
+    ) -> Result<Vec<String>, HostError> {
+        let mut findings = Vec::new();
+        let forwards = weft_network::forwards(&self.agent);
+        if !forwards.map_err(network("look at IP forwarding".to_owned()))? {
+            findings.push("IP forwarding (net.ipv4.ip_forward) was off".to_owned());
+        }
+        let unanswered = weft_network::unanswered(&self.agent, &edge.public).await;
+        let (answered, lacking) =
+            unanswered.map_err(network("look for public addresses".to_owned()))?;
+        if !lacking.is_empty() {
+            let addresses: Vec<_> = lacking.iter().map(ToString::to_string).collect();
+            let addresses = addresses.join(", ");
+            findings.push(format!("nobody answered for the public addresses {addresses}"));
+        }
+        let nft = self.host_nft();
+        let seen = nft.observe(false).await;
+        let seen = seen.map_err(firewall("look at the host's own packet filter".to_owned()))?;
+        let wanted = host_nat_of(routes, edge, &answered);
+        match &seen {
+            None => findings.push(format!("the table {} was gone", nft.table())),
+            Some(seen) if !host_changes(nft.table(), seen, &wanted).is_empty() => {
+                findings.push(format!("the table {} had been changed", nft.table()));
+            }
+            Some(_) => {}
+        }
+        Ok(findings)
     }
 
     pub(super) async fn observe(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
@@ -435,5 +456,22 @@ impl LinuxNetworks {
     ) -> Result<Option<Ipv4Network>, HostError> {
         let found = weft_network::first_free_range(&self.agent, candidates).await;
         found.map_err(network("look at the routes of the agent's namespace".to_owned()))
+    }
+}
+
+fn host_nat_of(
+    routes: &BTreeMap<LinkName, HostRoute>,
+    edge: &HostEdge,
+    answered: &BTreeSet<Ipv4Addr>,
+) -> HostNat {
+    let masqueraded = || routes.values().filter(|route| route.masquerade);
+    HostNat {
+        links: routes.keys().cloned().collect(),
+        sources: masqueraded().map(|route| route.sources).collect(),
+        sources_v6: masqueraded().filter_map(|route| route.sources_v6).collect(),
+        hidden: edge.public.difference(answered).copied().collect(),
+        public: edge.public.clone(),
+        forwards: edge.forwards.clone(),
+        guest_access: edge.guest_access.clone(),
     }
 }
