@@ -45,14 +45,14 @@ fn what_a_full_disk_refuses_is_said_and_comes_when_there_is_room() -> Result<()>
     // A guest that writes more than there is room for is paused, and its host says why.
     disk.fill_but(0)?;
     let id = state.text("weft_instance.it", "id")?;
-    guest.ssh("(dd if=/dev/urandom of=/var/big bs=64k count=80; sync; sync) >/dev/null 2>&1 &")?;
+    guest.ssh("(dd if=/dev/urandom of=big bs=64k count=80; sync; sync) >/dev/null 2>&1 &")?;
     eventually("the guest is paused, and why is told", within(), || {
         let told = lab.weft_json(&["get", &id])?["reason"].clone();
         Ok(told.as_str().is_some_and(|told| told.contains("full")).then_some(()))
     })?;
     disk.free()?;
     eventually("it goes on", within(), || {
-        let login = guest.try_ssh("sync; ls -l /var/big | wc -l")?;
+        let login = guest.try_ssh("sync; ls -l big | wc -l")?;
         Ok((login.code() == Some(0) && login.stdout.trim() == "1").then_some(()))
     })?;
     let told = lab.weft_json(&["get", &id])?;

@@ -83,6 +83,16 @@ impl Directory for One {
         vec![(tap(10), mac(10))]
     }
 
+    /// Nothing ever changes.
+    async fn until(
+        &self,
+        _vpc: &VpcId,
+        _source: Ipv4Addr,
+        _differs: &(dyn for<'g> Fn(Option<&'g Guest>) -> bool + Sync),
+    ) {
+        std::future::pending().await
+    }
+
     fn saw(&self, _instance: &InstanceId, _seen: Seen) {}
 
     async fn report(&self, _instance: &InstanceId, _report: Report) -> Result<(), NotTaken> {
