@@ -532,10 +532,10 @@ pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
         any::<(u64, u64)>(),
         vec(phase, 0..9),
         option::of(time()),
-        (option::of(cloud_init()), option::of(signal()), restarts()),
+        (option::of(cloud_init()), option::of(signal()), restarts(), any::<bool>()),
     )
         .prop_map(|(state, reason, (epoch, ended_epoch), phases, launched_at, said)| {
-            let (cloud_init, signal, restarts) = said;
+            let (cloud_init, signal, restarts, live_keys) = said;
             InstanceStatus {
                 state,
                 reason,
@@ -544,6 +544,7 @@ pub(crate) fn status() -> impl Strategy<Value = InstanceStatus> {
                 phases,
                 launched_at,
                 cloud_init,
+                live_keys,
                 signal,
                 restarts,
             }
