@@ -17,9 +17,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 use weft_crash_points as crash_points;
-use weft_images::DiskError;
-use weft_images::UnpackProgress;
-use weft_metering::Run;
+use weft_images::{DiskError, UnpackProgress};
 use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,

@@ -181,11 +181,9 @@ fn begin(status: &mut InstanceStatus, epoch: u64, now: Timestamp, resumed: bool)
     // A guest that goes on says none of it again.
     if !resumed {
         status.cloud_init = None;
+        status.live_keys = false;
         status.signal = None;
     }
-    status.cloud_init = None;
-    status.live_keys = false;
-    status.signal = None;
 }
 
 /// Records that `phase` of the present launch was reached, once.
