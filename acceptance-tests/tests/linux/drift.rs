@@ -57,7 +57,7 @@ fn what_somebody_else_changes_in_a_network_is_put_right_and_told() -> Result<()>
     }
     for (words, finding) in ON_THE_HOST {
         lab.outside()?.output(words)?;
-        eventually(&format!(""{finding}" is told"), within(), || {
+        eventually(&format!("\"{finding}\" is told"), within(), || {
             let events = lab.weft(&["events"])?.success()?.stdout;
             let told = events.lines().find(|line| line.contains(finding));
             Ok(told.map(|line| line.ends_with("; it was put right")).filter(|right| *right))
