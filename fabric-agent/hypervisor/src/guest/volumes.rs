@@ -60,9 +60,17 @@ impl Guests {
         weft_crash_points::point("guest.plug_volume.given");
         let added = devices.add_nodes(disk.nodes(&paths)).await;
         devices.take_back(&paths).await?;
-        added?;
         weft_crash_points::point("guest.plug_volume.nodes_added");
-        devices.execute("device_add", disk.device()).await.map(|_| ())
+        let plugged = match added {
+            Ok(()) => devices.execute("device_add", disk.device()).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if plugged.is_err() {
+            // A file that stayed open here would keep its room when the volume is removed. The first
+            // error is the one to tell.
+            let _ = devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await;
+        }
+        plugged
     }
 
     /// Makes a disk of a guest that runs larger; `device` is what QEMU calls it. The guest sees it at
