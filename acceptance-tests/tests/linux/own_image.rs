@@ -76,7 +76,7 @@ fn a_snapshot_of_a_machine_at_work_keeps_what_was_written_before_and_the_machine
         base.clone() + &all.collect::<String>()
     };
     let mut session = guest.open_session()?;
-    guest.ssh("sudo sh -c 'echo one >/srv/of-the-first; sync'")?;
+    guest.ssh("sudo sh -c 'mkdir -p /srv; echo one >/srv/of-the-first; sync'")?;
     terraform.main(&with(&["first"]))?;
     terraform.apply()?;
     session.echo("the guest did not notice")?;
