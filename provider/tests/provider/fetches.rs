@@ -216,7 +216,7 @@ async fn mirrors_are_tried_in_order_and_the_last_error_tells_of_all() {
     };
     let error = terraform.create("weft_image", config(vec![wrong.clone()])).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("the digest is another one"), "{text}");
+    assert!(text.contains("The digest is another one"), "{text}");
     assert!(text.contains("before that: it answers 404"), "{text}");
     let state = terraform.create("weft_image", config(vec![wrong, good])).await.unwrap();
     assert_eq!(state.get("digest").as_str(), digest.as_str());

@@ -77,9 +77,11 @@ impl RootDisks {
             Err(error) if error.is_out_of_space() => {
                 Err(DiskError::NoRoom { room_bytes: spec.room_bytes })
             }
-            // setrlimit(2): who writes beyond RLIMIT_FSIZE is sent SIGXFSZ.
-            Err(DiskError::QemuImg { status, code: None, .. })
-                if status.contains("SIGXFSZ") && spec.room_bytes < wanted =>
+            // setrlimit(2): who writes beyond RLIMIT_FSIZE is sent SIGXFSZ, or told EFBIG where it is
+            // ignored, as it is by whom we were started by perhaps.
+            Err(DiskError::QemuImg { status, message, .. })
+                if spec.room_bytes < wanted
+                    && (status.contains("SIGXFSZ") || message.contains("File too large")) =>
             {
                 Err(DiskError::NoRoom { room_bytes: spec.room_bytes })
             }
