@@ -87,7 +87,7 @@ impl Kind for Volume {
         let why = wire.reason.as_deref().filter(|_| failed)?;
         let id = wire.metadata.as_ref().map(|metadata| metadata.id.as_str()).unwrap_or_default();
         let warning = Diagnostic::warning(format!("The volume {id} cannot be used"));
-        Some(warning.cause(why.to_owned()).remedy("The agent goes on trying; see weft get"))
+        Some(warning.cause(why).remedy("The agent goes on trying; see weft get"))
     }
 }
 

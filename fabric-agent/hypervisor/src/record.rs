@@ -91,7 +91,7 @@ impl GuestRun {
                 // for guests of older agents it is near enough, and always the same.
                 monotonic_ms: guest
                     .started_monotonic_ms
-                    .unwrap_or(guest.qemu.start_ticks.saturating_mul(MS_PER_TICK)),
+                    .unwrap_or_else(|| guest.qemu.start_ticks.saturating_mul(MS_PER_TICK)),
             },
             ended: of_this.and_then(|exit| {
                 let monotonic_ms = exit.at_monotonic_ms?;

@@ -108,6 +108,14 @@ pub struct Usage {
     pub unpriced: bool,
 }
 
+/// The sums of one row.
+#[derive(Default)]
+struct Group {
+    quantity: u128,
+    /// Where rows are of resources: the newest day, and what the resource was called on it.
+    newest: Option<(Day, Option<String>)>,
+}
+
 /// Adds up those of `sums` that are asked for.
 pub fn usage(
     sums: impl IntoIterator<Item = DailySum>,
@@ -115,11 +123,10 @@ pub fn usage(
     group_by: &GroupBy,
     prices: &Prices,
 ) -> Usage {
-    let mut groups: BTreeMap<(String, Item), (u128, Option<(Day, Option<String>)>)> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<(String, Item), Group> = BTreeMap::new();
     for sum in sums.into_iter().filter(|sum| filter.admits(sum)) {
-        let (quantity, newest) =
-            groups.entry((group_by.group(&sum), sum.item)).or_insert((0, None));
+        let Group { quantity, newest } =
+            groups.entry((group_by.group(&sum), sum.item)).or_default();
         *quantity += u128::from(sum.quantity);
         if *group_by == GroupBy::Resource && newest.as_ref().is_none_or(|(day, _)| *day <= sum.day)
         {
@@ -127,7 +134,7 @@ pub fn usage(
         }
     }
     let mut usage = Usage::default();
-    for ((group, item), (quantity, newest)) in groups {
+    for ((group, item), Group { quantity, newest }) in groups {
         let quantity = u64::try_from(quantity).unwrap_or(u64::MAX);
         let cost = prices.cost(&item, quantity);
         usage.cost = usage.cost + cost.unwrap_or_default();
@@ -192,7 +199,7 @@ mod tests {
         };
         let usage = usage(all(), &filter, &group_by.parse().unwrap(), &prices);
         let row = |row: &Row| {
-            let cost = row.cost.map_or("-".to_owned(), |money| money.to_string());
+            let cost = row.cost.map_or_else(|| "-".to_owned(), |money| money.to_string());
             format!("{} {} {} {} {cost}", row.group, row.item.kind(), row.amount, row.unit)
         };
         let total = format!("{} {}", usage.cost, usage.unpriced);

@@ -22,7 +22,7 @@ pub struct PendingSeal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealStep {
     /// Carry this out; the snapshot is made then.
-    Seal(SnapshotId, Action),
+    Seal(SnapshotId, Box<Action>),
     /// It cannot be made.
     Refuse(SnapshotId, &'static str),
     /// Nothing, now: go on with the instance.
@@ -80,12 +80,12 @@ pub fn plan_seal(
     }
     SealStep::Seal(
         snapshot_id.clone(),
-        Action::SealRootDisk {
+        Box::new(Action::SealRootDisk {
             instance_id: record.id.clone(),
             layer: layer.clone(),
             size_bytes: record.spec.root_size_bytes(),
             uid: record.spec.uid,
-        },
+        }),
     )
 }
 

@@ -29,7 +29,7 @@ pub enum SeenDisk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VolumeStep {
     /// Carry this out.
-    Do(Action),
+    Do(Box<Action>),
     /// Write down that its disk is there: from now on it is never made anew.
     Settle,
     /// Nothing is left on the host: the record can go.
@@ -52,28 +52,28 @@ pub fn plan_volume(
 ) -> VolumeStep {
     if record.deleting_since.is_some() {
         return match seen.pools.first() {
-            Some(pool) => VolumeStep::Do(remove(&record.id, pool)),
+            Some(pool) => VolumeStep::Do(Box::new(remove(&record.id, pool))),
             None => VolumeStep::Forget,
         };
     }
     match (&seen.disk, made) {
         (SeenDisk::Damaged(why), _) => VolumeStep::Damaged(why.clone()),
         (SeenDisk::Missing, true) => VolumeStep::Lost,
-        (SeenDisk::Missing, false) => VolumeStep::Do(Action::MakeVolume {
+        (SeenDisk::Missing, false) => VolumeStep::Do(Box::new(Action::MakeVolume {
             volume_id: record.id.clone(),
             pool: record.spec.volume_type.clone(),
             size_bytes: record.spec.size_bytes(),
             base: record.spec.base.clone(),
             layers: record.spec.layers.clone(),
-        }),
+        })),
         (SeenDisk::There(_), false) => VolumeStep::Settle,
         (SeenDisk::There(bytes), true) if *bytes < record.spec.size_bytes() => {
-            VolumeStep::Do(Action::GrowVolume {
+            VolumeStep::Do(Box::new(Action::GrowVolume {
                 volume_id: record.id.clone(),
                 pool: record.spec.volume_type.clone(),
                 size_bytes: record.spec.size_bytes(),
                 instance_id: running.cloned(),
-            })
+            }))
         }
         (SeenDisk::There(_), true) => VolumeStep::Rest,
     }

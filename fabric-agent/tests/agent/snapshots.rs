@@ -10,11 +10,8 @@ use crate::support::{
 };
 
 fn of(instance_id: &str) -> v1::CreateSnapshotRequest {
-    let spec = v1::SnapshotSpec {
-        instance_id: instance_id.to_owned(),
-        description: "nightly".to_owned(),
-        ..v1::SnapshotSpec::default()
-    };
+    let spec =
+        v1::SnapshotSpec { instance_id: instance_id.to_owned(), description: "nightly".to_owned() };
     v1::CreateSnapshotRequest { context: context(), spec: Some(spec) }
 }
 

@@ -86,7 +86,7 @@ pub struct Unpacker<R: Read> {
 enum Decoder<R: Read> {
     Gzip(MultiGzDecoder<Input<R>>),
     Xz(Box<XzReader<Input<R>>>),
-    Zstd(ZstdReader<Input<R>>),
+    Zstd(Box<ZstdReader<Input<R>>>),
     /// After an error or a panic: its state means nothing any more.
     Broken,
 }
@@ -132,7 +132,7 @@ impl<R: Read> Unpacker<R> {
             Compression::Xz => {
                 Decoder::Xz(Box::new(XzReader::new_mem_limit(input, true, MAX_MEMORY >> 10)))
             }
-            Compression::Zstd => Decoder::Zstd(ZstdReader::new(input)),
+            Compression::Zstd => Decoder::Zstd(Box::new(ZstdReader::new(input))),
         };
         Self { kind, decoder }
     }

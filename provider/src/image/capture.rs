@@ -104,7 +104,7 @@ impl Image {
         let instance: Option<String> = plan.read(SOURCES[0])?;
         let snapshot: Option<String> = plan.read(SOURCES[1])?;
         let reboot = plan.get("snapshot_without_reboot").as_bool() == Some(false);
-        let source = instance.map(Source::InstanceId).or(snapshot.map(Source::SnapshotId));
+        let source = instance.map(Source::InstanceId).or_else(|| snapshot.map(Source::SnapshotId));
         let request =
             v1::CaptureRequest { client_token: random_token().map_err(failed)?, source, reboot };
         let followed = tokio::select! {

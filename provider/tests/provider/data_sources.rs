@@ -75,7 +75,7 @@ async fn deprecated_images_are_passed_over_unless_they_are_asked_for() {
     let x86 = ("architecture", Value::from("x86_64"));
     #[rustfmt::skip]
     let cases = [
-        (asked(&[x86.clone()]),                                     &old),
+        (asked(std::slice::from_ref(&x86)),                                     &old),
         (asked(&[x86, ("include_deprecated", true.into())]),        &new),
         (asked(&[("architecture", "aarch64".into())]),              &arm),
         (attributes([("id", new.clone())]),                         &new),

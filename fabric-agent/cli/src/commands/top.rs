@@ -33,7 +33,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     let live = std::io::stdout().is_terminal();
-    let tables = args.count.or((!live).then_some(1));
+    let tables = args.count.or_else(|| (!live).then_some(1));
     let mut before = look(agent).await?;
     let mut printed = 0;
     // Rates need two looks.

@@ -159,7 +159,7 @@ fn link(spec: &SealSpec) -> Result<Seal, DiskError> {
         Some(sealed) if sealed != disk => return Ok(Seal::Done),
         Some(_linked_before) => {}
         None => {
-            let dir = layer.parent().unwrap_or(Path::new("/"));
+            let dir = layer.parent().unwrap_or_else(|| Path::new("/"));
             create_dir(dir)?;
             fs::hard_link(top, layer).map_err(FileError::new("link the disk to", layer))?;
         }
