@@ -93,7 +93,7 @@ pub(super) fn judge(head: &[u8], total: Option<u64>, wanted: &Wanted) -> Result<
     let len = total.unwrap_or(weft_image_format::MAX_VIRTUAL_SIZE);
     let found = match wanted.role {
         BlobRole::Disk => match Compression::detect(head) {
-            Some(kind) => glance(head, kind).map(drop).map_err(|error| error.to_string()),
+            Some(kind) => glance(head, total, kind).map(drop).map_err(|error| error.to_string()),
             None => detect(head, len).map(drop).map_err(|error| error.to_string()),
         },
         BlobRole::Kernel => detect_kernel(head).map(drop).map_err(|error| error.to_string()),

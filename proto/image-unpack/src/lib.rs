@@ -232,16 +232,19 @@ pub enum NotPacked {
     Unpack(#[from] UnpackError),
 }
 
-/// Looks into a file compressed by `kind` whose first bytes are `head`.
+/// Looks into a file compressed by `kind` whose first bytes are `head`, and that is `file_len` bytes
+/// long, where that is known.
 ///
 /// # Errors
 /// [`NotPacked`] where it is certain that no disk comes out of it.
-pub fn glance(head: &[u8], kind: Compression) -> Result<Glance, NotPacked> {
+pub fn glance(head: &[u8], file_len: Option<u64>, kind: Compression) -> Result<Glance, NotPacked> {
+    let is_whole = file_len.is_some_and(|length| length <= head.len() as u64);
     let mut unpacker = Unpacker::new(head, kind);
     let (mut inside, mut filled) = (vec![0; HEAD_BYTES], 0);
     match unpacker.fill(&mut inside, &mut filled) {
         // The rest of the file is missing here, not in the file.
-        Ok(()) | Err(UnpackError::Truncated { .. }) => {}
+        Ok(()) => {}
+        Err(UnpackError::Truncated { .. }) if !is_whole => {}
         Err(error) => return Err(error.into()),
     }
     if filled < ENOUGH_TO_JUDGE {

@@ -106,16 +106,21 @@ fn a_glance_sees_a_disk_inside_and_what_is_none() {
     for kind in [Compression::Gzip, Compression::Xz] {
         let Some(disk) = packed(kind, &content(200_000)) else { return };
         let head = &disk[..disk.len().min(HEAD_BYTES)];
-        let seen = glance(head, kind).unwrap();
+        let seen = glance(head, None, kind).unwrap();
         assert!(matches!(seen, Glance::Disk { virtual_size_bytes: None }), "{seen:?}");
+        // All of a file is there, and it ends too early.
+        let short = &head[..40];
+        assert!(matches!(glance(short, None, kind), Ok(Glance::Unknown)));
+        let error = glance(short, Some(40), kind).unwrap_err().to_string();
+        assert!(error.contains("truncated"), "{error}");
         for (inside, word) in [(&overlay, "backing file"), (&tar, "tar archive")] {
             let packed = packed(kind, inside).unwrap();
-            let error = glance(&packed[..packed.len().min(HEAD_BYTES)], kind).unwrap_err();
+            let error = glance(&packed[..packed.len().min(HEAD_BYTES)], None, kind).unwrap_err();
             assert!(error.to_string().contains(word), "{kind:?}: {error}");
         }
         // Twice compressed.
         let twice = packed(kind, &disk).unwrap();
-        let error = glance(&twice[..twice.len().min(HEAD_BYTES)], kind).unwrap_err();
+        let error = glance(&twice[..twice.len().min(HEAD_BYTES)], None, kind).unwrap_err();
         assert!(error.to_string().contains("compressed with"), "{error}");
     }
 }
@@ -145,7 +150,7 @@ proptest! {
                 break;
             }
         }
-        drop(glance(&bytes, kind));
+        drop(glance(&bytes, None, kind));
     }
 
     /// Noise behind each magic number.
@@ -154,7 +159,7 @@ proptest! {
         let magic: [&[u8]; 3] = [b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
         let bytes = [magic[kind], &noise].concat();
         prop_assert_eq!(Compression::detect(&bytes), Some(KINDS[kind]));
-        drop(glance(&bytes, KINDS[kind]));
+        drop(glance(&bytes, None, KINDS[kind]));
     }
 }
 

@@ -155,7 +155,7 @@ fn judge(head: &[u8], size: u64, role: Role) -> Result<Option<u64>, (String, Opt
     };
     match role {
         Role::Disk => match Compression::detect(head) {
-            Some(kind) => match glance(head, kind) {
+            Some(kind) => match glance(head, Some(size), kind) {
                 Ok(Glance::Disk { virtual_size_bytes }) => Ok(virtual_size_bytes),
                 Ok(Glance::Unknown) => Ok(None),
                 Err(error) => Err(split(error.to_string())),
