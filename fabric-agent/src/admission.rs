@@ -6,8 +6,8 @@ mod size;
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceState, InstanceStatus,
-    InterfaceId, KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip,
+    ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceStatus, InterfaceId,
+    KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip,
 };
 use weft_store::Txn;
 
@@ -259,8 +259,9 @@ fn next_epoch(
         || old.memory_mib != new.memory_mib
         || old.user_data != new.user_data;
     let switched_on = old.power == PowerState::Stopped;
-    let settled = matches!(status.state, InstanceState::Stopped | InstanceState::Failed);
-    let ended = settled || status.ended_epoch >= old.run_epoch;
+    // Not by the state: right after a start it still tells of the launch before, and an update that
+    // is repeated would start the instance twice.
+    let ended = status.ended_epoch >= old.run_epoch;
     let asked_on = asked == Some(PowerState::Running);
     let again = switched_on || (asked_on && ended) || (needs_restart && !ended);
     if again { old.run_epoch + 1 } else { old.run_epoch }

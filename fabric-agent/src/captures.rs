@@ -7,7 +7,7 @@
 //! A capture is known by its client's token: asked for again, it goes on with the snapshot that it
 //! has. What one that nobody goes on with has left (a snapshot, a part of a file) is swept away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -29,10 +29,17 @@ type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
 /// Captures that are under way.
 #[derive(Debug)]
 pub(crate) struct Captures {
-    /// What they are made of, and how often: nothing of it may go meanwhile.
-    sources: Mutex<BTreeMap<SnapshotId, (SnapshotSpec, usize)>>,
+    sources: Mutex<Sources>,
     /// Copying a disk takes the host's own disk for itself: one at a time.
     copying: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    /// What captures are made of, and how often: nothing of it may go meanwhile.
+    held: BTreeMap<SnapshotId, (SnapshotSpec, usize)>,
+    /// Snapshots that are being swept away: no capture goes on with one of them.
+    leaving: BTreeSet<SnapshotId>,
 }
 
 impl Default for Captures {
@@ -42,20 +49,44 @@ impl Default for Captures {
 }
 
 impl Captures {
-    fn sources(&self) -> MutexGuard<'_, BTreeMap<SnapshotId, (SnapshotSpec, usize)>> {
+    fn sources(&self) -> MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The snapshots that something is being made of, as they were when that began.
     pub(crate) fn in_use(&self) -> BTreeMap<SnapshotId, SnapshotSpec> {
-        self.sources().iter().map(|(id, (spec, _))| (id.clone(), spec.clone())).collect()
+        self.sources().held.iter().map(|(id, (spec, _))| (id.clone(), spec.clone())).collect()
     }
 
     fn hold(&self, id: &SnapshotId, spec: &SnapshotSpec) -> Held<'_> {
-        let mut sources = self.sources();
-        let entry = sources.entry(id.clone()).or_insert_with(|| (spec.clone(), 0));
+        self.hold_in(&mut self.sources(), id, spec)
+    }
+
+    fn hold_in(&self, sources: &mut Sources, id: &SnapshotId, spec: &SnapshotSpec) -> Held<'_> {
+        let entry = sources.held.entry(id.clone()).or_insert_with(|| (spec.clone(), 0));
         *entry = (spec.clone(), entry.1 + 1);
         Held { captures: self, id: id.clone() }
+    }
+
+    /// The same of one that was found, if it is not just being swept away.
+    fn hold_found(&self, id: &SnapshotId, spec: &SnapshotSpec) -> Option<Held<'_>> {
+        let mut sources = self.sources();
+        (!sources.leaving.contains(id)).then(|| self.hold_in(&mut sources, id, spec))
+    }
+
+    /// Whether nobody has it in use; from then on nobody will.
+    pub(crate) fn let_go(&self, id: &SnapshotId) -> bool {
+        let mut sources = self.sources();
+        let unused = !sources.held.contains_key(id);
+        if unused {
+            sources.leaving.insert(id.clone());
+        }
+        unused
+    }
+
+    /// It could not be swept away after all.
+    pub(crate) fn keep(&self, id: &SnapshotId) {
+        self.sources().leaving.remove(id);
     }
 }
 
@@ -68,10 +99,10 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut sources = self.captures.sources();
-        if let Some((_, count)) = sources.get_mut(&self.id) {
+        if let Some((_, count)) = sources.held.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {
-                sources.remove(&self.id);
+                sources.held.remove(&self.id);
             }
         }
     }
@@ -150,8 +181,11 @@ async fn snapshot_for<'a>(
     let _guard = context.references.read().await;
     let _turn = context.turns().object(instance_id.as_str()).await;
     let known = context.repo.list::<Snapshots>().await?;
-    if let Some(mine) = known.iter().find(|one| one.spec.for_image.as_deref() == Some(token)) {
-        return Ok((mine.id.clone(), captures.hold(&mine.id, &mine.spec)));
+    let mut mine = known.iter().filter(|one| one.spec.for_image.as_deref() == Some(token));
+    let held =
+        mine.find_map(|mine| Some((mine.id.clone(), captures.hold_found(&mine.id, &mine.spec)?)));
+    if let Some(mine) = held {
+        return Ok(mine);
     }
     let instance = context.snapshotable(instance_id, "source_instance_id").await?;
     let description = format!("for an image of {instance_id} that is being made");

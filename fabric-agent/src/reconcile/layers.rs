@@ -85,13 +85,15 @@ async fn forget_captures(reconciler: &Reconciler) {
         let left = world.snapshots.values().filter(|record| is_left(record));
         left.map(|record| record.id.clone()).collect()
     };
-    for id in left {
+    // Who asks for one of them again just now begins anew.
+    for id in left.into_iter().filter(|id| reconciler.captures.let_go(id)) {
         tracing::info!(snapshot.id = %id, "removing the snapshot of an image that nobody goes on with");
         let _turn = reconciler.turns.object(id.as_str()).await;
         let Ok(Some(stored)) = reconciler.repo.find::<Snapshots>(&id).await else { continue };
         let key = object_key::<Snapshots>(&id);
         let txn = Txn::new().when_at(&key, stored.revision).delete(key);
         if let Err(problem) = reconciler.repo.commit(txn).await {
+            reconciler.captures.keep(&id);
             tracing::warn!(snapshot.id = %id, error = %problem, "removing it failed");
         }
     }

@@ -245,6 +245,11 @@ impl Client {
 
     async fn hibernate(&mut self) -> Result<(), Away> {
         let id = self.state.instance.clone().unwrap();
+        let status = self.read_instance().await?.status.unwrap();
+        // Only what runs can be put to sleep; it sleeps already where the answer was lost.
+        if status.state != "stopped" {
+            self.wait(&id, Until::WaitFor("running".to_owned())).await?;
+        }
         let get = v1::GetRequest { id, claim: false };
         let asleep = self.ask(async |api| api.instances.clone().hibernate(get.clone()).await);
         asleep.await.map(drop)

@@ -1,0 +1,1 @@
+terraform import weft_snapshot.nightly snap-0123456789abcdef0

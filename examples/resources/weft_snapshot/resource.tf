@@ -1,0 +1,5 @@
+resource "weft_snapshot" "nightly" {
+  instance_id = weft_instance.web.id
+  description = "before the upgrade"
+  tags        = { Purpose = "backup" }
+}
