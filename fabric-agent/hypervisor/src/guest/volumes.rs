@@ -187,7 +187,8 @@ impl Devices<'_> {
     }
 
     /// Closes the files of a volume that no device has: its tops from the newest on, then what lies
-    /// below.
+    /// below. A device that is gone by its name has its node for a moment longer, and QEMU refuses to
+    /// remove it: until then the file stays locked, and no other guest gets it.
     async fn remove_nodes(
         &self,
         volume_id: &VolumeId,
@@ -196,9 +197,26 @@ impl Devices<'_> {
     ) -> Result<(), GuestError> {
         let sealed = layers.iter().rev().flat_map(node_of_layer);
         let own = VolumeDisk::node_names(volume_id, below);
-        for name in sealed.chain(own) {
-            self.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
+        let names: Vec<String> = sealed.chain(own).collect();
+        let started = Instant::now();
+        loop {
+            for name in &names {
+                self.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
+            }
+            let nodes = self.execute("query-named-block-nodes", json!({ "flat": true })).await?;
+            let mut there = nodes.as_array().into_iter().flatten();
+            let is_ours = |node: &Value| names.iter().any(|name| node["node-name"] == **name);
+            if !there.any(is_ours) {
+                return Ok(());
+            }
+            if started.elapsed() > LET_GO_DEADLINE {
+                return Err(GuestError::KeepsVolume {
+                    id: self.id.clone(),
+                    volume_id: volume_id.clone(),
+                    seconds: LET_GO_DEADLINE.as_secs(),
+                });
+            }
+            sleep(POLL_INTERVAL).await;
         }
-        Ok(())
     }
 }
