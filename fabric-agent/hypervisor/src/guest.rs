@@ -5,6 +5,7 @@
 //! directory, in another process, sees the same guests.
 
 mod connection;
+mod devices;
 mod error;
 mod figures;
 mod launch;

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use weft_model::InstanceId;
 
-use super::nics::Devices;
+use super::devices::Devices;
 use super::{ANSWER_DEADLINE, GuestError, Guests};
 use crate::qemu::QemuVersion;
 

@@ -1,30 +1,20 @@
 //! Network interfaces that come and go while a guest runs.
 //!
-//! QEMU is asked what there is: its devices are called after the interfaces (`-device id=`), so
-//! nothing has to be remembered. Commands: QEMU `qapi/misc.json`, `qapi/net.json`, `qapi/qdev.json`,
-//! `qapi/qom.json`. A guest takes part in giving a device back, and may never do so.
+//! Their devices are called after them, see [`super::devices`]. Commands: QEMU `qapi/misc.json`,
+//! `qapi/net.json`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use serde_json::json;
 use weft_model::{InstanceId, InterfaceId, LinkName, MacAddr};
 
+use super::devices::{Devices, LET_GO_DEADLINE};
 use super::{ANSWER_DEADLINE, GuestError, GuestVolumes, Guests};
 use crate::qemu::NicSpec;
-use crate::qmp::{QmpClient, QmpError};
-use crate::record::GuestIdentity;
 use crate::tap;
-
-/// Where QEMU has the devices that have names.
-pub(super) const NAMED_DEVICES: &str = "/machine/peripheral";
-/// How long a guest may take to let go of a device. An idle one takes some milliseconds.
-pub(super) const LET_GO_DEADLINE: Duration = Duration::from_secs(10);
-pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The interfaces of a guest that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +60,7 @@ impl Guests {
         netns: &Path,
     ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
-        if devices.nics().await?.named.contains(interface_id) {
+        if GuestNics::of(&devices.names().await?).named.contains(interface_id) {
             return Ok(());
         }
         devices.remove_netdev(interface_id).await?;
@@ -108,80 +98,21 @@ impl Guests {
         interface_id: &InterfaceId,
     ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
-        let started = Instant::now();
-        let mut asked = false;
-        while devices.nics().await?.named.contains(interface_id) {
-            if !asked {
-                match devices.execute("device_del", json!({ "id": interface_id })).await {
-                    // It was asked before, and is about to: or it went just now.
-                    Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => {}
-                    Err(error) => return Err(error),
-                }
-                asked = true;
-            }
-            if started.elapsed() > LET_GO_DEADLINE {
-                return Err(GuestError::KeepsNic {
-                    id: id.clone(),
-                    interface_id: interface_id.clone(),
-                    seconds: LET_GO_DEADLINE.as_secs(),
-                });
-            }
-            sleep(POLL_INTERVAL).await;
+        if !devices.let_go(interface_id).await? {
+            return Err(GuestError::KeepsNic {
+                id: id.clone(),
+                interface_id: interface_id.clone(),
+                seconds: LET_GO_DEADLINE.as_secs(),
+            });
         }
         weft_crash_points::point("guest.unplug.device_gone");
         devices.remove_netdev(interface_id).await
     }
 }
 
-/// The devices of one QEMU.
-pub(super) struct Devices<'a> {
-    pub(super) id: &'a InstanceId,
-    pub(super) client: QmpClient,
-}
-
-impl<'a> Devices<'a> {
-    pub(super) async fn of(guests: &Guests, id: &'a InstanceId) -> Result<Self, GuestError> {
-        let guest: GuestIdentity =
-            guests.live_guest(id)?.ok_or_else(|| GuestError::NotRunning { id: id.clone() })?;
-        let client = guests.client(id, &guest).await;
-        let command = "qmp_capabilities";
-        let client =
-            client.map_err(|source| GuestError::Qmp { id: id.clone(), command, source })?;
-        Ok(Self { id, client })
-    }
-
-    pub(super) fn failed(&self, command: &'static str) -> impl FnOnce(QmpError) -> GuestError {
-        let id = self.id.clone();
-        move |source| GuestError::Qmp { id, command, source }
-    }
-
-    pub(super) async fn execute(
-        &self,
-        command: &'static str,
-        arguments: Value,
-    ) -> Result<Value, GuestError> {
-        let answer = self.client.execute(command, Some(arguments), ANSWER_DEADLINE).await;
-        answer.map_err(self.failed(command))
-    }
-
-    async fn nics(&self) -> Result<GuestNics, GuestError> {
-        Ok(GuestNics::of(&self.names().await?))
-    }
-
-    /// The names of all devices that have some.
-    pub(super) async fn names(&self) -> Result<Vec<String>, GuestError> {
-        let answer = self.execute("qom-list", json!({ "path": NAMED_DEVICES })).await?;
-        let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-        let name = |entry: &Value| entry["name"].as_str().map(str::to_owned);
-        Ok(entries.iter().filter_map(name).collect())
-    }
-
+impl Devices<'_> {
     /// Closes the tap. QEMU refuses where there is no such netdev, which is what is wanted.
     async fn remove_netdev(&self, interface_id: &InterfaceId) -> Result<(), GuestError> {
-        let arguments = json!({ "id": NicSpec::netdev(interface_id) });
-        match self.execute("netdev_del", arguments).await {
-            Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.execute_or_not("netdev_del", json!({ "id": NicSpec::netdev(interface_id) })).await
     }
 }

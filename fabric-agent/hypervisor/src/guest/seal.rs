@@ -6,16 +6,13 @@
 //! `blockdev-snapshot` flushes the old file before it lets the guest go on (`external_snapshot_action`
 //! in QEMU's `blockdev.c`): what the guest was told is written is in the layer.
 
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use weft_model::{InstanceId, LayerId};
 
-use super::nics::Devices;
-use super::{ANSWER_DEADLINE, GuestError, GuestObservation, Guests};
-use crate::qmp::QmpError;
+use super::devices::Devices;
+use super::{GuestError, GuestObservation, Guests};
 
 impl Guests {
     /// Whether QEMU has the guest's disks open.
@@ -51,14 +48,7 @@ impl Guests {
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;
-        let (path, failed) = (next.to_owned(), disk_failed(id, next));
-        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
-            OpenOptions::new().read(true).write(true).open(path)
-        });
-        let file = opened.await.map_err(std::io::Error::other).and_then(|it| it);
-        let file = file.map_err(failed)?;
-        let given = devices.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
-        let given = given.map_err(devices.failed("add-fd"))?;
+        let given = devices.give_file(next, true).await?;
         weft_crash_points::point("guest.seal.given");
         // A node of its own: QEMU would open the file of an inner one anew when it becomes read-only
         // below the next top.
@@ -104,10 +94,7 @@ impl Node {
     /// One that QEMU does not have is refused, which is what is wanted.
     async fn remove_from(&self, devices: &Devices<'_>) -> Result<(), GuestError> {
         for name in [&self.disk, &self.file] {
-            match devices.execute("blockdev-del", json!({ "node-name": name })).await {
-                Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => {}
-                Err(error) => return Err(error),
-            }
+            devices.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
         }
         Ok(())
     }
@@ -150,14 +137,6 @@ fn find_top(blocks: &Value, device: &str) -> Option<String> {
         Some(block) => node(block),
         None => unnamed(),
     }
-}
-
-pub(super) fn disk_failed(
-    id: &InstanceId,
-    path: &Path,
-) -> impl FnOnce(std::io::Error) -> GuestError {
-    let (id, path): (_, PathBuf) = (id.clone(), path.to_owned());
-    move |source| GuestError::Disk { id, path, source }
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! Volumes that come and go while a guest runs.
 //!
-//! As with [`super::nics`], QEMU is asked what there is: its devices are called after the volumes.
-//! Their nodes are called after them too, see [`VolumeDisk`]; those that became tops later, when a
-//! snapshot was taken, after the layers that those made (see [`super::seal`]).
+//! Their devices are called after them, see [`super::devices`], and their nodes too, see
+//! [`VolumeDisk`]; those that became tops later, when a snapshot was taken, after the layers that
+//! those made (see [`super::seal`]).
 //! Commands: QEMU `qapi/block-core.json`, `qapi/misc.json`, `qapi/qdev.json`.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use weft_model::{InstanceId, LayerId, VolumeId};
 
-use super::nics::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
-use super::seal::{disk_failed, node_of_layer, top_of};
-use super::{ANSWER_DEADLINE, GuestError, Guests};
+use super::devices::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
+use super::seal::{node_of_layer, top_of};
+use super::{GuestError, Guests};
 use crate::qemu::VolumeDisk;
-use crate::qmp::QmpError;
 
 /// The volumes of a guest that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +51,7 @@ impl Guests {
         devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await?;
         let mut paths = Vec::new();
         for (path, write) in disk.files() {
-            paths.push(devices.give_file(id, path, write).await?);
+            paths.push(devices.give_file(path, write).await?);
         }
         weft_crash_points::point("guest.plug_volume.given");
         let added = devices.add_nodes(disk.nodes(&paths)).await;
@@ -104,22 +100,8 @@ impl Guests {
         layers: &[LayerId],
     ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
-        let started = Instant::now();
-        let mut asked = false;
-        while GuestVolumes::of(&devices.names().await?).attached.contains(volume_id) {
-            if !asked {
-                // Refused where it was asked before and is about to, or went just now.
-                devices.execute_or_not("device_del", json!({ "id": volume_id })).await?;
-                asked = true;
-            }
-            if started.elapsed() > LET_GO_DEADLINE {
-                return Err(GuestError::KeepsVolume {
-                    id: id.clone(),
-                    volume_id: volume_id.clone(),
-                    seconds: LET_GO_DEADLINE.as_secs(),
-                });
-            }
-            sleep(POLL_INTERVAL).await;
+        if !devices.let_go(volume_id).await? {
+            return Err(devices.keeps(volume_id));
         }
         weft_crash_points::point("guest.unplug_volume.device_gone");
         devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
@@ -128,36 +110,17 @@ impl Guests {
 }
 
 impl Devices<'_> {
-    /// Opens a file and hands it to QEMU; gives the name under which QEMU opens it.
-    async fn give_file(
-        &self,
-        id: &InstanceId,
-        path: &Path,
-        write: bool,
-    ) -> Result<String, GuestError> {
-        let (owned, failed) = (path.to_owned(), disk_failed(id, path));
-        let opened = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
-            OpenOptions::new().read(true).write(write).open(owned)
-        });
-        let file = opened.await.map_err(std::io::Error::other).and_then(|it| it);
-        let file = file.map_err(failed)?;
-        let given = self.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
-        given.map_err(self.failed("add-fd"))
+    fn keeps(&self, volume_id: &VolumeId) -> GuestError {
+        GuestError::KeepsVolume {
+            id: self.id.clone(),
+            volume_id: volume_id.clone(),
+            seconds: LET_GO_DEADLINE.as_secs(),
+        }
     }
 
     async fn add_nodes(&self, nodes: Vec<Value>) -> Result<(), GuestError> {
         for node in nodes {
             self.execute("blockdev-add", node).await?;
-        }
-        Ok(())
-    }
-
-    /// Closes descriptors that QEMU was given: its nodes have duplicates of their own, and whatever
-    /// stayed open would keep the room of a file that is removed.
-    pub(super) async fn take_back(&self, given: &[String]) -> Result<(), GuestError> {
-        for path in given {
-            let set: Option<u64> = path.rsplit('/').next().and_then(|set| set.parse().ok());
-            self.execute_or_not("remove-fd", json!({ "fdset-id": set })).await?;
         }
         Ok(())
     }
@@ -172,18 +135,6 @@ impl Devices<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Tells QEMU something that it refuses where it is done already.
-    async fn execute_or_not(
-        &self,
-        command: &'static str,
-        arguments: Value,
-    ) -> Result<(), GuestError> {
-        match self.execute(command, arguments).await {
-            Err(GuestError::Qmp { source: QmpError::Refused { .. }, .. }) | Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Closes the files of a volume that no device has: its tops from the newest on, then what lies
@@ -210,11 +161,7 @@ impl Devices<'_> {
                 return Ok(());
             }
             if started.elapsed() > LET_GO_DEADLINE {
-                return Err(GuestError::KeepsVolume {
-                    id: self.id.clone(),
-                    volume_id: volume_id.clone(),
-                    seconds: LET_GO_DEADLINE.as_secs(),
-                });
+                return Err(self.keeps(volume_id));
             }
             sleep(POLL_INTERVAL).await;
         }
