@@ -4,12 +4,14 @@
 //! Terraform empties its local state file before it has rendered what it writes there
 //! (`statemgr.Filesystem.writeState`), so that a kill can leave an empty one, and an apply without a
 //! state makes everything again, whatever the provider does. The story then does what a person has to
-//! do: it puts back the state from before the run, and the agent knows whatever came later.
+//! do: it puts back the state from before the run, and the agent knows whatever came later. All but
+//! one case: terraform writes its state once more when the provider has ended in good order, and with
+//! that the agent takes all that was made for known. What is missing then has to be imported.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use weft_acceptance::{Background, Lab, Terraform, eventually, within};
 
@@ -87,14 +89,60 @@ impl Story {
         self.terraform.directory().join("terraform.tfstate")
     }
 
-    /// Puts back the state from before the run where terraform left none that can be read.
+    /// Puts back the state from before the run where terraform left none that can be read, and
+    /// imports what the agent takes to be in it.
     fn mend_state(&mut self, before: Option<Vec<u8>>) -> Result<()> {
         let file = self.state_file();
-        let left = std::fs::read(&file).unwrap_or_default();
-        let whole = serde_json::from_slice::<serde_json::Value>(&left).is_ok();
-        let Some(before) = before.filter(|_| !whole) else { return Ok(()) };
+        let Ok(left) = std::fs::read(&file) else { return Ok(()) };
+        if serde_json::from_slice::<serde_json::Value>(&left).is_ok() {
+            return Ok(());
+        }
         self.torn += 1;
-        Ok(std::fs::write(file, before)?)
+        match before {
+            Some(before) => std::fs::write(&file, before)?,
+            None => std::fs::remove_file(&file)?,
+        }
+        self.import_what_misses()
+    }
+
+    /// Imports what the agent has, that no later run would adopt, and that is not in the state.
+    fn import_what_misses(&self) -> Result<()> {
+        let state = match std::fs::read(self.state_file()) {
+            Ok(state) => serde_json::from_slice(&state)?,
+            Err(_none) => serde_json::Value::Null,
+        };
+        let resources = state["resources"].as_array().into_iter().flatten();
+        let known: Vec<_> = resources
+            .flat_map(|resource| resource["instances"].as_array().into_iter().flatten())
+            .map(|instance| instance["attributes"]["id"].clone())
+            .collect();
+        for (kind, address) in [("images", "weft_image.it"), ("instances", "weft_instance.it")] {
+            let unclaimed = self.lab.weft_json(&["ls", "--unclaimed", kind])?.to_string();
+            let all = self.lab.weft_json(&["ls", kind])?;
+            for object in all.as_array().context("a list")? {
+                let id = object["id"].as_str().context("an id")?;
+                if unclaimed.contains(id) || known.contains(&object["id"]) {
+                    continue;
+                }
+                let name = object["name"].as_str().context("a name")?;
+                let address = match name.strip_prefix("it-") {
+                    Some(index) => format!("{address}[{index}]"),
+                    None => address.to_owned(),
+                };
+                let import = ["import", "-input=false", "-no-color", &address, id];
+                self.terraform.run(&import)?.success()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rare case, made: terraform dies in its last write, when the provider has ended already.
+    fn assert_the_last_write_can_be_mended(&mut self) -> Result<()> {
+        self.terraform.run(&["state", "rm", "weft_instance.it[3]", "weft_image.it"])?.success()?;
+        let before = std::fs::read(self.state_file())?;
+        std::fs::write(self.state_file(), "")?;
+        self.mend_state(Some(before))?;
+        self.assert_all_is_there()
     }
 
     fn assert_all_is_there(&self) -> Result<()> {
@@ -120,6 +168,7 @@ fn story(victim: Victim) -> Result<()> {
     let start = Instant::now();
     story.terraform.apply()?;
     let mut longest = [start.elapsed(); 2];
+    story.assert_the_last_write_can_be_mended()?;
     let start = Instant::now();
     story.terraform.destroy()?;
     longest[1] = start.elapsed();
