@@ -1,6 +1,7 @@
 //! The gRPC API: translate in, one call, translate out. One file per noun.
 
 mod associations;
+mod attaching;
 mod attachments;
 mod captures;
 mod elastic_ips;

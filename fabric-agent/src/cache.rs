@@ -3,6 +3,7 @@
 //! The reconcile loop and waiting clients read here; it may be a moment behind the store. Requests
 //! that have to see their own writes read the store, or wait with [`Cache::reached`].
 
+mod changes;
 mod interfaces;
 mod names;
 
@@ -25,6 +26,7 @@ use crate::repo::{
     RouteTableAssociations, RouteTables, Rules, STATUSES, Snapshots, Subnets, VolumeAttachments,
     Volumes, Vpcs, decode, store_problem,
 };
+pub(crate) use changes::next_of;
 use interfaces::Interfaces;
 use names::Names;
 
@@ -116,11 +118,6 @@ impl Cache {
     /// The world as it is now. Not to be held over an await.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Changes from now on; a receiver that lags behind looks at the whole world again.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
     }
 
     /// Up to which change the world is known.

@@ -143,6 +143,23 @@ impl Context {
         Ok(record)
     }
 
+    /// Keeps that an object is to go, if that is not so already; the reconciler has it go.
+    pub(crate) async fn mark_deleting<K: Kind>(
+        &self,
+        before: Stored<RecordOf<K>>,
+    ) -> Result<(), Problem> {
+        let Stored { value: mut record, revision } = before;
+        if record.deleting_since.is_some() {
+            return Ok(());
+        }
+        record.deleting_since = Some(self.clock.now());
+        let key = object_key::<K>(&record.id);
+        let txn = Txn::new().when_at(&key, revision).put(key, encode(&record));
+        let revision = self.repo.commit(txn).await?;
+        self.cache.reached(revision).await;
+        Ok(())
+    }
+
     /// Removes an object whose record is all there is of it.
     pub(crate) async fn remove<K: Kind>(
         &self,

@@ -39,7 +39,7 @@ use crate::turns::Turns;
 
 pub(crate) use blobs::{Pins, digests};
 pub(crate) use desired::firewall_of;
-use instance::Plugged;
+pub(crate) use instance::Plugged;
 use network::Networks;
 use queue::WorkQueue;
 pub(crate) use said::Saying;

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -16,6 +15,7 @@ use weft_model::{
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until as WireUntil;
 
+use crate::cache::next_of;
 use crate::context::Context;
 
 type Answers = std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::WaitEvent, Status>> + Send>>;
@@ -118,16 +118,7 @@ async fn wait(
             Verdict::InVain(problem) => return Err(problem),
             Verdict::NotYet => {}
         }
-        loop {
-            match changes.recv().await {
-                Ok(change) if change.id == id.as_str() => break,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => {
-                    return Err(Problem::new(Reason::Unavailable, "the agent is ending"));
-                }
-            }
-        }
+        next_of(&mut changes, id.as_str()).await?;
     }
 }
 

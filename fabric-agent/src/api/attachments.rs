@@ -1,14 +1,12 @@
 //! `weft.v1.NetworkInterfaceAttachments`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    AttachmentId, AttachmentOrder, AttachmentSpec, InstanceState, Interface, Object, Problem,
-    Reason, Record, place_for,
+    AttachmentId, AttachmentOrder, AttachmentSpec, Interface, Object, Problem, Reason, Record,
+    place_for,
 };
 use weft_proto::convert::{
     Revision, attachment_order_from_wire, attachment_to_wire, creation_from_wire,
@@ -17,21 +15,14 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
-use crate::admission::hibernated;
+use super::{Api, attaching, parse_id};
+use crate::cache::World;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{
-    Attachments, Instances, Kind as _, NetworkInterfaces, attached_key, encode, object_key,
-};
+use crate::repo::{Attachments, Kind as _, NetworkInterfaces, attached_key};
 
 type AttachmentRecord = Record<AttachmentId, AttachmentSpec>;
-
-/// How long a client waits for a guest to take an interface in.
-const TAKEN_IN_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client waits for a guest to let go of one: longer than the hypervisor is waited for.
-const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 
 fn show(record: AttachmentRecord) -> v1::NetworkInterfaceAttachment {
     attachment_to_wire(Object::from(record))
@@ -45,17 +36,7 @@ fn name(_spec: &AttachmentSpec) -> &str {
 /// Both ends exist and fit. The caller holds `references` for reading, and the instance's turn.
 async fn place(context: &Context, order: AttachmentOrder) -> Result<AttachmentSpec, Problem> {
     let AttachmentOrder { instance_id, network_interface_id, device_index } = order;
-    let instance = context.repo.find::<Instances>(&instance_id).await?;
-    let instance = instance.ok_or_else(|| {
-        Problem::not_found(format!("instance {instance_id} does not exist")).at("instance_id")
-    })?;
-    if instance.value.deleting_since.is_some() {
-        let message = format!("instance {instance_id} is being deleted");
-        return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));
-    }
-    if instance.value.spec.is_hibernated() {
-        return Err(hibernated(&instance_id, "nothing can be attached").at("instance_id"));
-    }
+    let instance = attaching::attachable(context, &instance_id).await?;
     let interface = context.repo.find::<NetworkInterfaces>(&network_interface_id).await?;
     let interface = interface.ok_or_else(|| {
         let message = format!("network interface {network_interface_id} does not exist");
@@ -135,18 +116,14 @@ async fn create(
     Ok(record)
 }
 
-/// Where a guest runs, it has the interface now, or after a while there is a line in the log: the
-/// agent goes on trying, and the instance says why it fails.
+/// Where a guest runs, it has the interface now, or there is a line in the log.
 async fn until_taken_in(context: &Context, spec: &AttachmentSpec) {
-    let status = context.cache.read().statuses.get(&spec.instance_id).cloned();
-    if status.is_none_or(|status| status.state != InstanceState::Running) {
-        return;
-    }
-    let has = context.reconciler.plugged.has(&spec.instance_id, &spec.network_interface_id);
-    if tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_err() {
+    let AttachmentSpec { instance_id, network_interface_id, .. } = spec;
+    let plugged = &context.reconciler.plugged;
+    if !attaching::taken_in(context, instance_id, plugged, network_interface_id).await {
         tracing::warn!(
-            instance.id = %spec.instance_id,
-            interface.id = %spec.network_interface_id,
+            instance.id = %instance_id,
+            interface.id = %network_interface_id,
             "a guest that runs does not have a network interface that was attached to it yet"
         );
     }
@@ -179,49 +156,13 @@ async fn update(
 }
 
 async fn delete(context: &Context, id: &AttachmentId) -> Result<(), Problem> {
-    // Subscribed before it is said: no change in between is missed.
-    let mut changes = context.cache.changes();
-    {
-        let _turn = context.turns().object(id.first().as_str()).await;
-        let before = context.repo.get::<Attachments>(id).await?;
-        if before.value.deleting_since.is_none() {
-            let mut record = before.value.clone();
-            record.deleting_since = Some(context.clock.now());
-            let key = object_key::<Attachments>(id);
-            let txn = Txn::new().when_at(&key, before.revision).put(key, encode(&record));
-            let revision = context.repo.commit(txn).await?;
-            context.cache.reached(revision).await;
-        }
-    }
-    // The guest may have been asked before, in vain.
-    context.reconciler.look_at(id.first());
-    let gone = async {
-        while context.cache.read().attachments.contains_key(id) {
-            if let Err(RecvError::Closed) = changes.recv().await {
-                break;
-            }
-        }
-    };
-    if tokio::time::timeout(LET_GO_WITHIN, gone).await.is_ok() {
-        return Ok(());
-    }
-    Err(kept(context, id))
-}
-
-/// The guest still has the interface.
-fn kept(context: &Context, id: &AttachmentId) -> Problem {
-    let status = context.cache.read().statuses.get(id.first()).cloned();
-    let reason = status.and_then(|status| status.reason.clone());
-    let (instance, interface) = (id.first(), id.second());
-    let message = format!("the guest of {instance} has not let go of {interface} yet");
-    let problem = Problem::new(Reason::FailedPrecondition, message).at("id").remedy(format!(
-        "the agent goes on asking; at the latest it goes when the guest is stopped (weft stop \
-         {instance}); then repeat this"
-    ));
-    match reason {
-        Some(reason) => problem.evidence(reason),
-        None => problem,
-    }
+    let is_there = |world: &World| world.attachments.contains_key(id);
+    let advice = format!(
+        "the agent goes on asking; at the latest it goes when the guest is stopped (weft stop {}); \
+         then repeat this",
+        id.first()
+    );
+    attaching::detach::<Attachments, _, _>(context, id, is_there, &advice).await
 }
 
 #[tonic::async_trait]

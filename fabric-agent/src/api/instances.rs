@@ -217,12 +217,7 @@ async fn delete(context: &Context, id: &InstanceId) -> Result<(), Problem> {
             .at("termination_protection")
             .remedy("set termination_protection = false, apply that, then remove it"));
     }
-    let mut record = before.value.clone();
-    record.deleting_since = Some(context.clock.now());
-    let key = crate::repo::object_key::<Instances>(id);
-    let txn = Txn::new().when_at(&key, before.revision).put(key, crate::repo::encode(&record));
-    let revision = context.repo.commit(txn).await?;
-    context.cache.reached(revision).await;
+    context.mark_deleting::<Instances>(before).await?;
     tracing::info!(instance.id = %id, "deletion accepted");
     Ok(())
 }

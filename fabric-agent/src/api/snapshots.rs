@@ -17,7 +17,7 @@ use super::{Api, parse_id};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, Kind as _, Snapshots, Stored, encode, object_key};
+use crate::repo::{Instances, Kind as _, Snapshots, Stored};
 
 type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
 
@@ -152,16 +152,7 @@ impl Context {
         if !stored.value.spec.is_pending() {
             return self.remove::<Snapshots>(&stored, Txn::new()).await;
         }
-        if stored.value.deleting_since.is_some() {
-            return Ok(());
-        }
-        let mut record = stored.value;
-        record.deleting_since = Some(self.clock.now());
-        let key = object_key::<Snapshots>(id);
-        let txn = Txn::new().when_at(&key, stored.revision).put(key, encode(&record));
-        let revision = self.repo.commit(txn).await?;
-        self.cache.reached(revision).await;
-        Ok(())
+        self.mark_deleting::<Snapshots>(stored).await
     }
 }
 

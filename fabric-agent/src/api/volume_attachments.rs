@@ -1,13 +1,11 @@
 //! `weft.v1.VolumeAttachments`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    InstanceState, Object, Problem, Reason, Record, VolumeAttachmentId, VolumeAttachmentOrder,
+    Object, Problem, Reason, Record, VolumeAttachmentId, VolumeAttachmentOrder,
     VolumeAttachmentSpec, place_for_volume,
 };
 use weft_proto::convert::{
@@ -17,21 +15,14 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
-use crate::admission::hibernated;
+use super::{Api, attaching, parse_id};
+use crate::cache::World;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{
-    Instances, Kind as _, VolumeAttachments, Volumes, attached_volume_key, encode, object_key,
-};
+use crate::repo::{Kind as _, VolumeAttachments, Volumes, attached_volume_key, object_key};
 
 type AttachmentRecord = Record<VolumeAttachmentId, VolumeAttachmentSpec>;
-
-/// How long a client waits for a guest to take a volume in.
-const TAKEN_IN_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client waits for a guest to let go of one: longer than the hypervisor is waited for.
-const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 
 fn show(record: AttachmentRecord) -> v1::VolumeAttachment {
     volume_attachment_to_wire(Object::from(record).map(VolumeAttachmentOrder::from))
@@ -48,17 +39,7 @@ async fn place(
     order: VolumeAttachmentOrder,
 ) -> Result<(VolumeAttachmentSpec, Txn), Problem> {
     let VolumeAttachmentOrder { instance_id, volume_id, delete_on_termination } = order;
-    let instance = context.repo.find::<Instances>(&instance_id).await?;
-    let instance = instance.ok_or_else(|| {
-        Problem::not_found(format!("instance {instance_id} does not exist")).at("instance_id")
-    })?;
-    if instance.value.spec.is_hibernated() {
-        return Err(hibernated(&instance.value.id, "nothing can be attached").at("instance_id"));
-    }
-    if instance.value.deleting_since.is_some() {
-        let message = format!("instance {instance_id} is being deleted");
-        return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));
-    }
+    attaching::attachable(context, &instance_id).await?;
     let volume = context.repo.find::<Volumes>(&volume_id).await?;
     let volume = volume.ok_or_else(|| {
         Problem::not_found(format!("volume {volume_id} does not exist")).at("volume_id")
@@ -126,18 +107,14 @@ async fn create(
     Ok(record)
 }
 
-/// Where a guest runs, it has the volume now, or after a while there is a line in the log: the agent
-/// goes on trying, and the instance says why it fails.
+/// Where a guest runs, it has the volume now, or there is a line in the log.
 async fn until_taken_in(context: &Context, spec: &VolumeAttachmentSpec) {
-    let status = context.cache.read().statuses.get(&spec.instance_id).cloned();
-    if status.is_none_or(|status| status.state != InstanceState::Running) {
-        return;
-    }
-    let has = context.reconciler.plugged_volumes.has(&spec.instance_id, &spec.volume_id);
-    if tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_err() {
+    let VolumeAttachmentSpec { instance_id, volume_id, .. } = spec;
+    let plugged = &context.reconciler.plugged_volumes;
+    if !attaching::taken_in(context, instance_id, plugged, volume_id).await {
         tracing::warn!(
-            instance.id = %spec.instance_id,
-            volume.id = %spec.volume_id,
+            instance.id = %instance_id,
+            volume.id = %volume_id,
             "a guest that runs does not have a volume that was attached to it yet"
         );
     }
@@ -170,49 +147,13 @@ async fn update(
 }
 
 async fn delete(context: &Context, id: &VolumeAttachmentId) -> Result<(), Problem> {
-    // Subscribed before it is said: no change in between is missed.
-    let mut changes = context.cache.changes();
-    {
-        let _turn = context.turns().object(id.first().as_str()).await;
-        let before = context.repo.get::<VolumeAttachments>(id).await?;
-        if before.value.deleting_since.is_none() {
-            let mut record = before.value.clone();
-            record.deleting_since = Some(context.clock.now());
-            let key = object_key::<VolumeAttachments>(id);
-            let txn = Txn::new().when_at(&key, before.revision).put(key, encode(&record));
-            let revision = context.repo.commit(txn).await?;
-            context.cache.reached(revision).await;
-        }
-    }
-    // The guest may have been asked before, in vain.
-    context.reconciler.look_at(id.first());
-    let gone = async {
-        while context.cache.read().volume_attachments.contains_key(id) {
-            if let Err(RecvError::Closed) = changes.recv().await {
-                break;
-            }
-        }
-    };
-    if tokio::time::timeout(LET_GO_WITHIN, gone).await.is_ok() {
-        return Ok(());
-    }
-    Err(kept(context, id))
-}
-
-/// The guest still has the volume.
-fn kept(context: &Context, id: &VolumeAttachmentId) -> Problem {
-    let status = context.cache.read().statuses.get(id.first()).cloned();
-    let reason = status.and_then(|status| status.reason.clone());
-    let (instance, volume) = (id.first(), id.second());
-    let message = format!("the guest of {instance} has not let go of {volume} yet");
-    let problem = Problem::new(Reason::FailedPrecondition, message).at("id").remedy(format!(
+    let is_there = |world: &World| world.volume_attachments.contains_key(id);
+    let advice = format!(
         "unmount it in the guest; the agent goes on asking, and at the latest it goes when the guest \
-         is stopped (weft stop {instance}); then repeat this"
-    ));
-    match reason {
-        Some(reason) => problem.evidence(reason),
-        None => problem,
-    }
+         is stopped (weft stop {}); then repeat this",
+        id.first()
+    );
+    attaching::detach::<VolumeAttachments, _, _>(context, id, is_there, &advice).await
 }
 
 #[tonic::async_trait]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 use weft_model::{
     Object, Problem, Reason, Record, VolumeId, VolumeOrder, VolumeSpec, VolumeView, check_no_shrink,
@@ -19,7 +18,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::reconcile::VolumeCondition;
-use crate::repo::{Kind as _, Volumes, attached_volume_key, encode, object_key};
+use crate::repo::{Kind as _, Volumes, attached_volume_key};
 
 type VolumeRecord = Record<VolumeId, VolumeSpec>;
 
@@ -109,8 +108,6 @@ async fn update(
 }
 
 async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
-    // Subscribed before it is said: no change in between is missed.
-    let mut changes = context.cache.changes();
     {
         // For writing: nobody attaches it meanwhile.
         let _guard = context.references.write().await;
@@ -119,23 +116,10 @@ async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
         if let Some(instance) = context.repo.read_text(&attached_volume_key(id)).await? {
             return Err(in_use(context, id, &instance));
         }
-        if before.value.deleting_since.is_none() {
-            let mut record = before.value.clone();
-            record.deleting_since = Some(context.clock.now());
-            let key = object_key::<Volumes>(id);
-            let txn = Txn::new().when_at(&key, before.revision).put(key, encode(&record));
-            let revision = context.repo.commit(txn).await?;
-            context.cache.reached(revision).await;
-        }
+        context.mark_deleting::<Volumes>(before).await?;
     }
     context.reconciler.volumes.look_at(id.clone());
-    let gone = async {
-        while context.cache.read().volumes.contains_key(id) {
-            if let Err(RecvError::Closed) = changes.recv().await {
-                break;
-            }
-        }
-    };
+    let gone = context.cache.until(|world| !world.volumes.contains_key(id));
     if tokio::time::timeout(GONE_WITHIN, gone).await.is_ok() {
         return Ok(());
     }

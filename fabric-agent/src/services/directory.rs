@@ -167,23 +167,13 @@ impl Directory for Guests {
 
     async fn report(&self, instance: &InstanceId, report: Report) -> Result<(), NotTaken> {
         let reconciler = self.reconciler.upgrade().ok_or(NotTaken::InTime)?;
-        // Subscribed before it is said: no change in between is missed.
-        let mut changes = reconciler.cache.changes();
         if !reconciler.heard(instance, Saying::Reported(report.clone())) {
             return Err(NotTaken::TooMany);
         }
-        let stored = async {
-            loop {
-                let status = reconciler.cache.read().statuses.get(instance).cloned();
-                if status.is_some_and(|status| holds(&status, &report)) {
-                    return Ok(());
-                }
-                if let Err(RecvError::Closed) = changes.recv().await {
-                    return Err(NotTaken::InTime);
-                }
-            }
-        };
-        tokio::time::timeout(DURABLE_WITHIN, stored).await.unwrap_or(Err(NotTaken::InTime))
+        let stored = reconciler.cache.until(|world| {
+            world.statuses.get(instance).is_some_and(|status| holds(status, &report))
+        });
+        tokio::time::timeout(DURABLE_WITHIN, stored).await.map_err(|_| NotTaken::InTime)
     }
 }
 

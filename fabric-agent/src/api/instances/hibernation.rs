@@ -1,10 +1,10 @@
 //! Hibernate: asked for durably, then waited for, so that whoever asked hears why it cannot be.
 
-use tokio::sync::broadcast::error::RecvError;
 use weft_model::{InstanceId, InstanceState, PowerState, Problem, Reason};
 use weft_store::Txn;
 
 use super::{InstanceRecord, fetch_any};
+use crate::cache::next_of;
 use crate::context::Context;
 use crate::repo::Instances;
 
@@ -19,16 +19,7 @@ pub(super) async fn hibernate(
         if let Some(outcome) = outcome(context, id) {
             return outcome;
         }
-        loop {
-            match changes.recv().await {
-                Ok(change) if change.id == id.as_str() => break,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => {
-                    return Err(Problem::new(Reason::Unavailable, "the agent is ending"));
-                }
-            }
-        }
+        next_of(&mut changes, id.as_str()).await?;
     }
 }
 

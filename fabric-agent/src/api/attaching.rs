@@ -1,0 +1,86 @@
+//! What attaching a thing to an instance, and detaching it, is for every sort of thing: the guest
+//! that runs takes it in, and lets go of it, in its own time.
+
+use std::fmt::{Debug, Display};
+use std::time::Duration;
+
+use weft_model::{InstanceId, InstanceSpec, InstanceState, PairId, Problem, Reason, Record};
+
+use crate::admission::hibernated;
+use crate::cache::World;
+use crate::context::Context;
+use crate::reconcile::Plugged;
+use crate::repo::{Instances, Kind, Stored};
+
+/// How long a client waits for a guest to take a thing in.
+const TAKEN_IN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client waits for a guest to let go of one: longer than the hypervisor is waited for.
+const LET_GO_WITHIN: Duration = Duration::from_secs(20);
+
+/// The instance, if things can be attached to it. The caller holds `references` for reading, and the
+/// instance's turn.
+pub(super) async fn attachable(
+    context: &Context,
+    id: &InstanceId,
+) -> Result<Stored<Record<InstanceId, InstanceSpec>>, Problem> {
+    let instance = context.repo.find::<Instances>(id).await?.ok_or_else(|| {
+        Problem::not_found(format!("instance {id} does not exist")).at("instance_id")
+    })?;
+    if instance.value.deleting_since.is_some() {
+        let message = format!("instance {id} is being deleted");
+        return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));
+    }
+    if instance.value.spec.is_hibernated() {
+        return Err(hibernated(id, "nothing can be attached").at("instance_id"));
+    }
+    Ok(instance)
+}
+
+/// Returns true when the guest has the thing, or does not run; false after a while: the agent goes on
+/// trying, and the instance says why it fails.
+pub(super) async fn taken_in<T: Clone + Ord>(
+    context: &Context,
+    id: &InstanceId,
+    plugged: &Plugged<T>,
+    thing: &T,
+) -> bool {
+    let state = context.cache.read().statuses.get(id).map(|status| status.state);
+    state != Some(InstanceState::Running)
+        || tokio::time::timeout(TAKEN_IN_WITHIN, plugged.has(id, thing)).await.is_ok()
+}
+
+/// Asks for the end of an attachment and waits for it, for a while; `is_there` says whether the world
+/// still has it.
+///
+/// # Errors
+/// That the guest has not let go of it yet, with `advice` on what helps.
+pub(super) async fn detach<K, T, J>(
+    context: &Context,
+    id: &K::Id,
+    is_there: impl Fn(&World) -> bool,
+    advice: &str,
+) -> Result<(), Problem>
+where
+    K: Kind<Id = PairId<InstanceId, T, J>>,
+    T: Display + Debug,
+{
+    let (instance, thing) = (id.first(), id.second());
+    {
+        let _turn = context.turns().object(instance.as_str()).await;
+        let before = context.repo.get::<K>(id).await?;
+        context.mark_deleting::<K>(before).await?;
+    }
+    // The guest may have been asked before, in vain.
+    context.reconciler.look_at(instance);
+    let gone = context.cache.until(|world| !is_there(world));
+    if tokio::time::timeout(LET_GO_WITHIN, gone).await.is_ok() {
+        return Ok(());
+    }
+    let message = format!("the guest of {instance} has not let go of {thing} yet");
+    let problem = Problem::new(Reason::FailedPrecondition, message).at("id").remedy(advice);
+    let status = context.cache.read().statuses.get(instance).cloned();
+    Err(match status.and_then(|status| status.reason.clone()) {
+        Some(reason) => problem.evidence(reason),
+        None => problem,
+    })
+}
