@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod nouns;
 mod output;
+mod tags;
 mod target;
 
 use std::process::ExitCode;

@@ -1,15 +1,14 @@
 //! `weft usage`: what was used in a range of days, and what it costs.
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use weft_model::Problem;
 use weft_proto::v1::{UsageReport, UsageRequest, UsageRow};
 
 use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::output::{Format, NOTHING, print, print_json, size, table};
+use crate::tags;
 use crate::target::{self, AnyId};
 
 #[derive(Debug, clap::Args)]
@@ -23,28 +22,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "YYYY-MM-DD", default_value = "", hide_default_value = true)]
     to: String,
     /// Only of what had this tag at that time; can be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
-    tags: Vec<(String, String)>,
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<String>,
     /// What rows are of: resource, day, item or tag:KEY
     #[arg(long, value_name = "WHAT", default_value = "resource")]
     by: String,
 }
 
-fn parse_tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<ExitCode, Failure> {
+    let tags = tags::parse(&args.tags).map_err(Failure::Usage)?.into_iter().collect();
     let resource_id = match &args.resource {
         None => String::new(),
         Some(text) if AnyId::parse(text).is_some() => text.clone(),
         Some(name) => target::instance(agent, name).await?.object.id.to_string(),
     };
-    let tags: HashMap<String, String> = args.tags.iter().cloned().collect();
-    if tags.len() < args.tags.len() {
-        return Err(Failure::Usage(Problem::invalid("tag", "a tag is named twice")));
-    }
     let request = UsageRequest {
         from_day: args.from.clone(),
         to_day: args.to.clone(),
@@ -184,11 +175,5 @@ mod tests {
         assert_eq!(text.lines().next(), Some("WHAT              AMOUNT"));
         assert!(text.ends_with("2026-11-01 to 2026-11-22\n"), "{text}");
         assert_eq!(as_json(&report(false))["cost"], Value::Null);
-    }
-
-    #[test]
-    fn a_tag_is_a_key_and_a_value() {
-        assert_eq!(parse_tag("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert!(parse_tag("a").is_err());
     }
 }

@@ -1,14 +1,12 @@
 //! Which instances a command is for.
 
-use std::collections::BTreeMap;
-
 use weft_model::{InstanceState, InstanceView, Problem, Reason, Tags};
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
 
 use crate::agent::Agent;
 use crate::failure::Failure;
-use crate::target;
+use crate::{tags, target};
 
 /// The instances of `names`, then those that have all of `tags`; each once.
 ///
@@ -32,7 +30,7 @@ pub(super) async fn find(
 }
 
 async fn with_tags(agent: &Agent, tags: &[String]) -> Result<Vec<InstanceView>, Failure> {
-    let wanted = Tags::parse(parse(tags).map_err(Failure::Usage)?).map_err(Failure::Usage)?;
+    let wanted = Tags::parse(tags::parse(tags).map_err(Failure::Usage)?).map_err(Failure::Usage)?;
     let request =
         v1::ListRequest { name: String::new(), tags: wanted.into_map().into_iter().collect() };
     let items = agent.instances().list(request).await?.into_inner().items;
@@ -49,22 +47,6 @@ async fn with_tags(agent: &Agent, tags: &[String]) -> Result<Vec<InstanceView>, 
         (&one.object.spec.name, &one.object.id).cmp(&(&other.object.spec.name, &other.object.id))
     });
     Ok(views)
-}
-
-fn parse(tags: &[String]) -> Result<BTreeMap<String, String>, Problem> {
-    let mut wanted = BTreeMap::new();
-    for tag in tags {
-        let Some((key, value)) = tag.split_once('=') else {
-            return Err(Problem::invalid("--tag", format!("\"{tag}\" is not a tag"))
-                .remedy("write KEY=VALUE"));
-        };
-        if wanted.insert(key.to_owned(), value.to_owned()).is_some() {
-            let message = format!("the tag {key} is given twice");
-            return Err(Problem::invalid("--tag", message)
-                .remedy("no instance has two values of one tag: run the command for each"));
-        }
-    }
-    Ok(wanted)
 }
 
 /// What each is called where their words are told apart: the name, unless two have it.
@@ -85,17 +67,6 @@ mod tests {
 
     use super::*;
     use crate::nouns::samples::instance_view;
-
-    #[test]
-    fn a_tag_is_a_key_and_a_value() {
-        let parsed =
-            |tags: &[&str]| parse(&tags.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
-        let tags = parsed(&["role=web", "note=a=b", "empty="]).unwrap();
-        assert_eq!(tags["note"], "a=b");
-        assert_eq!(tags["empty"], "");
-        assert!(parsed(&["role"]).unwrap_err().message.contains("\"role\" is not a tag"));
-        assert!(parsed(&["a=1", "a=2"]).unwrap_err().message.contains("given twice"));
-    }
 
     #[test]
     fn who_shares_a_name_is_told_apart_by_id() {
