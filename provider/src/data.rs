@@ -14,6 +14,7 @@ pub(crate) mod instance_types;
 pub(crate) mod instances;
 mod key_pair;
 mod network_interface;
+mod newest;
 mod port_forward;
 mod prefix_list;
 pub(crate) mod reachability;

@@ -10,6 +10,7 @@ use weft_model::{Architecture, ImageId, Problem};
 use weft_proto::v1;
 
 use super::filter::Filter;
+use super::newest;
 use crate::agent::{Agent, Connection};
 use crate::checks;
 use crate::kind::Kind;
@@ -46,10 +47,7 @@ impl DataSource for Image {
                 _ => attribute.optional_computed(),
             }))
             .attributes(filters())
-            .attribute(Attribute::bool(
-                "most_recent",
-                "Whether the newest is taken where several fit; without it, that is an error.",
-            ))
+            .attribute(newest::attribute())
             .attributes(super::shown(
                 "weft_image",
                 &resource,
@@ -77,17 +75,7 @@ impl DataSource for Image {
         // Who names one by its id knows which.
         narrow(config, id.is_some(), &mut fitting);
         fitting.retain(|image| id.is_none() || id == image.metadata.as_ref().map(|m| m.id.clone()));
-        if fitting.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
-            let id = |image: &v1::Image| image.metadata.as_ref().map(|m| m.id.clone());
-            let ids: Vec<_> = fitting.iter().filter_map(id).collect();
-            let cause = format!("{} images fit: {}", ids.len(), ids.join(", "));
-            return Err(super::not_one(
-                NOUN,
-                cause,
-                "Say more about it, or set most_recent = true",
-            ));
-        }
-        let Some(wire) = fitting.into_iter().next() else {
+        let Some(wire) = newest::one_of(fitting, config, NOUN)? else {
             let remedy = "Check id, name, name_regex, tags and architecture, or register the image first; deprecated ones need include_deprecated = true";
             return Err(super::not_one(NOUN, "no image fits".to_owned(), remedy));
         };
@@ -133,10 +121,6 @@ pub(super) async fn fitting(
     let name = |image: &v1::Image| image.spec.as_ref().map_or("", |spec| &spec.name).to_owned();
     let mut images: Vec<_> =
         list.items.into_iter().filter(|image| filter.fits(&name(image))).collect();
-    // Of two of the same moment, always the same one first.
-    images.sort_by_key(|image| {
-        let age = image.metadata.as_ref().map(|m| (m.created_at_unix_ms, m.id.clone()));
-        std::cmp::Reverse(age)
-    });
+    newest::sort(&mut images);
     Ok(images)
 }

@@ -10,6 +10,7 @@ use tfplugin::{
 use weft_model::{InstanceId, Problem, SnapshotId, SnapshotProgress};
 use weft_proto::v1;
 
+use super::newest;
 use crate::agent::Agent;
 use crate::checks;
 use crate::kind::Kind;
@@ -58,10 +59,7 @@ impl DataSource for Snapshot {
                 .optional_computed()
                 .validate(checks::tags()),
             )
-            .attribute(Attribute::bool(
-                "most_recent",
-                "Whether the newest is taken where several fit; without it, that is an error.",
-            ))
+            .attribute(newest::attribute())
             .attributes(super::shown("weft_snapshot", &resource, &HIDDEN))
     }
 
@@ -99,18 +97,8 @@ impl DataSource for Snapshot {
             let instance = wire.spec.as_ref().map(|spec| spec.instance_id.as_str());
             fits(wire, "id", id(wire).as_deref()) && fits(wire, "instance_id", instance)
         });
-        // The newest first; of two of the same moment, always the same one.
-        found.sort_by_key(|wire| {
-            let age = wire.metadata.as_ref().map(|it| (it.created_at_unix_ms, it.id.clone()));
-            std::cmp::Reverse(age)
-        });
-        if found.len() > 1 && config.get("most_recent").as_bool() != Some(true) {
-            let ids: Vec<_> = found.iter().filter_map(id).collect();
-            let cause = format!("{} snapshots fit: {}", ids.len(), ids.join(", "));
-            let remedy = "Say more about it, or set most_recent = true";
-            return Err(super::not_one(NOUN, cause, remedy));
-        }
-        let Some(wire) = found.into_iter().next() else {
+        newest::sort(&mut found);
+        let Some(wire) = newest::one_of(found, config, NOUN)? else {
             let remedy = "Check id, instance_id and tags; weft ls snapshots shows what there is";
             return Err(super::not_one(NOUN, "no completed snapshot fits".to_owned(), remedy));
         };
