@@ -11,6 +11,8 @@ mod by_hand;
 mod crash_points;
 #[path = "linux/debian.rs"]
 mod debian;
+#[path = "linux/disk_full.rs"]
+mod disk_full;
 #[path = "linux/drift.rs"]
 mod drift;
 #[path = "linux/figures.rs"]

@@ -208,7 +208,7 @@ async fn snapshot_for<'a>(
     // Before it is there: none that nobody has in use is left alone for long.
     let held = captures.hold(&record.id, &record.spec);
     let key = object_key::<Snapshots>(&record.id);
-    let mut txn = Txn::new().when_absent(&key).put(key, encode(&record));
+    let mut txn = Txn::new().keeping_reserve().when_absent(&key).put(key, encode(&record));
     let key = object_key::<Instances>(instance_id);
     let mut changed: Record<InstanceId, InstanceSpec> = instance.value;
     let status = context.repo.status(instance_id).await?;

@@ -235,6 +235,7 @@ impl Context {
     ) -> Result<(), Problem> {
         let (key, token) = (object_key::<K>(&record.id), token_key(&creation.client_token));
         let txn = txn
+            .keeping_reserve()
             .when_absent(&key)
             .when_absent(&token)
             .put(key, encode(record))

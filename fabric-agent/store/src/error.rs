@@ -108,6 +108,12 @@ pub enum StoreError {
         #[source]
         source: Arc<rusqlite::Error>,
     },
+    /// The transaction was to leave room to spare, and there is none. Nothing of it was kept.
+    #[error("the store's file system has no {} KiB of room to spare", bytes >> 10)]
+    NoReserve {
+        /// Bytes that there must be for it.
+        bytes: u64,
+    },
     /// The store was closed while the call was under way; a write may or may not have happened.
     #[error("the store is closed")]
     Closed,
@@ -124,7 +130,7 @@ impl StoreError {
                     ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ReadOnly
                 )
             ),
-            Self::Locked { .. } => true,
+            Self::Locked { .. } | Self::NoReserve { .. } => true,
             Self::File { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
             _ => false,
         }
@@ -139,6 +145,7 @@ impl StoreError {
             Self::File { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
+            Self::NoReserve { .. } => true,
             _ => false,
         }
     }

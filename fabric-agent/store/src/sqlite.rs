@@ -5,11 +5,13 @@
 //!                                                                └─▶ Feed ──▶ watch streams
 //! ```
 //!
-//! Calls that wait together share one SQLite transaction, each in a savepoint of its own; none is
-//! answered before the commit, so what an answer says is durable.
+//! Writes that wait together share one SQLite transaction, each in a savepoint of its own; none is
+//! answered before the commit, so what an answer says is durable. Reads come before them, and need
+//! no commit. [`reserve`] is what a full disk leaves to write to.
 
 mod feed;
 mod open;
+mod reserve;
 mod tables;
 mod worker;
 
@@ -29,7 +31,7 @@ use crate::{
 
 use feed::Feed;
 use tables::Tables;
-use worker::{Call, Message};
+use worker::{Call, Message, Work};
 
 /// What may be chosen for a [`SqliteStore`].
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ impl SqliteStore {
     /// [`StoreError::ForeignDatabase`], [`StoreError::Damaged`], or what the file system said.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
         let opened = open::open(path)?;
-        let tables = Tables::load(opened.connection, &options)?;
+        let tables = Tables::load(opened.connection, path, &options)?;
         let feed = Arc::new(Feed::new(tables.head()));
         let (sender, inbox) = mpsc::channel();
         let (worker_feed, lock) = (Arc::clone(&feed), opened.lock);
@@ -101,16 +103,40 @@ struct Mailbox {
 }
 
 impl Mailbox {
-    /// Runs `work` on the store's thread; the answer comes when its effects are durable.
-    async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs `work`, which changes nothing, on the store's thread.
+    async fn read<T, F>(&self, mut work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tables) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(&Tables) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.call(Message::Read, move |tables| work(tables)).await
+    }
+
+    /// Runs `work` on the store's thread, atomically; the answer comes when its effects are durable.
+    async fn write<T, F>(
+        &self,
+        message: fn(Box<dyn Work>) -> Message,
+        mut work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tables) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.call(message, move |tables| tables.atomically(&mut work)).await
+    }
+
+    async fn call<T, F>(
+        &self,
+        message: fn(Box<dyn Work>) -> Message,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tables) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.sender
-            .send(Message::Call(Box::new(Call::new(work, reply))))
-            .map_err(|_| StoreError::Closed)?;
+        let call = Box::new(Call::new(work, reply));
+        self.sender.send(message(call)).map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -120,40 +146,41 @@ impl Store for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<Item>, StoreError> {
         check_key(key)?;
         let key = key.to_owned();
-        self.mailbox.call(move |tables| tables.get(&key)).await
+        self.mailbox.read(move |tables| tables.get(&key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
         check_prefix(prefix)?;
         let prefix = prefix.to_owned();
-        self.mailbox.call(move |tables| tables.list(&prefix)).await
+        self.mailbox.read(move |tables| tables.list(&prefix)).await
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
         txn.check()?;
-        self.mailbox.call(move |tables| tables.atomically(|tables| tables.txn(txn))).await
+        let message = if txn.keeps_reserve { Message::Grow } else { Message::Write };
+        self.mailbox.write(message, move |tables| tables.txn(&txn)).await
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
         check_prefix(prefix)?;
-        self.mailbox.call(move |tables| tables.check_watch(after)).await?;
+        self.mailbox.read(move |tables| tables.check_watch(after)).await?;
         Ok(feed::stream(Arc::clone(&self.feed), self.mailbox.clone(), prefix.to_owned(), after))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.mailbox.call(move |tables| tables.atomically(|tables| tables.grant(ttl))).await
+        self.mailbox.write(Message::Write, move |tables| tables.grant(ttl)).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.mailbox.call(move |tables| tables.keep_alive(lease)).await
+        self.mailbox.call(Message::Write, move |tables| tables.keep_alive(lease)).await
     }
 
     async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.mailbox.call(move |tables| tables.atomically(|tables| tables.revoke(lease))).await
+        self.mailbox.write(Message::Write, move |tables| tables.revoke(lease)).await
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.mailbox.call(move |tables| tables.atomically(|tables| tables.compact(revision))).await
+        self.mailbox.write(Message::Write, move |tables| tables.compact(revision)).await
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Txn {
     pub when: Vec<Compare>,
     /// The changes. No key twice.
     pub then: Vec<Op>,
+    /// See [`Txn::keeping_reserve`].
+    pub keeps_reserve: bool,
 }
 
 impl Txn {
@@ -182,6 +184,14 @@ impl Txn {
     #[must_use]
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.then.push(Op::Delete { key: key.into() });
+        self
+    }
+
+    /// Only if the store has room to spare after it: for what makes something new, so that on a full
+    /// disk there is still room to say what becomes of the old. Else [`StoreError::NoReserve`].
+    #[must_use]
+    pub fn keeping_reserve(mut self) -> Self {
+        self.keeps_reserve = true;
         self
     }
 

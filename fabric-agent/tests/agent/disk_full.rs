@@ -17,6 +17,7 @@ use weft_proto::{problem_from_status, v1};
 
 use crate::support::{
     Agent, Api, context, eventually, image_spec, instance_spec, ok, refusal, sha256_of,
+    update_context,
 };
 
 /// MiB that no upload may take: room for running guests' disks.
@@ -104,8 +105,10 @@ async fn the_store_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
     let Some(disk) = Disk::of(&agent, 64) else { return };
     agent.start_again().await;
     let api = agent.api().await;
+    let old = create_key(&api, "old").await.unwrap();
     disk.fill_but(0);
     let (mut acknowledged, problem) = create_until_refused(&api).await;
+    acknowledged.insert(old);
     assert_is_plain(&problem);
     assert!(problem.message.contains("nothing was changed"), "{problem:?}");
     // Again and again, while what is only looked at is answered.
@@ -113,6 +116,21 @@ async fn the_store_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
         assert_is_plain(&create_key(&api, "one-more").await.unwrap_err());
         assert_eq!(key_names(&api).await, acknowledged);
     }
+    // What there is may still change, and go: the store keeps room for that.
+    let pairs = ok(api.key_pairs.clone().list(v1::ListRequest::default()).await).items;
+    let mut old = pairs.into_iter().find(|pair| pair.spec.as_ref().unwrap().key_name == "old");
+    for n in 0..300 {
+        let pair = old.unwrap();
+        let mut context = update_context(pair.metadata.as_ref());
+        context.as_mut().unwrap().tags.insert("turn".to_owned(), n.to_string());
+        let request = v1::UpdateKeyPairRequest { context, spec: pair.spec };
+        old = Some(ok(api.key_pairs.clone().update(request).await));
+    }
+    let id = old.unwrap().metadata.unwrap().id;
+    ok(api.key_pairs.clone().delete(v1::DeleteRequest { id }).await);
+    acknowledged.remove("old");
+    assert_eq!(key_names(&api).await, acknowledged);
+    assert_is_plain(&create_key(&api, "one-more").await.unwrap_err());
     assert!(agent.is_running(), "{}", agent.log());
 
     disk.free();

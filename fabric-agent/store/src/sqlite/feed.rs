@@ -134,7 +134,7 @@ impl Watcher {
 
     async fn page(&self) -> Result<(Vec<Arc<Event>>, Revision), StoreError> {
         let (prefix, after) = (self.prefix.clone(), self.seen);
-        let page = self.mailbox.call(move |tables| tables.events(&prefix, after)).await?;
+        let page = self.mailbox.read(move |tables| tables.events(&prefix, after)).await?;
         Ok((page.events.into_iter().map(Arc::new).collect(), page.upto))
     }
 }

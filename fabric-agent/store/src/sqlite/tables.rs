@@ -4,6 +4,7 @@ mod history;
 mod lease;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::{
 };
 
 use super::SqliteOptions;
+use super::reserve::{self, Reserve};
 
 /// Rows of one page of past events; more than one transaction can have, so that a page always
 /// holds a whole revision.
@@ -24,13 +26,14 @@ const LAST: &str = "\u{7f}";
 
 #[derive(Debug)]
 pub(super) struct Tables {
-    connection: Connection,
+    pub(super) connection: Connection,
     clock: Arc<dyn Clock>,
     keep_revisions: u64,
     head: Revision,
     compacted: Revision,
     /// Events of the transaction under way.
     pending: Vec<Event>,
+    pub(super) reserve: Reserve,
     leases: HashMap<LeaseId, Lease>,
 }
 
@@ -113,6 +116,7 @@ fn end_of(prefix: &str) -> String {
 impl Tables {
     pub(super) fn load(
         connection: Connection,
+        path: &Path,
         options: &SqliteOptions,
     ) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(32);
@@ -123,9 +127,11 @@ impl Tables {
             head: Revision::ABSENT,
             compacted: Revision::ABSENT,
             pending: Vec::new(),
+            reserve: Reserve::new(path),
             leases: HashMap::new(),
         };
         tables.reload().map_err(StoreError::sqlite("load the tables"))?;
+        tables.prepare_reserve();
         Ok(tables)
     }
 
@@ -200,7 +206,7 @@ impl Tables {
     /// does.
     pub(super) fn atomically<T>(
         &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+        work: &mut impl FnMut(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let (head, compacted, events) = (self.head, self.compacted, self.pending.len());
         self.execute("SAVEPOINT call", "begin")?;
@@ -246,24 +252,27 @@ impl Tables {
         Ok(Listing { items, revision: self.head })
     }
 
-    pub(super) fn txn(&mut self, txn: Txn) -> Result<TxnOutcome, StoreError> {
-        for compare in txn.when {
+    pub(super) fn txn(&mut self, txn: &Txn) -> Result<TxnOutcome, StoreError> {
+        if txn.keeps_reserve && !self.reserve.is_whole() {
+            return Err(StoreError::NoReserve { bytes: reserve::BYTES });
+        }
+        for compare in &txn.when {
             let found = self
                 .revisions(&compare.key)
                 .map_err(StoreError::sqlite("compare"))?
                 .map_or(Revision::ABSENT, |(_, mod_revision)| mod_revision);
             if found != compare.mod_revision {
-                let (key, expected) = (compare.key, compare.mod_revision);
+                let (key, expected) = (compare.key.clone(), compare.mod_revision);
                 return Ok(TxnOutcome::Conflict { key, expected, found });
             }
         }
         let next = Revision(self.head.0 + 1);
         let events = self.pending.len();
-        for op in txn.then {
+        for op in &txn.then {
             match op {
-                Op::Put { key, value, lease } => self.put(key, value, lease, next)?,
+                Op::Put { key, value, lease } => self.put(key, value, *lease, next)?,
                 Op::Delete { key } => {
-                    self.delete(key, next).map_err(StoreError::sqlite("delete"))?;
+                    self.delete(key.clone(), next).map_err(StoreError::sqlite("delete"))?;
                 }
             }
         }
@@ -282,8 +291,8 @@ impl Tables {
 
     fn put(
         &mut self,
-        key: String,
-        value: Vec<u8>,
+        key: &str,
+        value: &[u8],
         lease: Option<LeaseId>,
         revision: Revision,
     ) -> Result<(), StoreError> {
@@ -292,9 +301,10 @@ impl Tables {
         {
             return Err(StoreError::NoSuchLease { lease });
         }
-        let write = || {
+        let mut write = || {
             let create_revision =
-                self.revisions(&key)?.map_or(revision, |(create_revision, _)| create_revision);
+                self.revisions(key)?.map_or(revision, |(create_revision, _)| create_revision);
+            let (key, value) = (key.to_owned(), value.to_owned());
             let item = Item { key, value, create_revision, mod_revision: revision, lease };
             self.connection
                 .prepare_cached("INSERT OR REPLACE INTO item VALUES (?1, ?2, ?3, ?4, ?5)")?

@@ -159,12 +159,13 @@ async fn a_full_disk_fails_the_call_and_the_store_goes_on() {
     let store = open(&dir, SqliteOptions::default()).unwrap();
     store.txn(Txn::new().put("small", "1")).await.unwrap();
     let limit = |pages: i64| {
-        store.mailbox.call(move |tables| {
+        store.mailbox.read(move |tables| {
             tables.limit_pages(pages).map_err(StoreError::sqlite("limit the size"))
         })
     };
     limit(20).await.unwrap();
-    let big = vec![b'x'; 500_000];
+    // More than the reserve has.
+    let big = vec![b'x'; 900_000];
     let results = join_all([
         store.txn(Txn::new().put("before", "1")),
         store.txn(Txn::new().put("big", big.clone())),
