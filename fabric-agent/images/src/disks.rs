@@ -19,7 +19,7 @@ use weft_model::DiskFormat;
 
 use crate::blobs::read_head;
 use crate::disk_format;
-use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, temporary};
+use crate::files::{FileError, appear, blocking, remove, sync_dir, temporary};
 
 pub use error::DiskError;
 pub use flatten::FlattenSpec;
@@ -77,24 +77,12 @@ impl RootDisks {
         if let Some(found) = self.info(&spec.path).await? {
             return check(&spec.path, want, found);
         }
-        let new = temporary(&spec.path);
-        let (dir, stale) = (spec.path.parent().map(Path::to_owned), new.clone());
-        blocking(move || {
-            dir.as_deref().map_or(Ok(()), create_dir)?;
-            remove(&stale).map(|_| ()) // Left by a crash.
-        })
-        .await?;
-        let made = self.make(&new, &want).await;
-        weft_crash_points::point("disk.make.overlay_made");
-        let (from, to, uid) = (new, spec.path.clone(), spec.uid);
-        blocking(move || {
-            let published = made.and_then(|()| Ok(publish(&from, &to, uid)?));
-            if published.is_err() {
-                let _ = remove(&from); // The first error is the one to tell.
-            }
-            published
-        })
-        .await?;
+        let make = async {
+            let made = self.make(&temporary(&spec.path), &want).await;
+            weft_crash_points::point("disk.make.overlay_made");
+            made
+        };
+        appear(&spec.path, spec.uid, make).await?;
         let path = spec.path.clone();
         match self.info(&path).await? {
             Some(found) => check(&path, want, found),

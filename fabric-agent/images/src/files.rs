@@ -83,6 +83,34 @@ pub(crate) fn publish(from: &Path, to: &Path, uid: u32) -> Result<(), FileError>
     }
 }
 
+/// Has `make` make a file at `temporary(path)`, and gives it the name `path`, as [`publish`] does, once
+/// it is whole.
+///
+/// # Errors
+/// Those of `make`, and [`FileError`]; nothing of the file is left then.
+pub(crate) async fn appear<E: From<FileError> + Send + 'static>(
+    path: &Path,
+    uid: u32,
+    make: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let (new, path) = (temporary(path), path.to_owned());
+    let (dir, stale) = (path.parent().map(Path::to_owned), new.clone());
+    blocking(move || {
+        dir.as_deref().map_or(Ok(()), create_dir)?;
+        remove(&stale).map(|_| ()) // Left by a crash.
+    })
+    .await?;
+    let made = make.await;
+    blocking(move || {
+        let published = made.and_then(|()| Ok(publish(&new, &path, uid)?));
+        if published.is_err() {
+            let _ = remove(&new); // The first error is the one to tell.
+        }
+        published
+    })
+    .await
+}
+
 /// Removes a file; false where there is none.
 pub(crate) fn remove(path: &Path) -> Result<bool, FileError> {
     match fs::remove_file(path) {

@@ -19,7 +19,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{DiskError, RootDisks, qemu_img};
-use crate::files::{FileError, blocking, create_dir, publish, remove, sync_dir, temporary};
+use crate::files::{FileError, appear, blocking, create_dir, remove, sync_dir, temporary};
 
 /// A disk that is to be sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,22 +66,16 @@ impl RootDisks {
         }
         weft_crash_points::point("disk.seal.linked");
         let next = spec.next();
-        let new = temporary(&next);
-        let (there, stale) = (next.clone(), new.clone());
-        if blocking(move || remove(&stale).and_then(|_| inode(&there))).await?.is_some() {
+        let there = next.clone();
+        if blocking(move || inode(&there)).await?.is_some() {
             return Ok(Seal::Prepared);
         }
-        let made = self.make_over(&new, spec).await;
-        weft_crash_points::point("disk.seal.overlay_made");
-        let uid = spec.uid;
-        blocking(move || {
-            let published = made.and_then(|()| Ok(publish(&new, &next, uid)?));
-            if published.is_err() {
-                let _ = remove(&new); // The first error is the one to tell.
-            }
-            published
-        })
-        .await?;
+        let make = async {
+            let made = self.make_over(&temporary(&next), spec).await;
+            weft_crash_points::point("disk.seal.overlay_made");
+            made
+        };
+        appear(&next, spec.uid, make).await?;
         weft_crash_points::point("disk.seal.prepared");
         Ok(Seal::Prepared)
     }

@@ -8,7 +8,7 @@ use weft_model::DiskFormat;
 
 use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
-use crate::files::{FileError, blocking, create_dir, publish, remove, temporary};
+use crate::files::{FileError, appear, blocking, temporary};
 
 /// What lies below a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,26 +40,13 @@ impl RootDisks {
         if self.disk_bytes(&spec.path).await?.is_some() {
             return Ok(());
         }
-        let new = temporary(&spec.path);
-        let (dir, stale) = (spec.path.parent().map(Path::to_owned), new.clone());
-        blocking(move || {
-            dir.as_deref().map_or(Ok(()), create_dir)?;
-            remove(&stale).map(|_| ()) // Left by a crash.
-        })
-        .await?;
-        let made = self.make_disk(&new, spec).await;
-        weft_crash_points::point("disk.make.disk_made");
-        let (from, to) = (new, spec.path.clone());
-        blocking(move || {
-            // Whoever opens it for a guest hands it over open: it stays the agent's own.
-            let uid = nix::unistd::geteuid().as_raw();
-            let published = made.and_then(|()| Ok(publish(&from, &to, uid)?));
-            if published.is_err() {
-                let _ = remove(&from); // The first error is the one to tell.
-            }
-            published
-        })
-        .await
+        let make = async {
+            let made = self.make_disk(&temporary(&spec.path), spec).await;
+            weft_crash_points::point("disk.make.disk_made");
+            made
+        };
+        // Whoever opens it for a guest hands it over open: it stays the agent's own.
+        appear(&spec.path, nix::unistd::geteuid().as_raw(), make).await
     }
 
     async fn make_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), DiskError> {
