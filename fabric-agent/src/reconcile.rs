@@ -8,6 +8,7 @@ mod desired;
 mod instance;
 mod layers;
 mod network;
+mod noted;
 mod probe;
 mod queue;
 mod said;

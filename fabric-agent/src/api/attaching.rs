@@ -45,8 +45,9 @@ pub(super) async fn taken_in<T: Clone + Ord>(
     thing: &T,
 ) -> bool {
     let state = context.cache.read().statuses.get(id).map(|status| status.state);
+    let has = plugged.until(id, |has| has.contains(thing));
     state != Some(InstanceState::Running)
-        || tokio::time::timeout(TAKEN_IN_WITHIN, plugged.has(id, thing)).await.is_ok()
+        || tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_ok()
 }
 
 /// Asks for the end of an attachment and waits for it, for a while; `is_there` says whether the world

@@ -4,6 +4,7 @@ mod hibernation;
 mod interface;
 mod nics;
 mod plugged;
+mod released;
 mod report;
 mod restart;
 mod seal;

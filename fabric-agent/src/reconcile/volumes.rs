@@ -3,10 +3,9 @@
 //! What guests have of a volume is not decided here but with the instance, see
 //! [`super::instance`]: a volume is removed only when it is attached to none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_model::{InstanceId, InstanceState, Problem, Record, VolumeId, VolumeSpec, VolumeState};
@@ -14,6 +13,7 @@ use weft_planner::{SeenDisk, VolumeStep, plan_volume, remove_volume};
 use weft_store::Txn;
 
 use super::Reconciler;
+use super::noted::Noted;
 use super::queue::{Next, WorkQueue};
 use crate::chain::Chain;
 use crate::host::HostError;
@@ -39,18 +39,14 @@ pub(crate) enum Condition {
 #[derive(Debug)]
 pub(crate) struct Volumes {
     queue: WorkQueue<VolumeId>,
-    conditions: watch::Sender<Arc<BTreeMap<VolumeId, Condition>>>,
+    conditions: Noted<VolumeId, Condition>,
     /// Since when the store has not known them.
     unwanted: Mutex<HashMap<VolumeId, Instant>>,
 }
 
 impl Default for Volumes {
     fn default() -> Self {
-        Self {
-            queue: WorkQueue::new(),
-            conditions: watch::Sender::new(Arc::default()),
-            unwanted: Mutex::default(),
-        }
+        Self { queue: WorkQueue::new(), conditions: Noted::default(), unwanted: Mutex::default() }
     }
 }
 
@@ -61,7 +57,7 @@ impl Volumes {
     }
 
     pub(crate) fn condition(&self, id: &VolumeId) -> Option<Condition> {
-        self.conditions.borrow().get(id).cloned()
+        self.conditions.get(id)
     }
 
     /// Where the volume is in its life, and why.
@@ -84,32 +80,16 @@ impl Volumes {
 
     /// Returns when a pass has found the volume made, or unable to be.
     pub(crate) async fn looked_at(&self, id: &VolumeId) {
-        // The sender lives as long as self: waiting cannot fail.
-        let _ = self.conditions.subscribe().wait_for(|all| all.contains_key(id)).await;
+        self.conditions.until(id, |_| true).await;
     }
 
     /// Returns when a pass has found it to have so many bytes, or unable to.
     pub(crate) async fn grown(&self, id: &VolumeId, bytes: u64) {
-        let is_done = |all: &Arc<BTreeMap<VolumeId, Condition>>| match all.get(id) {
-            Some(Condition::Made(has)) => *has >= bytes,
-            Some(Condition::Failed(_)) => true,
-            None => false,
+        let is_done = |condition: &Condition| match condition {
+            Condition::Made(has) => *has >= bytes,
+            Condition::Failed(_) => true,
         };
-        let _ = self.conditions.subscribe().wait_for(is_done).await;
-    }
-
-    fn note(&self, id: &VolumeId, condition: Option<Condition>) {
-        self.conditions.send_if_modified(|all| {
-            if all.get(id) == condition.as_ref() {
-                return false;
-            }
-            let all = Arc::make_mut(all);
-            match condition {
-                Some(condition) => all.insert(id.clone(), condition),
-                None => all.remove(id),
-            };
-            true
-        });
+        self.conditions.until(id, is_done).await;
     }
 }
 
@@ -143,7 +123,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
     volumes.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     match steps(&reconciler, &record).await {
         Ok(condition) => {
-            volumes.note(&id, condition);
+            volumes.conditions.note(&id, condition);
             // Its guest may be waiting for it.
             let attachment = reconciler.cache.read().attachment_of_volume(&id).cloned();
             if let Some(attachment) = attachment {
@@ -153,7 +133,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
         }
         Err(Failure::Step(error)) => {
             tracing::warn!(volume.id = %id, error = %Chain(&error), "a step failed");
-            volumes.note(&id, Some(Condition::Failed(Chain(&error).to_string())));
+            volumes.conditions.note(&id, Some(Condition::Failed(Chain(&error).to_string())));
             match error.is_retryable() {
                 true => Next::Retry,
                 false => Next::Done,
@@ -230,7 +210,7 @@ fn running_with(reconciler: &Reconciler, id: &VolumeId) -> Option<InstanceId> {
 /// long as the sweep waits.
 async fn sweep(reconciler: &Reconciler, id: &VolumeId) -> Next {
     let volumes = &reconciler.volumes;
-    volumes.note(id, None);
+    volumes.conditions.note(id, None);
     let standard = weft_model::PoolName::standard();
     let seen = match reconciler.host.observe_volume(id, &standard).await {
         Ok(seen) => seen,

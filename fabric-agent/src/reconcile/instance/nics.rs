@@ -50,16 +50,9 @@ impl Pass<'_> {
 
     /// Removes the attachments of interfaces that no guest has any more.
     pub(super) async fn release(&self, interfaces: &[InterfaceId]) -> Result<(), Problem> {
-        let attachments = self.attachments();
-        let gone = attachments.iter().filter(|one| interfaces.contains(one.id.second()));
-        let gone: Vec<_> = gone.filter(|one| one.deleting_since.is_some()).collect();
-        let txn = gone.iter().fold(Txn::new(), |txn, one| detach(txn, one));
-        let revision = self.reconciler.repo.commit(txn).await?;
-        self.reconciler.cache.reached(revision).await;
-        for attachment in gone {
-            tracing::info!(attachment.id = %attachment.id, "detached");
-        }
-        Ok(())
+        let mut gone = self.attachments();
+        gone.retain(|it| interfaces.contains(it.id.second()) && it.deleting_since.is_some());
+        self.forget_attachments::<Attachments>(&gone, detach).await
     }
 
     /// Tells who waits for it what the guest has, and people what it cannot be given.

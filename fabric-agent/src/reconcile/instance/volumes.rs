@@ -16,6 +16,10 @@ fn detach(txn: Txn, attachment: &RecordOf<VolumeAttachments>) -> Txn {
 }
 
 impl Pass<'_> {
+    fn volume_attachments(&self) -> Vec<RecordOf<VolumeAttachments>> {
+        self.reconciler.cache.read().volumes_of(&self.record.id).cloned().collect()
+    }
+
     /// What is attached now, by place.
     pub(super) fn attached_volumes(&self) -> Vec<AttachedVolume> {
         let world = self.reconciler.cache.read();
@@ -42,28 +46,16 @@ impl Pass<'_> {
 
     /// Removes the attachments of volumes that no guest has any more.
     pub(super) async fn release_volumes(&self, ids: &[VolumeId]) -> Result<(), Problem> {
-        let gone: Vec<_> = {
-            let world = self.reconciler.cache.read();
-            let of_these =
-                world.volumes_of(&self.record.id).filter(|it| ids.contains(it.id.second()));
-            of_these.filter(|it| it.deleting_since.is_some()).cloned().collect()
-        };
-        let txn = gone.iter().fold(Txn::new(), detach);
-        let revision = self.reconciler.repo.commit(txn).await?;
-        self.reconciler.cache.reached(revision).await;
-        for attachment in gone {
-            tracing::info!(attachment.id = %attachment.id, "detached");
-        }
-        Ok(())
+        let mut gone = self.volume_attachments();
+        gone.retain(|it| ids.contains(it.id.second()) && it.deleting_since.is_some());
+        self.forget_attachments::<VolumeAttachments>(&gone, detach).await
     }
 
     /// What becomes of the volumes with the instance, for the transaction that forgets it: those that
     /// go with it are asked to go.
     pub(super) async fn forget_volumes(&self, mut txn: Txn) -> Result<Txn, Problem> {
         let reconciler = self.reconciler;
-        let attached: Vec<_> =
-            reconciler.cache.read().volumes_of(&self.record.id).cloned().collect();
-        for attachment in &attached {
+        for attachment in &self.volume_attachments() {
             txn = detach(txn, attachment);
             if !attachment.spec.delete_on_termination {
                 continue;
