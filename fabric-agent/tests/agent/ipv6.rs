@@ -48,11 +48,14 @@ async fn every_interface_of_a_dual_stack_subnet_has_an_ipv6_address_of_its_own()
     assert_eq!(addresses.len(), made.len());
     let alone = ok(create(&plain, 99).await);
     assert!(alone.assigned.unwrap().ipv6_addresses.is_empty());
+    let alone = alone.metadata.unwrap().id;
 
     // The tap leads to it, and the address is the instance's as long as it lives.
     let id = made[0].metadata.as_ref().unwrap().id.clone();
     let before = made[0].assigned.as_ref().unwrap().ipv6_addresses.clone();
-    api.wait(&id, v1::wait_request::Until::WaitFor("running".to_owned())).await.unwrap();
+    for id in [&id, &alone] {
+        api.wait(id, v1::wait_request::Until::WaitFor("running".to_owned())).await.unwrap();
+    }
     assert_eq!(api.instance(&id).await.assigned.unwrap().ipv6_addresses, before);
     agent.end().await;
     let taps = agent.things("tap");
