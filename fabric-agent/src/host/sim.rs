@@ -8,6 +8,7 @@
 //! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
 mod behaviour;
+mod life;
 mod load;
 mod orders;
 mod reality;
@@ -27,8 +28,8 @@ use weft_model::{
     TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestLaunch, GuestState, HostEdge, HostRoute, SeenDisk, SeenNetwork, SeenNics,
-    SeenVolume, SeenVolumes, simulate_network,
+    Action, GuestState, HostEdge, HostRoute, SeenDisk, SeenNetwork, SeenNics, SeenVolume,
+    SeenVolumes, simulate_network,
 };
 
 use super::blobs::Blobs;
@@ -89,24 +90,6 @@ impl SimHost {
         self.orders.obey(action.name(), &subjects, &self.reality).await
     }
 
-    fn hint(&self, id: &InstanceId) {
-        // Nobody listening is no error.
-        let _ = self.hints.send(id.clone());
-    }
-
-    /// Another guest would find another disk: so would a real one, and lose what is on it.
-    fn check_layers(&self, launch: &GuestLaunch) -> Result<(), HostError> {
-        let id = &launch.instance_id;
-        let has = self.reality.guest(id).unwrap_or_default().layers;
-        let there = self.reality.layers();
-        if has == launch.root_layers && has.iter().all(|layer| there.contains(layer)) {
-            return Ok(());
-        }
-        let asked = &launch.root_layers;
-        let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
-        Err(HostError::new(what, false).reason(Reason::Internal))
-    }
-
     fn running(&self, id: &InstanceId) -> Option<Guest> {
         let guest = self.reality.guest(id)?;
         matches!(guest.state, reality::State::Running { .. }).then_some(guest)
@@ -136,43 +119,7 @@ impl Host for SimHost {
             Action::WriteSeed { instance_id, .. } => {
                 self.reality.change_guest(instance_id, |guest| guest.seed = true).await
             }
-            Action::StartGuest(launch) => {
-                self.check_layers(launch)?;
-                let (epoch, id) = (launch.epoch, &launch.instance_id);
-                let behaviour = Behaviour::of(&launch.name, epoch);
-                let state = match behaviour {
-                    Behaviour::Crash => reality::State::Exited {
-                        epoch,
-                        how: "the simulated hypervisor crashed (its name says sim-crash)"
-                            .to_owned(),
-                    },
-                    Behaviour::Panic => reality::State::Panicked { epoch },
-                    Behaviour::PowersOff => reality::State::PoweredOff { epoch },
-                    _ if launch.resume => reality::State::Loaded { epoch },
-                    _ => reality::State::Running { epoch, since: self.clock.now() },
-                };
-                let started = self.clock.moment();
-                let change = |guest: &mut Guest| {
-                    guest.state = state;
-                    guest.behaviour = behaviour;
-                    if !launch.resume {
-                        guest.booted_by = epoch;
-                    }
-                    guest.name = Some(launch.name.clone());
-                    guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
-                    let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
-                    guest.volumes = volumes.collect();
-                    let links = launch.nics.iter();
-                    guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
-                    (guest.vcpus, guest.memory_mib) = (launch.vcpus, launch.memory_mib);
-                    let ends = [Behaviour::Crash, Behaviour::Panic, Behaviour::PowersOff];
-                    guest.ended = ends.contains(&behaviour).then(|| started.clone());
-                    guest.started = Some(started);
-                };
-                self.reality.change_guest(id, change).await?;
-                self.hint(id);
-                Ok(())
-            }
+            Action::StartGuest(launch) => self.start(launch).await,
             Action::PlugNic { instance_id, nic, .. } => {
                 let change = |guest: &mut Guest| {
                     guest.nics.insert(nic.interface_id.clone());
@@ -216,85 +163,15 @@ impl Host for SimHost {
             }
             // Its disks have no end.
             Action::ContinueGuest { .. } => Ok(()),
-            Action::PressPowerButton { instance_id } => {
-                let now = self.clock.moment();
-                let change = |guest: &mut Guest| {
-                    if let reality::State::Running { epoch, .. } = guest.state
-                        && guest.behaviour != Behaviour::NoAcpi
-                    {
-                        guest.state = reality::State::PoweredOff { epoch };
-                        guest.ended = Some(now);
-                    }
-                };
-                self.reality.change_guest(instance_id, change).await?;
-                self.hint(instance_id);
-                Ok(())
-            }
-            Action::HibernateGuest { instance_id, .. } => {
-                let guest = self.reality.guest(instance_id).unwrap_or_default();
-                if guest.behaviour == Behaviour::NoHibernate {
-                    return Err(HostError::new("its name says sim-no-hibernate", false));
-                }
-                let now = self.clock.moment();
-                let change = |guest: &mut Guest| {
-                    if let reality::State::Running { epoch, .. } = guest.state {
-                        guest.ended.get_or_insert(now);
-                        let how = "the simulated memory was saved".to_owned();
-                        guest.state = reality::State::Exited { epoch, how };
-                        guest.memory = true;
-                    }
-                };
-                self.reality.change_guest(instance_id, change).await
-            }
-            Action::ResumeGuest { instance_id } => {
-                let since = self.clock.now();
-                let change = |guest: &mut Guest| {
-                    if let reality::State::Loaded { epoch } = guest.state {
-                        guest.state = reality::State::Running { epoch, since };
-                    }
-                    guest.memory = false;
-                };
-                self.reality.change_guest(instance_id, change).await?;
-                self.hint(instance_id);
-                Ok(())
-            }
+            Action::PressPowerButton { instance_id } => self.press_power_button(instance_id).await,
+            Action::HibernateGuest { instance_id, .. } => self.hibernate(instance_id).await,
+            Action::ResumeGuest { instance_id } => self.resume(instance_id).await,
             Action::ForgetMemory { instance_id } => {
                 self.reality.change_guest(instance_id, |guest| guest.memory = false).await
             }
-            Action::ResetGuest { instance_id } => {
-                let now = self.clock.now();
-                let change = |guest: &mut Guest| {
-                    if let reality::State::Running { since, .. } = &mut guest.state {
-                        *since = now;
-                    }
-                };
-                self.reality.change_guest(instance_id, change).await?;
-                self.hint(instance_id);
-                Ok(())
-            }
-            Action::EndGuest { instance_id } => {
-                let now = self.clock.moment();
-                let change = |guest: &mut Guest| {
-                    let epoch = match guest.state {
-                        reality::State::Running { epoch, .. }
-                        | reality::State::PoweredOff { epoch }
-                        | reality::State::Panicked { epoch }
-                        | reality::State::Loaded { epoch } => epoch,
-                        reality::State::Absent | reality::State::Exited { .. } => return,
-                    };
-                    guest.ended.get_or_insert(now);
-                    let how = "the simulated hypervisor was ended".to_owned();
-                    guest.state = reality::State::Exited { epoch, how };
-                };
-                self.reality.change_guest(instance_id, change).await
-            }
-            Action::ForgetGuest { instance_id } => {
-                let change = |guest: &mut Guest| {
-                    guest.state = reality::State::Absent;
-                    (guest.started, guest.ended) = (None, None);
-                };
-                self.reality.change_guest(instance_id, change).await
-            }
+            Action::ResetGuest { instance_id } => self.reset(instance_id).await,
+            Action::EndGuest { instance_id } => self.end(instance_id).await,
+            Action::ForgetGuest { instance_id } => self.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = false;

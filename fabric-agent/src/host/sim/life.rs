@@ -1,0 +1,151 @@
+//! The life of a simulated guest: it is started, ends, or is ended, as its [`Behaviour`] has it.
+
+use weft_model::{InstanceId, Reason};
+use weft_planner::GuestLaunch;
+
+use super::SimHost;
+use super::behaviour::Behaviour;
+use super::reality::{Guest, State};
+use crate::host::HostError;
+
+impl SimHost {
+    fn hint(&self, id: &InstanceId) {
+        // Nobody listening is no error.
+        let _ = self.hints.send(id.clone());
+    }
+
+    pub(super) async fn start(&self, launch: &GuestLaunch) -> Result<(), HostError> {
+        self.check_layers(launch)?;
+        let (epoch, id) = (launch.epoch, &launch.instance_id);
+        let behaviour = Behaviour::of(&launch.name, epoch);
+        let state = match behaviour {
+            Behaviour::Crash => State::Exited {
+                epoch,
+                how: "the simulated hypervisor crashed (its name says sim-crash)".to_owned(),
+            },
+            Behaviour::Panic => State::Panicked { epoch },
+            Behaviour::PowersOff => State::PoweredOff { epoch },
+            _ if launch.resume => State::Loaded { epoch },
+            _ => State::Running { epoch, since: self.clock.now() },
+        };
+        let started = self.clock.moment();
+        let change = |guest: &mut Guest| {
+            guest.state = state;
+            guest.behaviour = behaviour;
+            if !launch.resume {
+                guest.booted_by = epoch;
+            }
+            guest.name = Some(launch.name.clone());
+            guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
+            let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
+            guest.volumes = volumes.collect();
+            let links = launch.nics.iter();
+            guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
+            (guest.vcpus, guest.memory_mib) = (launch.vcpus, launch.memory_mib);
+            let ends = [Behaviour::Crash, Behaviour::Panic, Behaviour::PowersOff];
+            guest.ended = ends.contains(&behaviour).then(|| started.clone());
+            guest.started = Some(started);
+        };
+        self.reality.change_guest(id, change).await?;
+        self.hint(id);
+        Ok(())
+    }
+
+    /// Another guest would find another disk: so would a real one, and lose what is on it.
+    fn check_layers(&self, launch: &GuestLaunch) -> Result<(), HostError> {
+        let id = &launch.instance_id;
+        let has = self.reality.guest(id).unwrap_or_default().layers;
+        let there = self.reality.layers();
+        if has == launch.root_layers && has.iter().all(|layer| there.contains(layer)) {
+            return Ok(());
+        }
+        let asked = &launch.root_layers;
+        let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
+        Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+
+    pub(super) async fn press_power_button(
+        &self,
+        instance_id: &InstanceId,
+    ) -> Result<(), HostError> {
+        let now = self.clock.moment();
+        let change = |guest: &mut Guest| {
+            if let State::Running { epoch, .. } = guest.state
+                && guest.behaviour != Behaviour::NoAcpi
+            {
+                guest.state = State::PoweredOff { epoch };
+                guest.ended = Some(now);
+            }
+        };
+        self.reality.change_guest(instance_id, change).await?;
+        self.hint(instance_id);
+        Ok(())
+    }
+
+    pub(super) async fn hibernate(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let guest = self.reality.guest(instance_id).unwrap_or_default();
+        if guest.behaviour == Behaviour::NoHibernate {
+            return Err(HostError::new("its name says sim-no-hibernate", false));
+        }
+        let now = self.clock.moment();
+        let change = |guest: &mut Guest| {
+            if let State::Running { epoch, .. } = guest.state {
+                guest.ended.get_or_insert(now);
+                let how = "the simulated memory was saved".to_owned();
+                guest.state = State::Exited { epoch, how };
+                guest.memory = true;
+            }
+        };
+        self.reality.change_guest(instance_id, change).await
+    }
+
+    pub(super) async fn resume(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let since = self.clock.now();
+        let change = |guest: &mut Guest| {
+            if let State::Loaded { epoch } = guest.state {
+                guest.state = State::Running { epoch, since };
+            }
+            guest.memory = false;
+        };
+        self.reality.change_guest(instance_id, change).await?;
+        self.hint(instance_id);
+        Ok(())
+    }
+
+    pub(super) async fn reset(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let now = self.clock.now();
+        let change = |guest: &mut Guest| {
+            if let State::Running { since, .. } = &mut guest.state {
+                *since = now;
+            }
+        };
+        self.reality.change_guest(instance_id, change).await?;
+        self.hint(instance_id);
+        Ok(())
+    }
+
+    pub(super) async fn end(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let now = self.clock.moment();
+        let change = |guest: &mut Guest| {
+            let epoch = match guest.state {
+                State::Running { epoch, .. }
+                | State::PoweredOff { epoch }
+                | State::Panicked { epoch }
+                | State::Loaded { epoch } => epoch,
+                State::Absent | State::Exited { .. } => return,
+            };
+            guest.ended.get_or_insert(now);
+            let how = "the simulated hypervisor was ended".to_owned();
+            guest.state = State::Exited { epoch, how };
+        };
+        self.reality.change_guest(instance_id, change).await
+    }
+
+    pub(super) async fn forget(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let change = |guest: &mut Guest| {
+            guest.state = State::Absent;
+            (guest.started, guest.ended) = (None, None);
+        };
+        self.reality.change_guest(instance_id, change).await
+    }
+}
