@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
-use tokio::sync::broadcast::error::RecvError;
 use weft_model::{
     Boots, Claim, Digest, InstanceId, InstanceSpec, PowerState, Problem, Reason, Record,
     SnapshotId, SnapshotSpec, SnapshotState, Tags,
@@ -20,6 +19,7 @@ use weft_planner::Action;
 use weft_store::Txn;
 
 use crate::api::snapshots::of_root_disk;
+use crate::cache::next_of;
 use crate::context::Context;
 use crate::random;
 use crate::repo::{Instances, Kind as _, Snapshots, encode, object_key};
@@ -261,16 +261,7 @@ async fn until_made(
             }
             SnapshotState::Pending => {}
         }
-        loop {
-            match changes.recv().await {
-                Ok(change) if change.kind == Snapshots::NAME && change.id == id.as_str() => break,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => {
-                    return Err(Problem::new(Reason::Unavailable, "the agent is being stopped"));
-                }
-            }
-        }
+        next_of(&mut changes, id.as_str()).await?;
     }
 }
 
