@@ -44,10 +44,13 @@ xz                       xz-utils
 zstd                     zstd
 "
 
-# For scripts/build-debian.sh.
+# For scripts/build-debian.sh and scripts/build-debian-desktop.sh.
 readonly ACCEPT_NEEDS="
 mmdebstrap               mmdebstrap
 debugfs                  e2fsprogs
+sfdisk                   fdisk
+mkfs.vfat                dosfstools
+mcopy                    mtools
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 "
 

@@ -180,8 +180,10 @@ fi
 step "building the guest image weft-tiny"
 as_caller env CARGO_TARGET_DIR="$TARGET" "$WEFT_ROOT/scripts/build-weft-tiny.sh"
 if $STORIES_ONLY; then
-    step "building the guest images debian and debian-ec2"
+    step "building the guest images debian, debian-ec2 and debian-uefi"
     CARGO_TARGET_DIR=$TARGET "$WEFT_ROOT/scripts/build-debian.sh"
+    step "building the guest image debian-desktop"
+    CARGO_TARGET_DIR=$TARGET "$WEFT_ROOT/scripts/build-debian-desktop.sh"
 fi
 step "building the agent with crash points"
 "$WEFT_ROOT/scripts/build-crash-points.sh"

@@ -30,7 +30,8 @@ pub use lab::Lab;
 pub use leftovers::{RunningProcess, marked_processes};
 pub use netns::NetNs;
 pub use paths::{
-    Image, binaries, debian, debian_ec2, on_path, repository, terraform_of_version, weft_tiny,
+    Image, UefiImage, binaries, debian, debian_desktop, debian_ec2, debian_uefi, on_path,
+    repository, terraform_of_version, weft_tiny,
 };
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};

@@ -81,6 +81,15 @@ pub struct Image {
     pub user: String,
 }
 
+/// A guest image that UEFI starts.
+#[derive(Clone, Debug)]
+pub struct UefiImage {
+    /// The root disk.
+    pub disk: PathBuf,
+    /// Who logs in.
+    pub user: String,
+}
+
 /// The small guest that `scripts/build-weft-tiny.sh` makes.
 ///
 /// # Errors
@@ -105,15 +114,44 @@ pub fn debian_ec2() -> Result<Image> {
     built("debian-ec2", "scripts/build-debian.sh")
 }
 
-fn built(name: &str, script: &str) -> Result<Image> {
+/// The same on a disk that UEFI starts.
+///
+/// # Errors
+/// It was not made.
+pub fn debian_uefi() -> Result<UefiImage> {
+    built_for_uefi("debian-uefi", "scripts/build-debian.sh")
+}
+
+/// A Debian with a small desktop, which `scripts/build-debian-desktop.sh` makes.
+///
+/// # Errors
+/// It was not made.
+pub fn debian_desktop() -> Result<UefiImage> {
+    built_for_uefi("debian-desktop", "scripts/build-debian-desktop.sh")
+}
+
+fn built_for_uefi(name: &str, script: &str) -> Result<UefiImage> {
+    let (directory, manifest) = manifest(name, script)?;
+    let text = |key: &str| text(&manifest, key);
+    ensure!(text("boot_mode")? == "uefi", "{name} is not made for UEFI: run {script}");
+    Ok(UefiImage { disk: directory.join(text("disk")?), user: text("user")? })
+}
+
+fn manifest(name: &str, script: &str) -> Result<(PathBuf, Value)> {
     let directory = target()?.join("images").join(name);
     let manifest = std::fs::read(directory.join("manifest.json"))
         .with_context(|| format!("the image {name} is not built: run {script}"))?;
-    let manifest: Value = serde_json::from_slice(&manifest).context("parse manifest.json")?;
-    let text = |key: &str| {
-        let value = manifest[key].as_str().map(str::to_owned);
-        value.with_context(|| format!("manifest.json has no {key}"))
-    };
+    Ok((directory, serde_json::from_slice(&manifest).context("parse manifest.json")?))
+}
+
+fn text(manifest: &Value, key: &str) -> Result<String> {
+    let value = manifest[key].as_str().map(str::to_owned);
+    value.with_context(|| format!("manifest.json has no {key}"))
+}
+
+fn built(name: &str, script: &str) -> Result<Image> {
+    let (directory, manifest) = manifest(name, script)?;
+    let text = |key: &str| text(&manifest, key);
     Ok(Image {
         disk: directory.join(text("disk")?),
         kernel: directory.join(text("kernel")?),

@@ -11,6 +11,10 @@ mod by_hand;
 mod crash_points;
 #[path = "linux/debian.rs"]
 mod debian;
+#[path = "linux/desktop.rs"]
+mod desktop;
+#[path = "linux/display.rs"]
+mod display;
 #[path = "linux/disk_full.rs"]
 mod disk_full;
 #[path = "linux/drift.rs"]
@@ -37,6 +41,8 @@ mod office_lan;
 mod office_lan_ipv6;
 #[path = "linux/own_image.rs"]
 mod own_image;
+#[path = "linux/picture.rs"]
+mod picture;
 #[path = "linux/services.rs"]
 mod services;
 #[path = "linux/three_sessions.rs"]

@@ -99,6 +99,7 @@ impl Context {
             keys: references.keys,
             user_data: order.user_data,
             root_size_gib,
+            display: order.display,
             metadata_options: order.metadata_options,
             lifecycle: order.lifecycle,
             stop_seconds: None,
@@ -225,6 +226,7 @@ impl Context {
             network_mbps,
             keys,
             user_data: order.user_data,
+            display: order.display,
             metadata_options: order.metadata_options,
             lifecycle: order.lifecycle,
             // A stop that is asked for anew has the instance's own time.
@@ -257,7 +259,8 @@ fn next_epoch(
     }
     let needs_restart = old.vcpus != new.vcpus
         || old.memory_mib != new.memory_mib
-        || old.user_data != new.user_data;
+        || old.user_data != new.user_data
+        || old.display != new.display;
     let switched_on = old.power == PowerState::Stopped;
     // Not by the state: right after a start it still tells of the launch before, and an update that
     // is repeated would start the instance twice.
@@ -301,6 +304,7 @@ fn check_hibernated(
         ("vcpus", old.vcpus != new.vcpus),
         ("memory_mib", old.memory_mib != new.memory_mib),
         ("user_data", old.user_data != new.user_data),
+        ("display", old.display != new.display),
     ];
     match changes.iter().find(|(_, changed)| *changed) {
         None => Ok(()),

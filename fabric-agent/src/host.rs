@@ -326,6 +326,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// The serial console, both ways.
     async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError>;
 
+    /// What the guest's display shows now, as a PNG.
+    async fn screenshot(&self, id: &InstanceId) -> Result<Vec<u8>, HostError>;
+
+    /// The guest's display, both ways, in the protocol of VNC.
+    async fn open_display(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError>;
+
     /// How much of a blob is there.
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError>;
 

@@ -11,8 +11,8 @@ use tfplugin::{Attribute, Mode, Provider as _, Schema};
 use crate::Weft;
 
 /// The attributes of an instance whose change shuts a running guest down and starts it again.
-pub(crate) const RESTARTING: [&str; 5] =
-    ["instance_type", "vcpus", "memory_mib", "user_data", "user_data_base64"];
+pub(crate) const RESTARTING: [&str; 6] =
+    ["instance_type", "vcpus", "memory_mib", "display", "user_data", "user_data_base64"];
 
 /// What a change of an attribute does to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +58,13 @@ const CONTENT: [(&str, &str); 6] = [
 ];
 
 /// What an effect depends on, and what more there is to know.
-const NOTES: [(&str, &str, &str); 19] = [
+const NOTES: [(&str, &str, &str); 20] = [
     ("weft_instance", "image_id", "recorded only, with `replace_on_image_change = false`"),
     ("weft_instance", "replace_on_image_change", "set to true, it replaces an outdated instance"),
     ("weft_instance", "instance_type", "of an instance that runs"),
     ("weft_instance", "vcpus", "of an instance that runs"),
     ("weft_instance", "memory_mib", "of an instance that runs"),
+    ("weft_instance", "display", "of an instance that runs"),
     ("weft_instance", "user_data", "of one that runs; replace, with `user_data_replace_on_change`"),
     (
         "weft_instance",

@@ -19,8 +19,8 @@ use weft_proto::client::{
 use crate::agent::Agent;
 use crate::commands::login::CONNECTION_FAILED;
 use crate::commands::{
-    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, ssh, top, usage,
-    watch,
+    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, screenshot, ssh, top,
+    usage, vnc, watch,
 };
 use crate::failure::Failure;
 use crate::output::Format;
@@ -84,6 +84,10 @@ enum Command {
     Console(console::Args),
     /// Print the end of an instance's serial console
     Logs(logs::Args),
+    /// Save what an instance's display shows, as a PNG
+    Screenshot(screenshot::Args),
+    /// Let VNC viewers of this machine see and use an instance's display
+    Vnc(vnc::Args),
     /// Look for everything that keeps a host from working well. The exit status is 1 if a check
     /// failed; warnings leave it 0
     Doctor,
@@ -153,6 +157,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rm(args) => remove::run(&agent.await?, &args).await,
         Command::Console(args) => console::run(&agent.await?, &args).await,
         Command::Logs(args) => logs::run(&agent.await?, &args).await,
+        Command::Screenshot(args) => screenshot::run(&agent.await?, &args).await,
+        Command::Vnc(args) => vnc::run(&agent.await?, &args).await,
         Command::Events(args) => events::run(&agent.await?, &args, format).await,
         Command::Top(args) => top::run(&agent.await?, &args, format).await,
         Command::Usage(args) => usage::run(&agent.await?, &args, format).await,

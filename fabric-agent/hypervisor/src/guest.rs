@@ -6,6 +6,7 @@
 
 mod connection;
 mod devices;
+mod display;
 mod error;
 mod figures;
 mod launch;

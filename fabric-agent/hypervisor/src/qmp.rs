@@ -174,6 +174,17 @@ impl QmpClient {
         }
     }
 
+    /// Hands QEMU a descriptor under a name, by which a later command takes it.
+    pub async fn give_fd(
+        &self,
+        name: &str,
+        fd: BorrowedFd<'_>,
+        deadline: Duration,
+    ) -> Result<(), QmpError> {
+        let arguments = json!({ "fdname": name });
+        self.execute_with("getfd", Some(arguments), Some(fd), deadline).await.map(|_| ())
+    }
+
     async fn execute_with(
         &self,
         command: &str,

@@ -10,6 +10,9 @@ mod cgroups;
 #[path = "qemu/console.rs"]
 mod console;
 #[cfg(test)]
+#[path = "qemu/display.rs"]
+mod display;
+#[cfg(test)]
 #[path = "qemu/life.rs"]
 mod life;
 #[cfg(test)]

@@ -452,6 +452,9 @@ pub struct GuestLaunch {
     /// Whether the memory that was saved is read back, instead of booting.
     #[serde(default)]
     pub resume: bool,
+    /// Whether it has a display.
+    #[serde(default)]
+    pub display: bool,
     /// The VPC whose namespace the taps are in.
     pub vpc_id: VpcId,
     /// Its volumes, by their places.

@@ -301,6 +301,7 @@ fn start(
         image: spec.image.clone(),
         root_layers: spec.root_layers.clone(),
         resume: seen.memory,
+        display: spec.display,
         vpc_id: spec.interface.vpc_id.clone(),
         nics: std::iter::once(primary(spec))
             .chain(attached.nics.iter().map(|attached| attached.nic.clone()))

@@ -1,5 +1,6 @@
 //! `weft.v1.Instances`.
 
+mod display;
 mod hibernation;
 
 use prost::Message as _;
@@ -235,6 +236,8 @@ impl v1::instances_server::Instances for Api {
     type WaitStream = Answers<v1::WaitEvent>;
     type AttachConsoleStream = Answers<v1::ByteChunk>;
     type OpenPortStream = Answers<v1::ByteChunk>;
+    type ScreenshotStream = Answers<v1::ByteChunk>;
+    type OpenDisplayStream = Answers<v1::ByteChunk>;
 
     async fn create(
         &self,
@@ -368,6 +371,20 @@ impl v1::instances_server::Instances for Api {
         request: Request<Streaming<v1::ConsoleInput>>,
     ) -> Result<Response<Self::AttachConsoleStream>, Status> {
         streams::attach_console(&self.context, request.into_inner()).await
+    }
+
+    async fn screenshot(
+        &self,
+        request: Request<v1::ScreenshotRequest>,
+    ) -> Result<Response<Self::ScreenshotStream>, Status> {
+        display::screenshot(&self.context, &request.into_inner().id).await
+    }
+
+    async fn open_display(
+        &self,
+        request: Request<Streaming<v1::DisplayInput>>,
+    ) -> Result<Response<Self::OpenDisplayStream>, Status> {
+        display::open(&self.context, request.into_inner()).await
     }
 
     async fn open_port(

@@ -69,12 +69,22 @@ pub(super) async fn attach_console(
     Ok(copy_both_ways(stream, data, input, Ends::WithClient))
 }
 
+/// A display, both ways.
+pub(super) fn display(
+    stream: Stream,
+    first: Vec<u8>,
+    input: Streaming<v1::DisplayInput>,
+) -> Response<Answers<v1::ByteChunk>> {
+    let input = input.map(|message| message.map(|input| input.data));
+    copy_both_ways(stream, first, input, Ends::WithClient)
+}
+
 /// What ends a stream as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     /// Both sides, each in its own time: a port, whose guest may go on reading after its last word.
     WithBoth,
-    /// The client: a console never ends by itself.
+    /// The client: a console never ends by itself. Or the guest, whose display is gone then.
     WithClient,
 }
 

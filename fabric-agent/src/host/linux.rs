@@ -322,6 +322,14 @@ impl Host for LinuxHost {
         Ok(Box::new(self.guests.attach_console(id).await?))
     }
 
+    async fn screenshot(&self, id: &InstanceId) -> Result<Vec<u8>, HostError> {
+        self.guests.screenshot(id).await
+    }
+
+    async fn open_display(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
+        Ok(Box::new(self.guests.open_display(id).await?))
+    }
+
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {
         self.blobs.upload_state(digest).await
     }

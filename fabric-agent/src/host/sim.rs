@@ -8,6 +8,7 @@
 //! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
 mod behaviour;
+mod display;
 mod life;
 mod load;
 mod orders;
@@ -88,6 +89,17 @@ impl SimHost {
         let known = action.instance_id().and_then(|id| self.reality.guest(id));
         subjects.extend(known.and_then(|guest| guest.name));
         self.orders.obey(action.name(), &subjects, &self.reality).await
+    }
+
+    /// Whether the guest shows anything.
+    fn shown(&self, id: &InstanceId) -> Result<(), HostError> {
+        let missing = match self.running(id) {
+            None => "no running guest",
+            Some(guest) if !guest.display => "no display",
+            Some(_) => return Ok(()),
+        };
+        let what = format!("show the display of {id}: it has {missing}");
+        Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
     }
 
     fn running(&self, id: &InstanceId) -> Option<Guest> {
@@ -434,6 +446,14 @@ impl Host for SimHost {
     async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
         let what = format!("attach to the console of {id}: a simulated guest has none");
         Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
+    }
+
+    async fn screenshot(&self, id: &InstanceId) -> Result<Vec<u8>, HostError> {
+        self.shown(id).map(|()| display::picture())
+    }
+
+    async fn open_display(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
+        self.shown(id).map(|()| display::stream())
     }
 
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {

@@ -14,6 +14,7 @@ mod crash_points;
 mod crashes;
 mod creation;
 mod disk_full;
+mod display;
 mod fetches;
 mod garbage;
 mod groups;

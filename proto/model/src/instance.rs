@@ -193,6 +193,9 @@ pub struct InstanceSpec {
     pub run_epoch: u64,
     /// The guest's SSH identity.
     pub host_key: SshHostKey,
+    /// Whether it has a display: a graphics card, and a pointer.
+    #[serde(default)]
+    pub display: bool,
     /// How its metadata are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_options: Option<MetadataOptions>,

@@ -140,6 +140,8 @@ pub struct InstanceOrder {
     pub user_data: Option<UserData>,
     /// `None` is the image's size.
     pub root_size_gib: Option<u32>,
+    /// Whether it has a display.
+    pub display: bool,
     /// How its metadata are served.
     pub metadata_options: Option<MetadataOptions>,
     /// How it is kept alive, brought down, and protected.
@@ -233,6 +235,7 @@ impl From<InstanceSpec> for InstanceOrder {
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,
+            display: spec.display,
             metadata_options: spec.metadata_options,
             lifecycle: spec.lifecycle,
             power: Some(spec.power),

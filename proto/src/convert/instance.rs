@@ -30,6 +30,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         root_volume_size_gib,
         power_state,
         metadata_options,
+        display,
         associate_public_ip_address,
         source_dest_check,
         termination_protection,
@@ -60,6 +61,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
             .collect::<Result<_, _>>()?,
         user_data: user_data.map(UserData),
         root_size_gib: root_volume_size_gib,
+        display: display.unwrap_or_default(),
         metadata_options: metadata_options.map(metadata_options_from_wire).transpose()?,
         lifecycle: Lifecycle {
             termination_protection: termination_protection.unwrap_or_default(),
@@ -161,6 +163,7 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         user_data: order.user_data.map(|data| data.0),
         root_volume_size_gib: order.root_size_gib,
         power_state: order.power.map(|power| power.to_string()),
+        display: Some(order.display),
         metadata_options: order.metadata_options.map(|options| v1::MetadataOptions {
             http_endpoint: options.http_endpoint.map(|word| word.to_string()),
             http_tokens: options.http_tokens.map(|word| word.to_string()),

@@ -237,7 +237,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
         option::of(1..=(64_u32 << 10)),
         option::of(word::<PowerState>(PowerState::WORDS)),
         option::of(metadata_options()),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         lifecycle(),
     );
     (option::of(name()), image_id(), size(), placed, given).prop_map(
@@ -249,7 +249,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 root_size_gib,
                 power,
                 metadata_options,
-                source_dest_check,
+                (source_dest_check, display),
                 lifecycle,
             ) = given;
             InstanceOrder {
@@ -264,6 +264,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 key_names,
                 user_data,
                 root_size_gib,
+                display,
                 metadata_options,
                 lifecycle,
                 power,

@@ -182,19 +182,19 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
     let stays_down = stops || is(&ctx.prior, "stopped");
     let size: Vec<&str> =
         ["vcpus", "memory_mib"].into_iter().filter(|name| ctx.changes(*name)).collect();
+    let mut causes = size.clone();
+    causes.extend(ctx.changes("display").then_some("display"));
+    causes.extend((user_data == UserData::Restart).then_some("user_data"));
     let mut restarting = Vec::new();
-    let resized = !size.is_empty();
     if starts {
         ctx.mark_unknown("launched_at");
-    } else if (resized || user_data == UserData::Restart) && !stays_down {
+    } else if let Some(first) = causes.first()
+        && !stays_down
+    {
         ctx.mark_unknown("launched_at");
-        let what = if resized { size.join(" and ") } else { "user_data".to_owned() };
-        let attribute = match ctx.changes("instance_type") && resized {
-            true => "instance_type".to_owned(),
-            false => what.clone(),
-        };
-        let path =
-            if resized { attribute.split(' ').next().unwrap_or("vcpus") } else { "user_data" };
+        let what = causes.join(" and ");
+        let by_type = !size.is_empty() && ctx.changes("instance_type");
+        let path = if by_type { "instance_type" } else { *first };
         let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
         let mut warning = Diagnostic::warning("This change restarts the instance")
             .cause(format!(

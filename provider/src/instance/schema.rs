@@ -27,7 +27,7 @@ pub(crate) fn schema() -> Schema {
     .attributes(what_the_agent_chose())
 }
 
-fn what_it_is() -> [Attribute; 7] {
+fn what_it_is() -> [Attribute; 8] {
     [
         Attribute::string("name", "For people, and the guest's host name where it can be one. Changes live (the guest sees it at its next start).")
             .validate(checks::name()),
@@ -50,6 +50,8 @@ fn what_it_is() -> [Attribute; 7] {
                 .validate(checks::number("GiB of disk", 1..=65536)),
         ])
         .replace_on_change(),
+        Attribute::bool("display", "Whether it has a display, a graphics card and a pointer: `weft screenshot` and `weft vnc` show it. A change restarts a running instance.")
+            .default(false),
     ]
 }
 

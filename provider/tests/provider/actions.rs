@@ -229,6 +229,8 @@ async fn instances() {
         ("user_data_replace_on_change", true.into(),                Live),
         ("replace_on_image_change", false.into(),                   Live),
         ("instance_type",      "w1.micro".into(),                   Restart),
+        ("display",            false.into(),                        Restart),
+        ("display",            Value::Null,                         Restart),
         ("user_data",          "#!/bin/ash\n".into(),               Restart),
         ("user_data",          Value::Null,                         Restart),
         ("image_id",           "img-0000000000000000b".into(),      Replace),

@@ -139,6 +139,7 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ),
             ("source_dest_check", false.into()),
             ("key_names", strings(&["you", "me"])),
+            ("display", true.into()),
             ("user_data", "#!/bin/sh\n".into()),
             ("root_volume", Value::object([("size_gib", 2)])),
             (

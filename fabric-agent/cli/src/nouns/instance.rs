@@ -54,6 +54,7 @@ impl Noun for InstanceView {
             ("keys", lines(&spec.key_names)),
             ("user", assigned.default_user.clone()),
             ("host keys", lines(&assigned.ssh_host_public_keys)),
+            ("display", if spec.display { "yes" } else { "no" }.to_owned()),
             ("user data", user_data(self)),
             ("host", assigned.host_id.to_string()),
         ];
@@ -88,6 +89,7 @@ impl Noun for InstanceView {
             "memory_mib": assigned.memory_mib,
             "root_volume_size_gib": spec.root_size_gib,
             "root_size_bytes": assigned.root_size_bytes,
+            "display": spec.display,
             "metadata_options": spec.metadata_options,
             "image_id": spec.image_id,
             "private_ip": spec.private_ip,

@@ -29,6 +29,9 @@ pub(crate) const WEB: &str = "i-11111111111111111";
 pub(crate) const TWIN: &str = "i-22222222222222222";
 pub(crate) const STOPPED: &str = "i-33333333333333333";
 
+/// What every display shows.
+pub(crate) const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
+
 type Answer<T> = Result<Response<T>, Status>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<v1::ByteChunk, Status>> + Send>>;
 
@@ -144,6 +147,18 @@ impl Service {
 
     fn note(&self, verb: &str, id: &str) {
         self.seen.calls.lock().unwrap().push(format!("{verb} {id}"));
+    }
+
+    /// All but [`TWIN`] have one.
+    fn with_display(&self, id: &str) -> Result<(), Status> {
+        self.find(id)?;
+        if id != TWIN {
+            return Ok(());
+        }
+        let message = format!("instance {id} has no display");
+        let problem =
+            Problem::new(Reason::FailedPrecondition, message).remedy("set display = true");
+        Err(status_from_problem(&problem))
     }
 
     /// The guest's end of a connection to `port`.
@@ -310,6 +325,40 @@ impl v1::instances_server::Instances for Service {
             message.map(|message| v1::ByteChunk { data: message.data.to_ascii_uppercase() })
         });
         Ok(Response::new(input.boxed()))
+    }
+
+    type ScreenshotStream = Chunks;
+
+    /// In three pieces.
+    async fn screenshot(&self, request: Request<v1::ScreenshotRequest>) -> Answer<Chunks> {
+        let id = request.into_inner().id;
+        self.with_display(&id)?;
+        let pieces = PICTURE.chunks(PICTURE.len().div_ceil(3));
+        let pieces = pieces.map(|data| Ok(v1::ByteChunk { data: data.to_vec() }));
+        Ok(Response::new(futures::stream::iter(pieces.collect::<Vec<_>>()).boxed()))
+    }
+
+    type OpenDisplayStream = Chunks;
+
+    /// Says its version, then sends back what it gets in capitals; ends when the client does, or is told "bye".
+    async fn open_display(&self, request: Request<Streaming<v1::DisplayInput>>) -> Answer<Chunks> {
+        let mut input = request.into_inner();
+        let hello = input.message().await?.ok_or_else(|| Status::internal("no first message"))?;
+        self.with_display(&hello.id)?;
+        self.note("display", &hello.id);
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        tokio::spawn(async move {
+            let mut next = b"RFB 003.008\n".to_vec();
+            while sender.send(Ok(v1::ByteChunk { data: next })).await.is_ok() {
+                let Ok(Some(message)) = input.message().await else { return };
+                if message.data == b"bye" {
+                    let _ = sender.send(Ok(v1::ByteChunk { data: Vec::new() })).await;
+                    return;
+                }
+                next = message.data.to_ascii_uppercase();
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 
     async fn create(&self, _: Request<v1::CreateInstanceRequest>) -> Answer<v1::Instance> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
 
 mod copy;
+mod display;
 mod exec;
 mod fake_agent;
 mod ssh_server;

@@ -135,6 +135,23 @@ pub enum GuestError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// It was started without one.
+    #[error("the guest of {id} has no display")]
+    NoDisplay {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// What the guest shows could not be had.
+    #[error("{step} for {id}")]
+    Display {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was attempted.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Nothing can be said about what it has open yet.
     #[error("the guest of {id} is being started")]
     StartsJustNow {
@@ -236,6 +253,7 @@ impl GuestError {
             | Self::NotSaved { .. }
             | Self::NotRunning { .. }
             | Self::NoDisk { .. }
+            | Self::NoDisplay { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
@@ -246,6 +264,7 @@ impl GuestError {
             | Self::Tap { .. }
             | Self::StartsJustNow { .. }
             | Self::Disk { .. }
+            | Self::Display { .. }
             | Self::KeepsNic { .. }
             | Self::KeepsVolume { .. }
             | Self::HolderEnded { .. }

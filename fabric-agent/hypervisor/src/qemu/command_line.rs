@@ -23,13 +23,18 @@ pub const ROOT_DEVICE: &str = "root";
 /// What QEMU calls the balloon, which tells what the guest says of its memory.
 pub const BALLOON_DEVICE: &str = "balloon";
 
+/// What QEMU calls the graphics card.
+const DISPLAY_DEVICE: &str = "display";
+
 /// Fixed PCI slots, so that a device's name in the guest does not depend on the others.
+const DISPLAY_SLOT: u8 = 0x01;
 const ROOT_SLOT: u8 = 0x02;
 const SEED_SLOT: u8 = 0x03;
 const RNG_SLOT: u8 = 0x04;
 /// All root ports, one a function.
 const PORTS_SLOT: u8 = 0x05;
 const BALLOON_SLOT: u8 = 0x0d;
+const TABLET_SLOT: u8 = 0x0e;
 /// Next to the interfaces: what comes later has the slots below.
 const PANIC_SLOT: u8 = 0x0f;
 /// The same for volumes.
@@ -126,7 +131,25 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
         "-device",
         format!("virtio-balloon-pci,id={BALLOON_DEVICE},addr={BALLOON_SLOT:#x}"),
     );
+    if spec.display {
+        display(&mut line);
+    }
     line.0
+}
+
+/// What shows something under every firmware and kernel: text in BIOS, a frame buffer under UEFI
+/// (`efifb`, also where a kernel has no DRM, as Debian's for clouds), `bochs-drm`. Viewers come one by one,
+/// each with a socket of its own: the VNC server listens nowhere. The keyboard is the machine's PS/2; the
+/// pointer is one with absolute coordinates, without which viewers' pointers and the guest's part.
+fn display(line: &mut Line) {
+    line.option("-vnc", "none,share=ignore");
+    line.option(
+        "-device",
+        format!(
+            "VGA,id={DISPLAY_DEVICE},addr={DISPLAY_SLOT:#x},vgamem_mb=16,edid=on,xres=1280,yres=800"
+        ),
+    );
+    line.option("-device", format!("virtio-tablet-pci,addr={TABLET_SLOT:#x}"));
 }
 
 fn accel(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {

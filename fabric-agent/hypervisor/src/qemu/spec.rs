@@ -47,6 +47,9 @@ pub struct GuestSpec {
     /// Memory that is read back: the guest waits then, to be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Whether it has a display: a graphics card and a pointer.
+    #[serde(default)]
+    pub display: bool,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
 }

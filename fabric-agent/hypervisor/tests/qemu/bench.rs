@@ -169,6 +169,7 @@ impl Bench {
             credentials: None,
             volumes: Vec::new(),
             resume: None,
+            display: false,
             nics: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! Guests, their disks and their seeds.
 
+mod display;
 mod memory;
 mod runs;
 
@@ -233,6 +234,7 @@ impl LinuxGuests {
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             volumes,
             resume: self.resume_of(launch)?,
+            display: launch.display,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
         self.warn_of_too_many_vcpus(&spec);

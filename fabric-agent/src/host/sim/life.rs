@@ -41,6 +41,7 @@ impl SimHost {
             guest.volumes = volumes.collect();
             let links = launch.nics.iter();
             guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
+            guest.display = launch.display;
             (guest.vcpus, guest.memory_mib) = (launch.vcpus, launch.memory_mib);
             let ends = [Behaviour::Crash, Behaviour::Panic, Behaviour::PowersOff];
             guest.ended = ends.contains(&behaviour).then(|| started.clone());

@@ -49,6 +49,9 @@ pub(super) struct Guest {
     pub(super) vcpus: u32,
     #[serde(default)]
     pub(super) memory_mib: u32,
+    /// Whether the last guest was started with a display.
+    #[serde(default)]
+    pub(super) display: bool,
     /// From when to when the last guest ran: what a holder writes down.
     #[serde(default)]
     pub(super) started: Option<Moment>,

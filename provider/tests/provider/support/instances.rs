@@ -165,7 +165,7 @@ impl v1::instances_server::Instances for Shared {
         let assigned = instance.assigned.as_mut().unwrap();
         let resized = (assigned.vcpus, assigned.memory_mib) != (vcpus, memory_mib);
         (assigned.vcpus, assigned.memory_mib) = (vcpus, memory_mib);
-        let restarts = resized || spec.user_data != old.user_data;
+        let restarts = resized || spec.user_data != old.user_data || spec.display != old.display;
         let powered = asked && spec.power_state != old.power_state;
         instance.spec = Some(spec);
         if powered || (restarts && instance.status.as_ref().unwrap().state == "running") {
@@ -200,6 +200,24 @@ impl v1::instances_server::Instances for Shared {
         instance.spec.as_mut().unwrap().power_state = Some("running".to_owned());
         power(instance);
         Ok(Response::new(instance.clone()))
+    }
+
+    type ScreenshotStream = futures::stream::Empty<Result<v1::ByteChunk, Status>>;
+
+    async fn screenshot(
+        &self,
+        _: Request<v1::ScreenshotRequest>,
+    ) -> Result<Response<Self::ScreenshotStream>, Status> {
+        Err(Status::unimplemented("screenshot"))
+    }
+
+    type OpenDisplayStream = futures::stream::Empty<Result<v1::ByteChunk, Status>>;
+
+    async fn open_display(
+        &self,
+        _: Request<Streaming<v1::DisplayInput>>,
+    ) -> Result<Response<Self::OpenDisplayStream>, Status> {
+        Err(Status::unimplemented("open_display"))
     }
 
     async fn hibernate(

@@ -28,6 +28,7 @@ fn spec() -> GuestSpec {
         credentials: None,
         volumes: Vec::new(),
         resume: None,
+        display: false,
         nics: Vec::new(),
     }
 }
@@ -145,6 +146,11 @@ fn each_part_of_a_specification_has_its_arguments() {
             "-netdev tap,id=net0,fd=50 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile=,addr=0x10",
             "-netdev tap,id=net1,fd=51 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile=,addr=0x11",
         ]),
+        ("a display is drawn for nobody before somebody comes", GuestSpec { display: true, ..spec() }, fds(), &[
+            "-vnc none,share=ignore",
+            "-device VGA,id=display,addr=0x1,vgamem_mb=16,edid=on,xres=1280,yres=800",
+            "-device virtio-tablet-pci,addr=0xe",
+        ]),
         ("there is room for seven more", spec(), fds(), &[
             "-device pcie-root-port,id=port1,chassis=1,slot=1,addr=0x5.0x0,multifunction=on",
             "-device pcie-root-port,id=port7,chassis=7,slot=7,addr=0x5.0x6",
@@ -169,6 +175,7 @@ fn a_guest_may_reboot_and_is_never_daemonized() {
     let line = text(&spec(), &fds());
     assert!(!line.contains("-no-reboot") && !line.contains("-daemonize"), "{line}");
     assert!(!line.contains("/dev/kvm"), "{line}");
+    assert!(!line.contains("VGA") && !line.contains("-vnc"), "nobody asked for a display: {line}");
 }
 
 #[test]
