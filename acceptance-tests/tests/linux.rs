@@ -13,10 +13,10 @@ mod crash_points;
 mod debian;
 #[path = "linux/desktop.rs"]
 mod desktop;
-#[path = "linux/display.rs"]
-mod display;
 #[path = "linux/disk_full.rs"]
 mod disk_full;
+#[path = "linux/display.rs"]
+mod display;
 #[path = "linux/drift.rs"]
 mod drift;
 #[path = "linux/figures.rs"]

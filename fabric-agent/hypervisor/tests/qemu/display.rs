@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-use weft_hypervisor::GuestError;
+use weft_hypervisor::{GuestError, MemoryFiles, Resume};
 
 use crate::bench::{Bench, PATIENCE, boot_sector, holder, kill, wait_for};
 
@@ -100,6 +100,32 @@ async fn several_look_at_once_and_qemu_listens_nowhere() {
     bench.guests.purge(id).await.unwrap();
     let mut rest = Vec::new();
     timeout(PATIENCE, last.read_to_end(&mut rest)).await.unwrap().ok();
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_was_hibernated_shows_what_it_showed() {
+    let Some(bench) = Bench::new() else { return };
+    let mut spec = bench.spec(boot_sector::HELLO);
+    spec.display = true;
+    bench.guests.launch(&spec, &holder()).await.unwrap();
+    let id = spec.instance_id.clone();
+    bench.console_contains(&id, "hello").await;
+    let before = bench.guests.screenshot(&id).await.unwrap();
+    let (viewer, _) = look(&bench, &id).await;
+    let files = MemoryFiles::in_dir(bench.dir.path());
+    bench.guests.save_memory(&id, &files).await.unwrap();
+    drop(viewer);
+    let machine = files.machine().unwrap().machine;
+    spec.epoch += 1;
+    spec.resume = Some(Resume { path: files.saved(), machine });
+    bench.guests.launch(&spec, &holder()).await.unwrap();
+    bench.guests.resume(&id, &files).await.unwrap();
+    // The cursor blinks.
+    wait_for("the same picture", async || {
+        (bench.guests.screenshot(&id).await.unwrap() == before).then_some(())
+    })
+    .await;
     bench.finish().await;
 }
 
