@@ -1,6 +1,6 @@
 //! A disk that is soon full, for this thread and what it starts alone.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -50,11 +50,11 @@ impl SmallDisk {
         Ok(ballast.set_len(length.saturating_sub(bytes))?)
     }
 
-    /// Makes room.
+    /// Makes room, and leaves nothing of what filled it.
     ///
     /// # Errors
     /// The file system's own.
     pub fn free(&self) -> Result<()> {
-        Ok(File::create(&self.ballast)?.set_len(0)?)
+        Ok(std::fs::remove_file(&self.ballast)?)
     }
 }
