@@ -198,6 +198,9 @@ async fn a_volume_comes_to_a_guest_that_runs_and_goes_to_another_one() {
     ok(api.attach_volume(&web, &vol, true).await);
     api.remove(&web).await;
     eventually("it goes with the instance", async || disks(&agent).is_empty().then_some(())).await;
+    // Its record goes after its disk.
+    let gone = async || api.volumes.clone().get(get(&vol)).await.is_err().then_some(());
+    eventually("and is forgotten", gone).await;
     refused(api.volumes.clone().get(get(&vol)).await, Reason::NotFound, "id");
 }
 
