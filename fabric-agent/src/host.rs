@@ -40,6 +40,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenGuest {
     pub(crate) root_disk: bool,
+    /// What a guest sees of the root disk, in bytes, where there is one.
+    pub(crate) root_bytes: Option<u64>,
     /// Whether the guest's memory was saved.
     pub(crate) memory: bool,
     /// Whether the guest's memory was read back at its start.

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod desired;
+mod hands;
 mod instance;
 mod layers;
 mod network;
@@ -12,6 +13,7 @@ mod noted;
 mod probe;
 mod queue;
 mod said;
+mod seals;
 mod volumes;
 
 use std::collections::{BTreeSet, HashMap};
@@ -252,6 +254,7 @@ impl Reconciler {
         let snapshot = self.cache.read().snapshots.get(id).cloned();
         match snapshot.map(|record| record.spec.source.clone()) {
             Some(SnapshotSource::RootDisk(id)) => self.queue.add(id),
+            Some(SnapshotSource::Volume(id)) => self.volumes.look_at(id),
             None => {}
         }
     }

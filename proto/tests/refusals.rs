@@ -453,3 +453,23 @@ fn revisions() {
     let from_wire = |context| c::revision_from_wire::<weft_model::InstanceId>(Some(context));
     refused(&good, from_wire, cases);
 }
+
+#[test]
+fn volumes_and_snapshots() {
+    let good = v1::VolumeSpec { size_gib: 1, ..Default::default() };
+    #[rustfmt::skip]
+    let cases: &[(Spoil<v1::VolumeSpec>, &str, &str)] = &[
+        (|s| s.snapshot_id = Some(id("img")),  "snapshot_id", "an image"),
+        (|s| s.image_id = Some(id("snap")),    "image_id",    "a snapshot"),
+        (|s| (s.snapshot_id, s.image_id) = (Some(id("snap")), Some(id("img"))), "image_id", "both"),
+    ];
+    refused(&good, |spec| c::volume_order_from_wire(Some(spec)), cases);
+    let good = v1::SnapshotSpec { volume_id: id("vol"), ..Default::default() };
+    #[rustfmt::skip]
+    let cases: &[(Spoil<v1::SnapshotSpec>, &str, &str)] = &[
+        (|s| s.volume_id.clear(),        "instance_id", "nothing says"),
+        (|s| s.volume_id = id("i"),      "volume_id",   "an instance"),
+        (|s| s.instance_id = id("i"),    "volume_id",   "both"),
+    ];
+    refused(&good, |spec| c::snapshot_order_from_wire(Some(spec)), cases);
+}

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostics, ImportContext, PlanContext, ReadContext,
-    Resource, Schema, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
+    ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
-use weft_model::{InstanceId, Problem, Reason, SnapshotProgress, SnapshotSource};
+use weft_model::{InstanceId, Problem, Reason, SnapshotProgress, SnapshotSource, VolumeId};
 use weft_proto::convert::snapshot_from_wire;
 use weft_proto::v1;
 
@@ -47,15 +47,27 @@ impl Kind for Snapshot {
             "What a disk had on it at one moment, as if its machine had lost power then: what the \
              guest was told is written is in it. The guest goes on running. Only what has changed \
              since the last snapshot of the disk takes space. A disk can have 32 snapshots and \
-             images taken of it in its life. Deleting a snapshot gives its space back once nothing \
+             images taken of it in its life, those counted that what it was made from had. It \
+             outlives the disk. Deleting a snapshot gives its space back once nothing \
              is left that was made of it, the disk itself included.",
         )
         .subcategory("Storage")
         .attribute(
-            Attribute::string("instance_id", "The instance whose root disk is snapshotted.")
-                .required()
-                .replace_on_change()
-                .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+            Attribute::string(
+                "instance_id",
+                "The instance whose root disk is snapshotted. Either this or `volume_id`.",
+            )
+            .replace_on_change()
+            .validate(checks::id::<InstanceId>(InstanceId::PREFIX, "an instance")),
+        )
+        .attribute(
+            Attribute::string(
+                "volume_id",
+                "The volume that is snapshotted, wherever it is attached, or nowhere. What a guest \
+                 has not written out yet is not in it: sync there first, or unmount.",
+            )
+            .replace_on_change()
+            .validate(checks::id::<VolumeId>(VolumeId::PREFIX, "a volume")),
         )
         .attribute(
             Attribute::string("description", "What it is there for.")
@@ -80,10 +92,14 @@ impl Kind for Snapshot {
         let kept: Kept = kept::decode(&object.client_data);
         let view = object.spec;
         let size_gib = view.size_gib();
-        let SnapshotSource::RootDisk(instance_id) = view.order.source;
+        let (instance_id, volume_id) = match view.order.source {
+            SnapshotSource::RootDisk(id) => (Some(id.to_string()), None),
+            SnapshotSource::Volume(id) => (None, Some(id.to_string())),
+        };
         Ok(Value::object([
             ("id", Value::from(object.id.to_string())),
-            ("instance_id", instance_id.to_string().into()),
+            ("instance_id", instance_id.into()),
+            ("volume_id", volume_id.into()),
             ("description", view.order.description.into()),
             ("timeouts", kept.timeouts.into()),
             ("tags", kept.tags.into()),
@@ -95,7 +111,8 @@ impl Kind for Snapshot {
 
 fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
     Ok(v1::SnapshotSpec {
-        instance_id: plan.read("instance_id")?,
+        instance_id: plan.read::<Option<_>>("instance_id")?.unwrap_or_default(),
+        volume_id: plan.read::<Option<_>>("volume_id")?.unwrap_or_default(),
         description: plan.read("description")?,
     })
 }
@@ -126,7 +143,7 @@ async fn until_completed(
         if Instant::now() >= deadline {
             let message = format!("{id} is not made yet");
             return Err(Problem::new(Reason::DeadlineExceeded, message).remedy(format!(
-                "weft get {} tells what its instance waits for; the agent goes on trying, and \
+                "weft get {} tells what it waits for; the agent goes on trying, and \
                  timeouts = {{ create = ... }} gives it longer",
                 view.order.source.id()
             )));
@@ -152,6 +169,24 @@ impl Resource for Snapshot {
 
     fn schema(&self) -> Schema {
         <Self as Kind>::schema()
+    }
+
+    async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
+        let (instance, volume) = (ctx.config.get("instance_id"), ctx.config.get("volume_id"));
+        if instance.is_null() && volume.is_null() {
+            return Diagnostic::error("Nothing says what is to be snapshotted")
+                .cause("neither instance_id nor volume_id is set")
+                .remedy("Set instance_id for the root disk of an instance, or volume_id")
+                .into();
+        }
+        if instance.is_set() && volume.is_set() {
+            return Diagnostic::error("A snapshot is of one disk")
+                .cause("both instance_id and volume_id are set")
+                .remedy("Make a snapshot of each")
+                .at("volume_id")
+                .into();
+        }
+        Diagnostics::new()
     }
 
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {

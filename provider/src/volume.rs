@@ -5,7 +5,9 @@ use tfplugin::{
     Attribute, ConvertError, Diagnostic, Diagnostics, PlanContext, Schema, Validator, Value,
     async_trait,
 };
-use weft_model::{DISK_GIB, PoolName, Problem, VolumeState, check_no_shrink};
+use weft_model::{
+    DISK_GIB, ImageId, PoolName, Problem, SnapshotId, VolumeSource, VolumeState, check_no_shrink,
+};
 use weft_proto::convert::volume_from_wire;
 use weft_proto::v1;
 
@@ -33,7 +35,8 @@ impl Kind for Volume {
     fn schema() -> Schema {
         Schema::new(
             "A disk of its own: what is on it outlives the instances that it is attached to. A new \
-             one is empty, and takes room on the host only for what is written to it.",
+             one is empty, or has what a snapshot or an image has on it, and takes room on the host \
+             only for what is written to it.",
         )
         .subcategory("Storage")
         .attribute(
@@ -60,6 +63,24 @@ impl Kind for Volume {
                 |text| text.parse::<PoolName>().is_ok(),
             )),
         )
+        .attribute(
+            Attribute::string(
+                "snapshot_id",
+                "The snapshot that is on it at first, of a volume or of a root disk. It may go \
+                 afterwards. `size_gib` is at least its `size_gib`.",
+            )
+            .replace_on_change()
+            .validate(checks::id::<SnapshotId>(SnapshotId::PREFIX, "a snapshot")),
+        )
+        .attribute(
+            Attribute::string(
+                "image_id",
+                "The image whose disk is on it at first; either this or `snapshot_id`. It may go \
+                 afterwards.",
+            )
+            .replace_on_change()
+            .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`vol-` and 17 hexadecimal digits.").computed())
     }
@@ -72,11 +93,16 @@ impl Kind for Volume {
         let object = volume_from_wire(wire)?;
         let kept: Kept = kept::decode(&object.client_data);
         let order = object.spec.order;
+        let source = order.source.as_ref();
+        let snapshot_id = source.and_then(VolumeSource::snapshot).map(ToString::to_string);
+        let image_id = source.and_then(VolumeSource::image).map(ToString::to_string);
         Ok(Value::object([
             ("id", Value::from(object.id.to_string())),
             ("name", order.name.map(|name| name.to_string()).into()),
             ("size_gib", i64::from(order.size_gib).into()),
             ("type", order.volume_type.map(|name| name.to_string()).into()),
+            ("snapshot_id", snapshot_id.into()),
+            ("image_id", image_id.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
@@ -98,12 +124,22 @@ impl Plain for Volume {
             name: plan.read("name")?,
             size_gib: plan.read("size_gib")?,
             r#type: plan.read("type")?,
+            snapshot_id: plan.read("snapshot_id")?,
+            image_id: plan.read("image_id")?,
         })
     }
 
     async fn plan(_agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        if ctx.plan.get("snapshot_id").is_set() && ctx.plan.get("image_id").is_set() {
+            return Err(Diagnostic::error("A volume is made from one thing")
+                .cause("both snapshot_id and image_id are set")
+                .remedy("Leave one of them out")
+                .at("image_id")
+                .into());
+        }
         // One that is replaced is another one.
-        if ctx.is_create() || !ctx.changes("size_gib") || ctx.changes("type") {
+        let replaced = ["type", "snapshot_id", "image_id"].iter().any(|name| ctx.changes(*name));
+        if ctx.is_create() || !ctx.changes("size_gib") || replaced {
             return Ok(());
         }
         let (now, wanted) = (ctx.prior.get("size_gib"), ctx.plan.get("size_gib"));

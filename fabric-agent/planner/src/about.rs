@@ -7,6 +7,7 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Self::MakeRootDisk { .. } => "make_root_disk",
+            Self::GrowRootDisk { .. } => "grow_root_disk",
             Self::WriteSeed { .. } => "write_seed",
             Self::StartGuest(_) => "start_guest",
             Self::PlugNic { .. } => "plug_nic",
@@ -23,6 +24,7 @@ impl Action {
             Self::ForgetGuest { .. } => "forget_guest",
             Self::RemoveDisks { .. } => "remove_disks",
             Self::SealRootDisk { .. } => "seal_root_disk",
+            Self::SealVolume { .. } => "seal_volume",
             Self::RemoveLayer { .. } => "remove_layer",
             Self::MakeVolume { .. } => "make_volume",
             Self::GrowVolume { .. } => "grow_volume",
@@ -70,6 +72,9 @@ impl Action {
             Self::SealRootDisk { instance_id, layer, .. } => {
                 vec![instance_id.to_string(), layer.to_string()]
             }
+            Self::SealVolume { volume_id, layer, .. } => {
+                vec![volume_id.to_string(), layer.to_string()]
+            }
             Self::RemoveLayer { layer } => vec![layer.to_string()],
             Self::PlugVolume { instance_id, volume: GuestVolume { volume_id, .. } }
             | Self::UnplugVolume { instance_id, volume_id, .. } => {
@@ -83,6 +88,7 @@ impl Action {
             | Self::ContinueGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
+            | Self::GrowRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => vec![instance_id.to_string()],
             Self::MakeVolume { volume_id, pool, .. }
             | Self::GrowVolume { volume_id, pool, .. }
@@ -135,6 +141,7 @@ impl Action {
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }
+            | Self::GrowRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => Some(instance_id),
             Self::StartGuest(launch) => Some(&launch.instance_id),
             _ => None,

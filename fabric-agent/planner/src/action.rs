@@ -30,6 +30,15 @@ pub enum Action {
         /// Who may write it.
         uid: u32,
     },
+    /// Makes a root disk larger.
+    GrowRootDisk {
+        /// Whose.
+        instance_id: InstanceId,
+        /// What the guest is to see.
+        size_bytes: u64,
+        /// Whether a guest runs: its hypervisor does it, and the guest sees it at once.
+        running: bool,
+    },
     /// Writes the NoCloud volume.
     WriteSeed {
         /// Whose.
@@ -126,6 +135,21 @@ pub enum Action {
         size_bytes: u64,
         /// Who may write the new file.
         uid: u32,
+    },
+    /// The same of a volume's disk.
+    SealVolume {
+        /// Whose.
+        volume_id: VolumeId,
+        /// Where.
+        pool: PoolName,
+        /// What the disk's file becomes.
+        layer: LayerId,
+        /// What lies below that, bottom to top.
+        below: Vec<LayerId>,
+        /// What a guest sees, in bytes.
+        size_bytes: u64,
+        /// The instance that it is attached to: if its guest has it, that goes on above the layer.
+        instance_id: Option<InstanceId>,
     },
     /// Removes a layer that nothing lies over any more.
     RemoveLayer {

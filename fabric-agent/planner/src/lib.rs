@@ -6,6 +6,7 @@
 
 mod about;
 mod action;
+mod growth;
 mod instance;
 mod network;
 mod restart;
@@ -16,6 +17,7 @@ mod volume;
 pub use action::{
     Action, GuestLaunch, GuestNic, GuestVolume, HostEdge, HostRoute, SeedContent, SeedInterface,
 };
+pub use growth::plan_growth;
 pub use instance::{
     Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, SeenInstance, SeenNics,
     SeenVolumes, Wanted, plan_instance, wanted,
@@ -26,4 +28,6 @@ pub use network::{
 pub use restart::{Restart, restart};
 pub use seal::{PendingSeal, SealStep, plan_seal};
 pub use status::{HIBERNATED, Observation, derive_status, record_phase};
-pub use volume::{SeenDisk, SeenVolume, VolumeStep, plan_volume, remove as remove_volume};
+pub use volume::{
+    SeenDisk, SeenVolume, VolumeStep, VolumeUser, plan_volume, remove as remove_volume,
+};

@@ -1,4 +1,4 @@
-//! Snapshots of an instance's root disk that are asked for and not made yet.
+//! Snapshots of disks that are asked for and not made yet; here, of an instance's root disk.
 //!
 //! They come before everything else that is to be done about the instance: while one is pending no
 //! guest is started, for what an interrupted attempt left behind has to be carried to its end first.
@@ -29,20 +29,20 @@ pub enum SealStep {
     Rest,
 }
 
-/// The next step about `pending`, the oldest first. `root_disk` says whether there is a disk,
-/// `has_run` whether there ever was one.
+/// The next step about `pending`, the oldest first. `root_bytes` is what there is of a disk, if there
+/// is one, `has_run` whether there ever was one.
 pub fn plan_seal(
     record: &Record<InstanceId, InstanceSpec>,
     wanted: Wanted,
     pending: &[PendingSeal],
-    root_disk: bool,
+    root_bytes: Option<u64>,
     has_run: bool,
     guest: &GuestState,
 ) -> SealStep {
     let Some(PendingSeal { snapshot_id, layer, between_guests }) = pending.first() else {
         return SealStep::Rest;
     };
-    if !root_disk {
+    let Some(size_bytes) = root_bytes else {
         let refuse = |why| SealStep::Refuse(snapshot_id.clone(), why);
         return match wanted {
             Wanted::Gone => refuse("the instance was terminated before the snapshot was made"),
@@ -53,7 +53,7 @@ pub fn plan_seal(
             // It is made now, and sealed before a guest has it.
             Wanted::Run { .. } => SealStep::Rest,
         };
-    }
+    };
     // A guest whose memory is being written or read has let go of its disk, or not taken it yet.
     if matches!(guest, GuestState::Saving { .. } | GuestState::Loaded { .. }) {
         return SealStep::Rest;
@@ -83,7 +83,8 @@ pub fn plan_seal(
         Box::new(Action::SealRootDisk {
             instance_id: record.id.clone(),
             layer: layer.clone(),
-            size_bytes: record.spec.root_size_bytes(),
+            // Not what it should have: a guest would not see that it has grown.
+            size_bytes,
             uid: record.spec.uid,
         }),
     )
@@ -131,14 +132,15 @@ mod tests {
                 layer: LayerId::from_random([1; 9]),
                 between_guests,
             }];
-            let step = plan_seal(&record, wanted, &pending, root_disk, has_run, &guest);
+            let root_bytes = root_disk.then_some(3 << 30);
+            let step = plan_seal(&record, wanted, &pending, root_bytes, has_run, &guest);
             let seen = match &step {
                 SealStep::Seal(..) => "seal",
                 SealStep::Refuse(_, why) => why,
                 SealStep::Rest => "rest",
             };
             assert!(seen.contains(want), "{between_guests} {wanted:?} {guest:?}: {step:?}");
-            let none = plan_seal(&record, wanted, &[], root_disk, has_run, &guest);
+            let none = plan_seal(&record, wanted, &[], root_bytes, has_run, &guest);
             assert_eq!(none, SealStep::Rest);
         }
     }

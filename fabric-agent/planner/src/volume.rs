@@ -1,8 +1,11 @@
 //! One volume: from what the host has of it to what is wanted.
+//!
+//! A pending snapshot comes before everything but the disk itself: no guest gets the volume before
+//! what an interrupted attempt left behind is carried to its end, see [`crate::AttachedVolume`].
 
-use weft_model::{InstanceId, PoolName, Record, VolumeId, VolumeSpec};
+use weft_model::{InstanceId, PoolName, Record, SnapshotId, VolumeId, VolumeSpec};
 
-use crate::Action;
+use crate::{Action, GuestState, PendingSeal};
 
 /// What a host has of one volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,12 @@ pub enum SeenDisk {
 pub enum VolumeStep {
     /// Carry this out.
     Do(Box<Action>),
+    /// Carry this out, a [`Action::SealVolume`]; the snapshot is made then.
+    Seal(SnapshotId, Box<Action>),
+    /// This snapshot cannot be made, and why.
+    Refuse(SnapshotId, String),
+    /// The memory of the guest that may have it is being written or read: look again soon.
+    Await,
     /// Write down that its disk is there: from now on it is never made anew.
     Settle,
     /// Nothing is left on the host: the record can go.
@@ -42,15 +51,31 @@ pub enum VolumeStep {
     Rest,
 }
 
-/// The next step from `seen` to what is wanted. `made` says whether it ever had a disk, `running` is
-/// the instance whose guest runs and has it.
+/// The instance that a volume is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeUser {
+    /// Which.
+    pub instance_id: InstanceId,
+    /// Its guest, which may or may not have the volume yet, or still.
+    pub guest: GuestState,
+}
+
+/// The next step from `seen` to what is wanted. `made` says whether it ever had a disk, `pending` are
+/// its snapshots that are to be made, the oldest first.
 pub fn plan_volume(
     record: &Record<VolumeId, VolumeSpec>,
     made: bool,
     seen: &SeenVolume,
-    running: Option<&InstanceId>,
+    user: Option<&VolumeUser>,
+    pending: &[PendingSeal],
 ) -> VolumeStep {
-    if record.deleting_since.is_some() {
+    let deleting = record.deleting_since.is_some();
+    if let Some(seal) = pending.first()
+        && let Some(step) = plan_seal(record, made || deleting, seen, user, seal)
+    {
+        return step;
+    }
+    if deleting {
         return match seen.pools.first() {
             Some(pool) => VolumeStep::Do(Box::new(remove(&record.id, pool))),
             None => VolumeStep::Forget,
@@ -72,11 +97,50 @@ pub fn plan_volume(
                 volume_id: record.id.clone(),
                 pool: record.spec.volume_type.clone(),
                 size_bytes: record.spec.size_bytes(),
-                instance_id: running.cloned(),
+                instance_id: user.filter(|it| runs(it)).map(|it| it.instance_id.clone()),
             }))
         }
         (SeenDisk::There(_), true) => VolumeStep::Rest,
     }
+}
+
+fn runs(user: &VolumeUser) -> bool {
+    matches!(user.guest, GuestState::Running { .. })
+}
+
+/// The step about a pending snapshot; nothing where the disk has to be made first, which `settled`
+/// excludes.
+fn plan_seal(
+    record: &Record<VolumeId, VolumeSpec>,
+    settled: bool,
+    seen: &SeenVolume,
+    user: Option<&VolumeUser>,
+    seal: &PendingSeal,
+) -> Option<VolumeStep> {
+    let refuse = |why: String| VolumeStep::Refuse(seal.snapshot_id.clone(), why);
+    let size_bytes = match &seen.disk {
+        _ if !settled => return None,
+        SeenDisk::Missing => return Some(refuse("the volume's disk is missing".to_owned())),
+        SeenDisk::Damaged(why) => {
+            return Some(refuse(format!("the volume's disk is damaged: {why}")));
+        }
+        // Not what it should have: a guest would not see that it has grown.
+        SeenDisk::There(bytes) => *bytes,
+    };
+    let away =
+        |it: &VolumeUser| matches!(it.guest, GuestState::Saving { .. } | GuestState::Loaded { .. });
+    if user.is_some_and(away) {
+        return Some(VolumeStep::Await);
+    }
+    let action = Action::SealVolume {
+        volume_id: record.id.clone(),
+        pool: record.spec.volume_type.clone(),
+        layer: seal.layer.clone(),
+        below: record.spec.layers.clone(),
+        size_bytes,
+        instance_id: user.map(|it| it.instance_id.clone()),
+    };
+    Some(VolumeStep::Seal(seal.snapshot_id.clone(), Box::new(action)))
 }
 
 /// What removes a volume, also one that no record knows.
@@ -98,6 +162,7 @@ mod tests {
                 name: None,
                 size_gib: 2,
                 volume_type: PoolName::standard(),
+                source: None,
                 base: None,
                 layers: Vec::new(),
             },
@@ -138,11 +203,55 @@ mod tests {
         for (deleting, made, there, disk, want) in cases {
             let pools = there.then(PoolName::standard).into_iter().collect();
             let seen = SeenVolume { pools, disk };
-            let step = match plan_volume(&record(deleting), made, &seen, None) {
+            let step = match plan_volume(&record(deleting), made, &seen, None, &[]) {
                 VolumeStep::Do(action) => action.name().to_owned(),
                 other => format!("{other:?}"),
             };
             assert_eq!(step, want, "{seen:?} made: {made} deleting: {deleting}");
+        }
+    }
+
+    #[test]
+    fn a_pending_snapshot_comes_before_the_end_and_before_growth() {
+        let pending = [PendingSeal {
+            snapshot_id: SnapshotId::from_random([1; 9]),
+            layer: weft_model::LayerId::from_random([1; 9]),
+            between_guests: false,
+        }];
+        let user = |guest| Some(VolumeUser { instance_id: InstanceId::from_random([1; 9]), guest });
+        let there = || SeenDisk::There(1 << 30);
+        let damaged = || SeenDisk::Damaged("it is not qcow2".to_owned());
+        let running = || user(GuestState::Running { epoch: 1 });
+        #[rustfmt::skip]
+        let cases = [
+            // deleting, made,  disk,              attached to,                            step
+            (false,      true,  there(),           None,                                   "seal_volume 1 GiB"),
+            (false,      true,  there(),           running(),                              "seal_volume 1 GiB"),
+            (false,      true,  there(),           user(GuestState::Absent),               "seal_volume 1 GiB"),
+            (false,      true,  there(),           user(GuestState::Saving { epoch: 1 }),  "Await"),
+            (false,      true,  there(),           user(GuestState::Loaded { epoch: 1 }),  "Await"),
+            (true,       true,  there(),           None,                                   "seal_volume 1 GiB"),
+            (false,      false, SeenDisk::Missing, None,                                   "make_volume"),
+            (false,      false, there(),           None,                                   "Settle"),
+            (false,      true,  SeenDisk::Missing, None,                                   "missing"),
+            (true,       false, SeenDisk::Missing, None,                                   "missing"),
+            (false,      true,  damaged(),         None,                                   "damaged: it is not qcow2"),
+        ];
+        for (deleting, made, disk, user, want) in cases {
+            let seen = SeenVolume { pools: vec![PoolName::standard()], disk };
+            let step = plan_volume(&record(deleting), made, &seen, user.as_ref(), &pending);
+            let shown = match step {
+                VolumeStep::Do(action) => action.name().to_owned(),
+                VolumeStep::Seal(_, action) => match *action {
+                    Action::SealVolume { size_bytes, ref instance_id, .. } => {
+                        assert_eq!(instance_id.is_some(), user.is_some());
+                        format!("{} {} GiB", action.name(), size_bytes >> 30)
+                    }
+                    other => format!("{other:?}"),
+                },
+                other => format!("{other:?}"),
+            };
+            assert!(shown.contains(want), "{shown}: {seen:?} {user:?} deleting: {deleting}");
         }
     }
 }

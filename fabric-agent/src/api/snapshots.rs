@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use weft_model::{
     Architecture, Boots, ImageBase, InstanceId, InstanceSpec, LayerId, Object, Problem, Reason,
     Record, SnapshotId, SnapshotOrder, SnapshotSource, SnapshotSpec, SnapshotState, SnapshotView,
-    check_depth,
+    VolumeId, VolumeSpec, check_depth,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire, snapshot_to_wire,
@@ -17,7 +17,8 @@ use super::{Api, parse_id};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Instances, Kind as _, Snapshots, Stored};
+use crate::reconcile::VolumeCondition;
+use crate::repo::{Instances, Kind as _, Snapshots, Stored, Volumes};
 
 type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
 
@@ -67,11 +68,49 @@ impl Context {
             }
         }
         let source = SnapshotSource::RootDisk(id.clone());
-        let pending = self.repo.list::<Snapshots>().await?;
-        let pending =
-            pending.iter().filter(|one| one.spec.is_pending() && one.spec.source == source);
-        check_depth(field, id.as_str(), spec.root_layers.len() + pending.count())?;
+        self.check_layers(&source, field, spec.root_layers.len()).await?;
         Ok(instance)
+    }
+
+    /// The disk of `source` over `layers` can get one more.
+    async fn check_layers(
+        &self,
+        source: &SnapshotSource,
+        field: &str,
+        layers: usize,
+    ) -> Result<(), Problem> {
+        let pending = self.repo.list::<Snapshots>().await?;
+        let is_of = |one: &&SnapshotRecord| one.spec.is_pending() && one.spec.source == *source;
+        check_depth(field, source, layers + pending.iter().filter(is_of).count())
+    }
+
+    /// The volume, if it can be snapshotted. The caller holds `references` for reading, and the
+    /// volume's turn.
+    async fn snapshotable_volume(
+        &self,
+        id: &VolumeId,
+        field: &str,
+    ) -> Result<Record<VolumeId, VolumeSpec>, Problem> {
+        let missing = || {
+            Problem::not_found(format!("volume {id} does not exist"))
+                .at(field)
+                .remedy("weft ls volumes shows those that do")
+        };
+        let volume = self.repo.find::<Volumes>(id).await?.ok_or_else(missing)?.value;
+        if volume.deleting_since.is_some() {
+            let message = format!("volume {id} is being deleted");
+            return Err(Problem::new(Reason::FailedPrecondition, message).at(field));
+        }
+        if let Some(VolumeCondition::Failed(why)) = self.reconciler.volumes.condition(id) {
+            let message = format!("volume {id} cannot be used");
+            return Err(Problem::new(Reason::FailedPrecondition, message)
+                .at(field)
+                .evidence(why)
+                .remedy("put that right first: weft get tells when it is"));
+        }
+        let source = SnapshotSource::Volume(id.clone());
+        self.check_layers(&source, field, volume.spec.layers.len()).await?;
+        Ok(volume)
     }
 }
 
@@ -99,6 +138,21 @@ pub(crate) fn of_root_disk(
     }
 }
 
+/// A snapshot of `volume`, to be made.
+fn of_volume(volume: &Record<VolumeId, VolumeSpec>, description: String) -> SnapshotSpec {
+    SnapshotSpec {
+        source: SnapshotSource::Volume(volume.id.clone()),
+        description,
+        layer: LayerId::from_random(random::bytes()),
+        size_bytes: volume.spec.size_bytes(),
+        base: volume.spec.base.clone(),
+        boots: None,
+        between_guests: false,
+        for_image: None,
+        state: SnapshotState::Pending,
+    }
+}
+
 async fn create(
     context: &Context,
     request: v1::CreateSnapshotRequest,
@@ -112,11 +166,16 @@ async fn create(
         Outcome::New(content) => content,
     };
     let _guard = context.references.read().await;
-    let SnapshotSource::RootDisk(instance_id) = source;
-    // An instance that is forgotten meanwhile would leave the snapshot behind.
-    let _turn = context.turns().object(instance_id.as_str()).await;
-    let instance = context.snapshotable(&instance_id, "instance_id").await?;
-    let spec = of_root_disk(&instance.value, description);
+    // What is forgotten meanwhile would leave the snapshot behind.
+    let _turn = context.turns().object(source.id()).await;
+    let spec = match &source {
+        SnapshotSource::RootDisk(id) => {
+            of_root_disk(&context.snapshotable(id, source.field()).await?.value, description)
+        }
+        SnapshotSource::Volume(id) => {
+            of_volume(&context.snapshotable_volume(id, source.field()).await?, description)
+        }
+    };
     let id = Snapshots::new_id(random::bytes(), &spec);
     let record = context.new_record::<Snapshots>(id, spec, &creation, &content);
     context.store_new::<Snapshots>(&record, &creation, &content, Txn::new()).await?;
@@ -134,7 +193,8 @@ async fn update(
     let before = context.fetch_for::<Snapshots>(&update).await?;
     if order.source != before.value.spec.source {
         let message = "what a snapshot is of cannot change";
-        return Err(Problem::invalid("instance_id", message).remedy("replace the snapshot"));
+        let field = order.source.field();
+        return Err(Problem::invalid(field, message).remedy("replace the snapshot"));
     }
     let mut record = before.value.clone();
     record.spec.description = order.description;

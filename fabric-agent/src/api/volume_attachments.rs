@@ -24,6 +24,9 @@ use crate::repo::{Kind as _, VolumeAttachments, Volumes, attached_volume_key, ob
 
 type AttachmentRecord = Record<VolumeAttachmentId, VolumeAttachmentSpec>;
 
+/// How often it is begun anew where the volume's record has changed meanwhile.
+const MAX_TRIES: u8 = 8;
+
 fn show(record: AttachmentRecord) -> v1::VolumeAttachment {
     volume_attachment_to_wire(Object::from(record).map(VolumeAttachmentOrder::from))
 }
@@ -97,10 +100,19 @@ async fn create(
     let guard = context.references.read().await;
     // Choosing a place and storing it are one.
     let turn = context.turns().object(order.instance_id.as_str()).await;
-    let (spec, txn) = place(context, order).await?;
-    let id = VolumeAttachments::new_id(random::bytes(), &spec);
-    let record = context.new_record::<VolumeAttachments>(id, spec, &creation, &content);
-    context.store_new::<VolumeAttachments>(&record, &creation, &content, txn).await?;
+    let mut tries = 0..MAX_TRIES;
+    let record = loop {
+        let (spec, txn) = place(context, order.clone()).await?;
+        let id = VolumeAttachments::new_id(random::bytes(), &spec);
+        let record = context.new_record::<VolumeAttachments>(id, spec, &creation, &content);
+        match context.store_new::<VolumeAttachments>(&record, &creation, &content, txn).await {
+            Ok(_) => break record,
+            // A snapshot of the volume was made at this moment.
+            Err(problem) if problem.reason == Reason::StaleGeneration && tries.next().is_some() => {
+            }
+            Err(problem) => return Err(problem),
+        }
+    };
     drop(turn);
     drop(guard);
     until_taken_in(context, &record.spec).await;

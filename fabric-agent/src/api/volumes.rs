@@ -5,7 +5,8 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Object, Problem, Reason, Record, VolumeId, VolumeOrder, VolumeSpec, VolumeView, check_no_shrink,
+    ImageBase, LayerId, Object, Problem, Reason, Record, SnapshotState, VolumeId, VolumeOrder,
+    VolumeSource, VolumeSpec, VolumeView, check_holds, check_no_shrink,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, volume_order_from_wire, volume_to_wire,
@@ -18,7 +19,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::reconcile::VolumeCondition;
-use crate::repo::{Kind as _, Volumes, attached_volume_key};
+use crate::repo::{Images, Kind as _, Snapshots, Volumes, attached_volume_key};
 
 type VolumeRecord = Record<VolumeId, VolumeSpec>;
 
@@ -43,6 +44,53 @@ fn name(spec: &VolumeSpec) -> &str {
     spec.name.as_ref().map(weft_model::Name::as_str).unwrap_or_default()
 }
 
+/// What a volume of `size_gib` made from `source` lies over. The caller holds `references` for reading:
+/// nothing of it goes meanwhile.
+async fn below(
+    context: &Context,
+    source: &VolumeSource,
+    size_gib: u32,
+) -> Result<(Option<ImageBase>, Vec<LayerId>), Problem> {
+    let refused =
+        |message: String, field: &str| Problem::new(Reason::FailedPrecondition, message).at(field);
+    let (bytes, base, layers) = match source {
+        VolumeSource::Snapshot(id) => {
+            let field = "snapshot_id";
+            let snapshot = context.repo.find::<Snapshots>(id).await?.ok_or_else(|| {
+                Problem::not_found(format!("snapshot {id} does not exist"))
+                    .at(field)
+                    .remedy("weft ls snapshots shows those that do")
+            })?;
+            let spec = snapshot.value.spec;
+            let layers = match spec.state {
+                SnapshotState::Completed { layers, .. } => layers,
+                SnapshotState::Pending => {
+                    let message = format!("snapshot {id} is not made yet");
+                    return Err(refused(message, field)
+                        .remedy("wait until weft get says that it is completed"));
+                }
+                SnapshotState::Error { why } => {
+                    let message = format!("snapshot {id} could not be made: {why}");
+                    return Err(refused(message, field).remedy("make a new one"));
+                }
+            };
+            (spec.size_bytes, spec.base, layers)
+        }
+        VolumeSource::Image(id) => {
+            let image = context.repo.find::<Images>(id).await?.ok_or_else(|| {
+                Problem::not_found(format!("image {id} does not exist"))
+                    .at("image_id")
+                    .remedy("weft ls images shows those that do")
+            })?;
+            let content = image.value.spec.content;
+            let base = ImageBase { digest: content.disk, format: content.format };
+            (content.virtual_size_bytes, Some(base), Vec::new())
+        }
+    };
+    check_holds(source, bytes, size_gib)?;
+    Ok((base, layers))
+}
+
 async fn create(
     context: &Context,
     request: v1::CreateVolumeRequest,
@@ -55,18 +103,21 @@ async fn create(
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
-    let volume_type = order.volume_type.unwrap_or_default();
+    let volume_type = order.volume_type.clone().unwrap_or_default();
     context.host.pools().check(&volume_type)?;
-    let spec = VolumeSpec {
-        name: order.name,
-        size_gib: order.size_gib,
-        volume_type,
-        base: None,
-        layers: Vec::new(),
+    let record = {
+        let _guard = context.references.read().await;
+        let (base, layers) = match &order.source {
+            Some(source) => below(context, source, order.size_gib).await?,
+            None => (None, Vec::new()),
+        };
+        let VolumeOrder { name, size_gib, volume_type: _, source } = order;
+        let spec = VolumeSpec { name, size_gib, volume_type, source, base, layers };
+        let id = Volumes::new_id(random::bytes(), &spec);
+        let record = context.new_record::<Volumes>(id, spec, &creation, &content);
+        context.store_new::<Volumes>(&record, &creation, &content, Txn::new()).await?;
+        record
     };
-    let id = Volumes::new_id(random::bytes(), &spec);
-    let record = context.new_record::<Volumes>(id, spec, &creation, &content);
-    context.store_new::<Volumes>(&record, &creation, &content, Txn::new()).await?;
     let looked_at = context.reconciler.volumes.looked_at(&record.id);
     if tokio::time::timeout(MADE_WITHIN, looked_at).await.is_err() {
         tracing::warn!(volume.id = %record.id, "the disk of a new volume is not there yet");
@@ -88,6 +139,15 @@ async fn update(
         let message = format!("volume {} is of type \"{}\"", update.id, old.volume_type);
         return Err(Problem::invalid("type", message)
             .remedy("the type of a volume cannot change: replace it"));
+    }
+    if order.source != old.source {
+        let source = order.source.as_ref().or(old.source.as_ref());
+        let field = match source {
+            Some(VolumeSource::Image(_)) => "image_id",
+            Some(VolumeSource::Snapshot(_)) | None => "snapshot_id",
+        };
+        let message = format!("what volume {} was made from cannot change", update.id);
+        return Err(Problem::invalid(field, message).remedy("replace the volume"));
     }
     check_no_shrink("size_gib", &format!("volume {}", update.id), old.size_gib, order.size_gib)?;
     let grows = order.size_gib > old.size_gib;

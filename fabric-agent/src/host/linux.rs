@@ -3,6 +3,7 @@
 
 pub(crate) mod doctor;
 mod facts;
+mod growth;
 mod guests;
 mod layers;
 mod listeners;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
-use weft_hypervisor::{Accel, Firmware, VolumeDisk};
+use weft_hypervisor::{Accel, Firmware, ROOT_DEVICE, VolumeDisk};
 use weft_images::UnpackProgress;
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
@@ -126,6 +127,12 @@ impl Host for LinuxHost {
                 let blob = self.blobs.path(disk);
                 guests.make_root_disk(instance_id, &blob, *format, *size_bytes, *uid).await
             }
+            Action::GrowRootDisk { instance_id, size_bytes, running: true } => {
+                guests.grow_disk(instance_id, ROOT_DEVICE, *size_bytes).await
+            }
+            Action::GrowRootDisk { instance_id, size_bytes, running: false } => {
+                guests.grow_root(instance_id, *size_bytes).await
+            }
             Action::WriteSeed { instance_id, seed, uid } => {
                 guests.write_seed(instance_id, seed, *uid).await
             }
@@ -160,6 +167,11 @@ impl Host for LinuxHost {
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
             Action::SealRootDisk { instance_id, layer, size_bytes, uid } => {
                 guests.seal_root(instance_id, layer, *size_bytes, *uid).await
+            }
+            Action::SealVolume { volume_id, pool, layer, below, size_bytes, instance_id } => {
+                let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
+                let guest = instance_id.as_ref();
+                guests.seal_volume(volume_id, &spec, layer, below, guest).await
             }
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 

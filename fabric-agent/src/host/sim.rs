@@ -121,9 +121,10 @@ impl Host for SimHost {
     async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
         self.obey_orders(action).await?;
         match action {
-            Action::MakeRootDisk { instance_id, name, .. } => {
+            Action::MakeRootDisk { instance_id, name, size_bytes, .. } => {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = true;
+                    guest.root_bytes = *size_bytes;
                     guest.name.clone_from(name);
                 };
                 self.reality.change_guest(instance_id, change).await
@@ -151,12 +152,13 @@ impl Host for SimHost {
                 };
                 self.reality.change_guest(instance_id, change).await
             }
+            Action::GrowRootDisk { instance_id, size_bytes, .. } => {
+                let change = |guest: &mut Guest| guest.root_bytes = *size_bytes;
+                self.reality.change_guest(instance_id, change).await
+            }
             Action::PlugVolume { instance_id, volume } => {
                 let volume_id = &volume.volume_id;
-                if self.reality.volume(volume_id).is_none() {
-                    let what = format!("plug {volume_id} into the guest: it has no disk");
-                    return Err(HostError::new(what, true));
-                }
+                self.check_volume(volume)?;
                 let change = |guest: &mut Guest| {
                     guest.volumes.insert(volume_id.clone());
                 };
@@ -187,6 +189,7 @@ impl Host for SimHost {
             Action::RemoveDisks { instance_id } => {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = false;
+                    guest.root_bytes = 0;
                     guest.memory = false;
                     guest.seed = false;
                     guest.layers.clear();
@@ -209,14 +212,32 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, change).await
             }
             Action::RemoveLayer { layer } => {
-                if let Some(id) = self.reality.who_lies_over(layer) {
+                if let Some(id) = self.reality.what_lies_over(layer) {
                     let what = format!("remove the layer {layer}: the disk of {id} lies over it");
                     return Err(HostError::new(what, false));
                 }
                 self.reality.remove_layer(layer).await
             }
-            Action::MakeVolume { volume_id, pool, size_bytes, .. } => {
-                let volume = Volume { pool: pool.clone(), size_bytes: *size_bytes };
+            Action::SealVolume { volume_id, layer, .. } => {
+                let Some(mut volume) = self.reality.volume(volume_id) else {
+                    let what = format!("snapshot {volume_id}: it has no disk");
+                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+                };
+                self.reality.add_layer(layer).await?;
+                weft_crash_points::point("sim.seal.layer_made");
+                if !volume.layers.contains(layer) {
+                    volume.layers.push(layer.clone());
+                }
+                self.reality.put_volume(volume_id, Some(volume)).await
+            }
+            Action::MakeVolume { volume_id, pool, size_bytes, layers, .. } => {
+                let there = self.reality.layers();
+                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
+                    let what = format!("make the disk of {volume_id}: {missing} is not there");
+                    return Err(HostError::new(what, false).reason(Reason::Internal));
+                }
+                let (pool, layers) = (pool.clone(), layers.clone());
+                let volume = Volume { pool, size_bytes: *size_bytes, layers };
                 self.reality.put_volume(volume_id, Some(volume)).await
             }
             Action::GrowVolume { volume_id, size_bytes, .. } => {
@@ -303,6 +324,7 @@ impl Host for SimHost {
             memory: guest.memory,
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             root_disk: guest.root_disk,
+            root_bytes: guest.root_disk.then_some(guest.root_bytes),
             seed: guest.seed,
             guest: state,
             trouble: None,

@@ -20,8 +20,8 @@ use weft_model::{
     GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, Problem, Record, Timestamp,
 };
 use weft_planner::{
-    Action, Attached, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_instance,
-    wanted,
+    Action, Attached, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_growth,
+    plan_instance, wanted,
 };
 use weft_store::Txn;
 
@@ -184,6 +184,7 @@ impl Pass<'_> {
         let mut unplugged = BTreeSet::new();
         let mut unplugged_volumes = BTreeSet::new();
         for _ in 0..MAX_STEPS {
+            let _held = self.reconciler.hold_volumes(id).await;
             let attached =
                 Attached { nics: self.attached_nics(), volumes: self.attached_volumes() };
             let now = self.reconciler.clock.moment();
@@ -202,8 +203,13 @@ impl Pass<'_> {
                 unplugged_volumes: unplugged_volumes.clone(),
                 ..network.complete(self.record, &attached.nics, &seen_guest)
             };
-            if self.seal(wanted, seen.root_disk, &seen.guest).await? {
+            if self.seal(wanted, &seen_guest).await? {
                 return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false));
+            }
+            if let Some(grow) = plan_growth(self.record, wanted, &seen.guest, seen_guest.root_bytes)
+            {
+                host.apply(&grow).await.map_err(Failure::Step)?;
+                continue;
             }
             let grace_over = self.grace_over(&seen.guest);
             let known = guest_network.as_ref();

@@ -1,4 +1,4 @@
-//! Layers of disks go with the last of those that lie over them: instances and snapshots.
+//! Layers of disks go with the last of those that lie over them: instances, volumes and snapshots.
 
 use std::collections::BTreeSet;
 
@@ -43,13 +43,14 @@ fn needed(world: &World) -> BTreeSet<LayerId> {
     of_instances.chain(of_snapshots).chain(of_volumes).cloned().collect()
 }
 
-/// Pending snapshots of what does not exist any more: an instance takes its own with it, so there
-/// are none unless the store was tampered with.
+/// Pending snapshots of what does not exist any more: instances and volumes settle theirs before they
+/// go, so there are none unless the store was tampered with.
 async fn give_up(reconciler: &Reconciler) {
     let orphans: Vec<_> = {
         let world = reconciler.cache.read();
         let exists = |source: &SnapshotSource| match source {
             SnapshotSource::RootDisk(id) => world.instances.contains_key(id),
+            SnapshotSource::Volume(id) => world.volumes.contains_key(id),
         };
         let is_orphan =
             |spec: &weft_model::SnapshotSpec| spec.is_pending() && !exists(&spec.source);

@@ -1,20 +1,26 @@
-//! Volumes: their disks are made after their records, and go before them.
+//! Volumes: their disks are made after their records, and go before them; their snapshots are made
+//! here.
 //!
 //! What guests have of a volume is not decided here but with the instance, see
 //! [`super::instance`]: a volume is removed only when it is attached to none.
 
+mod seal;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_model::{InstanceId, InstanceState, Problem, Record, VolumeId, VolumeSpec, VolumeState};
+use weft_model::{Problem, Record, VolumeId, VolumeSpec, VolumeState};
 use weft_planner::{SeenDisk, VolumeStep, plan_volume, remove_volume};
 use weft_store::Txn;
 
 use super::Reconciler;
+use super::hands::Hands;
 use super::noted::Noted;
 use super::queue::{Next, WorkQueue};
+use super::seals::Outcome;
 use crate::chain::Chain;
 use crate::host::HostError;
 use crate::repo::{Kind as _, Volumes as VolumeKind, object_key, volume_status_key};
@@ -25,6 +31,11 @@ type VolumeRecord = Record<VolumeId, VolumeSpec>;
 const PLACES: usize = 4;
 /// Steps of one pass: a plan that does not converge must not spin.
 const MAX_STEPS: usize = 8;
+
+/// Between two looks at a volume that an instance's pass works on.
+const BUSY_POLL: Duration = Duration::from_millis(20);
+/// The same where its guest's memory is being written or read.
+const AWAY_POLL: Duration = Duration::from_millis(500);
 
 /// What the last pass found of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +50,8 @@ pub(crate) enum Condition {
 #[derive(Debug)]
 pub(crate) struct Volumes {
     queue: WorkQueue<VolumeId>,
+    /// Who works on which disks: a pass of a volume, or of the instance that it is attached to.
+    pub(super) hands: Hands,
     conditions: Noted<VolumeId, Condition>,
     /// Since when the store has not known them.
     unwanted: Mutex<HashMap<VolumeId, Instant>>,
@@ -46,7 +59,12 @@ pub(crate) struct Volumes {
 
 impl Default for Volumes {
     fn default() -> Self {
-        Self { queue: WorkQueue::new(), conditions: Noted::default(), unwanted: Mutex::default() }
+        Self {
+            queue: WorkQueue::new(),
+            hands: Hands::default(),
+            conditions: Noted::default(),
+            unwanted: Mutex::default(),
+        }
     }
 }
 
@@ -110,6 +128,14 @@ pub(super) async fn look_at_all(reconciler: &Reconciler) {
     }
 }
 
+/// How a pass ended.
+enum Rest {
+    /// As it is wanted: what there is of the volume, if it is not forgotten.
+    As(Option<Condition>),
+    /// Look again after this time: the record is another one now, or something has to end first.
+    Again(Duration),
+}
+
 /// Why a pass ended early.
 enum Failure {
     Step(HostError),
@@ -117,12 +143,15 @@ enum Failure {
 }
 
 async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
+    let Some(_held) = reconciler.volumes.hands.try_take(&[id.clone()].into()) else {
+        return Next::After(BUSY_POLL);
+    };
     let record = reconciler.cache.read().volumes.get(&id).cloned();
     let Some(record) = record else { return sweep(&reconciler, &id).await };
     let volumes = &reconciler.volumes;
     volumes.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     match steps(&reconciler, &record).await {
-        Ok(condition) => {
+        Ok(Rest::As(condition)) => {
             volumes.conditions.note(&id, condition);
             // Its guest may be waiting for it.
             let attachment = reconciler.cache.read().attachment_of_volume(&id).cloned();
@@ -131,6 +160,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
             }
             Next::Done
         }
+        Ok(Rest::Again(after)) => Next::After(after),
         Err(Failure::Step(error)) => {
             tracing::warn!(volume.id = %id, error = %Chain(&error), "a step failed");
             volumes.conditions.note(&id, Some(Condition::Failed(Chain(&error).to_string())));
@@ -146,24 +176,35 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
     }
 }
 
-/// Takes steps until there is nothing to do now; returns what is there then.
-async fn steps(
-    reconciler: &Reconciler,
-    record: &VolumeRecord,
-) -> Result<Option<Condition>, Failure> {
+/// Takes steps until there is nothing to do now.
+async fn steps(reconciler: &Reconciler, record: &VolumeRecord) -> Result<Rest, Failure> {
     let (host, repo, id) = (&reconciler.host, &reconciler.repo, &record.id);
     for _ in 0..MAX_STEPS {
         let made = repo.read_text(&volume_status_key(id)).await.map_err(Failure::Store)?.is_some();
         let seen = host.observe_volume(id, &record.spec.volume_type).await;
         let seen = seen.map_err(Failure::Step)?;
-        let running = running_with(reconciler, id);
-        match plan_volume(record, made, &seen, running.as_ref()) {
+        let user = seal::user(reconciler, id).await?;
+        let pending = seal::pending(reconciler, id);
+        match plan_volume(record, made, &seen, user.as_ref(), &pending) {
             VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
+            VolumeStep::Seal(snapshot, action) => {
+                let outcome = seal::carry_out(reconciler, *action).await?;
+                let written = seal::write_down(reconciler, record, &snapshot, outcome).await;
+                written.map_err(Failure::Store)?;
+                return Ok(Rest::Again(Duration::ZERO));
+            }
+            VolumeStep::Refuse(snapshot, why) => {
+                let outcome = Outcome::Failed(why);
+                let written = seal::write_down(reconciler, record, &snapshot, outcome).await;
+                written.map_err(Failure::Store)?;
+                return Ok(Rest::Again(Duration::ZERO));
+            }
+            VolumeStep::Await => return Ok(Rest::Again(AWAY_POLL)),
             VolumeStep::Settle => {
                 let key = object_key::<VolumeKind>(id);
                 // A record that is gone leaves nothing behind.
                 if repo.read_text(&key).await.map_err(Failure::Store)?.is_none() {
-                    return Ok(None);
+                    return Ok(Rest::As(None));
                 }
                 let txn = Txn::new().put(volume_status_key(id), "made");
                 repo.commit(txn).await.map_err(Failure::Store)?;
@@ -175,7 +216,7 @@ async fn steps(
                 let revision = ended.map_err(Failure::Store)?;
                 reconciler.cache.reached(revision).await;
                 tracing::info!(kind = VolumeKind::NAME, id = %id, "deleted");
-                return Ok(None);
+                return Ok(Rest::As(None));
             }
             VolumeStep::Lost => {
                 return Err(Failure::Step(HostError::new(
@@ -190,20 +231,11 @@ async fn steps(
                     SeenDisk::There(bytes) => bytes,
                     SeenDisk::Missing | SeenDisk::Damaged(_) => 0,
                 };
-                return Ok(Some(Condition::Made(bytes)));
+                return Ok(Rest::As(Some(Condition::Made(bytes))));
             }
         }
     }
     Err(Failure::Step(HostError::new("the volume does not settle; this is a defect", true)))
-}
-
-/// The instance whose guest runs and has the volume, as far as is known: where that is not so any more,
-/// the step fails and is tried again.
-fn running_with(reconciler: &Reconciler, id: &VolumeId) -> Option<InstanceId> {
-    let world = reconciler.cache.read();
-    let instance = &world.attachment_of_volume(id)?.spec.instance_id;
-    let state = world.statuses.get(instance)?.state;
-    (state == InstanceState::Running).then(|| instance.clone())
 }
 
 /// Removes what the host has of a volume that the store does not know, once it has been seen for as

@@ -38,6 +38,7 @@ mod sessions;
 mod snapshots;
 mod updates;
 mod usage;
+mod volume_snapshots;
 mod volumes;
 mod waiting;
 mod watch;

@@ -10,8 +10,11 @@ use crate::support::{
 };
 
 fn of(instance_id: &str) -> v1::CreateSnapshotRequest {
-    let spec =
-        v1::SnapshotSpec { instance_id: instance_id.to_owned(), description: "nightly".to_owned() };
+    let spec = v1::SnapshotSpec {
+        instance_id: instance_id.to_owned(),
+        description: "nightly".to_owned(),
+        ..v1::SnapshotSpec::default()
+    };
     v1::CreateSnapshotRequest { context: context(), spec: Some(spec) }
 }
 

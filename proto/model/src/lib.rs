@@ -104,8 +104,8 @@ pub use view::{
     Assigned, GroupOrder, HostView, ImageOrder, InstanceOrder, InstanceView, Object, Size,
 };
 pub use volume::{
-    DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSpec, VolumeState, VolumeView,
-    check_disk_gib, check_no_shrink,
+    DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSource, VolumeSpec, VolumeState,
+    VolumeView, check_disk_gib, check_holds, check_no_shrink,
 };
 pub use volume_attachment::{
     MAX_VOLUMES_PER_INSTANCE, VolumeAttachmentOrder, VolumeAttachmentSpec, place_for_volume,

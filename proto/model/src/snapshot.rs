@@ -10,27 +10,35 @@ use serde::{Deserialize, Serialize};
 use crate::image::words;
 use crate::{
     Architecture, BootMode, Digest, DiskFormat, InstanceId, KernelContent, LayerId, Problem,
-    Reason, Timestamp,
+    Reason, Timestamp, VolumeId,
 };
 
 /// Layers that a disk may lie over: every read of something old goes through all of them.
 pub const MAX_LAYERS: usize = 32;
 
 /// # Errors
-/// A disk over `depth` layers, those included that are on their way, can get no further one: a
-/// [`Problem`] at `field`.
-pub fn check_depth(field: &str, disk: &str, depth: usize) -> Result<(), Problem> {
+/// The disk of `source` over `depth` layers, those included that are on their way, can get no further
+/// one: a [`Problem`] at `field`.
+pub fn check_depth(field: &str, source: &SnapshotSource, depth: usize) -> Result<(), Problem> {
     if depth < MAX_LAYERS {
         return Ok(());
     }
     let message = format!(
-        "{disk} lies over {depth} layers, one for each snapshot and image taken of it; more than \
-         {MAX_LAYERS} would make it slow"
+        "{} lies over {depth} layers, one for each snapshot and image taken of it and of what it \
+         was made from; more than {MAX_LAYERS} would make it slow",
+        source.id()
     );
-    Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(
-        "layers are not merged yet: make an image of its newest snapshot (weft_image with \
-         source_snapshot_id), which is one piece, and go on with an instance or a volume of that",
-    ))
+    let remedy = match source {
+        SnapshotSource::RootDisk(_) => {
+            "layers are not merged yet: make an image of its newest snapshot (weft_image with \
+             source_snapshot_id), which is one piece, and go on with an instance of that"
+        }
+        SnapshotSource::Volume(_) => {
+            "layers are not merged yet: attach a new, empty volume beside it, copy what is on it \
+             in the guest, and go on with the new one"
+        }
+    };
+    Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(remedy))
 }
 
 /// The blob of an image, at the bottom of a disk's layers.
@@ -48,6 +56,8 @@ pub struct ImageBase {
 pub enum SnapshotSource {
     /// The root disk of an instance.
     RootDisk(InstanceId),
+    /// A volume.
+    Volume(VolumeId),
 }
 
 impl SnapshotSource {
@@ -55,6 +65,15 @@ impl SnapshotSource {
     pub fn id(&self) -> &str {
         match self {
             Self::RootDisk(id) => id.as_str(),
+            Self::Volume(id) => id.as_str(),
+        }
+    }
+
+    /// The attribute that says so.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::RootDisk(_) => "instance_id",
+            Self::Volume(_) => "volume_id",
         }
     }
 }
@@ -194,10 +213,16 @@ mod tests {
 
     #[test]
     fn a_chain_ends_with_a_remedy() {
-        assert!(check_depth("instance_id", "i-1", MAX_LAYERS - 1).is_ok());
-        let problem = check_depth("instance_id", "i-1", MAX_LAYERS).unwrap_err();
-        assert_eq!(problem.field.as_deref(), Some("instance_id"));
-        assert!(problem.message.contains("32 layers"), "{problem}");
+        let root = SnapshotSource::RootDisk(InstanceId::from_random([1; 9]));
+        let volume = SnapshotSource::Volume(VolumeId::from_random([1; 9]));
+        for (source, remedy) in [(root, "make an image"), (volume, "empty volume")] {
+            let field = source.field();
+            assert!(check_depth(field, &source, MAX_LAYERS - 1).is_ok());
+            let problem = check_depth(field, &source, MAX_LAYERS).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field));
+            assert!(problem.message.contains("32 layers"), "{problem}");
+            assert!(problem.remedy.is_some_and(|text| text.contains(remedy)));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::net::serde_as_text;
-use crate::{ImageBase, InstanceId, LayerId, Name, Problem};
+use crate::{ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId};
 
 /// GiB that a disk can have: qcow2's limit with the clusters that are used here is 64 TiB.
 pub const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
@@ -43,6 +43,53 @@ pub fn check_no_shrink(field: &str, what: &str, now: u32, wanted: u32) -> Result
     Err(Problem::invalid(field, message).remedy(format!(
         "set it to {now} or more; for a smaller disk make a new one and copy what is on this one"
     )))
+}
+
+/// # Errors
+/// A volume of `wanted` GiB does not hold `bytes` of `source`: a [`Problem`] at `size_gib`.
+pub fn check_holds(source: &VolumeSource, bytes: u64, wanted: u32) -> Result<(), Problem> {
+    if u64::from(wanted) << 30 >= bytes {
+        return Ok(());
+    }
+    let gib = bytes.div_ceil(1 << 30);
+    let message = format!("{} needs {gib} GiB, the volume would have {wanted}", source.id());
+    Err(Problem::invalid("size_gib", message).remedy(format!("set it to {gib} or more")))
+}
+
+/// What a volume was made from: all of it is on the volume at first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// A snapshot.
+    Snapshot(SnapshotId),
+    /// An image's disk.
+    Image(ImageId),
+}
+
+impl VolumeSource {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Snapshot(id) => id.as_str(),
+            Self::Image(id) => id.as_str(),
+        }
+    }
+
+    /// Of a snapshot.
+    pub fn snapshot(&self) -> Option<&SnapshotId> {
+        match self {
+            Self::Snapshot(id) => Some(id),
+            Self::Image(_) => None,
+        }
+    }
+
+    /// Of an image.
+    pub fn image(&self) -> Option<&ImageId> {
+        match self {
+            Self::Image(id) => Some(id),
+            Self::Snapshot(_) => None,
+        }
+    }
 }
 
 /// What a storage pool is called: 1 to 32 lowercase letters, digits and dashes, a letter first.
@@ -106,6 +153,9 @@ pub struct VolumeSpec {
     /// The storage pool that its file is in, for its whole life.
     #[serde(default)]
     pub volume_type: PoolName,
+    /// What it was made from, which need not exist any more; `None`: from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<VolumeSource>,
     /// The image's blob that is below everything, where it was made from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<ImageBase>,
@@ -130,6 +180,8 @@ pub struct VolumeOrder {
     pub size_gib: u32,
     /// `None` is the pool that every host has.
     pub volume_type: Option<PoolName>,
+    /// What it is made from; `None` is an empty one.
+    pub source: Option<VolumeSource>,
 }
 
 words! {
@@ -163,8 +215,8 @@ pub struct VolumeView {
 
 impl From<VolumeSpec> for VolumeOrder {
     fn from(spec: VolumeSpec) -> Self {
-        let VolumeSpec { name, size_gib, volume_type, base: _, layers: _ } = spec;
-        Self { name, size_gib, volume_type: Some(volume_type) }
+        let VolumeSpec { name, size_gib, volume_type, source, base: _, layers: _ } = spec;
+        Self { name, size_gib, volume_type: Some(volume_type), source }
     }
 }
 

@@ -11,24 +11,31 @@ use crate::v1;
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn snapshot_order_from_wire(spec: Option<v1::SnapshotSpec>) -> Result<SnapshotOrder, Problem> {
-    let v1::SnapshotSpec { instance_id, description } = required("spec", spec)?;
-    if instance_id.is_empty() {
-        return Err(Problem::invalid("instance_id", "nothing says what is to be snapshotted")
-            .remedy("set instance_id"));
-    }
-    Ok(SnapshotOrder {
-        source: SnapshotSource::RootDisk(parse("instance_id", &instance_id)?),
-        description: description_from_wire(description)?,
-    })
+    let v1::SnapshotSpec { instance_id, volume_id, description } = required("spec", spec)?;
+    let source = match (instance_id.as_str(), volume_id.as_str()) {
+        ("", "") => {
+            let message = "nothing says what is to be snapshotted";
+            return Err(Problem::invalid("instance_id", message)
+                .remedy("set instance_id, for its root disk, or volume_id"));
+        }
+        (instance, "") => SnapshotSource::RootDisk(parse("instance_id", instance)?),
+        ("", volume) => SnapshotSource::Volume(parse("volume_id", volume)?),
+        (_, _) => {
+            let message = "both instance_id and volume_id are set: a snapshot is of one disk";
+            return Err(Problem::invalid("volume_id", message).remedy("make a snapshot of each"));
+        }
+    };
+    Ok(SnapshotOrder { source, description: description_from_wire(description)? })
 }
 
 /// The wire's form of `order`.
 pub fn snapshot_order_to_wire(order: SnapshotOrder) -> v1::SnapshotSpec {
     let SnapshotOrder { source, description } = order;
-    let instance_id = match source {
-        SnapshotSource::RootDisk(id) => id.to_string(),
+    let (instance_id, volume_id) = match source {
+        SnapshotSource::RootDisk(id) => (id.to_string(), String::new()),
+        SnapshotSource::Volume(id) => (String::new(), id.to_string()),
     };
-    v1::SnapshotSpec { instance_id, description }
+    v1::SnapshotSpec { instance_id, volume_id, description }
 }
 
 /// # Errors

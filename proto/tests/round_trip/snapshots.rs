@@ -6,14 +6,17 @@ use weft_model::{
     SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotView, Timestamp,
 };
 
-use super::{instance_id, printable, word};
+use super::{instance_id, printable, volume_id, word};
 
 pub(crate) fn snapshot_id() -> impl Strategy<Value = SnapshotId> {
     any::<[u8; 9]>().prop_map(SnapshotId::from_random)
 }
 
 pub(crate) fn snapshot_order() -> impl Strategy<Value = SnapshotOrder> {
-    let source = instance_id().prop_map(SnapshotSource::RootDisk);
+    let source = prop_oneof![
+        instance_id().prop_map(SnapshotSource::RootDisk),
+        volume_id().prop_map(SnapshotSource::Volume),
+    ];
     (source, printable()).prop_map(|(source, description)| SnapshotOrder { source, description })
 }
 

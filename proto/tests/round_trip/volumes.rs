@@ -3,19 +3,28 @@
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::{
-    DISK_GIB, PoolName, VolumeAttachmentId, VolumeAttachmentOrder, VolumeOrder, VolumeState,
-    VolumeView,
+    DISK_GIB, ImageId, PoolName, VolumeAttachmentId, VolumeAttachmentOrder, VolumeOrder,
+    VolumeSource, VolumeState, VolumeView,
 };
 
+use super::snapshots::snapshot_id;
 use super::{instance_id, name, printable, volume_id, word};
 
 fn pool() -> impl Strategy<Value = PoolName> {
     "[a-z][a-z0-9-]{0,31}".prop_map(|text| text.parse().unwrap())
 }
 
+fn source() -> impl Strategy<Value = VolumeSource> {
+    prop_oneof![
+        snapshot_id().prop_map(VolumeSource::Snapshot),
+        any::<[u8; 9]>().prop_map(|random| VolumeSource::Image(ImageId::from_random(random))),
+    ]
+}
+
 pub(crate) fn volume_order() -> impl Strategy<Value = VolumeOrder> {
-    (option::of(name()), DISK_GIB, option::of(pool()))
-        .prop_map(|(name, size_gib, volume_type)| VolumeOrder { name, size_gib, volume_type })
+    (option::of(name()), DISK_GIB, option::of(pool()), option::of(source())).prop_map(
+        |(name, size_gib, volume_type, source)| VolumeOrder { name, size_gib, volume_type, source },
+    )
 }
 
 pub(crate) fn volume_view() -> impl Strategy<Value = VolumeView> {

@@ -35,9 +35,13 @@ impl Noun for Object<SnapshotId, SnapshotView> {
     }
 
     fn json(&self) -> Value {
-        let SnapshotSource::RootDisk(instance_id) = &self.spec.order.source;
+        let (instance_id, volume_id) = match &self.spec.order.source {
+            SnapshotSource::RootDisk(id) => (Some(id), None),
+            SnapshotSource::Volume(id) => (None, Some(id)),
+        };
         let specific = json!({
             "instance_id": instance_id,
+            "volume_id": volume_id,
             "description": self.spec.order.description,
             "state": self.spec.progress,
             "reason": self.spec.reason,

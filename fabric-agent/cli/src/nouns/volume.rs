@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use weft_model::{
-    Object, Timestamp, VolumeAttachmentId, VolumeAttachmentOrder, VolumeId, VolumeView,
+    Object, Timestamp, VolumeAttachmentId, VolumeAttachmentOrder, VolumeId, VolumeSource,
+    VolumeView,
 };
 
 use super::{Noun, common_details, common_json, text};
@@ -34,6 +35,7 @@ impl Noun for Object<VolumeId, VolumeView> {
             ("type", text(order.volume_type.as_ref())),
             ("state", self.spec.state.to_string()),
         ];
+        pairs.extend(order.source.as_ref().map(|source| ("made from", source.id().to_owned())));
         pairs.extend(self.spec.reason.clone().map(|reason| ("reason", reason)));
         pairs.extend(self.spec.instance_id.as_ref().map(|id| ("attached to", id.to_string())));
         pairs.extend(common_details(self));
@@ -48,6 +50,8 @@ impl Noun for Object<VolumeId, VolumeView> {
                 "name": order.name,
                 "size_gib": order.size_gib,
                 "type": order.volume_type,
+                "snapshot_id": order.source.as_ref().and_then(VolumeSource::snapshot),
+                "image_id": order.source.as_ref().and_then(VolumeSource::image),
                 "state": self.spec.state,
                 "reason": self.spec.reason,
                 "instance_id": self.spec.instance_id,

@@ -69,6 +69,29 @@ impl Guests {
         plugged
     }
 
+    /// Whether the guest has the volume. What one that it has let go of left open is closed first;
+    /// `layers` is what was sealed below it.
+    ///
+    /// # Errors
+    /// [`GuestError::StartsJustNow`]; [`GuestError::KeepsVolume`]; QEMU does not answer.
+    pub async fn has_volume_open(
+        &self,
+        id: &InstanceId,
+        volume_id: &VolumeId,
+        layers: &[LayerId],
+    ) -> Result<bool, GuestError> {
+        if !self.has_disks_open(id).await? {
+            return Ok(false);
+        }
+        let devices = Devices::of(self, id).await?;
+        if GuestVolumes::of(&devices.names().await?).attached.contains(volume_id) {
+            return Ok(true);
+        }
+        devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
+        devices.take_back_inherited(volume_id).await?;
+        Ok(false)
+    }
+
     /// Makes a disk of a guest that runs larger; `device` is what QEMU calls it. The guest sees it at
     /// once. Where it has that size already, nothing happens.
     ///

@@ -58,7 +58,14 @@ impl RootDisks {
                 return Err(DiskError::RelativeBacking { backing: below.clone() });
             }
             let format = format.as_str().as_ref();
-            arguments.extend(["-b".as_ref(), below.as_os_str(), "-F".as_ref(), format]);
+            // Not opened: a layer's header is some guest's.
+            arguments.extend([
+                "-u".as_ref(),
+                "-b".as_ref(),
+                below.as_os_str(),
+                "-F".as_ref(),
+                format,
+            ]);
         }
         arguments.extend([path.as_os_str(), size.as_ref()]);
         qemu_img::run(&self.qemu_img, &arguments, self.limits).await

@@ -16,6 +16,20 @@ pub struct AttachedVolume {
     pub leaving: bool,
     /// Whether its disk is there.
     pub ready: bool,
+    /// Whether a snapshot of it is to be made: it stays where it is until that is done.
+    pub sealing: bool,
+}
+
+impl AttachedVolume {
+    /// Whether a guest can be given it now.
+    fn can_be_given(&self) -> bool {
+        self.ready && !self.sealing
+    }
+
+    /// Whether a guest can be asked for it now.
+    fn can_leave(&self) -> bool {
+        self.leaving && !self.sealing
+    }
 }
 
 /// What a host knows of the volumes of a guest.
@@ -37,8 +51,9 @@ pub(super) fn plug(
     seen: &SeenInstance,
 ) -> Option<InstanceStep> {
     let SeenVolumes::Has(has) = &seen.volumes else { return None };
-    let is_missing =
-        |one: &&AttachedVolume| !one.leaving && one.ready && !has.contains(&one.volume.volume_id);
+    let is_missing = |one: &&AttachedVolume| {
+        !one.leaving && one.can_be_given() && !has.contains(&one.volume.volume_id)
+    };
     let plug: Vec<Action> = attached
         .iter()
         .filter(is_missing)
@@ -57,7 +72,7 @@ pub(super) fn unplug(
     seen: &SeenInstance,
 ) -> InstanceStep {
     // Also those that it does not seem to have: what was left half way is cleared up.
-    let leaving = attached.iter().filter(|one| one.leaving);
+    let leaving = attached.iter().filter(|one| one.can_leave());
     let leaving = leaving.map(|one| (one.volume.volume_id.clone(), one.volume.layers.clone()));
     let has = match &seen.volumes {
         SeenVolumes::Has(has) => has.iter().collect(),
@@ -82,14 +97,14 @@ pub(super) fn unplug(
 
 /// Lets go of what is to be detached, now that no guest has it.
 pub(super) fn release(attached: &[AttachedVolume]) -> Option<InstanceStep> {
-    let leaving = attached.iter().filter(|one| one.leaving);
+    let leaving = attached.iter().filter(|one| one.can_leave());
     let ids: Vec<VolumeId> = leaving.map(|one| one.volume.volume_id.clone()).collect();
     (!ids.is_empty()).then_some(InstanceStep::ReleaseVolumes(ids))
 }
 
 /// What a guest that is about to start has to wait for.
 pub(super) fn not_ready(attached: &[AttachedVolume]) -> Option<InstanceStep> {
-    let missing = attached.iter().find(|one| !one.ready)?;
+    let missing = attached.iter().find(|one| !one.can_be_given())?;
     Some(InstanceStep::AwaitVolume(missing.volume.volume_id.clone()))
 }
 
@@ -113,7 +128,7 @@ mod tests {
             base: None,
             layers: Vec::new(),
         };
-        AttachedVolume { volume, leaving, ready }
+        AttachedVolume { volume, leaving, ready, sealing: false }
     }
 
     fn show(step: &InstanceStep) -> String {
@@ -157,6 +172,7 @@ mod tests {
         let stays = |n| attached(n, false, true);
         let leaves = |n| attached(n, true, true);
         let comes_later = |n| attached(n, false, false);
+        let sealing = |one| AttachedVolume { sealing: true, ..one };
         #[rustfmt::skip]
         let cases = [
             // attached,               the guest has,        unplugged, step
@@ -165,6 +181,10 @@ mod tests {
             (vec![stays(2), stays(3)], has(&[2]),            vec![],    "plug 3"),
             (vec![stays(2)],           has(&[2]),            vec![],    "Rest"),
             (vec![comes_later(2)],     has(&[]),             vec![],    "Rest"),
+            // A snapshot of it is made first.
+            (vec![sealing(stays(2))],  has(&[]),             vec![],    "Rest"),
+            (vec![sealing(leaves(2))], has(&[2]),            vec![],    "Rest"),
+            (vec![sealing(leaves(2))], has(&[]),             vec![],    "Rest"),
             (vec![stays(2)],           SeenVolumes::Fixed,   vec![],    "Rest"),
             (vec![stays(2)],           SeenVolumes::Unknown, vec![],    "Rest"),
             (vec![leaves(2)],          has(&[2]),            vec![],    "unplug 2"),
@@ -199,5 +219,10 @@ mod tests {
         assert_eq!(plan(vec![attached(3, false, true)], run, &seen()), "start with 1");
         assert_eq!(plan(vec![attached(3, false, false)], run, &seen()), "await 3");
         assert_eq!(plan(vec![attached(3, false, false)], Wanted::Off, &seen()), "Rest");
+        let sealing =
+            |leaving| vec![AttachedVolume { sealing: true, ..attached(3, leaving, true) }];
+        assert_eq!(plan(sealing(false), run, &seen()), "await 3");
+        assert_eq!(plan(sealing(true), run, &seen()), "await 3");
+        assert_eq!(plan(sealing(true), Wanted::Off, &seen()), "Rest");
     }
 }

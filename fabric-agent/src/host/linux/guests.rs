@@ -284,19 +284,6 @@ impl LinuxGuests {
         })
     }
 
-    /// Makes a disk larger that a guest has; `device` is what its hypervisor calls it.
-    pub(super) async fn grow_disk(
-        &self,
-        id: &InstanceId,
-        device: &str,
-        size_bytes: u64,
-    ) -> Result<(), HostError> {
-        // A guest that has just ended, or does not have it yet: another look tells.
-        self.guests.grow_disk(id, device, size_bytes).await.map_err(|error| {
-            HostError::new(format!("grow {device} of the guest of {id}"), true).caused_by(error)
-        })
-    }
-
     pub(super) async fn unplug_volume(
         &self,
         id: &InstanceId,
@@ -410,6 +397,8 @@ impl LinuxGuests {
             trouble,
             starved,
             root_disk: self.root(id).exists(),
+            // One that cannot be read is the next start's to tell of.
+            root_bytes: self.disks.disk_bytes(&self.root(id)).await.unwrap_or_default(),
             seed: self.seed(id).exists(),
             guest,
             first_console_byte,

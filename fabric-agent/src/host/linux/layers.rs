@@ -2,7 +2,7 @@
 
 use weft_hypervisor::{GuestError, ROOT_DEVICE};
 use weft_images::{DiskError, FileError, Seal, SealSpec};
-use weft_model::{InstanceId, LayerId, Reason};
+use weft_model::{InstanceId, LayerId, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::HostError;
@@ -26,6 +26,26 @@ impl LinuxGuests {
     ) -> Result<(), HostError> {
         let spec = SealSpec { top: self.root(id), layer: self.layers.path(layer), size_bytes, uid };
         self.seal(&spec, layer, Some((id, ROOT_DEVICE))).await
+    }
+
+    /// Seals a volume; `below` is what was sealed of it before, `guest` whom it is attached to.
+    pub(super) async fn seal_volume(
+        &self,
+        id: &VolumeId,
+        spec: &SealSpec,
+        layer: &LayerId,
+        below: &[LayerId],
+        guest: Option<&InstanceId>,
+    ) -> Result<(), HostError> {
+        // Another look tells: a guest that starts or ends just now, or keeps what it let go of.
+        let look =
+            |error: GuestError| HostError::new(format!("snapshot {id}"), true).caused_by(error);
+        let has = match guest {
+            Some(guest) => self.guests.has_volume_open(guest, id, below).await.map_err(look)?,
+            None => false,
+        };
+        let guest = guest.filter(|_| has);
+        self.seal(spec, layer, guest.map(|guest| (guest, id.as_str()))).await
     }
 
     /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it.

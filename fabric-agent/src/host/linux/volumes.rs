@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use weft_hypervisor::{BackingImage, VolumeDisk};
-use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks};
+use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks, SealSpec};
 use weft_model::{Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId};
 use weft_planner::{GuestVolume, SeenDisk, SeenVolume};
 
@@ -73,6 +73,23 @@ impl LinuxVolumes {
         }
         let disk = self.pools.disk(pool, volume_id)?;
         Ok(VolumeDisk { volume_id: volume_id.clone(), port: *place, disk, below })
+    }
+
+    /// What becomes what when a volume is sealed into `layer`.
+    pub(super) fn seal_spec(
+        &self,
+        id: &VolumeId,
+        pool: &PoolName,
+        layer: &LayerId,
+        size_bytes: u64,
+    ) -> Result<SealSpec, HostError> {
+        Ok(SealSpec {
+            top: self.pools.disk(pool, id)?,
+            layer: self.pools.layer(pool, layer)?,
+            size_bytes,
+            // It stays the agent's own: whoever opens it for a guest hands it over open.
+            uid: nix::unistd::geteuid().as_raw(),
+        })
     }
 
     /// Makes the disk of a volume that no guest has larger.

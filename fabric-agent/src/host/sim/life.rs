@@ -1,7 +1,7 @@
 //! The life of a simulated guest: it is started, ends, or is ended, as its [`Behaviour`] has it.
 
 use weft_model::{InstanceId, Reason};
-use weft_planner::GuestLaunch;
+use weft_planner::{GuestLaunch, GuestVolume};
 
 use super::SimHost;
 use super::behaviour::Behaviour;
@@ -16,6 +16,7 @@ impl SimHost {
 
     pub(super) async fn start(&self, launch: &GuestLaunch) -> Result<(), HostError> {
         self.check_layers(launch)?;
+        launch.volumes.iter().try_for_each(|volume| self.check_volume(volume))?;
         let (epoch, id) = (launch.epoch, &launch.instance_id);
         let behaviour = Behaviour::of(&launch.name, epoch);
         let state = match behaviour {
@@ -62,6 +63,22 @@ impl SimHost {
         }
         let asked = &launch.root_layers;
         let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
+        Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+
+    /// The same of a volume that a guest is given.
+    pub(super) fn check_volume(&self, volume: &GuestVolume) -> Result<(), HostError> {
+        let id = &volume.volume_id;
+        let Some(has) = self.reality.volume(id) else {
+            let what = format!("give {id} to the guest: it has no disk");
+            return Err(HostError::new(what, true));
+        };
+        let there = self.reality.layers();
+        if has.layers == volume.layers && has.layers.iter().all(|layer| there.contains(layer)) {
+            return Ok(());
+        }
+        let (asked, has) = (&volume.layers, &has.layers);
+        let what = format!("give {id} over {asked:?} to the guest: its disk lies over {has:?}");
         Err(HostError::new(what, false).reason(Reason::Internal))
     }
 

@@ -20,6 +20,9 @@ use crate::host::HostError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Guest {
     pub(super) root_disk: bool,
+    /// What the guest sees of it, in bytes.
+    #[serde(default)]
+    pub(super) root_bytes: u64,
     pub(super) seed: bool,
     pub(super) state: State,
     pub(super) behaviour: Behaviour,
@@ -78,6 +81,9 @@ pub(super) struct Volume {
     pub(super) pool: PoolName,
     /// What a guest sees, in bytes.
     pub(super) size_bytes: u64,
+    /// What it lies over, bottom to top.
+    #[serde(default)]
+    pub(super) layers: Vec<LayerId>,
 }
 
 /// A simulated hypervisor.
@@ -283,11 +289,13 @@ impl Reality {
         self.inner().layers.clone()
     }
 
-    /// An instance whose disk would be nothing without the layer.
-    pub(super) fn who_lies_over(&self, layer: &LayerId) -> Option<InstanceId> {
+    /// An instance or a volume whose disk would be nothing without the layer.
+    pub(super) fn what_lies_over(&self, layer: &LayerId) -> Option<String> {
         let inner = self.inner();
-        let over = inner.guests.iter().find(|(_, guest)| guest.layers.contains(layer));
-        over.map(|(id, _)| id.clone())
+        let guests = inner.guests.iter().map(|(id, guest)| (id.as_str(), &guest.layers));
+        let volumes = inner.volumes.iter().map(|(id, volume)| (id.as_str(), &volume.layers));
+        let over = guests.chain(volumes).find(|(_, layers)| layers.contains(layer));
+        over.map(|(id, _)| id.to_owned())
     }
 
     pub(super) async fn add_layer(&self, layer: &LayerId) -> Result<(), HostError> {

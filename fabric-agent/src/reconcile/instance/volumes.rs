@@ -1,11 +1,16 @@
 //! An instance's volumes: read off the world, reported, and let go of.
 
-use weft_model::{Problem, Record, VolumeId, VolumeSpec};
+use std::collections::BTreeSet;
+
+use weft_model::{InstanceId, Problem, Record, SnapshotSource, VolumeId, VolumeSpec};
 use weft_planner::{AttachedVolume, GuestVolume, SeenVolumes};
 use weft_store::Txn;
 
 use super::{Failure, Pass};
 use crate::host::HostError;
+use crate::reconcile::Reconciler;
+use crate::reconcile::hands::Held;
+use crate::reconcile::seals::pending;
 use crate::reconcile::volumes::Condition;
 use crate::repo::{RecordOf, VolumeAttachments, Volumes, attached_volume_key, encode, object_key};
 
@@ -13,6 +18,24 @@ use crate::repo::{RecordOf, VolumeAttachments, Volumes, attached_volume_key, enc
 fn detach(txn: Txn, attachment: &RecordOf<VolumeAttachments>) -> Txn {
     txn.delete(object_key::<VolumeAttachments>(&attachment.id))
         .delete(attached_volume_key(attachment.id.second()))
+}
+
+impl Reconciler {
+    /// Keeps the volumes that are attached to an instance as they are: while this is held no snapshot
+    /// of one is made, and its guest can be given them, or let go of them.
+    pub(super) async fn hold_volumes(&self, id: &InstanceId) -> Held<'_> {
+        let attached = || -> BTreeSet<VolumeId> {
+            let world = self.cache.read();
+            world.volumes_of(id).map(|it| it.id.second().clone()).collect()
+        };
+        loop {
+            let held = self.volumes.hands.take(attached()).await;
+            // One may have come meanwhile.
+            if attached().is_subset(held.ids()) {
+                return held;
+            }
+        }
+    }
 }
 
 impl Pass<'_> {
@@ -37,6 +60,7 @@ impl Pass<'_> {
                 },
                 leaving: attachment.deleting_since.is_some(),
                 ready: matches!(condition, Some(Condition::Made(_))),
+                sealing: !pending(&world, &SnapshotSource::Volume(record.id.clone())).is_empty(),
             })
         };
         let mut volumes: Vec<_> = world.volumes_of(&self.record.id).filter_map(complete).collect();
@@ -92,9 +116,10 @@ impl Pass<'_> {
     /// Why the instance cannot be started yet.
     pub(super) fn awaits_volume(&self, id: &VolumeId) -> Failure {
         let why = match self.reconciler.volumes.condition(id) {
-            Some(Condition::Failed(why)) => format!(": {why}"),
-            Some(Condition::Made(_)) | None => String::new(),
+            Some(Condition::Failed(why)) => format!("its volume {id} is not there yet: {why}"),
+            Some(Condition::Made(_)) => format!("a snapshot of its volume {id} is made first"),
+            None => format!("its volume {id} is not there yet"),
         };
-        Failure::Step(HostError::new(format!("its volume {id} is not there yet{why}"), true))
+        Failure::Step(HostError::new(why, true))
     }
 }

@@ -9,8 +9,11 @@ impl Client {
     pub(super) async fn make_captured(&mut self) -> Result<(), Away> {
         let instance_id = self.state.instance.clone().unwrap();
         if self.state.snapshot.is_none() {
-            let spec =
-                v1::SnapshotSpec { instance_id: instance_id.clone(), description: "it".to_owned() };
+            let spec = v1::SnapshotSpec {
+                instance_id: instance_id.clone(),
+                description: "it".to_owned(),
+                ..v1::SnapshotSpec::default()
+            };
             let made = self.create(async |api, context| {
                 let request = v1::CreateSnapshotRequest { context, spec: Some(spec.clone()) };
                 api.snapshots.clone().create(request).await
