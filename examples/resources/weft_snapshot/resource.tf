@@ -3,3 +3,8 @@ resource "weft_snapshot" "nightly" {
   description = "before the upgrade"
   tags        = { Purpose = "backup" }
 }
+
+resource "weft_snapshot" "data" {
+  volume_id   = weft_volume.data.id
+  description = "nightly"
+}

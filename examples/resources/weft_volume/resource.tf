@@ -2,3 +2,10 @@ resource "weft_volume" "data" {
   name     = "data"
   size_gib = 20
 }
+
+# What the first one had on it when the snapshot was taken.
+resource "weft_volume" "restored" {
+  name        = "restored"
+  size_gib    = weft_snapshot.data.size_gib
+  snapshot_id = weft_snapshot.data.id
+}

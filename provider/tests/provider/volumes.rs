@@ -49,3 +49,40 @@ async fn what_cannot_be_a_volume_is_refused_before_anything_is_asked() {
         assert!(error.contains(says), "{name}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_volume_is_made_from_one_thing_and_is_another_one_with_another() {
+    let (terraform, _fake) = connected().await;
+    let snapshot = "snap-0123456789abcdef0";
+    let config = attributes([("size_gib", 5.into()), ("snapshot_id", snapshot.into())]);
+    let state = terraform.create("weft_volume", config.clone()).await.unwrap();
+    assert_eq!(state.get("snapshot_id").as_str(), Some(snapshot));
+    let plan = terraform.plan("weft_volume", config.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+    // It is another volume, and may be smaller.
+    let other = with(&config, "snapshot_id", "snap-0123456789abcdef1");
+    let plan = terraform.plan("weft_volume", with(&other, "size_gib", 2), Some(&state)).await;
+    assert_eq!(plan.unwrap().action, tfplugin::testing::Action::Replace);
+    let both = with(&config, "image_id", "img-0123456789abcdef0");
+    let error = terraform.plan("weft_volume", both, None).await.unwrap_err().to_string();
+    assert!(error.contains("Both snapshot_id and image_id"), "{error}");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_one_disk() {
+    let (terraform, _fake) = connected().await;
+    let of_volume = attributes([("volume_id", "vol-0123456789abcdef0".into())]);
+    let state = terraform.create("weft_snapshot", of_volume.clone()).await.unwrap();
+    assert!(state.get("instance_id").is_null());
+    let plan = terraform.plan("weft_snapshot", of_volume.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+    let both = with(&of_volume, "instance_id", "i-0123456789abcdef0");
+    let error = terraform.plan("weft_snapshot", both, None).await.unwrap_err().to_string();
+    assert!(error.contains("Both instance_id and volume_id"), "{error}");
+    let neither = attributes([("description", "of what?".into())]);
+    let error = terraform.plan("weft_snapshot", neither, None).await.unwrap_err().to_string();
+    assert!(error.contains("Neither instance_id nor volume_id"), "{error}");
+    let other = attributes([("volume_id", "i-0123456789abcdef0".into())]);
+    let error = terraform.plan("weft_snapshot", other, None).await.unwrap_err().to_string();
+    assert!(error.contains("vol-"), "{error}");
+}
