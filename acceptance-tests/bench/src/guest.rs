@@ -83,7 +83,7 @@ pub(crate) fn measure(report: &mut Report, runs: usize) -> Result<()> {
     fabric.lab.close()
 }
 
-fn id_and_address(instance: &v1::Instance) -> Result<(String, Ipv4Addr)> {
+pub(crate) fn id_and_address(instance: &v1::Instance) -> Result<(String, Ipv4Addr)> {
     let metadata = instance.metadata.as_ref().context("the instance has no metadata")?;
     let spec = instance.spec.as_ref().context("the instance has no specification")?;
     let address = spec.private_ip.as_deref().context("the instance has no address")?;
@@ -91,7 +91,7 @@ fn id_and_address(instance: &v1::Instance) -> Result<(String, Ipv4Addr)> {
 }
 
 /// Returns when an SSH server has said who it is. Looks often: the interval is part of the figure.
-fn await_banner(outside: &NetNs, address: Ipv4Addr) -> Result<()> {
+pub(crate) fn await_banner(outside: &NetNs, address: Ipv4Addr) -> Result<()> {
     let start = Instant::now();
     let target = SocketAddr::from((address, 22));
     while start.elapsed() < PATIENCE {

@@ -9,6 +9,7 @@ mod floor;
 mod forwarding;
 mod groups;
 mod guest;
+mod image_size;
 mod processor;
 mod report;
 mod samples;
@@ -44,6 +45,8 @@ struct Args {
 enum Part {
     /// A guest's start
     Guest,
+    /// Creating from a large image and from a small one
+    ImageSize,
     /// Creates at the same time
     Creates,
     /// Changes of security groups
@@ -60,6 +63,9 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if wanted(Part::Guest) {
         guest::measure(&mut report, args.runs)?;
+    }
+    if wanted(Part::ImageSize) {
+        image_size::measure(&mut report, args.runs)?;
     }
     if wanted(Part::Creates) {
         creates::measure(&mut report, args.runs)?;
