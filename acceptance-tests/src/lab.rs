@@ -41,6 +41,14 @@ impl Lab {
         Self::start(Host::Simulated, &[])
     }
 
+    /// As [`Lab::simulated`], with more flags for the agent.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn simulated_with(flags: &[&str]) -> Result<Self> {
+        Self::start(Host::Simulated, flags)
+    }
+
     /// As [`Lab::simulated`], with an agent that listens on a port of loopback too.
     ///
     /// # Errors

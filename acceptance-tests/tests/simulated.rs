@@ -23,6 +23,8 @@ mod crashes;
 mod dice;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
+#[path = "simulated/image_alias.rs"]
+mod image_alias;
 #[path = "simulated/images_by_url.rs"]
 mod images_by_url;
 #[path = "simulated/module.rs"]

@@ -64,6 +64,10 @@ pub(crate) struct ServeArgs {
     /// CA certificates (PEM) that are trusted besides the system's when images are fetched
     #[arg(long, value_name = "FILE")]
     pub(crate) fetch_ca: Option<PathBuf>,
+    /// A directory with copies of images and lists of digests, as `wget --force-directories` makes
+    /// it: what lies in it is not asked of its server
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) image_mirror: Option<PathBuf>,
     /// The largest file that is fetched for an image, and the largest disk that is unpacked, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) max_image_gib: u64,

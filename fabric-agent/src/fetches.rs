@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use weft_fetch::Fetcher;
-use weft_model::{BlobRole, Digest, ImageUrl, Problem};
+use weft_model::{BlobRole, Checksum, Digest, ImageUrl, Problem};
 
 use crate::reconcile::Reconciler;
 use download::Download;
@@ -34,7 +34,7 @@ const ALONE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) url: ImageUrl,
-    pub(crate) digest: Digest,
+    pub(crate) checksum: Checksum,
     pub(crate) role: BlobRole,
 }
 
@@ -45,8 +45,8 @@ pub(crate) struct Progress {
     pub(crate) total_bytes: Option<u64>,
     /// Why it is about to be tried again.
     pub(crate) trouble: Option<String>,
-    /// How it ended.
-    pub(crate) outcome: Option<Result<(), Problem>>,
+    /// How it ended: the blob.
+    pub(crate) outcome: Option<Result<Digest, Problem>>,
 }
 
 /// The downloads of this agent.
@@ -56,7 +56,7 @@ pub(crate) struct Fetches {
     reconciler: Arc<Reconciler>,
     max_bytes: u64,
     places: Semaphore,
-    running: Mutex<HashMap<Digest, Running>>,
+    running: Mutex<HashMap<Checksum, Running>>,
 }
 
 #[derive(Debug)]
@@ -92,26 +92,26 @@ impl Fetches {
         &self,
         url: &ImageUrl,
         file: &str,
-    ) -> Result<Digest, Problem> {
+    ) -> Result<Checksum, Problem> {
         checksum::find(&self.fetcher, url, file).await
     }
 
     /// Follows the download of this digest; begins it where there is none.
     pub(crate) fn ask(self: &Arc<Self>, wanted: &Wanted) -> Asker {
         let mut running = self.running();
-        if let Some(Running { url, progress }) = running.get(&wanted.digest) {
+        if let Some(Running { url, progress }) = running.get(&wanted.checksum) {
             return Asker { progress: progress.subscribe(), url: url.clone() };
         }
         let (progress, receiver) = watch::channel(Progress::default());
         let entry = Running { url: wanted.url.clone(), progress: progress.clone() };
-        running.insert(wanted.digest, entry);
+        running.insert(wanted.checksum, entry);
         tokio::spawn(self.clone().run(wanted.clone(), progress));
         Asker { progress: receiver, url: wanted.url.clone() }
     }
 
     async fn run(self: Arc<Self>, wanted: Wanted, progress: watch::Sender<Progress>) {
-        let digest = wanted.digest;
-        let ended = End { fetches: &self, digest };
+        let checksum = wanted.checksum;
+        let ended = End { fetches: &self, checksum };
         let whole = async {
             // Never closed.
             let _place = self.places.acquire().await;
@@ -121,16 +121,16 @@ impl Fetches {
         let outcome = tokio::select! {
             outcome = whole => outcome,
             () = alone(&progress) => {
-                tracing::info!(blob.sha256 = %digest, url = %wanted.url, "nobody asks for the download any more: stopping it, its part is kept");
+                tracing::info!(blob.checksum = %checksum, url = %wanted.url, "nobody asks for the download any more: stopping it, its part is kept");
                 return;
             }
         };
         match &outcome {
-            Ok(()) => {
+            Ok(digest) => {
                 tracing::info!(blob.sha256 = %digest, url = %wanted.url, "fetched and verified")
             }
             Err(problem) => {
-                tracing::warn!(blob.sha256 = %digest, url = %wanted.url, error = %problem, "fetching failed");
+                tracing::warn!(blob.checksum = %checksum, url = %wanted.url, error = %problem, "fetching failed");
             }
         }
         // Whoever asks from now on begins anew; whoever asked before hears how it ended.
@@ -138,7 +138,7 @@ impl Fetches {
         progress.send_modify(|progress| progress.outcome = Some(outcome));
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Digest, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Checksum, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,12 +146,12 @@ impl Fetches {
 /// Takes a download off the list, also where it panics.
 struct End<'a> {
     fetches: &'a Fetches,
-    digest: Digest,
+    checksum: Checksum,
 }
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.fetches.running().remove(&self.digest);
+        self.fetches.running().remove(&self.checksum);
     }
 }
 

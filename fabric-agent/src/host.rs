@@ -21,8 +21,8 @@ use weft_images::{DiskError, UnpackProgress};
 use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
-    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId, Timestamp, TrackedFlow,
-    TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512, SnapshotId, Timestamp,
+    TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestState, HostEdge, HostRoute, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
@@ -345,6 +345,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Reason::InvalidArgument`] where it is refused.
     async fn inspect_disk(&self, digest: &Digest) -> Result<DiskFacts, HostError>;
+
+    /// The blob that was fetched by this SHA-512, if that was since the start.
+    async fn blob_by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError>;
 
     /// What came out of a blob that was unpacked, if it was compressed.
     async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError>;

@@ -89,8 +89,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = monitoring::server::listen(args.metrics_listen).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
     let prices = metering::read_prices(args.prices.as_deref())?;
-    let ca_file = args.fetch_ca.clone();
-    let fetcher = Fetcher::new(FetchOptions { ca_file, ..FetchOptions::default() })?;
+    let (ca_file, mirror) = (args.fetch_ca.clone(), args.image_mirror.clone());
+    let fetcher = Fetcher::new(FetchOptions { ca_file, mirror, ..FetchOptions::default() })?;
     let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
         .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
     let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;

@@ -25,6 +25,7 @@ use weft_model::{Problem, Reason};
 use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
+use crate::catalog;
 use crate::instance::types::PlannedTypes;
 use crate::rule::limit::PlannedRules;
 use crate::subnet::planned::PlannedNetworks;
@@ -58,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) plan_checks: PlanChecks,
     /// For one unary request, its retries included.
     pub(crate) request_timeout: Duration,
+    /// Names of images besides those that are built in.
+    pub(crate) image_catalog: catalog::Own,
 }
 
 /// Shared by the provider and its resources; holds the connection of the newest configuration.

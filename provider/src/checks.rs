@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use tfplugin::{Validator, Value};
 use weft_model::{
     Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
-    Problem, PublicKey, Tags, TypeName, check_network_range, parse_cidr, parse_cidr_v6,
+    Problem, PublicKey, Sha512, Tags, TypeName, check_network_range, parse_cidr, parse_cidr_v6,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -253,6 +253,13 @@ fn fits(bytes: usize) -> Result<(), String> {
 pub(crate) fn digest() -> Validator {
     text("must be a SHA-256 of 64 hexadecimal digits", |text| {
         text.parse::<Digest>().map(drop).map_err(|error| error.to_string())
+    })
+}
+
+/// A SHA-512.
+pub(crate) fn sha512() -> Validator {
+    text("must be a SHA-512 of 128 hexadecimal digits", |text| {
+        text.parse::<Sha512>().map(drop).map_err(|error| error.to_string())
     })
 }
 

@@ -6,6 +6,7 @@ mod filter;
 pub(crate) mod found;
 pub(crate) mod host;
 pub(crate) mod image;
+pub(crate) mod image_alias;
 pub(crate) mod images;
 pub(crate) mod instance;
 pub(crate) mod instance_metrics;

@@ -17,9 +17,7 @@ use tfplugin::{
     PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
-use weft_model::{
-    BlobRole, BootMode, Digest, ImageUrl, InvalidDigest, InvalidImageUrl, Problem, Reason,
-};
+use weft_model::{BlobRole, BootMode, Checksum, ImageUrl, InvalidImageUrl, Problem, Reason};
 use weft_proto::convert::image_from_wire;
 use weft_proto::v1::{self};
 
@@ -57,6 +55,7 @@ pub(crate) struct Kept {
     source_snapshot_id: Option<String>,
     snapshot_without_reboot: Option<bool>,
     sha256: Option<String>,
+    sha512: Option<String>,
     sha256_url: Option<String>,
     mirrors: Option<Vec<String>>,
     kernel: Option<String>,
@@ -87,6 +86,7 @@ impl Kind for Image {
             source_snapshot_id: plan.read("source_snapshot_id")?,
             snapshot_without_reboot: plan.read("snapshot_without_reboot")?,
             sha256: plan.read("sha256")?,
+            sha512: plan.read("sha512")?,
             sha256_url: plan.read("sha256_url")?,
             mirrors: plan.read("mirrors")?,
             kernel: plan.read("kernel")?,
@@ -115,6 +115,7 @@ impl Kind for Image {
             ("source_snapshot_id", kept.source_snapshot_id.into()),
             ("snapshot_without_reboot", kept.snapshot_without_reboot.into()),
             ("sha256", kept.sha256.into()),
+            ("sha512", kept.sha512.into()),
             ("sha256_url", kept.sha256_url.into()),
             ("mirrors", kept.mirrors.into()),
             ("kernel", kept.kernel.into()),
@@ -181,7 +182,8 @@ impl Image {
             // The agent's words for the two, in ours.
             let failed = |problem: Problem| {
                 let field = match problem.field.as_deref() {
-                    Some("sha256") => role.sha256(),
+                    Some("sha512") if role == Role::Disk => source::SHA512,
+                    Some("sha256" | "sha512") => role.sha256(),
                     _ => role.url(),
                 };
                 kind::fail::<Self>("create", &problem.at(field), &ctx.config)
@@ -190,25 +192,30 @@ impl Image {
             let url: ImageUrl =
                 text.parse().map_err(|e: InvalidImageUrl| invalid(e.to_string()))?;
             let planned = ctx.plan.get(shown).as_str().map(str::to_owned);
-            let sha256 = match (planned, ctx.plan.get(checksum::ATTRIBUTE).as_str()) {
-                (Some(planned), _) => planned,
-                (None, Some(list)) if role == Role::Disk => {
+            let fields = |sha256: &str, sha512: &str| {
+                Checksum::from_fields(sha256, sha512).map_err(|error| invalid(error.to_string()))
+            };
+            let given = |name| ctx.plan.get(name).as_str();
+            let list = given(checksum::ATTRIBUTE).filter(|_| role == Role::Disk);
+            let sha512 = given(source::SHA512).filter(|_| role == Role::Disk);
+            let checksum = match (planned, list, sha512) {
+                (Some(planned), ..) => fields(&planned, "")?,
+                (None, Some(list), _) => {
                     checksum::find(connection, list, &url).await.map_err(|problem| {
                         let problem = problem.at(checksum::ATTRIBUTE);
                         kind::fail::<Self>("create", &problem, &ctx.config)
                     })?
                 }
-                (None, _) => ctx.plan.read(role.sha256())?,
+                (None, None, Some(sha512)) => fields("", sha512)?,
+                (None, None, None) => fields(&ctx.plan.read::<String>(role.sha256())?, "")?,
             };
-            let digest: Digest =
-                sha256.parse().map_err(|e: InvalidDigest| invalid(e.to_string()))?;
             let mirrors = match role {
                 Role::Disk => source::mirrors(&ctx.plan),
                 Role::Kernel | Role::Initrd => Vec::new(),
             };
             let cancel = &ctx.cancel;
             let role = blob_role(role);
-            let fetch = |url| Fetch { connection, cancel, deadline, url, digest, role };
+            let fetch = |url| Fetch { connection, cancel, deadline, url, checksum, role };
             let mut fetched = fetch(&url).run().await;
             for mirror in &mirrors {
                 match &fetched {
@@ -221,7 +228,7 @@ impl Image {
                     _ => break,
                 }
             }
-            fetched.map_err(failed)?;
+            let digest = fetched.map_err(failed)?;
             plan.set(shown, digest.to_string());
         }
         Ok(with_boot_mode(plan))

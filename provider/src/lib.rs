@@ -10,6 +10,7 @@
 //! - Whatever was created is handed to Terraform before anything is waited for.
 
 mod agent;
+mod catalog;
 mod checks;
 mod data;
 mod elastic_ip;

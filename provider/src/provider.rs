@@ -33,7 +33,7 @@ use crate::subnet::Subnet;
 use crate::volume::Volume;
 use crate::volume_attachment::VolumeAttachment;
 use crate::vpc::Vpc;
-use crate::{checks, data, problem};
+use crate::{catalog, checks, data, problem};
 
 /// For one unary request, unless `request_timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,19 +46,23 @@ pub struct Weft {
     endpoint: Option<String>,
     /// What it says about certificates.
     credentials: Credentials,
+    /// Where it says that names of images are.
+    image_catalog: Option<String>,
 }
 
 impl Weft {
     /// With the environment's settings, which those of the configuration override.
     pub fn from_environment() -> Self {
         let credentials = Credentials::from_environment();
-        Self { credentials, ..Self::new(std::env::var(ENDPOINT_VARIABLE).ok()) }
+        let image_catalog = std::env::var(catalog::VARIABLE).ok().filter(|path| !path.is_empty());
+        Self { credentials, image_catalog, ..Self::new(std::env::var(ENDPOINT_VARIABLE).ok()) }
     }
 
     /// With `endpoint` where the configuration names none.
     pub fn new(endpoint: Option<String>) -> Self {
         let endpoint = endpoint.filter(|text| !text.is_empty());
-        Self { agent: Arc::default(), endpoint, credentials: Credentials::default() }
+        let credentials = Credentials::default();
+        Self { agent: Arc::default(), endpoint, credentials, image_catalog: None }
     }
 
     fn settings(&self, config: &Value) -> Result<Settings, Diagnostics> {
@@ -86,7 +90,15 @@ impl Weft {
             .as_str()
             .and_then(timeouts::parse)
             .unwrap_or(REQUEST_TIMEOUT);
-        Ok(Settings { endpoint, default_tags, plan_checks, request_timeout })
+        let image_catalog = match config.get("image_catalog") {
+            Value::Unknown => catalog::Own::Unknown,
+            Value::String(path) => catalog::Own::File(path.into()),
+            _ => self
+                .image_catalog
+                .as_ref()
+                .map_or_else(catalog::Own::default, |path| catalog::Own::File(path.into())),
+        };
+        Ok(Settings { endpoint, default_tags, plan_checks, request_timeout, image_catalog })
     }
 
     /// `None`: not all are known yet.
@@ -151,6 +163,10 @@ impl Provider for Weft {
                     |text| timeouts::parse(text).is_some(),
                 )),
         )
+        .attribute(Attribute::string(
+            "image_catalog",
+            "A TOML file with images for `data.weft_image_alias`, which go before those that are built in. Unset, the environment variable `WEFT_IMAGE_CATALOG`.",
+        ))
     }
 
     async fn validate(&self, config: &Value) -> Diagnostics {
@@ -205,6 +221,7 @@ impl Provider for Weft {
             Box::new(Found::<SecurityGroup>::new(agent())),
             Box::new(Found::<KeyPair>::new(agent())),
             Box::new(data::image::Image(agent())),
+            Box::new(data::image_alias::ImageAlias(agent())),
             Box::new(data::images::Images(agent())),
             Box::new(data::snapshot::Snapshot(agent())),
             Box::new(data::instance::Instance(agent())),

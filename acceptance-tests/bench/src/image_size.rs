@@ -23,8 +23,9 @@ pub(crate) fn measure(report: &mut Report, runs: usize) -> Result<()> {
     let Some(mut fabric) = Fabric::with_disks("running", disks)? else { return Ok(()) };
     let images = fabric.image_ids.clone();
     let mut taken = [Samples::default(), Samples::default()];
-    // The first of each warms the caches. The two take turns in being first.
-    for run in 0..=2 * runs {
+    // The first of each warms the caches. The two take turns in being first, often: the ratio of two
+    // things that should be alike is wanted to a tenth.
+    for run in 0..=4 * runs {
         for turn in 0..images.len() {
             let which = (run + turn) % images.len();
             fabric.wish.image_id.clone_from(&images[which]);

@@ -21,7 +21,7 @@ resource "weft_image" "it" {{
 }
 
 /// Bytes that do not repeat, so that a part in the wrong place is noticed.
-fn disk(seed: u32, size: usize) -> Vec<u8> {
+pub(crate) fn disk(seed: u32, size: usize) -> Vec<u8> {
     let words = (0..size as u32 / 4).map(|n| (n ^ seed).wrapping_mul(2_654_435_761));
     words.flat_map(u32::to_le_bytes).collect()
 }

@@ -1,6 +1,6 @@
 //! Requests, and what servers answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use reqwest::{Certificate, Client, Response, StatusCode};
 use weft_model::ImageUrl;
 
 use crate::error::{FetchError, RefusedRedirect, sort};
+use crate::mirror::{Mirror, MirroredFile};
 
 /// Redirections that are followed one after the other; browsers follow 20.
 const MAX_REDIRECTS: usize = 10;
@@ -24,6 +25,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub struct FetchOptions {
     /// Certificates in PEM that are trusted besides the system's: of a private mirror's CA.
     pub ca_file: Option<PathBuf>,
+    /// A directory with copies of files, which are taken instead of what their servers have.
+    pub mirror: Option<PathBuf>,
     /// For name, connection and TLS together.
     pub connect_timeout: Duration,
     /// How long nothing may come within an answer.
@@ -34,6 +37,7 @@ impl Default for FetchOptions {
     fn default() -> Self {
         Self {
             ca_file: None,
+            mirror: None,
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(30),
         }
@@ -45,6 +49,7 @@ impl Default for FetchOptions {
 pub struct Fetcher {
     options: FetchOptions,
     certificates: Vec<Certificate>,
+    mirror: Option<Mirror>,
     /// Made when it is first needed: a host without CA certificates is none of the agent's business
     /// until somebody wants a file by https.
     https: OnceLock<Client>,
@@ -72,23 +77,32 @@ pub struct Answer {
     pub validator: Option<String>,
     url: ImageUrl,
     idle: Duration,
-    /// `None`: everything is there already.
-    body: Option<Response>,
+    body: Body,
+}
+
+/// Where an answer's bytes come from.
+#[derive(Debug)]
+enum Body {
+    /// Everything is there already.
+    Empty,
+    Server(Response),
+    Mirror(MirroredFile),
 }
 
 impl Fetcher {
     /// # Errors
-    /// [`FetchError::Certificates`].
+    /// [`FetchError::Certificates`], [`FetchError::Mirror`].
     pub fn new(options: FetchOptions) -> Result<Self, FetchError> {
         let certificates = match &options.ca_file {
             Some(path) => read_certificates(path.clone())?,
             None => Vec::new(),
         };
+        let mirror = options.mirror.clone().map(Mirror::new).transpose()?;
         let (https, http) = Default::default();
-        Ok(Self { options, certificates, https, http })
+        Ok(Self { options, certificates, mirror, https, http })
     }
 
-    /// Asks for the file, or for the rest of it.
+    /// Asks for the file, or for the rest of it: where the mirror has it, nobody else.
     ///
     /// # Errors
     /// [`FetchError`] says which stage failed; it never shows a password.
@@ -98,6 +112,19 @@ impl Fetcher {
         resume: Option<&Resume>,
     ) -> Result<Answer, FetchError> {
         let idle = self.options.idle_timeout;
+        let reached = resume.map_or(0, |resume| resume.offset);
+        if let Some(mirror) = &self.mirror
+            && let Some(file) = mirror.open(url, reached)?
+        {
+            return Ok(Answer {
+                offset: file.offset(),
+                total: Some(file.len),
+                validator: None,
+                url: url.clone(),
+                idle,
+                body: Body::Mirror(file),
+            });
+        }
         let mut request = self.client(url)?.get(url.expose());
         let resume = resume.filter(|resume| resume.offset > 0);
         if let Some(Resume { offset, validator }) = resume {
@@ -142,7 +169,7 @@ impl Fetcher {
             }
         };
         let validator = validator(headers);
-        let body = (!whole).then_some(response);
+        let body = if whole { Body::Empty } else { Body::Server(response) };
         Ok(Answer {
             offset,
             total,
@@ -192,8 +219,19 @@ impl Answer {
     /// [`FetchError::BrokeOff`] also where the file is shorter than announced.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
         match &mut self.body {
-            Some(body) => body.chunk().await.map_err(|error| sort(error, &self.url, self.idle)),
-            None => Ok(None),
+            Body::Server(body) => {
+                body.chunk().await.map_err(|error| sort(error, &self.url, self.idle))
+            }
+            Body::Mirror(file) => file.chunk().await,
+            Body::Empty => Ok(None),
+        }
+    }
+
+    /// The copy that it is read from, where it does not come from its server.
+    pub fn mirrored(&self) -> Option<&Path> {
+        match &self.body {
+            Body::Mirror(file) => Some(&file.path),
+            Body::Server(_) | Body::Empty => None,
         }
     }
 }

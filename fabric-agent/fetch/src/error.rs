@@ -19,6 +19,15 @@ pub enum FetchError {
         /// What is wrong with it.
         what: String,
     },
+    /// The directory of copies, or a file in it, cannot be read.
+    #[error("cannot read {} of the image mirror", path.display())]
+    Mirror {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// No client could be made.
     #[error("cannot prepare for {url}: are CA certificates installed (package ca-certificates)?")]
     Client {

@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod mirror;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use nix::sys::statvfs::statvfs;
 use tokio::sync::Mutex as AsyncMutex;
 use weft_image_format::{HEAD_BYTES, ImageHeader, KernelHeader};
-use weft_model::Digest;
+use weft_model::{Checksum, Digest, Sha512};
 
 use crate::files::{FileError, blocking, create_dir, remove, sync_dir};
 
@@ -92,6 +92,8 @@ struct Inner {
     unpacking: Mutex<HashMap<Digest, UnpackProgress>>,
     /// What came out of those that were, as far as this process knows.
     unpacked: Mutex<HashMap<Digest, Digest>>,
+    /// Blobs that came by their SHA-512, as far as this process knows.
+    by_sha512: Mutex<HashMap<Sha512, Digest>>,
 }
 
 /// The upload that is under way, if it has been begun since the start.
@@ -111,6 +113,7 @@ impl BlobStore {
             locks: Mutex::default(),
             unpacking: Mutex::default(),
             unpacked: Mutex::default(),
+            by_sha512: Mutex::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         let inner = Arc::clone(&store.inner);
@@ -235,13 +238,57 @@ impl BlobStore {
             if actual != digest {
                 *slot = None;
                 remove(&inner.part_path(&digest))?;
-                return Err(BlobError::DigestMismatch { expected: digest, actual });
+                let (expected, actual) = (digest.into(), actual.into());
+                return Err(BlobError::DigestMismatch { expected, actual });
             }
-            inner.publish(&digest, upload)?;
+            inner.publish(&digest, &digest, upload)?;
             *slot = None;
             inner.info(&digest)?.ok_or(BlobError::NoBlob { digest })
         })
         .await
+    }
+
+    /// Verifies what was uploaded as the stand-in of `sha512` and makes it a blob: its digest is seen
+    /// here for the first time.
+    ///
+    /// # Errors
+    /// As of [`Self::finish`].
+    pub async fn finish_by_sha512(&self, sha512: Sha512) -> Result<BlobInfo, BlobError> {
+        let part = Checksum::from(sha512).stand_in();
+        self.locked(part, move |inner, slot| {
+            if let Some(info) = inner.by_sha512(&sha512)? {
+                return Ok(info);
+            }
+            let upload = slot.as_ref().ok_or(BlobError::NoUpload { digest: part })?;
+            upload.check_complete(part)?;
+            let actual = upload.sha512()?;
+            weft_crash_points::point("blob.finish.hashed");
+            if actual != sha512 {
+                *slot = None;
+                remove(&inner.part_path(&part))?;
+                let (expected, actual) = (sha512.into(), actual.into());
+                return Err(BlobError::DigestMismatch { expected, actual });
+            }
+            let digest = upload.digest();
+            match inner.info(&digest)? {
+                // It came under its own name before.
+                Some(_) => drop(remove(&inner.part_path(&part))?),
+                None => inner.publish(&part, &digest, upload)?,
+            }
+            *slot = None;
+            inner.remember_sha512(sha512, digest);
+            inner.info(&digest)?.ok_or(BlobError::NoBlob { digest })
+        })
+        .await
+    }
+
+    /// The blob that came by this SHA-512, where it is still there.
+    ///
+    /// # Errors
+    /// [`BlobError::File`].
+    pub async fn by_sha512(&self, sha512: Sha512) -> Result<Option<BlobInfo>, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        Ok(blocking(move || inner.by_sha512(&sha512)).await?)
     }
 
     /// Gives an upload up; false where there is none.
@@ -389,6 +436,18 @@ impl Inner {
         known.insert(digest, disk);
     }
 
+    fn by_sha512(&self, sha512: &Sha512) -> Result<Option<BlobInfo>, FileError> {
+        let known = self.by_sha512.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(digest) = known.get(sha512).copied() else { return Ok(None) };
+        drop(known);
+        self.info(&digest)
+    }
+
+    fn remember_sha512(&self, sha512: Sha512, digest: Digest) {
+        let mut known = self.by_sha512.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(sha512, digest);
+    }
+
     fn part_path(&self, digest: &Digest) -> PathBuf {
         self.uploads.join(format!("{digest}.part"))
     }
@@ -416,8 +475,9 @@ impl Inner {
         Ok(available.saturating_sub(self.options.reserve_bytes))
     }
 
-    fn publish(&self, digest: &Digest, upload: &Upload) -> Result<(), FileError> {
-        let (part, blob) = (self.part_path(digest), self.blob_path(digest));
+    /// Makes the part that is called `part` the blob `digest`.
+    fn publish(&self, part: &Digest, digest: &Digest, upload: &Upload) -> Result<(), FileError> {
+        let (part, blob) = (self.part_path(part), self.blob_path(digest));
         upload.seal().map_err(FileError::new("seal", &part))?;
         weft_crash_points::point("blob.publish.before_rename");
         fs::rename(&part, &blob).map_err(FileError::new("rename to", &blob))?;

@@ -7,8 +7,8 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageBase, ImageContent,
-    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, SnapshotId, SshHostKey,
-    TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
+    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, Sha512, SnapshotId,
+    SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -314,10 +314,12 @@ pub enum Action {
     },
     /// Verifies a blob that has come, and keeps it.
     FinishUpload {
-        /// The blob.
+        /// The blob, or what stands in for it.
         digest: Digest,
         /// Its size.
         size_bytes: u64,
+        /// Where this is all that is known of it: its digest is seen when it is there.
+        sha512: Option<Sha512>,
     },
     /// Removes what has come of a blob whose client has given up.
     AbandonUpload {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
-use weft_model::{BlobRole, InvalidImageUrl, Problem};
+use weft_model::{BlobRole, Checksum, InvalidImageUrl, Problem};
 use weft_proto::v1;
 
-use super::images::digest;
 use super::{Answers, refuse};
 use crate::context::Context;
 use crate::fetches::{Fetches, Progress, Wanted};
@@ -18,11 +17,15 @@ use crate::fetches::{Fetches, Progress, Wanted};
 const EVENT_EVERY: Duration = Duration::from_millis(250);
 
 fn parse(request: v1::FetchRequest) -> Result<Wanted, Problem> {
-    let v1::FetchRequest { url, sha256, role } = request;
+    let v1::FetchRequest { url, sha256, role, sha512 } = request;
     let url =
         url.parse().map_err(|error: InvalidImageUrl| Problem::invalid("url", error.to_string()))?;
     let role = role.parse::<BlobRole>().map_err(|problem| problem.at("role"))?;
-    Ok(Wanted { url, digest: digest(&sha256)?, role })
+    let checksum = Checksum::from_fields(&sha256, &sha512).map_err(|error| {
+        let field = if sha512.is_empty() { "sha256" } else { "sha512" };
+        Problem::invalid(field, error.to_string())
+    })?;
+    Ok(Wanted { url, checksum, role })
 }
 
 /// Reads a publisher's list of digests.
@@ -33,8 +36,9 @@ pub(super) async fn find_checksum(
     let v1::FindChecksumRequest { url, file_name } = request;
     let url =
         url.parse().map_err(|error: InvalidImageUrl| Problem::invalid("url", error.to_string()))?;
-    let digest = context.fetches.find_checksum(&url, &file_name).await?;
-    Ok(v1::FindChecksumResponse { sha256: digest.to_string() })
+    let found = context.fetches.find_checksum(&url, &file_name).await?;
+    let (sha256, sha512) = found.to_fields();
+    Ok(v1::FindChecksumResponse { sha256, sha512 })
 }
 
 /// Follows the download until it has ended; it does not end because this client goes away.
@@ -68,7 +72,7 @@ async fn follow(
         loop {
             let progress = asker.progress.borrow_and_update().clone();
             match progress.outcome.clone() {
-                Some(Ok(())) => return Ok(progress),
+                Some(Ok(_)) => return Ok(progress),
                 // Somebody else's URL was at fault; ours may be better.
                 Some(Err(_)) if asker.url != wanted.url => break,
                 Some(Err(problem)) => return Err(problem),
@@ -94,5 +98,9 @@ fn event(progress: &Progress, done: bool) -> v1::FetchEvent {
         total_bytes: progress.total_bytes,
         trouble: progress.trouble.clone().unwrap_or_default(),
         done,
+        sha256: match &progress.outcome {
+            Some(Ok(blob)) => blob.to_string(),
+            _ => String::new(),
+        },
     }
 }

@@ -84,7 +84,7 @@ async fn upload(
         next = chunks.message().await.map_err(broken)?.map(|chunk| chunk.data);
     }
     context.reconciler.pins.pin(digest);
-    let action = Action::FinishUpload { digest, size_bytes };
+    let action = Action::FinishUpload { digest, size_bytes, sha512: None };
     context.host.apply(&action).await.map_err(host_problem)?;
     Ok(v1::UploadResponse { size_bytes })
 }

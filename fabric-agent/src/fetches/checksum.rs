@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weft_fetch::Fetcher;
-use weft_model::{Digest, ImageUrl, MAX_CHECKSUMS_BYTES, Problem, find_checksum};
+use weft_model::{Checksum, ImageUrl, MAX_CHECKSUMS_BYTES, Problem, find_checksum};
 
 use super::refusals;
 
@@ -12,11 +12,15 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What the list at `url` says of `file`.
-pub(super) async fn find(fetcher: &Fetcher, url: &ImageUrl, file: &str) -> Result<Digest, Problem> {
+pub(super) async fn find(
+    fetcher: &Fetcher,
+    url: &ImageUrl,
+    file: &str,
+) -> Result<Checksum, Problem> {
     let text = String::from_utf8_lossy(&read(fetcher, url).await?).into_owned();
     find_checksum(&text, file).map_err(|error| {
         Problem::invalid("url", format!("{url} says no digest of the image: {error}"))
-            .remedy("give the URL of the list that belongs to the file, or set sha256")
+            .remedy("give the URL of the list that belongs to the file, or set sha256 or sha512")
     })
 }
 

@@ -4,13 +4,14 @@
 //! wrong and the file was put together from several answers, it is fetched once more in one piece,
 //! so that a file that was changed meanwhile is not taken for a wrong one.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_fetch::{Answer, FetchError, Resume};
 use weft_image_format::HEAD_BYTES;
 use weft_images::BlobError;
-use weft_model::{Problem, Reason};
+use weft_model::{Checksum, Digest, Problem, Reason};
 use weft_planner::Action;
 
 use super::{Fetches, Progress, Wanted, refusals};
@@ -40,6 +41,16 @@ pub(super) struct Download<'a> {
     /// The next request is for the whole file.
     afresh: bool,
     logged: u64,
+    /// The copy that it comes from, where it does not come from the server.
+    mirrored: Option<PathBuf>,
+}
+
+/// How much of the file the host has.
+enum State {
+    /// All of it: the blob.
+    There(Digest),
+    /// So many bytes.
+    Part(u64),
 }
 
 enum Failure {
@@ -66,16 +77,16 @@ impl<'a> Download<'a> {
         wanted: Wanted,
         progress: &'a watch::Sender<Progress>,
     ) -> Self {
-        let (validator, spliced, afresh, logged) = (None, false, false, 0);
-        Self { fetches, wanted, progress, validator, spliced, afresh, logged }
+        let (validator, spliced, afresh, logged, mirrored) = (None, false, false, 0, None);
+        Self { fetches, wanted, progress, validator, spliced, afresh, logged, mirrored }
     }
 
     /// Returns when the blob is there.
-    pub(super) async fn run(mut self) -> Result<(), Problem> {
+    pub(super) async fn run(mut self) -> Result<Digest, Problem> {
         let (mut stalls, mut reached) = (0, 0);
         loop {
             let (problem, at_least) = match self.attempt().await {
-                Ok(()) => return Ok(()),
+                Ok(digest) => return Ok(digest),
                 Err(Failure::Refused(problem)) => return Err(problem),
                 Err(Failure::Again(problem, at_least)) => (problem, at_least),
             };
@@ -89,7 +100,7 @@ impl<'a> Download<'a> {
                 Some(evidence) => format!("{}: {evidence}", problem.message),
                 None => problem.message,
             };
-            tracing::warn!(blob.sha256 = %self.wanted.digest, bytes = received, trouble, "the download broke, going on");
+            tracing::warn!(blob.checksum = %self.wanted.checksum, bytes = received, trouble, "the download broke, going on");
             self.progress.send_modify(|progress| progress.trouble = Some(trouble));
             tokio::time::sleep((PAUSE * (1 << (stalls - 1))).max(at_least)).await;
         }
@@ -99,10 +110,11 @@ impl<'a> Download<'a> {
         self.fetches.reconciler.host.as_ref()
     }
 
-    async fn attempt(&mut self) -> Result<(), Failure> {
-        let digest = self.wanted.digest;
-        let UploadState::Partial { offset_bytes: have } = self.state().await? else {
-            return Ok(());
+    async fn attempt(&mut self) -> Result<Digest, Failure> {
+        let digest = self.part();
+        let have = match self.state().await? {
+            State::There(blob) => return Ok(blob),
+            State::Part(offset_bytes) => offset_bytes,
         };
         let offset = if self.afresh { 0 } else { have };
         let resume = Resume { offset, validator: self.validator.take() };
@@ -116,6 +128,7 @@ impl<'a> Download<'a> {
                 return Err(sort(&error));
             }
         };
+        self.mirrored = answer.mirrored().map(Path::to_owned);
         let max_bytes = self.fetches.max_bytes;
         if answer.total.is_some_and(|total| total > max_bytes) {
             return Err(Failure::Refused(refusals::too_large(url, answer.total, max_bytes)));
@@ -136,21 +149,35 @@ impl<'a> Download<'a> {
         let action = Action::BeginUpload { digest, size_bytes: answer.total };
         self.host().apply(&action).await?;
         match self.state().await? {
-            UploadState::Complete => return Ok(()),
-            UploadState::Partial { offset_bytes } if offset_bytes != answer.offset => {
+            State::There(blob) => return Ok(blob),
+            State::Part(offset_bytes) if offset_bytes != answer.offset => {
                 let message = format!("somebody else is at byte {offset_bytes} of the same file");
                 let problem = Problem::new(Reason::Unavailable, message);
                 return Err(Failure::Again(problem, Duration::ZERO));
             }
-            UploadState::Partial { .. } => {}
+            State::Part(_) => {}
         }
-        tracing::info!(blob.sha256 = %digest, url = %self.wanted.url, from = answer.offset, bytes = answer.total, "fetching");
+        tracing::info!(blob.checksum = %self.wanted.checksum, url = %self.wanted.url, from = answer.offset, bytes = answer.total, mirror = self.mirrored.as_ref().map(|path| tracing::field::display(path.display())), "fetching");
         let size = self.copy(&mut answer, buffer).await?;
         self.finish(size, answer.total.is_some()).await
     }
 
-    async fn state(&self) -> Result<UploadState, HostError> {
-        self.host().upload_state(&self.wanted.digest).await
+    /// What the file goes by while it comes.
+    fn part(&self) -> Digest {
+        self.wanted.checksum.stand_in()
+    }
+
+    async fn state(&self) -> Result<State, HostError> {
+        if let Checksum::Sha512(sha512) = &self.wanted.checksum
+            && let Some(blob) = self.host().blob_by_sha512(sha512).await?
+        {
+            return Ok(State::There(blob));
+        }
+        let part = self.part();
+        Ok(match self.host().upload_state(&part).await? {
+            UploadState::Complete => State::There(part),
+            UploadState::Partial { offset_bytes } => State::Part(offset_bytes),
+        })
     }
 
     /// The first bytes of the file, enough to judge it by.
@@ -191,7 +218,7 @@ impl<'a> Download<'a> {
     }
 
     async fn append(&self, offset_bytes: u64, data: Vec<u8>) -> Result<u64, Failure> {
-        let (digest, len) = (self.wanted.digest, data.len() as u64);
+        let (digest, len) = (self.part(), data.len() as u64);
         if len == 0 {
             return Ok(offset_bytes);
         }
@@ -211,17 +238,32 @@ impl<'a> Download<'a> {
         Ok(offset_bytes + len)
     }
 
-    async fn finish(&mut self, size_bytes: u64, length_was_known: bool) -> Result<(), Failure> {
-        let digest = self.wanted.digest;
+    async fn finish(&mut self, size_bytes: u64, length_was_known: bool) -> Result<Digest, Failure> {
+        let (digest, wanted) = (self.part(), self.wanted.checksum);
         let _promise = self.fetches.reconciler.pins.promise().await;
-        self.fetches.reconciler.pins.pin(digest);
-        let action = Action::FinishUpload { digest, size_bytes };
-        let Err(error) = self.host().apply(&action).await else { return Ok(()) };
+        let sha512 = match wanted {
+            Checksum::Sha256(_) => None,
+            Checksum::Sha512(sha512) => Some(sha512),
+        };
+        let action = Action::FinishUpload { digest, size_bytes, sha512 };
+        let Err(error) = self.host().apply(&action).await else {
+            let State::There(blob) = self.state().await? else {
+                let message = format!("what came with the digest {wanted} is gone again");
+                let problem = Problem::new(Reason::Unavailable, message);
+                return Err(Failure::Again(problem, Duration::ZERO));
+            };
+            self.fetches.reconciler.pins.pin(blob);
+            return Ok(blob);
+        };
         match error.cause() {
             Some(BlobError::DigestMismatch { actual, .. }) => {
                 let url = &self.wanted.url;
-                let digests = (digest, *actual);
-                let problem = refusals::mismatch(url, digests, size_bytes, length_was_known);
+                let digests = (wanted, *actual);
+                let mut problem = refusals::mismatch(url, digests, size_bytes, length_was_known);
+                if let Some(path) = &self.mirrored {
+                    problem =
+                        problem.evidence(format!("it came from the mirror's {}", path.display()));
+                }
                 // What came before may have been another version of the file, or an upload's.
                 match std::mem::take(&mut self.spliced) {
                     true => Err(Failure::Again(problem, Duration::ZERO)),
@@ -250,7 +292,7 @@ impl<'a> Download<'a> {
         };
         if line > self.logged {
             self.logged = line;
-            tracing::info!(blob.sha256 = %self.wanted.digest, bytes = received_bytes, of = total_bytes, "fetching");
+            tracing::info!(blob.checksum = %self.wanted.checksum, bytes = received_bytes, of = total_bytes, "fetching");
         }
     }
 }

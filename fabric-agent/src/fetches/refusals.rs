@@ -5,7 +5,7 @@ use std::error::Error;
 use weft_fetch::FetchError;
 use weft_image_format::{detect, detect_kernel, is_page, wrong_and_remedy};
 use weft_image_unpack::{Compression, glance};
-use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
+use weft_model::{BlobRole, Checksum, ImageUrl, Problem, Reason};
 
 use super::Wanted;
 
@@ -28,6 +28,9 @@ pub(super) fn failed(error: &FetchError) -> Problem {
         }
         FetchError::Certificate { .. } => {
             "for a private mirror start the agent with --fetch-ca FILE, else check the host name and the clock"
+        }
+        FetchError::Mirror { .. } => {
+            "repair or remove the file in the directory that the agent was started with (--image-mirror)"
         }
         FetchError::Redirect { .. } => "use the URL that it leads to in the end",
         FetchError::Client { .. } | FetchError::Certificates { .. } => {
@@ -125,7 +128,7 @@ pub(super) fn too_large(url: &ImageUrl, total: Option<u64>, max_bytes: u64) -> P
 /// broke off looks like a file that ends.
 pub(super) fn mismatch(
     url: &ImageUrl,
-    (wanted, actual): (Digest, Digest),
+    (wanted, actual): (Checksum, Checksum),
     bytes: u64,
     length_was_known: bool,
 ) -> Problem {
@@ -144,5 +147,9 @@ pub(super) fn mismatch(
             "apply again, or use a mirror that sends Content-Length; if the file was updated there, write its new digest"
         }
     };
-    Problem::invalid("sha256", message).remedy(remedy)
+    let field = match wanted {
+        Checksum::Sha256(_) => "sha256",
+        Checksum::Sha512(_) => "sha512",
+    };
+    Problem::invalid(field, message).remedy(remedy)
 }

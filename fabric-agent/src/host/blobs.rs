@@ -8,7 +8,7 @@ use bytes::Bytes;
 use weft_images::{
     BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks, UnpackProgress,
 };
-use weft_model::{Digest, Reason};
+use weft_model::{Digest, Reason, Sha512};
 use weft_planner::Action;
 
 use super::{BlobFacts, DiskFacts, HostError, UploadState};
@@ -57,8 +57,11 @@ impl Blobs {
                 let appended = self.store.append(*digest, *offset_bytes, data).await;
                 appended.map(|_| ()).map_err(failed(format!("append to blob {digest}")))
             }
-            Action::FinishUpload { digest, .. } => {
-                let finished = self.store.finish(*digest).await;
+            Action::FinishUpload { digest, sha512, .. } => {
+                let finished = match sha512 {
+                    Some(sha512) => self.store.finish_by_sha512(*sha512).await,
+                    None => self.store.finish(*digest).await,
+                };
                 finished.map(|_| ()).map_err(failed(format!("verify blob {digest}")))
             }
             Action::UnpackBlob { digest, max_bytes } => {
@@ -110,6 +113,12 @@ impl Blobs {
 
     pub(crate) async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
         self.store.unpacked(*digest).await.map_err(failed(format!("look for blob {digest}")))
+    }
+
+    pub(crate) async fn by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError> {
+        let found = self.store.by_sha512(*sha512).await;
+        let found = found.map_err(failed(format!("look for the blob with SHA-512 {sha512}")))?;
+        Ok(found.map(|blob| blob.digest))
     }
 
     pub(crate) fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {

@@ -23,8 +23,8 @@ use weft_hypervisor::{Accel, Firmware, ROOT_DEVICE, VolumeDisk};
 use weft_images::UnpackProgress;
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
-    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
-    TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512,
+    SnapshotId, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{Action, GuestVolume, HostEdge, HostRoute, SeenNetwork, SeenVolume};
 use weft_services::Sockets;
@@ -356,6 +356,10 @@ impl Host for LinuxHost {
             self.blobs.check_qcow2(digest).await?;
         }
         Ok(facts)
+    }
+
+    async fn blob_by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError> {
+        self.blobs.by_sha512(sha512).await
     }
 
     async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {

@@ -25,8 +25,8 @@ use tokio::sync::broadcast;
 use weft_images::{DiskError, UnpackProgress};
 use weft_model::{
     Accelerator, Architecture, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
-    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, SnapshotId,
-    TrackedFlow, VolumeId, VpcId, VpcNetwork,
+    InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512,
+    SnapshotId, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestState, HostEdge, HostRoute, SeenDisk, SeenNetwork, SeenNics, SeenVolume,
@@ -500,6 +500,10 @@ impl Host for SimHost {
             }
         }
         Ok(facts)
+    }
+
+    async fn blob_by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError> {
+        self.blobs.by_sha512(sha512).await
     }
 
     async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {

@@ -259,6 +259,7 @@ async fn a_download_that_meets_a_full_disk_gives_its_room_back_and_comes_later()
             url: url.clone(),
             sha256: sha256_of(&disk),
             role: "disk".to_owned(),
+            sha512: String::new(),
         };
         let problem = |status: tonic::Status| problem_from_status(&status);
         let mut events = api.images.clone().fetch(request).await.map_err(problem)?.into_inner();

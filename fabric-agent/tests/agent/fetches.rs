@@ -1,5 +1,6 @@
 //! Blobs that the agent fetches: what servers do, and what clients are told.
 
+use sha2::Digest as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -24,9 +25,17 @@ async fn fetch_as(
     sha256: &str,
     role: &str,
 ) -> Result<v1::FetchEvent, Problem> {
+    let request = v1::FetchRequest {
+        url: url.to_owned(),
+        sha256: sha256.to_owned(),
+        role: role.to_owned(),
+        sha512: String::new(),
+    };
+    fetch_it(api, request).await
+}
+
+async fn fetch_it(api: &Api, request: v1::FetchRequest) -> Result<v1::FetchEvent, Problem> {
     let problem = |status: Status| problem_from_status(&status);
-    let request =
-        v1::FetchRequest { url: url.to_owned(), sha256: sha256.to_owned(), role: role.to_owned() };
     let mut events = api.images.clone().fetch(request).await.map_err(problem)?.into_inner();
     let mut last = v1::FetchEvent::default();
     while let Some(event) = events.message().await.map_err(problem)? {
@@ -71,6 +80,41 @@ async fn a_fetched_blob_makes_an_image_and_is_not_fetched_twice() {
     assert_eq!(create(&api, &disk).await.virtual_size_bytes, disk.len() as u64);
     assert!(fetch(&api, "http://localhost:1/other.raw", &disk).await.unwrap().done);
     assert_eq!(site.seen().len(), 1);
+}
+
+/// Debian publishes no other digest.
+#[tokio::test]
+async fn a_file_that_is_known_by_its_sha512_is_told_by_its_sha256() {
+    let (agent, site, disk) = (Agent::start().await, Site::start().await.unwrap(), disk(3 * MIB));
+    let page = Page::new(disk.clone()).breaks_after([2 * MIB]);
+    let (api, url) = (agent.api().await, site.put("/disk.raw", page));
+    let sha512 = |bytes: &[u8]| hex::encode(sha2::Sha512::digest(bytes));
+    let request = v1::FetchRequest {
+        url: url.clone(),
+        role: "disk".to_owned(),
+        sha512: sha512(&disk),
+        ..v1::FetchRequest::default()
+    };
+    let last = fetch_it(&api, request.clone()).await.unwrap();
+    assert_eq!((last.done, last.sha256), (true, sha256_of(&disk)));
+    create(&api, &disk).await;
+    let again = v1::FetchRequest { url: "http://localhost:1/x".to_owned(), ..request.clone() };
+    assert_eq!(fetch_it(&api, again).await.unwrap().sha256, sha256_of(&disk));
+    assert_eq!(site.seen().len(), 2, "the rest of it, and nothing of what is there");
+
+    let other = v1::FetchRequest { sha512: sha512(b"other"), ..request.clone() };
+    let problem = fetch_it(&api, other).await.unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("sha512"), "{problem}");
+    assert!(problem.message.contains(&sha512(&disk)), "{problem}");
+    assert_eq!(parts(&agent), 0);
+    let two = v1::FetchRequest { sha256: sha256_of(&disk), ..request };
+    assert!(fetch_it(&api, two).await.unwrap_err().message.contains("keep one"));
+
+    let list = format!("{}  disk.raw\n", sha512(&disk));
+    let url = site.put("/SHA512SUMS", Page::new(list.into_bytes()));
+    let request = v1::FindChecksumRequest { url, file_name: "disk.raw".to_owned() };
+    let found = ok(api.images.clone().find_checksum(request).await);
+    assert_eq!((found.sha256.as_str(), found.sha512), ("", sha512(&disk)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Lists of SHA-256 digests, as publishers of images put them beside the files.
+//! Lists of digests, as publishers of images put them beside the files.
 
-use crate::Digest;
+use crate::Checksum;
 
 /// The longest list that is read, in bytes: a distribution's has some KiB.
 pub const MAX_CHECKSUMS_BYTES: usize = 1 << 20;
@@ -16,8 +16,8 @@ pub enum ChecksumsError {
         /// Some of those that it lists.
         others: Vec<String>,
     },
-    /// No list of SHA-256 digests.
-    #[error("it is no list of SHA-256 digests such as SHA256SUMS")]
+    /// No list of digests that we know.
+    #[error("it is no list of SHA-256 or SHA-512 digests such as SHA256SUMS")]
     NotAList,
     /// Two lines say different things.
     #[error("it lists \"{file}\" twice, with different digests")]
@@ -37,29 +37,33 @@ fn listed(others: &[String]) -> String {
     }
 }
 
-/// The digest of `file` (a name without directories) in `text`: lines as `sha256sum` writes them
-/// (`DIGEST  NAME`, `DIGEST *NAME`), as BSD's `sha256` does (`SHA256 (NAME) = DIGEST`, Fedora's
-/// CHECKSUM), or one digest alone. Comments, signatures and other algorithms' lines are passed over.
-/// A name may have directories in front.
+/// The digest of `file` (a name without directories) in `text`: lines as `sha256sum` and `sha512sum`
+/// write them (`DIGEST  NAME`, `DIGEST *NAME`), as BSD's `sha256` does (`SHA256 (NAME) = DIGEST`,
+/// Fedora's CHECKSUM), or one digest alone. Comments, signatures and other algorithms' lines are passed
+/// over. A name may have directories in front. Where both are there, it is the SHA-256.
 ///
 /// # Errors
 /// [`ChecksumsError`].
-pub fn find_checksum(text: &str, file: &str) -> Result<Digest, ChecksumsError> {
+pub fn find_checksum(text: &str, file: &str) -> Result<Checksum, ChecksumsError> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let entries: Vec<(Option<&str>, Digest)> = lines.filter_map(entry).collect();
+    let entries: Vec<(Option<&str>, Checksum)> = lines.filter_map(entry).collect();
     if let [(None, digest)] = entries.as_slice() {
         return Ok(*digest);
     }
     let mut named = entries.iter().filter_map(|(name, digest)| Some(((*name)?, *digest)));
     let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-    let mut found = None;
+    let (mut sha256, mut sha512) = (None, None);
     for (_, digest) in named.clone().filter(|(name, _)| base(name) == file) {
+        let found = match digest {
+            Checksum::Sha256(_) => &mut sha256,
+            Checksum::Sha512(_) => &mut sha512,
+        };
         if found.is_some_and(|before| before != digest) {
             return Err(ChecksumsError::Ambiguous { file: file.to_owned() });
         }
-        found = Some(digest);
+        *found = Some(digest);
     }
-    match (found, named.next()) {
+    match (sha256.or(sha512), named.next()) {
         (Some(digest), _) => Ok(digest),
         (None, None) => Err(ChecksumsError::NotAList),
         (None, Some(_)) => {
@@ -73,8 +77,9 @@ pub fn find_checksum(text: &str, file: &str) -> Result<Digest, ChecksumsError> {
 }
 
 /// Name and digest of one line.
-fn entry(line: &str) -> Option<(Option<&str>, Digest)> {
-    if let Some(rest) = line.strip_prefix("SHA256 (") {
+fn entry(line: &str) -> Option<(Option<&str>, Checksum)> {
+    let bsd = line.strip_prefix("SHA256 (").or_else(|| line.strip_prefix("SHA512 ("));
+    if let Some(rest) = bsd {
         // A name may hold the separator: the last one counts.
         let (name, digest) = rest.rsplit_once(") = ")?;
         return Some((Some(name), hex(digest)?));
@@ -89,9 +94,15 @@ fn entry(line: &str) -> Option<(Option<&str>, Digest)> {
 }
 
 /// Digits alone: "sha256:" in front of them is not what such lists have.
-fn hex(text: &str) -> Option<Digest> {
-    let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digits.then(|| text.parse().ok()).flatten()
+fn hex(text: &str) -> Option<Checksum> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    match text.len() {
+        64 => text.parse().ok().map(Checksum::Sha256),
+        128 => text.parse().ok().map(Checksum::Sha512),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -118,19 +129,32 @@ mod tests {
             ("Windows",        format!("{a}  disk.img\r\n{b}  other.img\r\n")),
         ];
         for (name, text) in cases {
-            assert_eq!(find_checksum(&text, "disk.img"), Ok(a.parse().unwrap()), "{name}");
+            assert_eq!(
+                find_checksum(&text, "disk.img"),
+                Ok(Checksum::Sha256(a.parse().unwrap())),
+                "{name}"
+            );
+        }
+        #[rustfmt::skip]
+        let debian = [
+            format!("{sha512}  disk.img\n"),
+            format!("SHA512 (disk.img) = {sha512}\n"),
+            format!("{a}  other.img\n{sha512}  disk.img\n"),
+        ];
+        for text in debian {
+            let found = find_checksum(&text, "disk.img");
+            assert_eq!(found, Ok(Checksum::Sha512(sha512.parse().unwrap())), "{text}");
         }
     }
 
     #[test]
     fn what_says_nothing_certain_is_refused() {
         let (a, b) = (digest('a'), digest('b'));
-        let sha512 = format!("{}{}", digest('c'), digest('c'));
         #[rustfmt::skip]
         let cases = [
             (format!("{a}  other.img\n{b}  more.img\n"),          "does not list \"disk.img\", but other.img, more.img"),
             (format!("{a}  disk.img\n{b}  disk.img\n"),           "twice"),
-            (format!("{sha512}  disk.img\n"),                     "no list of SHA-256"),
+            (format!("{}  disk.img\n", "a".repeat(40)),            "no list of SHA-256"),
             (format!("{a}\n{b}\n"),                               "no list of SHA-256"),
             ("<html>404 Not Found</html>".to_owned(),             "no list of SHA-256"),
             (String::new(),                                       "no list of SHA-256"),
@@ -146,7 +170,9 @@ mod tests {
     fn spoiled_lists_never_panic_and_never_invent() {
         use proptest::prelude::*;
         let (a, b) = (digest('a'), digest('b'));
-        let good = format!("# c\n{b} *other.img\nSHA256 (disk.img) = {a}\n{a}  x/disk.img\n");
+        let good = format!(
+            "# c\n{b} *other.img\nSHA256 (disk.img) = {a}\n{a}  x/disk.img\n{a}{b}  disk.img\n"
+        );
         let asked = std::env::var("WEFT_FUZZ_CASES").ok().and_then(|text| text.parse().ok());
         let config = ProptestConfig::with_cases(asked.unwrap_or(2000));
         let spoil = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);

@@ -37,26 +37,37 @@ impl ImageUrl {
 
     /// The last part of the path, decoded: what a list of digests calls the file.
     pub fn file_name(&self) -> Option<String> {
-        let last = self.0.path_segments()?.next_back().filter(|name| !name.is_empty())?;
-        let (mut bytes, mut rest) = (Vec::new(), last.bytes());
-        while let Some(byte) = rest.next() {
-            let mut ahead = rest.clone();
-            let digits = (ahead.next().and_then(digit), ahead.next().and_then(digit));
-            match (byte, digits) {
-                (b'%', (Some(high), Some(low))) => {
-                    bytes.push(high << 4 | low);
-                    rest = ahead;
-                }
-                _ => bytes.push(byte),
-            }
-        }
-        String::from_utf8(bytes).ok()
+        decoded(self.0.path_segments()?.next_back().filter(|name| !name.is_empty())?)
+    }
+
+    /// The server's name, its port where one is written, and the path, decoded: where
+    /// `wget --force-directories` keeps the file. `None` where that is no text.
+    pub fn host_and_path(&self) -> Option<String> {
+        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}{port}{}", self.0.host_str()?, decoded(self.0.path())?))
     }
 
     /// Whether the connection is encrypted, and the server known by its certificate.
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
+}
+
+/// Text without its escapes, if it is text then.
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
+    while let Some(byte) = rest.next() {
+        let mut ahead = rest.clone();
+        let digits = (ahead.next().and_then(digit), ahead.next().and_then(digit));
+        match (byte, digits) {
+            (b'%', (Some(high), Some(low))) => {
+                bytes.push(high << 4 | low);
+                rest = ahead;
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn digit(byte: u8) -> Option<u8> {

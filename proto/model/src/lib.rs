@@ -3,6 +3,7 @@
 //! Wire, file and HCL values are parsed into these once, at the edge; past it a value is known to
 //! be well formed. Nothing here does I/O, reads a clock or is async.
 
+mod checksum;
 mod checksums;
 mod dns;
 mod event;
@@ -34,6 +35,7 @@ mod volume;
 mod volume_attachment;
 mod vpc;
 
+pub use checksum::{Checksum, InvalidChecksum, InvalidSha512, Sha512};
 pub use checksums::{ChecksumsError, MAX_CHECKSUMS_BYTES, find_checksum};
 pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
 pub use event::{Event, EventKind};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tfplugin::CancellationToken;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use weft_model::{BlobRole, Digest, ImageUrl, Problem, Reason};
+use weft_model::{BlobRole, Checksum, Digest, ImageUrl, Problem, Reason};
 use weft_proto::v1::images_client::ImagesClient;
 use weft_proto::{problem_from_status, v1};
 
@@ -27,7 +27,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) cancel: &'a CancellationToken,
     pub(crate) deadline: Instant,
     pub(crate) url: &'a ImageUrl,
-    pub(crate) digest: Digest,
+    pub(crate) checksum: Checksum,
     pub(crate) role: BlobRole,
 }
 
@@ -60,11 +60,11 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 impl Fetch<'_> {
-    /// Returns when the agent has the file, verified.
+    /// Returns when the agent has the file, verified: what its blob goes by.
     ///
     /// # Errors
-    /// The agent's, at `url` or `sha256`; [`Reason::DeadlineExceeded`].
-    pub(crate) async fn run(&self) -> Result<(), Problem> {
+    /// The agent's, at `url`, `sha256` or `sha512`; [`Reason::DeadlineExceeded`].
+    pub(crate) async fn run(&self) -> Result<Digest, Problem> {
         let kept = "apply again: what has come is kept and gone on with";
         let seen = Mutex::default();
         tokio::select! {
@@ -84,12 +84,13 @@ impl Fetch<'_> {
         }
     }
 
-    async fn follow(&self, seen: &Mutex<Seen>) -> Result<(), Problem> {
+    async fn follow(&self, seen: &Mutex<Seen>) -> Result<Digest, Problem> {
         let (mut heard_of, mut not_now) = (Instant::now(), 0);
         loop {
             let channel = self.connection.channel().await?;
-            let Err(status) = self.one_stream(channel, &mut heard_of, seen).await else {
-                return Ok(());
+            let status = match self.one_stream(channel, &mut heard_of, seen).await {
+                Ok(digest) => return Ok(digest),
+                Err(status) => status,
             };
             match Verdict::of(&status) {
                 Verdict::Away if Instant::now() < heard_of + OUT_OF_REACH => not_now = 0,
@@ -108,12 +109,10 @@ impl Fetch<'_> {
         channel: Channel,
         heard_of: &mut Instant,
         seen: &Mutex<Seen>,
-    ) -> Result<(), tonic::Status> {
-        let request = v1::FetchRequest {
-            url: self.url.expose().to_owned(),
-            sha256: self.digest.to_string(),
-            role: self.role.to_string(),
-        };
+    ) -> Result<Digest, tonic::Status> {
+        let (sha256, sha512) = self.checksum.to_fields();
+        let (url, role) = (self.url.expose().to_owned(), self.role.to_string());
+        let request = v1::FetchRequest { url, sha256, role, sha512 };
         let mut events = ImagesClient::new(channel).fetch(request).await?.into_inner();
         *heard_of = Instant::now();
         while let Some(event) =
@@ -121,15 +120,25 @@ impl Fetch<'_> {
         {
             self.report(&event, &mut lock(seen));
             if event.done {
-                return Ok(());
+                return self.blob(&event.sha256);
             }
         }
         Err(tonic::Status::unavailable("the agent ended its answer without a result"))
     }
 
+    /// What an agent of before this field does not say is what it was asked for.
+    fn blob(&self, said: &str) -> Result<Digest, tonic::Status> {
+        match self.checksum {
+            Checksum::Sha256(digest) => Ok(digest),
+            Checksum::Sha512(_) => said.parse().map_err(|_| {
+                tonic::Status::internal("the agent does not say what it has fetched: update it")
+            }),
+        }
+    }
+
     /// One line for each tenth of the file, or for each 64 MiB where its length is not known.
     fn report(&self, event: &v1::FetchEvent, seen: &mut Seen) {
-        let v1::FetchEvent { received_bytes: bytes, total_bytes, trouble, done: _ } = event;
+        let v1::FetchEvent { received_bytes: bytes, total_bytes, trouble, .. } = event;
         if !trouble.is_empty() {
             tracing::warn!(url = %self.url, trouble, "the agent's download broke, it goes on");
             seen.trouble.clone_from(trouble);

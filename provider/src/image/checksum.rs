@@ -1,7 +1,7 @@
 //! `sha256_url`: the digest comes from a list of the publisher's, which the agent reads.
 
 use tfplugin::PlanContext;
-use weft_model::{ImageUrl, Problem};
+use weft_model::{Checksum, ImageUrl, Problem, Reason};
 use weft_proto::v1;
 use weft_proto::v1::images_client::ImagesClient;
 
@@ -16,10 +16,10 @@ pub(super) async fn find(
     connection: &Connection,
     list: &str,
     url: &ImageUrl,
-) -> Result<String, Problem> {
+) -> Result<Checksum, Problem> {
     let Some(file_name) = url.file_name() else {
         return Err(Problem::invalid("source_url", format!("{url} names no file"))
-            .remedy("set sha256 instead of sha256_url"));
+            .remedy("set sha256 or sha512 instead of sha256_url"));
     };
     let request = v1::FindChecksumRequest { url: list.to_owned(), file_name };
     let answer = connection
@@ -28,7 +28,8 @@ pub(super) async fn find(
             async move { ImagesClient::new(channel).find_checksum(request).await }
         })
         .await?;
-    Ok(answer.sha256)
+    Checksum::from_fields(&answer.sha256, &answer.sha512)
+        .map_err(|error| Problem::new(Reason::Internal, error.to_string()))
 }
 
 /// Plans the disk's digest: the one that the image has, as long as neither URL changes, else the
@@ -48,7 +49,9 @@ pub(super) async fn plan(connection: Option<&Connection>, ctx: &mut PlanContext)
     let list = ctx.plan.get(ATTRIBUTE).as_str().map(str::to_owned);
     let (Some(connection), Some(url), Some(list)) = (connection, url, list) else { return };
     match find(connection, &list, &url).await {
-        Ok(digest) => ctx.set("digest", digest),
+        Ok(Checksum::Sha256(digest)) => ctx.set("digest", digest.to_string()),
+        // Blobs go by their SHA-256, which is seen when the file is there.
+        Ok(Checksum::Sha512(_)) => {}
         Err(problem) if ctx.is_create() => {
             tracing::info!(error = %problem, "the digest is not known yet, the apply asks again");
         }

@@ -19,7 +19,7 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "source_path",
-            "The disk, raw or qcow2 without a backing file, as it is or compressed by gzip, xz or zstd, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and `sha256`, or `source_instance_id`, or `source_snapshot_id`.",
+            "The disk, raw or qcow2 without a backing file, as it is or compressed by gzip, xz or zstd, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and its digest, or `source_instance_id`, or `source_snapshot_id`.",
         ),
     )
     .attribute(Attribute::string(
@@ -29,6 +29,10 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string("sha256", "The SHA-256 of what is at `source_url`, as its publisher gives it: of the compressed file, where it is one. A new one replaces the image.")
             .validate(checks::digest()),
+    )
+    .attribute(
+        Attribute::string("sha512", "Instead of `sha256`: the SHA-512 of what is at `source_url`, where its publisher gives that one, as Debian does. `digest` is known after the apply then. A new one replaces the image.")
+            .validate(checks::sha512()),
     )
     .attribute(
         Attribute::string(
@@ -52,7 +56,7 @@ pub(crate) fn schema() -> Schema {
     ))
     .attribute(Attribute::string(
         "sha256_url",
-        "Instead of `sha256`: a list of digests that its publisher has beside the file, such as SHA256SUMS or Fedora's CHECKSUM, which the agent reads while planning, or in the apply. It is read once: what it says later changes nothing, until `source_url` or `sha256_url` changes.",
+        "Instead of `sha256`: a list of digests that its publisher has beside the file, such as SHA256SUMS, SHA512SUMS or Fedora's CHECKSUM, which the agent reads while planning, or in the apply. It is read once: what it says later changes nothing, until `source_url` or `sha256_url` changes.",
     ))
     .attribute(Attribute::list(
         "mirrors",

@@ -26,6 +26,9 @@ impl Role {
     }
 }
 
+/// What can stand in place of the disk's `sha256`.
+pub(super) const SHA512: &str = "sha512";
+
 const ROLES: [Role; 3] = [Role::Disk, Role::Kernel, Role::Initrd];
 
 /// Whether the agent fetches the files itself.
@@ -62,7 +65,7 @@ pub(super) fn validate(config: &Value) -> Diagnostics {
         );
     }
     if url.is_null() {
-        for name in ["sha256_url", "mirrors"] {
+        for name in [SHA512, "sha256_url", "mirrors"] {
             if config.get(name).is_set() {
                 found.push(
                     Diagnostic::error(format!("{name} without a URL"))
@@ -73,12 +76,14 @@ pub(super) fn validate(config: &Value) -> Diagnostics {
             }
         }
     }
-    if config.get("sha256").is_set() && config.get("sha256_url").is_set() {
+    let given = ["sha256", SHA512, "sha256_url"].map(|name| (name, config.get(name).is_set()));
+    let mut given = given.into_iter().filter_map(|(name, set)| set.then_some(name));
+    if let (Some(one), Some(other)) = (given.next(), given.next()) {
         found.push(
             Diagnostic::error("The digest is given twice")
-                .cause("both sha256 and sha256_url are set")
-                .remedy("Keep one of them: sha256 pins the file for good")
-                .at("sha256_url"),
+                .cause(format!("both {one} and {other} are set"))
+                .remedy("Keep one of them: sha256 and sha512 pin the file for good")
+                .at(other),
         );
     }
     let lists =
@@ -128,8 +133,9 @@ fn validate_url(config: &Value, role: Role, found: &mut Diagnostics) {
                 .at(name),
         );
     }
-    let listed = role == Role::Disk && !config.get("sha256_url").is_null();
-    if url.is_set() && config.get(sha256).is_null() && !listed {
+    let others = [SHA512, "sha256_url"];
+    let otherwise = role == Role::Disk && others.iter().any(|name| !config.get(*name).is_null());
+    if url.is_set() && config.get(sha256).is_null() && !otherwise {
         found.push(
             Diagnostic::error(format!("{sha256} is missing"))
                 .cause(format!("without it nobody could see whether the file at {name} is the right one, or has changed"))
@@ -155,8 +161,14 @@ fn capital(text: &str) -> String {
 /// The digest of `role`, as it is given.
 pub(super) fn plan(ctx: &mut PlanContext, role: Role, shown: &str) {
     let listed = role == Role::Disk && !ctx.plan.get("sha256_url").is_null();
+    let by_sha512 = role == Role::Disk && !ctx.plan.get(SHA512).is_null();
     let given = match ctx.plan.get(role.url()) {
         Value::Null => Value::Null,
+        // It says which file it is as well as a digest does, but not what the digest is.
+        _ if by_sha512 => match !ctx.is_create() && !ctx.changes(SHA512) {
+            true => ctx.prior.get(shown).clone(),
+            false => Value::Unknown,
+        },
         // It was planned from the list.
         _ if listed => ctx.plan.get(shown).clone(),
         _ => ctx.plan.get(role.sha256()).clone(),

@@ -251,3 +251,29 @@ async fn reachability_is_asked_with_one_of_each_kind_of_end() {
         assert!(refused.contains(says), "{name}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn an_alias_says_where_an_image_is_and_asks_nobody() {
+    let (terraform, fake) = connected().await;
+    let named = |name: &str| attributes([("name", name.into())]);
+    let alias = async |config: Value| terraform.data("weft_image_alias", config).await;
+    let debian = alias(named("debian/13")).await.unwrap();
+    assert_eq!(debian.get("architecture").as_str(), Some("x86_64"));
+    assert_eq!(debian.get("boot_mode").as_str(), Some("bios"));
+    assert_eq!(debian.get("sha512").as_str().map(str::len), Some(128));
+    for unset in ["sha256", "sha256_url", "mirrors"] {
+        assert!(debian.get(unset).is_null(), "{unset}");
+    }
+    let ubuntu = alias(with(&named("ubuntu/24.04"), "architecture", "aarch64")).await.unwrap();
+    assert_eq!(ubuntu.get("boot_mode").as_str(), Some("uefi"));
+    assert!(ubuntu.get("url").as_str().unwrap().contains("arm64"), "{ubuntu:?}");
+    let told = alias(named("ubuntu/24.4")).await.unwrap_err();
+    assert!(told.to_string().contains("\"ubuntu/24.04\""), "{told}");
+    assert!(fake.world().calls.is_empty(), "{:?}", fake.world().calls);
+
+    let broken = fake.file("catalog.toml", b"[[image]]\nname = 3\n");
+    let settings = attributes([("image_catalog", broken.into())]);
+    let terraform = crate::support::provider(&fake, settings).await;
+    let told = terraform.data("weft_image_alias", named("debian/13")).await.unwrap_err();
+    assert!(told.to_string().contains("catalog.toml"), "{told}");
+}

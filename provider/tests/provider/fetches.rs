@@ -226,3 +226,45 @@ async fn mirrors_are_tried_in_order_and_the_last_error_tells_of_all() {
     assert_eq!(plan.action, Action::Update, "mirrors are no content");
     assert!(fake.world().calls.len() <= before + 2);
 }
+
+/// Debian gives no other digest: what it is of is seen in the apply, and is the image's from then on.
+#[tokio::test]
+async fn a_sha512_pins_the_file_as_well_and_the_digest_is_known_after_the_apply() {
+    let (terraform, fake) = connected().await;
+    let url = "https://mirror.example/debian.raw";
+    let (url, _) = put(&fake, url, &[7; 3000]);
+    let sha512 = |bytes: &[u8]| Value::from(hex::encode(sha2::Sha512::digest(bytes)));
+    let config = attributes([
+        ("name", "debian".into()),
+        ("source_url", url.clone()),
+        ("sha512", sha512(&[7; 3000])),
+        ("default_user", "debian".into()),
+    ]);
+    let plan = terraform.plan("weft_image", config.clone(), None).await.unwrap();
+    assert!(plan.planned.get("digest").is_unknown());
+    let state = terraform.apply(plan).await.into_result().unwrap().unwrap();
+    assert_eq!(state.get("digest").as_str(), Some(sha256(&[7; 3000]).as_str()));
+    let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+
+    let (moved, _) = put(&fake, "https://other.example/debian.raw", &[7; 3000]);
+    let elsewhere = with(&config, "source_url", moved);
+    let plan = terraform.plan("weft_image", elsewhere, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update);
+    let next = with(&config, "sha512", sha512(b"other"));
+    let plan = terraform.plan("weft_image", next, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Replace);
+    let told = terraform.create("weft_image", with(&config, "sha512", sha512(b"other"))).await;
+    assert!(said(&told.unwrap_err()).contains("digest is another one"));
+
+    let twice = with(&config, "sha256", sha256(&[7; 3000]));
+    let told = terraform.plan("weft_image", twice, None).await.unwrap_err();
+    assert!(said(&told).contains("both sha256 and sha512 are set"), "{told:?}");
+    let list = Value::from("https://mirror.example/SHA512SUMS");
+    let line = format!("{}  debian.raw\n", sha512(&[7; 3000]).as_str().unwrap());
+    put(&fake, "https://mirror.example/SHA512SUMS", line.as_bytes());
+    let listed = with(&with(&config, "sha512", Value::Null), "sha256_url", list);
+    let state = terraform.create("weft_image", listed.clone()).await.unwrap();
+    assert_eq!(state.get("digest").as_str(), Some(sha256(&[7; 3000]).as_str()));
+    assert!(terraform.plan("weft_image", listed, Some(&state)).await.unwrap().is_empty());
+}

@@ -4,7 +4,7 @@ use std::io;
 
 use weft_image_format::{InvalidImage, InvalidKernel};
 use weft_image_unpack::UnpackError;
-use weft_model::Digest;
+use weft_model::{Checksum, Digest};
 
 use crate::files::FileError;
 
@@ -81,9 +81,9 @@ pub enum BlobError {
     )]
     DigestMismatch {
         /// What was announced.
-        expected: Digest,
-        /// What arrived.
-        actual: Digest,
+        expected: Checksum,
+        /// What arrived, by the same algorithm.
+        actual: Checksum,
     },
     /// There is no such blob.
     #[error("there is no blob {digest}: upload it first")]

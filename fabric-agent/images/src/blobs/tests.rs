@@ -288,3 +288,61 @@ async fn a_digest_that_nobody_works_on_has_no_lock() {
     let bytes = Bytes::from_static(b"1234");
     assert_eq!(store.append(under_way, 0, bytes).await.unwrap(), 4, "it is still known");
 }
+
+fn sha512_of(bytes: &[u8]) -> Sha512 {
+    Sha512::from_bytes(sha2::Sha512::digest(bytes).into())
+}
+
+#[tokio::test]
+async fn what_is_known_by_its_sha512_becomes_a_blob_by_its_sha256() {
+    let dir = TempDir::new().unwrap();
+    let bytes = content();
+    let (sha512, size) = (sha512_of(&bytes), bytes.len() as u64);
+    let part = Checksum::from(sha512).stand_in();
+    let store = open(&dir).await;
+    store.begin(part, size).await.unwrap();
+    store.append(part, 0, bytes.slice(..1000)).await.unwrap();
+    let early = store.finish_by_sha512(sha512).await.unwrap_err();
+    assert!(matches!(early, BlobError::Incomplete { .. }), "{early}");
+    assert_eq!(store.by_sha512(sha512).await.unwrap(), None);
+
+    // The part outlives the process, as any does.
+    let store = open(&dir).await;
+    assert_eq!(store.begin(part, size).await.unwrap(), Begin::Resume { offset: 1000 });
+    store.append(part, 1000, bytes.slice(1000..)).await.unwrap();
+    let info = store.finish_by_sha512(sha512).await.unwrap();
+    assert_eq!(info.digest, digest_of(&bytes));
+    assert_eq!(fs::read(&info.path).unwrap(), bytes);
+    assert_eq!(store.list_uploads().await.unwrap(), []);
+    assert_eq!(store.by_sha512(sha512).await.unwrap(), Some(info.clone()));
+    store.remove(info.digest).await.unwrap();
+    assert_eq!(store.by_sha512(sha512).await.unwrap(), None, "it is looked for, not remembered");
+}
+
+#[tokio::test]
+async fn another_sha512_leaves_nothing_and_a_known_blob_is_not_replaced() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir).await;
+    let bytes = content();
+    let other = sha512_of(b"other");
+    let part = Checksum::from(other).stand_in();
+    store.begin(part, None).await.unwrap();
+    store.append(part, 0, bytes.clone()).await.unwrap();
+    let error = store.finish_by_sha512(other).await.unwrap_err();
+    let BlobError::DigestMismatch { expected, actual } = error else { panic!("{error}") };
+    assert_eq!((expected, actual), (other.into(), sha512_of(&bytes).into()));
+    assert_eq!(
+        (store.list().await.unwrap(), store.list_uploads().await.unwrap()),
+        (vec![], vec![])
+    );
+
+    let known = put(&store, &bytes).await;
+    let inode = fs::metadata(&known.path).unwrap().ino();
+    let sha512 = sha512_of(&bytes);
+    let part = Checksum::from(sha512).stand_in();
+    store.begin(part, None).await.unwrap();
+    store.append(part, 0, bytes.clone()).await.unwrap();
+    assert_eq!(store.finish_by_sha512(sha512).await.unwrap(), known);
+    assert_eq!(fs::metadata(&known.path).unwrap().ino(), inode);
+    assert_eq!(store.list_uploads().await.unwrap(), []);
+}

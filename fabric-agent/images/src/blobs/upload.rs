@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use weft_model::Digest;
+use weft_model::{Digest, Sha512};
 
 use crate::files::FileError;
 
@@ -107,6 +107,23 @@ impl Upload {
 
     pub(super) fn digest(&self) -> Digest {
         Digest::from_bytes(self.hash.clone().finalize().into())
+    }
+
+    /// What few publishers give: worked out when it is asked for, by reading the file once more.
+    pub(super) fn sha512(&self) -> Result<Sha512, FileError> {
+        let mut hash = sha2::Sha512::new();
+        let (mut chunk, mut at) = (vec![0; CHUNK], 0);
+        loop {
+            match self.file.read_at(&mut chunk, at) {
+                Ok(0) => return Ok(Sha512::from_bytes(hash.finalize().into())),
+                Ok(read) => {
+                    hash.update(&chunk[..read]);
+                    at += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(FileError::new("read", &self.path)(source)),
+            }
+        }
     }
 
     /// Makes it durable, and read-only for everybody.

@@ -77,7 +77,7 @@ impl v1::images_server::Images for Shared {
     ) -> Result<Response<Self::FetchStream>, Status> {
         use futures::StreamExt as _;
         use sha2::Digest as _;
-        let v1::FetchRequest { url, sha256, role: _ } = request.into_inner();
+        let v1::FetchRequest { url, sha256, role: _, sha512 } = request.into_inner();
         let mut world = self.lock();
         world.calls.push("Images.Fetch");
         let event = |received_bytes, done| v1::FetchEvent {
@@ -99,11 +99,15 @@ impl v1::images_server::Images for Shared {
             let problem = Problem::new(Reason::FailedPrecondition, "it answers 404 Not Found");
             return Err(refused(problem.at("url")));
         };
-        if hex::encode(sha2::Sha256::digest(&bytes)) != sha256 {
-            return Err(refused(Problem::invalid("sha256", "the digest is another one")));
+        let digest = hex::encode(sha2::Sha256::digest(&bytes));
+        let by_sha512 = hex::encode(sha2::Sha512::digest(&bytes)) == sha512;
+        if digest != sha256 && !by_sha512 {
+            let field = if sha512.is_empty() { "sha256" } else { "sha512" };
+            return Err(refused(Problem::invalid(field, "the digest is another one")));
         }
-        world.blobs.insert(sha256, bytes);
-        let last = futures::stream::iter([Ok(event(100, true))]);
+        world.blobs.insert(digest.clone(), bytes);
+        let last = v1::FetchEvent { sha256: digest, ..event(100, true) };
+        let last = futures::stream::iter([Ok(last)]);
         Ok(Response::new(first.chain(last).boxed()))
     }
 
@@ -120,8 +124,9 @@ impl v1::images_server::Images for Shared {
             return Err(refused(problem.at("url")));
         };
         let found = weft_model::find_checksum(&String::from_utf8_lossy(bytes), &file_name);
-        let digest = found.map_err(|error| refused(Problem::invalid("url", error.to_string())))?;
-        Ok(Response::new(v1::FindChecksumResponse { sha256: digest.to_string() }))
+        let found = found.map_err(|error| refused(Problem::invalid("url", error.to_string())))?;
+        let (sha256, sha512) = found.to_fields();
+        Ok(Response::new(v1::FindChecksumResponse { sha256, sha512 }))
     }
 
     type UnpackStream = futures::stream::BoxStream<'static, Result<v1::UnpackEvent, Status>>;

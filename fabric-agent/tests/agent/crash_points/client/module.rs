@@ -194,7 +194,8 @@ impl Client {
 
     async fn fetch(&mut self) -> Result<(), Away> {
         let (url, sha256) = (self.url.clone(), sha256_of(DISK_BY_URL));
-        let request = v1::FetchRequest { url, sha256, role: "disk".to_owned() };
+        let role = "disk".to_owned();
+        let request = v1::FetchRequest { url, sha256, role, sha512: String::new() };
         let fetched = self
             .call(async |api| {
                 let mut events = api.images.clone().fetch(request.clone()).await?.into_inner();
