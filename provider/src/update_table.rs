@@ -48,9 +48,10 @@ pub(crate) fn effect(resource: &str, attribute: &Attribute) -> Option<Effect> {
 }
 
 /// Attributes that replace by what is behind them: see [`NOTES`].
-const CONTENT: [(&str, &str); 6] = [
+const CONTENT: [(&str, &str); 7] = [
     ("weft_instance", "image_id"),
     ("weft_image", "sha256"),
+    ("weft_image", "sha512"),
     ("weft_image", "kernel"),
     ("weft_image", "initrd"),
     ("weft_image", "boot_mode"),
@@ -76,7 +77,7 @@ const NOTES: [(&str, &str, &str); 20] = [
     ("weft_instance", "power_state", "switches it off or on, which is what it is for"),
     ("weft_instance", "apply_policy", "holds for the plan that it is changed in"),
     ("weft_image", "source_path", "replace, where the content behind it is another"),
-    ("weft_image", "source_url", "where `sha256` stays the same"),
+    ("weft_image", "source_url", "where its digest stays the same"),
     ("weft_image", "kernel", "where the content behind it is another"),
     ("weft_image", "initrd", "where the content behind it is another"),
     ("weft_key_pair", "public_key", "not for another comment alone"),

@@ -259,7 +259,7 @@ async fn a_sha512_pins_the_file_as_well_and_the_digest_is_known_after_the_apply(
 
     let twice = with(&config, "sha256", sha256(&[7; 3000]));
     let told = terraform.plan("weft_image", twice, None).await.unwrap_err();
-    assert!(said(&told).contains("both sha256 and sha512 are set"), "{told:?}");
+    assert!(said(&told).contains("Both sha256 and sha512 are set"), "{told:?}");
     let list = Value::from("https://mirror.example/SHA512SUMS");
     let line = format!("{}  debian.raw\n", sha512(&[7; 3000]).as_str().unwrap());
     put(&fake, "https://mirror.example/SHA512SUMS", line.as_bytes());
