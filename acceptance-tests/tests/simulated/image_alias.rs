@@ -104,7 +104,7 @@ fn an_own_catalogue_goes_before_the_built_in_one_by_each_kind_of_digest() -> Res
     terraform.main(&with_catalog(&catalog, &image("debain/13")))?;
     let told = terraform.try_plan()?.failure()?.text();
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(told.contains("the nearest are \"debian/13\", \"debian/12\""), "{told}");
+    ensure!(told.contains("The nearest are \"debian/13\", \"debian/12\""), "{told}");
     terraform.main(&with_catalog(&catalog, &image("house/2")))?;
     terraform.destroy()?;
     lab.close()
