@@ -31,6 +31,8 @@ mod interfaces;
 mod ipv6;
 #[path = "linux/life.rs"]
 mod life;
+#[path = "linux/lifecycle.rs"]
+mod lifecycle;
 #[path = "linux/live_keys.rs"]
 mod live_keys;
 #[path = "linux/module.rs"]

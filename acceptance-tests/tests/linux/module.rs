@@ -1,7 +1,12 @@
 //! What the root modules of the stories with real guests share.
 
 use anyhow::{Context as _, Result};
-use weft_acceptance::{Image, KeyFile, Terraform, repository, weft_tiny};
+use weft_acceptance::{
+    Guest, Image, KeyFile, Terraform, eventually, repository, weft_tiny, within,
+};
+
+/// Another one at each boot of the guest's kernel.
+const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// An example as it is in the repository, with weft-tiny, the smallest machines and this key.
 pub(crate) fn example(terraform: &Terraform, name: &str, key: &KeyFile) -> Result<()> {
@@ -85,4 +90,18 @@ resource "weft_instance" "{name}" {{
 }}
 "#
     )
+}
+
+/// Which boot of the guest's kernel this is.
+pub(crate) fn boot_id(guest: &Guest<'_>) -> Result<String> {
+    Ok(guest.ssh(BOOT_ID)?.trim().to_owned())
+}
+
+/// When the guest answers again, having booted since.
+pub(crate) fn another_boot(guest: &Guest<'_>, before: &str) -> Result<String> {
+    eventually("another boot of the guest", within(), || {
+        let answer = guest.try_ssh(BOOT_ID)?;
+        let now = answer.stdout.trim().to_owned();
+        Ok((answer.code() == Some(0) && now != before).then_some(now))
+    })
 }

@@ -1,21 +1,9 @@
 //! A guest that sleeps, is reset, and panics; its owner has said what is to become of it.
 
 use anyhow::{Result, ensure};
-use weft_acceptance::{Change, Guest, Lab, eventually, within};
+use weft_acceptance::{Change, Lab};
 
-use crate::module::{access, image, instance};
-
-/// Another one at each boot of the guest's kernel.
-const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
-
-/// When the guest answers again, having booted since.
-fn another_boot(guest: &Guest<'_>, before: &str) -> Result<String> {
-    eventually("another boot of the guest", within(), || {
-        let answer = guest.try_ssh(BOOT_ID)?;
-        let now = answer.stdout.trim().to_owned();
-        Ok((answer.code() == Some(0) && now != before).then_some(now))
-    })
-}
+use crate::module::{access, another_boot, boot_id, image, instance};
 
 #[test]
 fn a_guest_sleeps_and_is_reset_and_panics_and_is_there_again_each_time() -> Result<()> {
@@ -28,7 +16,7 @@ fn a_guest_sleeps_and_is_reset_and_panics_and_is_there_again_each_time() -> Resu
     terraform.main(&with(owned)?)?;
     terraform.apply()?;
     let guest = lab.guest(&key, &terraform.state()?, "weft_instance.it")?;
-    let first = guest.ssh(BOOT_ID)?.trim().to_owned();
+    let first = boot_id(&guest)?;
 
     // Its memory outlives its hypervisor.
     lab.weft(&["hibernate", "it"])?.success()?;
@@ -40,7 +28,7 @@ fn a_guest_sleeps_and_is_reset_and_panics_and_is_there_again_each_time() -> Resu
     let plan = terraform.plan()?;
     ensure!(plan.change("weft_instance.it") == Change::Update, "{}", plan.text());
     terraform.apply_plan()?;
-    ensure!(guest.ssh(BOOT_ID)?.trim() == first, "it booted instead of going on");
+    ensure!(boot_id(&guest)? == first, "it booted instead of going on");
     terraform.assert_plan_is_empty()?;
 
     // A reset asks nobody, and is no launch.
@@ -75,7 +63,7 @@ fn a_guest_sleeps_and_is_reset_and_panics_and_is_there_again_each_time() -> Resu
     let refused = terraform.run(&["destroy", "-auto-approve"])?;
     ensure!(refused.code() != Some(0), "a protected instance was destroyed");
     ensure!(refused.text().contains("protected from termination"), "{}", refused.text());
-    ensure!(guest.ssh(BOOT_ID)?.trim() == third);
+    ensure!(boot_id(&guest)? == third);
     terraform.main(&with("termination_protection = false")?)?;
     terraform.apply()?;
     terraform.destroy()?;
