@@ -42,9 +42,9 @@ impl Picture {
         self.dots.iter().collect::<BTreeSet<_>>().len()
     }
 
-    /// The part of the dots that are not what most others are, in percent.
-    pub(crate) fn percent_other_than(&self, dot: [u8; 3]) -> usize {
-        self.dots.iter().filter(|it| **it != dot).count() * 100 / self.dots.len().max(1)
+    /// The part of the dots that are of this colour, in percent.
+    pub(crate) fn percent_of(&self, colour: [u8; 3]) -> usize {
+        self.dots.iter().filter(|dot| **dot == colour).count() * 100 / self.dots.len().max(1)
     }
 
     /// The part of the dots that differ, in percent; of pictures of one size.

@@ -26,9 +26,10 @@ async fn a_plan_does_no_more_than_the_policy_allows() {
     let (terraform, fake) = connected().await;
     let (config, state) = made(&terraform, &fake, "user_data", "one".into()).await;
     let replaced = Value::from("172.31.0.99");
-    let changes: [(&str, &[(&str, Value)]); 4] = [
+    let changes: [(&str, &[(&str, Value)]); 5] = [
         ("live", &[("name", "renamed".into())]),
         ("restart", &[("vcpus", 2.into())]),
+        ("restart", &[("display", true.into())]),
         ("restart", &[("user_data", "two".into())]),
         ("replace", &[("private_ip", replaced)]),
     ];

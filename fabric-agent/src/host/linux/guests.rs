@@ -10,7 +10,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
@@ -439,20 +438,6 @@ impl LinuxGuests {
 
     pub(super) fn hints(&self) -> broadcast::Receiver<InstanceId> {
         self.guests.hints()
-    }
-
-    pub(super) fn console_tail(
-        &self,
-        id: &InstanceId,
-        max_bytes: usize,
-    ) -> Result<Vec<u8>, HostError> {
-        let tail = self.guests.console_tail(id, max_bytes);
-        tail.map_err(failed(format!("read the console of {id}")))
-    }
-
-    pub(super) async fn attach_console(&self, id: &InstanceId) -> Result<UnixStream, HostError> {
-        let attached = self.guests.console_attach(id).await;
-        attached.map_err(failed(format!("attach to the console of {id}")))
     }
 }
 
