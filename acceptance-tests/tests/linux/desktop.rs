@@ -8,8 +8,8 @@ use crate::picture::Picture;
 
 /// The frame buffer that the firmware sets up for the display.
 const SCREEN: (u32, u32) = (1280, 800);
-/// Text in one font and sixteen colours has fewer, also where it is smoothed.
-const COLOURS_OF_A_DESKTOP: usize = 40;
+/// The picture behind the windows alone has a hundred times as many; text has two.
+const COLOURS_OF_A_DESKTOP: usize = 1000;
 const BLACK: [u8; 3] = [0; 3];
 const WHITE: [u8; 3] = [255; 3];
 
