@@ -200,6 +200,8 @@ if $STORIES_ONLY; then
 else
     selection=(--workspace)
 fi
+# Each fuzzer goes on for so long (make fuzz: longer); by themselves tests try a few cases only.
+export WEFT_FUZZ_SECONDS=${WEFT_FUZZ_SECONDS:-20}
 step "running the tests"
 if find_rust_tool cargo-nextest >/dev/null; then
     run_nextest "${selection[@]}"

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helper fails with the test")]
 
+#[path = "round_trip/fuzz.rs"]
+mod fuzz;
 #[path = "round_trip/strategies.rs"]
 mod strategies;
 

@@ -308,3 +308,30 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn no_header_of_a_server_panics_or_promises_a_part_that_is_none() {
+        let good = ["bytes 0-499/1234", "bytes 500-600/*", "bytes */1234", "W/\"a\"", "120"];
+        let good = good.map(|text| text.as_bytes().to_vec()).to_vec();
+        weft_fuzz::fuzz(2000, weft_fuzz::hostile(good), |bytes| {
+            if let Ok(text) = std::str::from_utf8(&bytes)
+                && let Some((first, Some(total))) = content_range(text)
+            {
+                prop_assert!(first < total);
+            }
+            let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            let headers = [ETAG, LAST_MODIFIED, RETRY_AFTER].map(|name| (name, value.clone()));
+            let headers = HeaderMap::from_iter(headers);
+            let _ = validator(&headers);
+            prop_assert!(retry_after(&headers).is_none_or(|after| after <= MAX_RETRY_AFTER));
+            Ok(())
+        });
+    }
+}

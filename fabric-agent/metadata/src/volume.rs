@@ -177,13 +177,42 @@ mod tests {
         }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+    mod fuzz {
+        use super::*;
+
+        /// Whatever an API's client calls user data.
         #[test]
-        fn any_user_data_comes_back(user_data in prop::collection::vec(any::<u8>(), 0..100_000)) {
-            let seed = with_user_data(user_data);
-            let (_, files) = read_back(seed.to_disk_image().unwrap());
-            prop_assert_eq!(files, expected(&seed));
+        fn any_user_data_comes_back() {
+            let user_data = prop::collection::vec(any::<u8>(), 0..100_000);
+            weft_fuzz::fuzz(32, user_data, |user_data| {
+                let seed = with_user_data(user_data);
+                let (_, files) = read_back(seed.to_disk_image().unwrap());
+                prop_assert_eq!(files, expected(&seed));
+                Ok(())
+            });
+        }
+
+        /// Names, keys and users are in the seed too, in YAML and JSON.
+        #[test]
+        fn no_text_of_an_instance_breaks_out_of_its_place() {
+            let good = br"#cloud-config\nusers: [{name: x}]\nruncmd:\n- [sh, -c, 'a']\n".to_vec();
+            let texts = (".{0,60}", weft_fuzz::hostile(vec![good]));
+            weft_fuzz::fuzz(64, texts, |(text, user_data)| {
+                let seed = Seed::new(&SeedInput {
+                    hostname: text.clone(),
+                    public_keys: vec![text.clone()],
+                    user_data: Some(user_data.clone()),
+                    ..input()
+                });
+                let (_, files) = read_back(seed.to_disk_image().unwrap());
+                let of = |wanted: &str| files.iter().find(|(name, _)| name == wanted);
+                prop_assert_eq!(of("user-data").map(|(_, bytes)| bytes), Some(&user_data));
+                let meta: serde_json::Value =
+                    serde_json::from_slice(&of("meta-data").unwrap().1).unwrap();
+                prop_assert_eq!(meta["local-hostname"].as_str(), Some(text.as_str()));
+                prop_assert_eq!(&meta["public-keys"], &serde_json::json!([text]));
+                Ok(())
+            });
         }
     }
 }

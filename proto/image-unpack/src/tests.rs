@@ -125,51 +125,47 @@ fn a_glance_sees_a_disk_inside_and_what_is_none() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases(300)))]
+mod fuzz {
+    use super::*;
 
     /// Spoiled files are errors or other bytes, never a panic, a loop or much memory.
     #[test]
-    fn spoiled_files_end(
-        kind in 0..3_usize,
-        spoils in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
-        cut in any::<prop::sample::Index>(),
-    ) {
-        let kind = KINDS[kind];
-        let Some(mut bytes) = packed_once(kind) else { return Ok(()) };
-        for (at, value) in spoils {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        bytes.truncate(cut.index(bytes.len() * 4).max(16).min(bytes.len()));
-        let mut unpacker = Unpacker::new(bytes.as_slice(), kind);
-        let (mut buffer, mut total) = (vec![0; 64 << 10], 0_u64);
-        while let Ok(read) = unpacker.read(&mut buffer) {
-            total += read as u64;
-            if read == 0 || total > 64 << 20 {
-                break;
+    fn spoiled_files_end() {
+        let packed = KINDS.map(|kind| packed(kind, &content(20_000)));
+        let spoils = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8);
+        let input = (0..3_usize, spoils, any::<prop::sample::Index>());
+        weft_fuzz::fuzz(300, input, |(kind, spoils, cut)| {
+            let (Some(mut bytes), kind) = (packed[kind].clone(), KINDS[kind]) else {
+                return Ok(());
+            };
+            for (at, value) in spoils {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
             }
-        }
-        drop(glance(&bytes, None, kind));
+            bytes.truncate(cut.index(bytes.len() * 4).max(16).min(bytes.len()));
+            let mut unpacker = Unpacker::new(bytes.as_slice(), kind);
+            let (mut buffer, mut total) = (vec![0; 64 << 10], 0_u64);
+            while let Ok(read) = unpacker.read(&mut buffer) {
+                total += read as u64;
+                if read == 0 || total > 64 << 20 {
+                    break;
+                }
+            }
+            drop(glance(&bytes, None, kind));
+            Ok(())
+        });
     }
 
     /// Noise behind each magic number.
     #[test]
-    fn noise_ends(kind in 0..3_usize, noise in proptest::collection::vec(any::<u8>(), 0..2000)) {
-        let magic: [&[u8]; 3] = [b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-        let bytes = [magic[kind], &noise].concat();
-        prop_assert_eq!(Compression::detect(&bytes), Some(KINDS[kind]));
-        drop(glance(&bytes, None, KINDS[kind]));
+    fn noise_ends() {
+        let input = (0..3_usize, proptest::collection::vec(any::<u8>(), 0..2000));
+        weft_fuzz::fuzz(300, input, |(kind, noise)| {
+            let magic: [&[u8]; 3] = [b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+            let bytes = [magic[kind], &noise].concat();
+            prop_assert_eq!(Compression::detect(&bytes), Some(KINDS[kind]));
+            drop(glance(&bytes, None, KINDS[kind]));
+            Ok(())
+        });
     }
-}
-
-/// `WEFT_FUZZ_CASES` as everywhere (`make fuzz`), else `usual`.
-fn cases(usual: u32) -> u32 {
-    std::env::var("WEFT_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
-fn packed_once(kind: Compression) -> Option<Vec<u8>> {
-    use std::sync::OnceLock;
-    static PACKED: [OnceLock<Option<Vec<u8>>>; 3] = [const { OnceLock::new() }; 3];
-    PACKED[kind as usize].get_or_init(|| packed(kind, &content(20_000))).clone()
 }

@@ -164,33 +164,30 @@ mod tests {
             assert!(said.contains(word), "{text}: {said}");
         }
     }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use proptest::prelude::*;
+
+    use super::*;
 
     /// Nothing that a server sends makes a digest that is not on a line of its own.
     #[test]
     fn spoiled_lists_never_panic_and_never_invent() {
-        use proptest::prelude::*;
-        let (a, b) = (digest('a'), digest('b'));
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
         let good = format!(
             "# c\n{b} *other.img\nSHA256 (disk.img) = {a}\n{a}  x/disk.img\n{a}{b}  disk.img\n"
         );
-        let asked = std::env::var("WEFT_FUZZ_CASES").ok().and_then(|text| text.parse().ok());
-        let config = ProptestConfig::with_cases(asked.unwrap_or(2000));
-        let spoil = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
-        proptest::test_runner::TestRunner::new(config)
-            .run(&(spoil, ".{0,30}"), |(spoils, file)| {
-                let mut bytes = good.clone().into_bytes();
-                for (at, value) in spoils {
-                    let at = at.index(bytes.len());
-                    bytes[at] = value;
+        let input = (weft_fuzz::hostile(vec![good.into_bytes()]), ".{0,30}");
+        weft_fuzz::fuzz(2000, input, |(bytes, file)| {
+            let text = String::from_utf8_lossy(&bytes);
+            for file in ["disk.img", &file] {
+                if let Ok(found) = find_checksum(&text, file) {
+                    prop_assert!(text.to_lowercase().contains(&found.to_string()));
                 }
-                let text = String::from_utf8_lossy(&bytes);
-                for file in ["disk.img", &file] {
-                    if let Ok(found) = find_checksum(&text, file) {
-                        prop_assert!(text.to_lowercase().contains(&found.to_string()));
-                    }
-                }
-                Ok(())
-            })
-            .unwrap();
+            }
+            Ok(())
+        });
     }
 }

@@ -78,3 +78,41 @@ pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
         backing_format.ok_or("it does not say the format of its backing file")?;
     Ok(OverlayInfo { virtual_size_bytes: u64_at(24)?, backing, backing_format })
 }
+
+#[cfg(test)]
+mod fuzz {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What `qemu-img create -f qcow2 -b /blob -F raw x 1M` begins with, as far as it is read.
+    fn overlay() -> Vec<u8> {
+        let mut head = vec![0; 160];
+        let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, b"QFI\xfb\0\0\0\x03");
+        put(8, &152_u64.to_be_bytes());
+        put(16, &5_u32.to_be_bytes());
+        put(24, &(1_u64 << 20).to_be_bytes());
+        put(100, &112_u32.to_be_bytes());
+        put(112, &BACKING_FORMAT.to_be_bytes());
+        put(116, &3_u32.to_be_bytes());
+        put(120, b"raw");
+        put(152, b"/blob");
+        head
+    }
+
+    /// Guests write these headers.
+    #[test]
+    fn spoiled_headers_never_panic() {
+        let good = parse(&overlay()).unwrap();
+        assert_eq!(good.backing, PathBuf::from("/blob"));
+        weft_fuzz::fuzz(2000, weft_fuzz::hostile(vec![overlay()]), |head| {
+            if let Ok(found) = parse(&head) {
+                prop_assert_eq!(size(&head), Ok(found.virtual_size_bytes));
+                prop_assert!(found.backing.as_os_str().len() <= MAX_BACKING_NAME);
+            }
+            let _ = size(&head);
+            Ok(())
+        });
+    }
+}

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use weft_model::Timestamp;
 
-use super::{config, hostile};
+use super::{fuzz, hostile};
 use crate::metadata::{Metadata, Reach, TokenKey, reports, serve_on, service};
 use crate::testing::{Known, guest, other_guest};
 
@@ -101,29 +101,21 @@ fn the_requests_that_are_spoiled_are_good_ones() {
     assert_eq!(answered.count(), 9, "all with a token of the guest's own, and the token");
 }
 
-proptest! {
-    #![proptest_config(config(4_000))]
-
-    #[test]
-    fn no_request_for_metadata_panics_or_is_told_anything_without_the_guests_own_token(
-        request in hostile(requests()),
-    ) {
-        is_harmless(&request)?;
-    }
+#[test]
+fn no_request_for_metadata_panics_or_is_told_anything_without_the_guests_own_token() {
+    fuzz(4_000, hostile(requests()), |request| is_harmless(&request));
 }
 
-proptest! {
-    #![proptest_config(config(20_000))]
-
-    #[test]
-    fn no_report_panics(
-        body in hostile(vec![
-            br#"{"status":"error - done","errors":["a","b"],"detail":"x \u001b[1m"}"#.to_vec(),
-            br#"{"status":"failure","reason":"no disk"}"#.to_vec(),
-            b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[".to_vec(),
-        ]),
-    ) {
+#[test]
+fn no_report_panics() {
+    let reports = vec![
+        br#"{"status":"error - done","errors":["a","b"],"detail":"x \u001b[1m"}"#.to_vec(),
+        br#"{"status":"failure","reason":"no disk"}"#.to_vec(),
+        b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[".to_vec(),
+    ];
+    fuzz(20_000, hostile(reports), |body| {
         let _ = reports::cloud_init(&body, Timestamp::UNIX_EPOCH);
         let _ = reports::signal(&body, Timestamp::UNIX_EPOCH);
-    }
+        Ok(())
+    });
 }

@@ -245,18 +245,22 @@ mod tests {
         }
     }
 
-    proptest! {
-        #![proptest_config(crate::fuzz::config(256))]
+    mod fuzz {
+        use super::*;
 
         #[test]
-        fn no_message_makes_it_panic(
-            kind in 0..14_u8,
-            rest in prop::collection::vec(any::<u8>(), 0..300),
-            inner in prop::collection::vec(any::<u8>(), 0..60),
-        ) {
-            let _ = answer(&[&[kind], &rest[..]].concat(), &lease_v6(), ROUTER);
-            let nested = request(kind, &[option(CLIENT_ID, b"me"), option(IA_NA, &inner), rest]);
-            let _ = answer(&nested, &lease_v6(), ROUTER);
+        fn no_message_makes_it_panic() {
+            let input = (
+                0..14_u8,
+                prop::collection::vec(any::<u8>(), 0..300),
+                prop::collection::vec(any::<u8>(), 0..60),
+            );
+            weft_fuzz::fuzz(2000, input, |(kind, rest, inner)| {
+                let _ = answer(&[&[kind], &rest[..]].concat(), &lease_v6(), ROUTER);
+                let options = [option(CLIENT_ID, b"me"), option(IA_NA, &inner), rest];
+                let _ = answer(&request(kind, &options), &lease_v6(), ROUTER);
+                Ok(())
+            });
         }
     }
 }

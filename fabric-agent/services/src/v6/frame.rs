@@ -177,18 +177,36 @@ mod tests {
         assert_eq!(checksum("fe80::9".parse().unwrap(), NEXT_UDP, &frame[54..]), 0);
     }
 
-    proptest! {
-        #![proptest_config(crate::fuzz::config(256))]
+    mod fuzz {
+        use super::*;
 
         #[test]
-        fn no_frame_makes_it_panic(mut frame in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3) {
-            if frame.len() > 60 && kind > 0 {
-                frame[12..14].copy_from_slice(&ETHER_TYPE);
-                frame[14] = 0x60;
-                frame[18..20].copy_from_slice(&[0, 40]);
-                frame[20] = if kind == 1 { NEXT_ICMP } else { NEXT_UDP };
-            }
-            let _ = parse(&frame);
+        fn no_frame_makes_it_panic() {
+            let input = (prop::collection::vec(any::<u8>(), 0..200), 0..3);
+            weft_fuzz::fuzz(2000, input, |(mut frame, kind)| {
+                if frame.len() > 60 && kind > 0 {
+                    frame[12..14].copy_from_slice(&ETHER_TYPE);
+                    frame[14] = 0x60;
+                    frame[18..20].copy_from_slice(&[0, 40]);
+                    frame[20] = if kind == 1 { NEXT_ICMP } else { NEXT_UDP };
+                }
+                let _ = parse(&frame);
+                Ok(())
+            });
+        }
+
+        #[test]
+        fn no_spoiled_frame_makes_it_panic() {
+            let solicit = [133, 0, 0, 0, 0, 0, 0, 0];
+            let dhcp = [&[2, 34, 2, 35, 0, 12, 0, 0][..], b"abcd"].concat();
+            let good = vec![
+                from_guest("fe80::9", NEXT_ICMP, 255, &solicit),
+                from_guest("fe80::9", NEXT_UDP, 64, &dhcp),
+            ];
+            weft_fuzz::fuzz(2000, weft_fuzz::hostile(good), |frame| {
+                let _ = parse(&frame);
+                Ok(())
+            });
         }
     }
 }

@@ -186,3 +186,29 @@ fn no_argument_names_a_file_of_the_host() {
         assert!(!line.split(['"', ' ', ',']).any(|word| word == path), "{path} in {line}");
     }
 }
+
+mod fuzz {
+    use super::*;
+    use crate::record::{GuestExit, GuestIdentity, SpecKey};
+
+    /// What the agent and the holder tell each other in files: of another version, or damaged.
+    #[test]
+    fn no_specification_or_record_panics() {
+        let spec = serde_json::to_vec(&spec()).unwrap();
+        let exit = br#"{"epoch":3,"cause":{"exited":0},"stderr_tail":"x","at_unix_ms":5}"#.to_vec();
+        let identity = br#"{"epoch":1,"uuid":"00112233-4455-4677-8899-aabbccddeeff","uid":1900000000,"qemu":{"pid":4,"start_ticks":5},"holder":{"pid":4,"start_ticks":5},"boot_id":"b","started_at_unix_ms":1,"netns_fds":[null,3]}"#.to_vec();
+        weft_fuzz::fuzz(500, weft_fuzz::hostile(vec![spec, exit, identity]), |bytes| {
+            if let Ok(spec) = serde_json::from_slice::<GuestSpec>(&bytes) {
+                let taps = vec![50; spec.nics.len()];
+                let volumes = vec![Vec::new(); spec.volumes.len()];
+                let line = command_line(&spec, &GuestFds { taps, volumes, ..fds() });
+                // Each option is a word of its own: nothing in a name becomes one.
+                proptest::prop_assert!(line.len() > 20);
+            }
+            drop(serde_json::from_slice::<SpecKey>(&bytes));
+            drop(serde_json::from_slice::<GuestExit>(&bytes));
+            drop(serde_json::from_slice::<GuestIdentity>(&bytes));
+            Ok(())
+        });
+    }
+}

@@ -36,13 +36,6 @@ proptest! {
         let bytes = encode(&value, &ty).unwrap();
         prop_assert_eq!(decode(&bytes, &ty).unwrap(), value);
     }
-
-    #[test]
-    fn bytes_from_anywhere_are_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        let ty = Type::object([("a", Type::list(Type::Dynamic)), ("b", Type::map(Type::Number))]);
-        drop(decode(&bytes, &ty));
-        drop(decode(&bytes, &Type::Dynamic));
-    }
 }
 
 #[test]
@@ -83,4 +76,47 @@ fn an_object_is_written_whole_and_with_nothing_else() {
     assert!(decode(&bytes, &ty).unwrap().get("b").is_null());
     let error = encode(&Value::object([("c", "x")]), &ty).unwrap_err();
     assert_eq!(error.problem, "the schema has no attribute c");
+}
+
+mod fuzz {
+    use super::*;
+
+    fn types() -> [Type; 2] {
+        let fields = [("a", Type::list(Type::Dynamic)), ("b", Type::map(Type::Number))];
+        [Type::object(fields), Type::Dynamic]
+    }
+
+    #[test]
+    fn noise_is_never_a_panic() {
+        weft_fuzz::fuzz(256, prop::collection::vec(any::<u8>(), 0..64), |bytes| {
+            types().iter().for_each(|ty| drop(decode(&bytes, ty)));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn spoiled_values_are_never_a_panic() {
+        let value = Value::object([
+            ("a", Value::from(vec!["x", "y"])),
+            ("b", Value::object([("n", Value::from(1))])),
+        ]);
+        let good: Vec<_> = types().iter().filter_map(|ty| encode(&value, ty).ok()).collect();
+        assert!(!good.is_empty());
+        weft_fuzz::fuzz(256, weft_fuzz::hostile(good), |bytes| {
+            types().iter().for_each(|ty| drop(decode(&bytes, ty)));
+            Ok(())
+        });
+    }
+
+    /// States are JSON, of whoever may write the state file.
+    #[test]
+    fn spoiled_states_are_never_a_panic() {
+        let good = br#"{"a":[{"type":"string","value":"x"}],"b":{"n":1,"m":-1.5e300}}"#.to_vec();
+        weft_fuzz::fuzz(256, weft_fuzz::hostile(vec![good]), |bytes| {
+            if let Ok(json) = serde_json::from_slice(&bytes) {
+                types().iter().for_each(|ty| drop(crate::cty::json::decode(&json, ty)));
+            }
+            Ok(())
+        });
+    }
 }

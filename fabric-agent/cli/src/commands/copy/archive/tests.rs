@@ -220,3 +220,102 @@ fn nothing_that_a_guest_sends_is_written_elsewhere() {
     assert!(to.join(through.trim_start_matches('/')).is_file());
     assert_eq!(mode(&to.join("link")), 0o755, "the right to run it as its owner was taken over");
 }
+
+mod fuzz {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct Member {
+        kind: u8,
+        name: &'static str,
+        link: &'static str,
+        content: Vec<u8>,
+        /// Another size than the content has.
+        lies: Option<u64>,
+    }
+
+    const NAMES: [&str; 12] = [
+        "./",
+        "./a",
+        "./a/b",
+        "./a/b/../../../outside/x",
+        "../outside/x",
+        "/outside/x",
+        "./link/x",
+        "link",
+        "a",
+        "",
+        "a\u{7f}\u{1b}[1m",
+        "./..",
+    ];
+
+    fn member() -> impl Strategy<Value = Member> {
+        // Sparse members are left out: they may claim to be as long as they like.
+        let kind = select(vec![
+            b'0', b'\0', b'1', b'2', b'3', b'5', b'6', b'7', b'L', b'K', b'x', b'g', b'V',
+        ]);
+        let links = ["../outside", "../outside/kept", "/", "a", ".", "link", ""];
+        let lies = proptest::option::weighted(0.1, any::<u64>());
+        let content = vec(any::<u8>(), 0..700);
+        (kind, select(NAMES.to_vec()), select(links.to_vec()), content, lies).prop_map(
+            |(kind, name, link, content, lies)| Member { kind, name, link, content, lies },
+        )
+    }
+
+    /// An archive as tar would never write it, with sums that are right.
+    fn archive(members: &[Member]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for Member { kind, name, link, content, lies } in members {
+            let mut header = Header::new_gnu();
+            let old = header.as_old_mut();
+            old.name[..name.len()].copy_from_slice(name.as_bytes());
+            old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            old.linkflag = [*kind];
+            header.set_mode(0o7777);
+            header.set_size(lies.unwrap_or(content.len() as u64));
+            header.set_cksum();
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.extend_from_slice(content);
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+        bytes.resize(bytes.len() + 1024, 0);
+        bytes
+    }
+
+    /// What a guest sends changes nothing outside of where it is to go.
+    #[test]
+    fn no_archive_of_a_guest_panics_or_leaves_its_place() {
+        let spoiled = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+        weft_fuzz::fuzz(200, (vec(member(), 0..6), spoiled), |(members, spoils)| {
+            let mut bytes = archive(&members);
+            for (at, value) in spoils {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let here = tempfile::tempdir().unwrap();
+            fs::create_dir(here.path().join("outside")).unwrap();
+            fs::write(here.path().join("outside/kept"), "kept").unwrap();
+            fs::create_dir(here.path().join("in")).unwrap();
+            let _ = unpack(bytes.as_slice(), &here.path().join("in/to"));
+            let names = |path: &str| {
+                let entries = fs::read_dir(here.path().join(path)).unwrap();
+                let mut names: Vec<_> = entries
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                names.sort();
+                names
+            };
+            prop_assert_eq!(names("."), ["in", "outside"]);
+            prop_assert_eq!(names("outside"), ["kept"]);
+            prop_assert!(names("in").iter().all(|name| name == "to"));
+            let kept = here.path().join("outside/kept");
+            prop_assert_eq!(fs::read(&kept).unwrap(), b"kept");
+            prop_assert_eq!(mode(&kept) & 0o7000, 0);
+            Ok(())
+        });
+    }
+}
