@@ -23,6 +23,7 @@ const ROUND: u32 = 64;
 /// # Panics
 /// When `test` fails or panics.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "make fuzz shows how much was tried")]
 pub fn fuzz<S: Strategy>(usual: u32, input: S, test: impl Fn(S::Value) -> TestCaseResult) {
     let source_file = Some(Location::caller().file());
     let seconds = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());

@@ -238,7 +238,7 @@ impl BlobStore {
             if actual != digest {
                 *slot = None;
                 remove(&inner.part_path(&digest))?;
-                let (expected, actual) = (digest.into(), actual.into());
+                let (expected, actual) = (checksum(digest), checksum(actual));
                 return Err(BlobError::DigestMismatch { expected, actual });
             }
             inner.publish(&digest, &digest, upload)?;
@@ -266,7 +266,7 @@ impl BlobStore {
             if actual != sha512 {
                 *slot = None;
                 remove(&inner.part_path(&part))?;
-                let (expected, actual) = (sha512.into(), actual.into());
+                let (expected, actual) = (checksum(sha512), checksum(actual));
                 return Err(BlobError::DigestMismatch { expected, actual });
             }
             let digest = upload.digest();
@@ -485,6 +485,11 @@ impl Inner {
         sync_dir(&self.blobs)?;
         sync_dir(&self.uploads)
     }
+}
+
+/// For an error, which is small.
+fn checksum(of: impl Into<Checksum>) -> Box<Checksum> {
+    Box::new(of.into())
 }
 
 fn metadata(path: &Path) -> Result<Option<fs::Metadata>, FileError> {

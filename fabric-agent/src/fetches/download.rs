@@ -258,7 +258,7 @@ impl<'a> Download<'a> {
         match error.cause() {
             Some(BlobError::DigestMismatch { actual, .. }) => {
                 let url = &self.wanted.url;
-                let digests = (wanted, *actual);
+                let digests = (wanted, **actual);
                 let mut problem = refusals::mismatch(url, digests, size_bytes, length_was_known);
                 if let Some(path) = &self.mirrored {
                     problem =

@@ -81,9 +81,9 @@ pub enum BlobError {
     )]
     DigestMismatch {
         /// What was announced.
-        expected: Checksum,
+        expected: Box<Checksum>,
         /// What arrived, by the same algorithm.
-        actual: Checksum,
+        actual: Box<Checksum>,
     },
     /// There is no such blob.
     #[error("there is no blob {digest}: upload it first")]

@@ -330,7 +330,7 @@ async fn another_sha512_leaves_nothing_and_a_known_blob_is_not_replaced() {
     store.append(part, 0, bytes.clone()).await.unwrap();
     let error = store.finish_by_sha512(other).await.unwrap_err();
     let BlobError::DigestMismatch { expected, actual } = error else { panic!("{error}") };
-    assert_eq!((expected, actual), (other.into(), sha512_of(&bytes).into()));
+    assert_eq!((*expected, *actual), (other.into(), sha512_of(&bytes).into()));
     assert_eq!(
         (store.list().await.unwrap(), store.list_uploads().await.unwrap()),
         (vec![], vec![])
