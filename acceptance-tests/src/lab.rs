@@ -256,6 +256,15 @@ impl Lab {
     /// Fails if anything on the host still belongs to an instance: a hypervisor, a tap, a rule
     /// with its address, a file with its id. The agent runs on.
     ///
+    /// How many sealed layers of disks the agent keeps.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn layers(&self) -> Result<usize> {
+        let dir = self.agent.state_dir().join("layers");
+        Ok(std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))?.count())
+    }
+
     /// # Errors
     /// Something is left; the message says what.
     pub fn assert_instance_is_gone(&self, id: &str, address: &str) -> Result<()> {

@@ -1,4 +1,5 @@
-# A volume that outlives its machines: written on one, read on another, and grown while it is in use.
+# A volume that outlives its machines: written on one, read on another, grown while it is in use,
+# snapshotted there, and restored into a second volume.
 #
 # Needs what 01-one-instance needs. The guests have the disk under the same name wherever it is: with
 # udev it is the output device_path; weft-tiny has no udev, there the disk is the one in
@@ -7,6 +8,9 @@
 #   terraform apply                                # make a file system in the first machine, mount it
 #   terraform apply -var attached_to=second        # unmount it there before, mount it here
 #   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; resize2fs
+#   terraform apply ... -var root_size_gib=1   # so are the machines' own disks
+#   terraform apply ... -var snapshot=true     # sync before: what the guest has not written is not in it
+#   terraform apply ... -var snapshot=true -var restore=true  # a second volume, in the first machine
 
 terraform {
   required_providers {
@@ -44,6 +48,24 @@ variable "size_gib" {
   description = "How large the volume is. It grows while it is in use, and never shrinks."
   type        = number
   default     = 1
+}
+
+variable "root_size_gib" {
+  description = "How large the machines' root disks are; unset, as large as the image. They grow live as well."
+  type        = number
+  default     = null
+}
+
+variable "snapshot" {
+  description = "Whether there is a snapshot of the volume, of the moment of the apply that makes it."
+  type        = bool
+  default     = false
+}
+
+variable "restore" {
+  description = "Whether what the snapshot has is on a second volume, in the first machine; needs snapshot."
+  type        = bool
+  default     = false
 }
 
 locals {
@@ -94,6 +116,7 @@ resource "weft_instance" "machine" {
   key_names          = [weft_key_pair.me.key_name]
   security_group_ids = [weft_security_group.ssh.id]
   wait_for           = "ssh"
+  root_volume        = var.root_size_gib == null ? null : { size_gib = var.root_size_gib }
 
   # The rule is there before anybody is told that SSH works.
   depends_on = [weft_security_group_ingress_rule.ssh]
@@ -109,9 +132,39 @@ resource "weft_volume_attachment" "data" {
   volume_id   = weft_volume.data.id
 }
 
+resource "weft_snapshot" "data" {
+  count = var.snapshot ? 1 : 0
+
+  volume_id   = weft_volume.data.id
+  description = "of what is on ${weft_volume.data.name}"
+
+  # The volume is where it is to be; the guest that has it goes on.
+  depends_on = [weft_volume_attachment.data]
+}
+
+resource "weft_volume" "restored" {
+  count = var.restore ? 1 : 0
+
+  name        = "restored"
+  size_gib    = weft_snapshot.data[0].size_gib
+  snapshot_id = weft_snapshot.data[0].id
+}
+
+resource "weft_volume_attachment" "restored" {
+  count = var.restore ? 1 : 0
+
+  instance_id = weft_instance.machine["first"].id
+  volume_id   = weft_volume.restored[0].id
+}
+
 output "device_path" {
   description = "Where a guest with udev has the disk."
   value       = weft_volume_attachment.data.device_path
+}
+
+output "restored_device_path" {
+  description = "The same of what was restored."
+  value       = one(weft_volume_attachment.restored[*].device_path)
 }
 
 output "ssh_commands" {

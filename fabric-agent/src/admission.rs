@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use weft_model::{
     ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceStatus, InterfaceId,
-    KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip,
+    KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip, check_no_shrink,
 };
 use weft_store::Txn;
 
@@ -225,6 +225,8 @@ impl Context {
             memory_mib,
             network_mbps,
             keys,
+            // Unset, it is as it is.
+            root_size_gib: order.root_size_gib.or(old.root_size_gib),
             user_data: order.user_data,
             display: order.display,
             metadata_options: order.metadata_options,
@@ -305,6 +307,7 @@ fn check_hibernated(
         ("memory_mib", old.memory_mib != new.memory_mib),
         ("user_data", old.user_data != new.user_data),
         ("display", old.display != new.display),
+        ("root_volume.size_gib", old.root_size_gib != new.root_size_gib),
     ];
     match changes.iter().find(|(_, changed)| *changed) {
         None => Ok(()),
@@ -333,8 +336,9 @@ fn check_immutable(old: &InstanceSpec, order: &InstanceOrder) -> Result<(), Prob
     let with_public = old.public_ip.is_some();
     let other = order.associate_public_ip.is_some_and(|asked| asked != with_public);
     fixed("associate_public_ip_address", other)?;
-    let resized = order.root_size_gib.is_some_and(|size| Some(size) != old.root_size_gib);
-    fixed("root_volume.size_gib", resized)
+    let Some(asked) = order.root_size_gib else { return Ok(()) };
+    let has = u32::try_from(old.root_size_bytes().div_ceil(1 << 30)).unwrap_or(u32::MAX);
+    check_no_shrink("root_volume.size_gib", "the root disk", has, asked)
 }
 
 /// The JSON of an accepted instance's first status.

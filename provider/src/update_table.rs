@@ -59,7 +59,9 @@ const CONTENT: [(&str, &str); 7] = [
 ];
 
 /// What an effect depends on, and what more there is to know.
-const NOTES: [(&str, &str, &str); 20] = [
+const NOTES: [(&str, &str, &str); 22] = [
+    ("weft_instance", "root_volume", "grows, never shrinks; replace, where it is left out again"),
+    ("weft_volume", "size_gib", "grows, never shrinks"),
     ("weft_instance", "image_id", "recorded only, with `replace_on_image_change = false`"),
     ("weft_instance", "replace_on_image_change", "set to true, it replaces an outdated instance"),
     ("weft_instance", "instance_type", "of an instance that runs"),

@@ -1,7 +1,8 @@
-//! The example 05-volumes: a disk is written on one machine, read on another, and grows there.
+//! The example 05-volumes: a disk is written on one machine, read on another, grows there, and is
+//! restored from a snapshot into a second volume.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Change, Guest, Lab, eventually, within};
+use weft_acceptance::{Change, Guest, Lab, Terraform, eventually, within};
 
 use crate::module::example;
 
@@ -64,22 +65,72 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
 
     // Larger, under the same boot.
     let boot = second.ssh("cat /proc/sys/kernel/random/boot_id")?;
-    terraform.write("more.auto.tfvars", "attached_to = \"second\"\nsize_gib = 2\n")?;
+    terraform
+        .write("more.auto.tfvars", "attached_to = \"second\"\nsize_gib = 2\nroot_size_gib = 1\n")?;
     let plan = terraform.plan()?;
     ensure!(plan.change("weft_volume.data") == Change::Update, "{}", plan.text());
+    let machine = plan.change("weft_instance.machine[\"second\"]");
+    ensure!(machine == Change::Update, "{}", plan.text());
     terraform.apply_plan()?;
     terraform.assert_plan_is_empty()?;
     eventually("the guest to see a larger disk", within(), || {
         Ok((gib(&second, &device)? == 2).then_some(()))
     })?;
+    eventually("the guest to see a larger root disk", within(), || {
+        Ok((gib(&second, "vda")? == 1).then_some(()))
+    })?;
     write(&second, &device, "grown", 2 * (last + 1) - 1)?;
     ensure!(read(&second, &device, 0)? == "begun-on-the-first");
+    // A file system, in use when the snapshot is taken.
+    second.ssh(&format!("sudo mke2fs -F /dev/{device} 65536 && sudo mount /dev/{device} /mnt"))?;
+    second.ssh("echo before | sudo tee /mnt/marker && sync")?;
+    let common = "attached_to = \"second\"\nsize_gib = 2\nroot_size_gib = 1\nsnapshot = true\n";
+    terraform.write("more.auto.tfvars", common)?;
+    terraform.apply()?;
+    terraform.assert_plan_is_empty()?;
+    second.ssh("echo after | sudo tee /mnt/marker && sync")?;
+    restores(&lab, &terraform, &first, common, 2 * (last + 1) - 1)?;
+    ensure!(second.ssh("cat /mnt/marker")?.trim() == "after");
     ensure!(read(&second, &device, 2 * (last + 1) - 1)? == "grown");
     ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
 
     // What has been detached is free: its file goes, and its room with it.
     let shown = lab.weft_json(&["get", &volume])?;
     ensure!(shown["state"] == "in_use", "{shown}");
+    second.ssh("sudo umount /mnt")?;
     terraform.destroy()?;
+    eventually("the layers to go", within(), || Ok((lab.layers()? == 0).then_some(())))?;
     lab.close()
+}
+
+/// A second volume has what the first one had when its snapshot was taken: a file system with a file,
+/// and a word in its last sector.
+fn restores(
+    lab: &Lab,
+    terraform: &Terraform,
+    first: &Guest<'_>,
+    common: &str,
+    last: u64,
+) -> Result<()> {
+    terraform.write("more.auto.tfvars", &format!("{common}restore = true\n"))?;
+    let plan = terraform.plan()?;
+    ensure!(plan.change("weft_volume.restored[0]") == Change::Create, "{}", plan.text());
+    ensure!(plan.change("weft_snapshot.data[0]") == Change::Nothing, "{}", plan.text());
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
+    let state = terraform.state()?;
+    let path = state.text("weft_volume_attachment.restored[0]", "device_path")?;
+    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let device =
+        eventually("the guest to see what was restored", within(), || device_of(first, serial))?;
+    ensure!(gib(first, &device)? == 2);
+    first.ssh(&format!("sudo mount /dev/{device} /mnt"))?;
+    ensure!(first.ssh("cat /mnt/marker")?.trim() == "before");
+    // What is written to one is not on the other.
+    first.ssh("echo elsewhere | sudo tee /mnt/marker && sync && sudo umount /mnt")?;
+    let read = format!("sudo dd if=/dev/{device} bs=512 skip={last} count=1 2>/dev/null");
+    ensure!(first.ssh(&read)?.trim_matches(['\0', '\n']) == "grown");
+    let layers = lab.layers()?;
+    ensure!(layers == 1, "{layers} layers");
+    Ok(())
 }

@@ -533,7 +533,9 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
             (json!({ "replace_on_image_change": true }), Replace),
             (json!({ "subnet_id": "subnet-0123456789abcdef0" }), ReplaceInPlan),
             (json!({ "private_ip": "172.31.9.9" }), Replace),
-            (json!({ "root_volume": { "size_gib": 1 } }), Replace),
+            (json!({ "root_volume": { "size_gib": 1 } }), Live),
+            (json!({ "root_volume": { "size_gib": 2 } }), Live),
+            (json!({ "root_volume": null }), Replace),
         ])
     })
 }

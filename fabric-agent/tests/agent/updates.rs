@@ -4,7 +4,9 @@ use futures::future::join_all;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refusal, refused, update_context};
+use crate::support::{
+    Agent, eventually, instance_spec, ok, refusal, refused, stop_request, update_context,
+};
 
 fn update(instance: &v1::Instance) -> v1::UpdateInstanceRequest {
     let mut spec = instance.spec.clone().unwrap();
@@ -82,10 +84,9 @@ async fn what_cannot_change_is_refused_at_its_field() {
     let other_image = api.image("other").await.metadata.unwrap().id;
     let before = api.running("web", &image).await;
     type Change<'a> = (&'a dyn Fn(&mut v1::InstanceSpec), &'a str);
-    let cases: [Change<'_>; 3] = [
+    let cases: [Change<'_>; 2] = [
         (&|spec| spec.image_id = other_image.clone(), "image_id"),
         (&|spec| spec.private_ip = Some("172.31.0.200".to_owned()), "private_ip"),
-        (&|spec| spec.root_volume_size_gib = Some(9), "root_volume.size_gib"),
     ];
     for (change, field) in cases {
         let mut request = update(&before);
@@ -93,6 +94,35 @@ async fn what_cannot_change_is_refused_at_its_field() {
         refused(api.instances.clone().update(request).await, Reason::InvalidArgument, field);
     }
     assert_eq!(generation(&api.instance(&before.metadata.unwrap().id).await), 1);
+}
+
+#[tokio::test]
+async fn a_root_disk_grows_under_its_guest_and_on_the_shelf_and_never_shrinks() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let before = api.running("web", &image).await;
+    let id = before.metadata.as_ref().unwrap().id.clone();
+    let grow = async |gib| {
+        let mut request = update(&api.instance(&id).await);
+        request.spec.as_mut().unwrap().root_volume_size_gib = Some(gib);
+        api.instances.clone().update(request).await
+    };
+    let grown = async |gib: u64| {
+        let bytes = || agent.things("guest")[0].1["root_bytes"].as_u64();
+        eventually("it grows", async || (bytes() == Some(gib << 30)).then_some(())).await;
+    };
+    let now = ok(grow(3).await);
+    assert_eq!(now.assigned.as_ref().unwrap().root_size_bytes, 3 << 30);
+    assert_eq!(now.assigned.unwrap().run_epoch, before.assigned.unwrap().run_epoch);
+    grown(3).await;
+    ok(api.instances.clone().stop(stop_request(&id)).await);
+    api.wait(&id, v1::wait_request::Until::Stopped(true)).await.unwrap();
+    ok(grow(4).await);
+    grown(4).await;
+
+    let message = refused(grow(2).await, Reason::InvalidArgument, "root_volume.size_gib");
+    assert!(message.contains("has 4 GiB and cannot shrink to 2 GiB"), "{message}");
 }
 
 #[tokio::test]

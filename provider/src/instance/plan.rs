@@ -1,11 +1,11 @@
 //! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
 
 use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
-use weft_model::find_type;
+use weft_model::{check_no_shrink, find_type};
 
 use super::{guard, order};
 use crate::agent::Settings;
-use crate::{tags, update_table};
+use crate::{problem, tags, update_table};
 
 /// What configuration alone shows to be wrong between attributes.
 pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
@@ -85,11 +85,35 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     if ctx.is_create() {
         return;
     }
+    if leaves_root_volume_out(ctx) {
+        ctx.replace("root_volume");
+    }
     let restarting = plan_restart(user_data, ctx);
     let replacing = replacing(user_data, ctx);
+    check_root_volume(&replacing, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
     warn_of_replacement(&replacing, ctx);
+}
+
+/// Without a size of its own again, the root disk is another one.
+fn leaves_root_volume_out(ctx: &PlanContext) -> bool {
+    ctx.plan.get("root_volume").is_null() && !ctx.prior.get("root_volume").is_null()
+}
+
+/// The root disk grows live and never shrinks, unless it is another one.
+fn check_root_volume(replacing: &[String], ctx: &mut PlanContext) {
+    let gib = |value: &Value| {
+        value.get("root_volume.size_gib").as_i64().and_then(|gib| u32::try_from(gib).ok())
+    };
+    let (Some(now), Some(wanted)) = (gib(&ctx.prior), gib(&ctx.plan)) else { return };
+    if !replacing.is_empty() {
+        return;
+    }
+    if let Err(problem) = check_no_shrink("root_volume.size_gib", "the root disk", now, wanted) {
+        let (summary, schema) = ("A root disk cannot shrink", super::schema::schema());
+        ctx.error(problem::diagnostic(summary, &problem, &schema, &ctx.config));
+    }
 }
 
 /// vCPUs and memory follow from the type where it is built in; what one's own are is known in the
@@ -233,6 +257,9 @@ fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
         by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path)).collect();
     if user_data == UserData::Replace {
         causes.push("user_data");
+    }
+    if leaves_root_volume_out(ctx) {
+        causes.push("root_volume");
     }
     let recorded = ctx.plan.get("replace_on_image_change").as_bool() == Some(false);
     if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {

@@ -240,7 +240,7 @@ async fn instances() {
         ("private_ip",         Value::Null,                         Nothing),
         ("associate_public_ip_address", false.into(),               Replace),
         ("associate_public_ip_address", Value::Null,                Nothing),
-        ("root_volume",        Value::object([("size_gib", 3)]),    Replace),
+        ("root_volume",        Value::object([("size_gib", 3)]),    Live),
         ("root_volume",        Value::Null,                         Replace),
     ];
     table(&terraform, &fake, "weft_instance", &rows).await;
