@@ -55,6 +55,8 @@ mod two_tier;
 mod two_vpcs;
 #[path = "linux/ups_and_downs.rs"]
 mod ups_and_downs;
+#[path = "linux/viewer.rs"]
+mod viewer;
 #[path = "linux/volumes.rs"]
 mod volumes;
 #[path = "linux/waits.rs"]

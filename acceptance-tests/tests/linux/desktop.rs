@@ -5,6 +5,7 @@ use weft_acceptance::{KeyFile, Lab, UefiImage, debian_desktop, debian_uefi, even
 
 use crate::module::access;
 use crate::picture::Picture;
+use crate::viewer::Viewer;
 
 /// The frame buffer that the firmware sets up for the display.
 const SCREEN: (u32, u32) = (1280, 800);
@@ -68,7 +69,7 @@ fn a_stock_debian_is_started_by_uefi() -> Result<()> {
 }
 
 #[test]
-fn a_debian_with_a_small_desktop_is_looked_at() -> Result<()> {
+fn a_debian_with_a_small_desktop_is_looked_at_and_used() -> Result<()> {
     let Some(lab) = Lab::thorough()? else { return Ok(()) };
     let key = lab.key("id")?;
     let terraform = lab.terraform()?;
@@ -91,6 +92,22 @@ fn a_debian_with_a_small_desktop_is_looked_at() -> Result<()> {
     ensure!(desktop.size == SCREEN, "{:?}", desktop.size);
     let black = desktop.percent_of(BLACK);
     ensure!(black < 50, "{black} % of it are black");
+
+    // The second workspace's button in the bar, then the first one's; then the terminal and its shell.
+    let mut viewer = Viewer::connect(&lab, "it")?;
+    for (x, workspace) in [(192, "= 1"), (150, "= 0")] {
+        let ask = "sudo -u desktop env DISPLAY=:0 xprop -root _NET_CURRENT_DESKTOP";
+        eventually("a click is heard", within(), || {
+            viewer.click(x, 787)?;
+            Ok(guest.ssh(ask)?.contains(workspace).then_some(()))
+        })?;
+    }
+    viewer.click(300, 300)?;
+    viewer.type_line("touch /tmp/typed")?;
+    eventually("what was typed is done", within(), || {
+        Ok((guest.try_ssh("test -e /tmp/typed")?.code() == Some(0)).then_some(()))
+    })?;
+    viewer.close()?;
 
     // VT_ACTIVATE of Linux's include/uapi/linux/vt.h, for the first console; the image has no chvt.
     guest.ssh("sudo python3 -c \"import fcntl; fcntl.ioctl(open('/dev/tty0'), 0x5606, 1)\"")?;

@@ -1,14 +1,11 @@
 //! A display that an instance gets, and what is seen and done on it.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-
 use anyhow::{Result, ensure};
-use nix::sys::signal::Signal;
-use weft_acceptance::{Change, Lab, eventually, spawn, within};
+use weft_acceptance::{Change, Lab};
 
 use crate::module::{access, image, instance};
 use crate::picture::Picture;
+use crate::viewer::Viewer;
 
 #[test]
 fn a_display_comes_with_a_restart_and_is_seen_through_the_agent() -> Result<()> {
@@ -33,31 +30,9 @@ fn a_display_comes_with_a_restart_and_is_seen_through_the_agent() -> Result<()> 
     ensure!(picture.size == (720, 400), "{:?}", picture.size);
     ensure!(picture.colours() >= 2, "it is empty");
 
-    let socket = lab.directory().join("vnc.sock");
-    let vnc = spawn(lab.weft_command(&["vnc", "it", "--socket", &socket.to_string_lossy()])?)?;
-    let mut viewer =
-        eventually("a place for viewers", within(), || Ok(UnixStream::connect(&socket).ok()))?;
-    viewer.set_read_timeout(Some(within()))?;
-    // RFC 6143, section 7.1: version, security "none", shared, and the size of the screen.
-    let mut version = [0; 12];
-    viewer.read_exact(&mut version)?;
-    ensure!(&version == b"RFB 003.008\n", "{version:?}");
-    viewer.write_all(&version)?;
-    let mut security = [0; 2];
-    viewer.read_exact(&mut security)?;
-    ensure!(security == [1, 1], "{security:?}");
-    viewer.write_all(&[1])?;
-    let mut init = [0; 8];
-    viewer.read_exact(&mut init[..4])?;
-    viewer.write_all(&[1])?;
-    viewer.read_exact(&mut init[4..])?;
-    ensure!(
-        init == [0, 0, 0, 0, 720_u16.to_be_bytes()[0], 720_u16.to_be_bytes()[1], 1, 144],
-        "{init:?}"
-    );
-    vnc.signal(Signal::SIGINT)?;
-    vnc.finish(within())?.success()?;
-    ensure!(!socket.exists(), "the socket is left");
+    let viewer = Viewer::connect(&lab, "it")?;
+    ensure!(viewer.size == (720, 400), "{:?}", viewer.size);
+    viewer.close()?;
 
     lab.weft(&["stop", "it"])?.success()?;
     let refused = lab.weft(&["vnc", "it"])?.failure()?.text();
