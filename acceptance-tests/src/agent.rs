@@ -69,6 +69,14 @@ impl Agent {
         }
     }
 
+    /// Whether it stands still, as by SIGSTOP.
+    pub(crate) fn is_paused(&self) -> bool {
+        let Some(pid) = self.pid() else { return false };
+        // proc_pid_stat(5): the state comes after the name, which is in parentheses.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Where it keeps what must survive.
     pub fn state_dir(&self) -> PathBuf {
         self.lab.join("state")
@@ -205,6 +213,8 @@ impl Agent {
         if let Ok(pid) = i32::try_from(child.id()) {
             // It may have ended by itself; the wait below sees that.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            // One that stands still hears nothing.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
         let ended = eventually("the agent ends when told to", Duration::from_secs(30), || {
             Ok(child.try_wait()?)

@@ -1,76 +1,118 @@
-//! The agent aborted at crash points under real terraform, a step at a time.
+//! Something dies at crash points of the agent under real terraform, a step at a time: the agent
+//! itself, or the guests while it stands still.
 //!
-//! In one step it dies several times, each time at the first point that it comes to and where it has
-//! not died yet: so a real guest has to be made for a few points together, not for each.
+//! In one step the agent dies several times, each time at the first point that it comes to and where
+//! it has not died yet: so a real guest has to be made for a few points together, not for each.
+
+mod fate;
+mod machine;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::lab::Lab;
-use crate::process::skipped;
+use crate::process::{Background, Finished, skipped, spawn};
 use crate::terraform::Terraform;
 use crate::wait::{eventually, within};
 
-const STEPS: [&str; 3] = ["create", "update", "destroy"];
-/// How often the agent dies in one step, at most: terraform waits for it, but not for ever.
-const CRASHES: usize = 6;
+use fate::Fate;
+pub use fate::Victim;
+pub use machine::Machine;
 
-/// What lies before the agent in one step.
-#[derive(Debug, Default)]
-struct Fate {
-    /// Where it writes down the points that it passes.
-    log: Option<String>,
-    /// Where it may die.
-    points: BTreeSet<String>,
-    /// Where it died.
-    reached: Vec<String>,
+/// What a step is done by.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// `terraform apply` of this module.
+    Apply(String),
+    /// `terraform destroy`.
+    Destroy,
+    /// `weft` with these arguments.
+    Weft(Vec<String>),
 }
 
-impl Fate {
-    fn environment(&self) -> Vec<(&'static str, String)> {
-        let log = self.log.iter().map(|path| ("WEFT_CRASH_LOG", path.clone()));
-        let dies = self.reached.len() < CRASHES && !self.points.is_empty();
-        let all = || self.points.iter().cloned().collect::<Vec<_>>().join(",");
-        log.chain(dies.then(|| ("WEFT_CRASH_AT", all()))).collect()
+/// What a story is about: steps that lead back to where the first begins, and what must be true
+/// after each of them, whatever has died meanwhile.
+pub trait Scene {
+    /// Made once, before the first step.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn begin(&mut self, _lab: &Lab, _terraform: &Terraform) -> Result<()> {
+        Ok(())
     }
 
-    /// `log` is the agent's, with its last words.
-    fn died(&mut self, log: &str) -> Result<()> {
-        let said = log.rsplit_once("aborting: crash point ").context("the agent just ended")?.1;
-        let point = said.lines().next().unwrap_or_default();
-        let point = self.points.take(point).context("the agent died where it should not")?;
-        self.reached.push(point);
+    /// Names of the steps, in their order.
+    fn steps(&self) -> &'static [&'static str];
+
+    /// Whether anything dies in the step.
+    fn has_deaths(&self, _step: &str) -> bool {
+        true
+    }
+
+    /// Before the step, while everything lives.
+    ///
+    /// # Errors
+    /// The story's own.
+    fn before(&mut self, _lab: &Lab, _terraform: &Terraform, _step: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends the guests, where they are what dies: unless the story knows another way, by SIGKILL to
+    /// their hypervisors, which is power loss to them.
+    ///
+    /// # Errors
+    /// They live on.
+    fn end_guests(&mut self, lab: &Lab, _terraform: &Terraform) -> Result<()> {
+        kill_hypervisors(lab)
+    }
+
+    /// What is done.
+    fn act(&self, step: &str) -> Act;
+
+    /// After the step, while everything lives.
+    ///
+    /// # Errors
+    /// Something was lost, doubled, or is left.
+    fn check(&mut self, lab: &Lab, terraform: &Terraform, step: &str) -> Result<()>;
+
+    /// After the last step.
+    ///
+    /// # Errors
+    /// Something is left.
+    fn end(&mut self, _lab: &Lab, _terraform: &Terraform) -> Result<()> {
         Ok(())
     }
 }
 
-/// A module of which one part changes, and the agent that dies under it.
+/// A scene, and what dies in it.
 #[derive(Debug)]
-pub struct CrashStory {
+pub struct CrashStory<S> {
     lab: Lab,
     terraform: Terraform,
-    created: String,
-    updated: String,
+    scene: S,
+    victim: Victim,
     /// How the names of the points begin that are meant.
     prefixes: &'static [&'static str],
 }
 
-impl CrashStory {
-    /// With `weft_instance.it` in both modules; `updated` changes it in place. `None`, said on
-    /// standard output, where there is no agent with crash points.
+impl<S: Scene> CrashStory<S> {
+    /// The agent dies in it, at all points. `None`, said on standard output, where there is no agent
+    /// with crash points.
     ///
     /// # Errors
     /// The provider is not built, or there is no terraform.
-    pub fn new(mut lab: Lab, created: String, updated: String) -> Result<Option<Self>> {
+    pub fn new(mut lab: Lab, scene: S) -> Result<Option<Self>> {
         if let Err(error) = lab.agent().use_crash_points() {
             skipped(&format!("{error:#}"));
             lab.close()?;
             return Ok(None);
         }
         let terraform = lab.terraform()?;
-        Ok(Some(Self { lab, terraform, created, updated, prefixes: &[""] }))
+        Ok(Some(Self { lab, terraform, scene, victim: Victim::Agent, prefixes: &[""] }))
     }
 
     /// Only points whose names begin with one of these are meant.
@@ -79,19 +121,26 @@ impl CrashStory {
         Self { prefixes, ..self }
     }
 
-    /// Finds out which points each step passes, then has the agent die at every `each`th of them,
-    /// and looks after each step whether all is as it should be. Gives the lab back, to be closed.
+    /// Something else dies.
+    #[must_use]
+    pub fn dies(self, victim: Victim) -> Self {
+        Self { victim, ..self }
+    }
+
+    /// Finds out which points each step passes, then lets die at every `each`th of them, and looks
+    /// after each step whether all is as it should be. Gives the lab back, to be closed.
     ///
     /// # Errors
-    /// Something did not converge, was doubled or was left; or points were not reached.
+    /// Something did not converge, was lost, doubled or left; or points were not reached.
     pub fn tell(mut self, each: usize) -> Result<Lab> {
+        self.scene.begin(&self.lab, &self.terraform)?;
         let points = self.points()?;
         let counts: Vec<usize> = points.iter().map(Vec::len).collect();
-        eprintln!("points of {STEPS:?}: {counts:?}");
-        ensure!(counts[0] > 0, "an agent without crash points");
-        let mut left =
-            points.map(|of_step| of_step.into_iter().step_by(each).collect::<BTreeSet<_>>());
-        let count = |left: &[BTreeSet<String>; 3]| left.iter().map(BTreeSet::len).sum::<usize>();
+        eprintln!("points of {:?}: {counts:?}", self.scene.steps());
+        ensure!(counts.iter().any(|count| *count > 0), "an agent without crash points");
+        let mut left: Vec<BTreeSet<String>> =
+            points.into_iter().map(|of_step| of_step.into_iter().step_by(each).collect()).collect();
+        let count = |left: &[BTreeSet<String>]| left.iter().map(BTreeSet::len).sum::<usize>();
         let all = count(&left);
         loop {
             let before = count(&left);
@@ -102,26 +151,45 @@ impl CrashStory {
                 break;
             }
         }
+        self.scene.end(&self.lab, &self.terraform)?;
         let died = all - count(&left);
-        eprintln!("{died} crashes at {all} points; not reached: {left:?}");
+        eprintln!(
+            "{:?}: {died} deaths at {all} points; losses 0, leftovers 0; not reached: {left:?}",
+            self.victim
+        );
         ensure!(died * 10 >= all * 9, "only {died} of {all} points were reached: {left:?}");
         Ok(self.lab)
     }
 
     /// The points of each step, in the order in which they were first passed.
-    fn points(&mut self) -> Result<[Vec<String>; 3]> {
+    fn points(&mut self) -> Result<Vec<Vec<String>>> {
         let log = self.lab.directory().join("points");
-        let mut points: [Vec<String>; 3] = Default::default();
-        for (of_step, step) in points.iter_mut().zip(STEPS) {
-            let path = log.to_str().context("the path is no text")?.to_owned();
-            self.step(step, &mut Fate { log: Some(path), ..Fate::default() })?;
-            *of_step = passed(&log);
+        let path = log.to_str().context("the path is no text")?.to_owned();
+        let mut points = Vec::new();
+        for step in self.scene.steps() {
+            self.whole_step(step, &mut Fate::only_seen(&path)).with_context(|| step.to_string())?;
+            let mut of_step = passed(&log);
             of_step.retain(|point| self.prefixes.iter().any(|prefix| point.starts_with(prefix)));
-            if step != "destroy" {
-                self.assert_runs()?;
-            }
+            points.push(if self.scene.has_deaths(step) { of_step } else { Vec::new() });
         }
         Ok(points)
+    }
+
+    /// All steps, each with its own deaths. The points that were reached are taken out of `left`.
+    fn cycle(&mut self, left: &mut [BTreeSet<String>]) -> Result<()> {
+        for (points, step) in left.iter_mut().zip(self.scene.steps()) {
+            let mut fate = Fate::new(self.victim, std::mem::take(points));
+            let done = self.whole_step(step, &mut fate);
+            done.with_context(|| format!("{step} with deaths at {:?}", fate.reached))?;
+            *points = fate.points;
+        }
+        Ok(())
+    }
+
+    fn whole_step(&mut self, step: &str, fate: &mut Fate) -> Result<()> {
+        self.scene.before(&self.lab, &self.terraform, step)?;
+        self.step(step, fate)?;
+        self.scene.check(&self.lab, &self.terraform, step)
     }
 
     /// Starts the agent with what lies before it, again if it dies before it answers: what a start
@@ -133,85 +201,79 @@ impl CrashStory {
                 environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
             self.lab.agent().set_environment(&environment);
             let Err(error) = self.lab.start_agent() else { return Ok(()) };
-            fate.died(&self.lab.agent().log()).with_context(|| format!("{error:#}"))?;
+            fate.agent_died(&self.lab.agent().log()).with_context(|| format!("{error:#}"))?;
             self.lab.agent().stop()?;
         }
     }
 
-    /// One step; each time the agent dies in it, it is started again, and terraform runs until it
+    /// One step. Each time the agent dies in it, it is started again; the client runs until it
     /// succeeds.
     fn step(&mut self, step: &str, fate: &mut Fate) -> Result<()> {
         self.lab.agent().stop()?;
         self.start_agent(fate)?;
-        let args = match step {
-            "destroy" => ["destroy", "-auto-approve", "-input=false", "-no-color"],
-            _ => ["apply", "-auto-approve", "-input=false", "-no-color"],
-        };
-        self.terraform.main(if step == "create" { &self.created } else { &self.updated })?;
-        let mut run = self.terraform.start(&args)?;
-        eventually("terraform ends, however often the agent does", within() * 4, || {
+        let act = self.scene.act(step);
+        let mut client = self.start(&act)?;
+        eventually("the client ends, however often something dies", within() * 4, || {
             if self.lab.agent().has_ended()? {
-                fate.died(&self.lab.agent().log())?;
+                fate.agent_died(&self.lab.agent().log())?;
                 self.lab.agent().stop()?;
                 self.start_agent(fate)?;
             }
-            Ok((!run.is_running()?).then_some(()))
+            if self.lab.agent().is_paused() {
+                let log = self.lab.agent().log();
+                fate.agent_paused(&log)?;
+                self.scene.end_guests(&self.lab, &self.terraform)?;
+                self.lab.agent().resume()?;
+            }
+            Ok((!client.is_running()?).then_some(()))
         })?;
         // What an answer sets going may come to the point later; what looks now must not.
         if self.lab.agent().has_ended()? {
-            fate.died(&self.lab.agent().log())?;
+            fate.agent_died(&self.lab.agent().log())?;
         }
         self.lab.agent().stop()?;
         self.start_agent(&mut Fate::default())?;
-        if !run.finish(within())?.status.success() {
-            ensure!(!fate.reached.is_empty(), "terraform failed, and nobody had died");
-            self.terraform.run(&args)?.success()?;
+        let finished = client.finish(within())?;
+        if !finished.status.success() {
+            ensure!(!fate.reached.is_empty(), "{}\nand nobody had died", finished.text());
+            self.again(&act)?.success()?;
+        } else if fate.has_ended_guests() {
+            self.again(&act)?.success()?;
         }
         Ok(())
     }
 
-    fn assert_runs(&self) -> Result<(String, String)> {
-        self.terraform.assert_plan_is_empty()?;
-        let state = self.terraform.state()?;
-        let id = state.text("weft_instance.it", "id")?;
-        self.lab.wait_for_state(&id, "running")?;
-        ensure!(self.lab.count("instances")? == 1 && self.lab.count("images")? == 1, "doubled");
-        if self.lab.outside().is_ok() {
-            ensure!(self.lab.hypervisors().len() == 1, "{:?}", self.lab.hypervisors());
-        }
-        Ok((id, state.text("weft_instance.it", "private_ip")?))
-    }
-
-    fn assert_gone(&self, id: &str, address: &str) -> Result<()> {
-        for kind in ["instances", "images", "keys"] {
-            ensure!(self.lab.count(kind)? == 0, "{kind} are left");
-        }
-        // Also for the next cycle's sake: what is still there is not uploaded again.
-        let blobs = self.lab.directory().join("state/images/blobs/sha256");
-        eventually("the image's blobs are removed", within(), || {
-            Ok(std::fs::read_dir(&blobs)?.next().is_none().then_some(()))
-        })?;
-        match self.lab.outside() {
-            Ok(_) => self.lab.assert_instance_is_gone(id, address),
-            Err(_) => Ok(()),
+    fn start(&self, act: &Act) -> Result<Background> {
+        match act {
+            Act::Apply(module) => {
+                self.terraform.main(module)?;
+                self.terraform.start_apply()
+            }
+            Act::Destroy => {
+                self.terraform.start(&["destroy", "-auto-approve", "-input=false", "-no-color"])
+            }
+            Act::Weft(arguments) => {
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                spawn(self.lab.weft_command(&arguments)?)
+            }
         }
     }
 
-    /// Create, update, destroy, each with its own crashes. The points where the agent died are taken
-    /// out of `left`.
-    fn cycle(&mut self, left: &mut [BTreeSet<String>; 3]) -> Result<()> {
-        let mut made = (String::new(), String::new());
-        for (points, step) in left.iter_mut().zip(STEPS) {
-            let mut fate = Fate { points: std::mem::take(points), ..Fate::default() };
-            let done = self.step(step, &mut fate).and_then(|()| match step {
-                "destroy" => self.assert_gone(&made.0, &made.1),
-                _ => self.assert_runs().map(|it| made = it),
-            });
-            done.with_context(|| format!("{step} with crashes at {:?}", fate.reached))?;
-            *points = fate.points;
-        }
-        Ok(())
+    /// As somebody would who has seen it fail.
+    fn again(&self, act: &Act) -> Result<Finished> {
+        self.start(act)?.finish(within() * 4)
     }
+}
+
+/// Ends every hypervisor by SIGKILL, and returns when they are gone.
+///
+/// # Errors
+/// One stays.
+pub fn kill_hypervisors(lab: &Lab) -> Result<()> {
+    for hypervisor in lab.hypervisors() {
+        kill(Pid::from_raw(hypervisor.pid), Signal::SIGKILL).context("kill a hypervisor")?;
+    }
+    eventually("the hypervisors end", within(), || Ok(lab.hypervisors().is_empty().then_some(())))
 }
 
 /// The points that a step passed, each once.

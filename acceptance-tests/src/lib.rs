@@ -24,7 +24,7 @@ mod wait;
 mod wire;
 
 pub use agent::{Agent, Host};
-pub use crash_story::CrashStory;
+pub use crash_story::{Act, CrashStory, Machine, Scene, Victim, kill_hypervisors};
 pub use guest::{Guest, KeyFile, Session};
 pub use lab::Lab;
 pub use leftovers::{RunningProcess, marked_processes};

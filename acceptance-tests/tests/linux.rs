@@ -47,6 +47,10 @@ mod own_image;
 mod picture;
 #[path = "linux/services.rs"]
 mod services;
+#[path = "linux/storage_crashes.rs"]
+mod storage_crashes;
+#[path = "linux/storage_scene.rs"]
+mod storage_scene;
 #[path = "linux/three_sessions.rs"]
 mod three_sessions;
 #[path = "linux/two_tier.rs"]

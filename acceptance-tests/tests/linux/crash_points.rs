@@ -3,7 +3,7 @@
 //! points within steps: bridges, pairs and ports are made here only.
 
 use anyhow::Result;
-use weft_acceptance::{CrashStory, Lab};
+use weft_acceptance::{CrashStory, Lab, Machine};
 
 use crate::module::{access, image};
 
@@ -26,7 +26,8 @@ resource "weft_instance" "it" {{
         )
     };
     let (created, updated) = (base.clone() + &instance("w1.nano"), base + &instance("w1.micro"));
-    let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
+    let scene = Machine::new(created, updated);
+    let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
     story.tell(1)?.close()
 }
 
@@ -61,7 +62,8 @@ resource "weft_instance" "it" {
 }
 "#;
     let updated = created.replace("w1.nano", "w1.micro");
-    let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
+    let scene = Machine::new(created, updated);
+    let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
     let meant = &["bridge.", "pair.", "port.", "tap.", "host.set_bridge", "host.join_bridge"];
     let lab = story.only(meant).tell(1)?;
     // The operator's own.

@@ -127,7 +127,7 @@ resource "weft_image" "then" {
 }
 
 /// No blob, no layer, no part of one.
-fn assert_nothing_is_left(lab: &Lab) -> Result<()> {
+pub(crate) fn assert_nothing_is_left(lab: &Lab) -> Result<()> {
     ensure!(lab.count("snapshots")? == 0 && lab.count("images")? == 0);
     let state = lab.directory().join("state");
     for dir in ["layers", "images/blobs/sha256", "images/uploads", "instances"] {

@@ -7,12 +7,12 @@ use weft_acceptance::{Change, Guest, Lab, Terraform, eventually, within};
 use crate::module::example;
 
 /// What the guest calls the disk with this serial number, once it has it.
-fn device_of(guest: &Guest<'_>, serial: &str) -> Result<Option<String>> {
+pub(crate) fn device_of(guest: &Guest<'_>, serial: &str) -> Result<Option<String>> {
     let found = guest.ssh(&format!("grep -lx {serial} /sys/block/*/serial || true"))?;
     Ok(found.trim().split('/').nth(3).map(str::to_owned))
 }
 
-fn gib(guest: &Guest<'_>, device: &str) -> Result<u64> {
+pub(crate) fn gib(guest: &Guest<'_>, device: &str) -> Result<u64> {
     // Linux counts sectors of 512 bytes, whatever the disk's are.
     let sectors: u64 = guest.ssh(&format!("cat /sys/block/{device}/size"))?.trim().parse()?;
     Ok(sectors >> 21)

@@ -2,7 +2,7 @@
 //! go to all of them with a client of their own.
 
 use anyhow::Result;
-use weft_acceptance::{CrashStory, Lab};
+use weft_acceptance::{CrashStory, Lab, Machine};
 
 use crate::module::one_of_each;
 
@@ -14,6 +14,7 @@ fn an_agent_that_dies_at_a_point_converges_under_terraform() -> Result<()> {
     let lab = Lab::simulated()?;
     let created = one_of_each(&lab)?;
     let updated = created.replace("weft_instance_type.it.name", "\"w1.micro\"");
-    let Some(story) = CrashStory::new(lab, created, updated)? else { return Ok(()) };
+    let scene = Machine::new(created, updated);
+    let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
     story.tell(EACH)?.close()
 }

@@ -1,4 +1,5 @@
-//! Named points at which a test may have the agent die: one at every durable write and every step.
+//! Named points at which a test may have the agent die, or wait while something else dies: one at
+//! every durable write and every step.
 //!
 //! Without the feature `enabled` a point is nothing. With it, two variables of the environment say
 //! what happens:
@@ -7,7 +8,9 @@
 //!   each, so that a driver learns which there are;
 //! - `WEFT_CRASH_AT=NAME[:NTH][,...]`: the process aborts when it passes the point for the nth time
 //!   (unset: the first), as it does when it is killed: no destructor runs, nothing is flushed. Of
-//!   several the one that it comes to first counts; its last words say which.
+//!   several the one that it comes to first counts; its last words say which;
+//! - `WEFT_PAUSE_AT=NAME[:NTH][,...]`: there the process stops, as by SIGSTOP, until it is sent SIGCONT;
+//!   once, at the first of them that it comes to, which it says on standard error.
 
 #[cfg(feature = "enabled")]
 mod plan;

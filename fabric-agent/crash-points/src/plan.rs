@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::sys::signal::{Signal, raise};
 
 const LOG: &str = "WEFT_CRASH_LOG";
 const AT: &str = "WEFT_CRASH_AT";
+const PAUSE_AT: &str = "WEFT_PAUSE_AT";
 
 /// Read once, at the first point.
 static PLAN: OnceLock<Plan> = OnceLock::new();
@@ -15,9 +18,11 @@ static PLAN: OnceLock<Plan> = OnceLock::new();
 struct Plan {
     log: Option<File>,
     at: Vec<Target>,
+    pause_at: Vec<Target>,
+    paused: AtomicBool,
 }
 
-/// The point to die at.
+/// A point that is meant.
 #[derive(Debug)]
 struct Target {
     name: String,
@@ -27,14 +32,21 @@ struct Target {
 
 impl Target {
     /// `NAME` or `NAME:NTH`.
-    fn parse(text: &str) -> Self {
+    fn parse(variable: &str, text: &str) -> Self {
         let (name, nth) = match text.rsplit_once(':') {
             Some((name, nth)) => (name, nth.parse().ok()),
             None => (text, Some(1)),
         };
         // A test that means no point at all must not pass.
-        let Some(nth) = nth else { last_words(&format!("{AT}={text}: NTH is not a number")) };
+        let Some(nth) = nth else { last_words(&format!("{variable}={text}: NTH is not a number")) };
         Self { name: name.to_owned(), nth, passed: AtomicU64::new(0) }
+    }
+
+    /// All that a variable names.
+    fn all(variable: &str) -> Vec<Self> {
+        let text = std::env::var(variable).unwrap_or_default();
+        let names = text.split(',').filter(|text| !text.is_empty());
+        names.map(|name| Self::parse(variable, name)).collect()
     }
 
     /// Whether this time is the time.
@@ -49,9 +61,8 @@ impl Plan {
             let opened = File::options().create(true).append(true).open(&path);
             opened.unwrap_or_else(|error| last_words(&format!("{LOG}={}: {error}", path.display())))
         });
-        let at = std::env::var(AT).unwrap_or_default();
-        let at = at.split(',').filter(|text| !text.is_empty()).map(Target::parse).collect();
-        Self { log, at }
+        let (at, pause_at) = (Target::all(AT), Target::all(PAUSE_AT));
+        Self { log, at, pause_at, paused: AtomicBool::new(false) }
     }
 }
 
@@ -63,9 +74,24 @@ pub(crate) fn pass(name: &str) {
             last_words(&format!("{LOG}: {error}"));
         }
     }
-    // Each counts for itself, also those after one that says yes.
-    if plan.at.iter().filter(|target| target.is_now(name)).count() > 0 {
+    if any_is_now(&plan.at, name) {
         last_words(&format!("crash point {name}"));
+    }
+    if any_is_now(&plan.pause_at, name) && !plan.paused.swap(true, Ordering::Relaxed) {
+        pause(name);
+    }
+}
+
+/// Each counts for itself, also those after one that says yes.
+fn any_is_now(targets: &[Target], name: &str) -> bool {
+    targets.iter().filter(|target| target.is_now(name)).count() > 0
+}
+
+/// Returns when somebody has sent SIGCONT.
+fn pause(name: &str) {
+    let _ = std::io::stderr().write_all(format!("pausing: crash point {name}\n").as_bytes());
+    if let Err(error) = raise(Signal::SIGSTOP) {
+        last_words(&format!("{PAUSE_AT}={name}: {error}"));
     }
 }
 
@@ -82,11 +108,11 @@ mod tests {
 
     #[test]
     fn the_nth_pass_of_the_named_point_is_meant() {
-        let target = Target::parse("store.instances.create.before:2");
+        let target = Target::parse(AT, "store.instances.create.before:2");
         assert!(!target.is_now("store.instances.create.before"));
         assert!(!target.is_now("store.instances.create.after"));
         assert!(target.is_now("store.instances.create.before"));
         assert!(!target.is_now("store.instances.create.before"));
-        assert!(Target::parse("host.write-seed.after").is_now("host.write-seed.after"));
+        assert!(Target::parse(AT, "host.write-seed.after").is_now("host.write-seed.after"));
     }
 }
