@@ -21,6 +21,6 @@ fn a_guest_that_loses_power_at_each_point_of_storage_loses_and_leaves_nothing() 
     let scene = Storage::of_a_guest_that_dies(&lab)?;
     let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
     // What is done to files and to the guest; the store is the agent's alone.
-    let meant = &["host.", "disk.", "guest.", "file.", "layer."];
+    let meant = &["host.seal", "host.grow", "disk.", "guest.", "file.", "layer."];
     story.dies(Victim::Guests).only(meant).tell(1)?.close()
 }

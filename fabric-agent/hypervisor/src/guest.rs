@@ -34,7 +34,7 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
-pub(crate) use memory::incoming_uri;
+pub(crate) use memory::{MEMORY, incoming_uri};
 pub use memory::{MemoryFiles, SavedMachine};
 pub use nics::GuestNics;
 pub use volumes::GuestVolumes;

@@ -108,6 +108,18 @@ impl<'a> Devices<'a> {
         given.map_err(self.failed("add-fd"))
     }
 
+    /// Closes the descriptors that QEMU was started with for `whose`: a volume's id, or the memory's.
+    pub(super) async fn take_back_inherited(&self, whose: &str) -> Result<(), GuestError> {
+        let sets = self.execute("query-fdsets", json!({})).await?;
+        for set in sets.as_array().map(Vec::as_slice).unwrap_or_default() {
+            let mut fds = set["fds"].as_array().into_iter().flatten();
+            if fds.any(|fd| fd["opaque"].as_str() == Some(whose)) {
+                self.execute_or_not("remove-fd", json!({ "fdset-id": set["fdset-id"] })).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Closes descriptors that QEMU was given: its nodes have duplicates of their own, and whatever
     /// stayed open would keep the room of a file that is removed.
     pub(super) async fn take_back(&self, given: &[String]) -> Result<(), GuestError> {

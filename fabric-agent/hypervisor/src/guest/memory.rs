@@ -34,6 +34,8 @@ const MACHINE: &str = "memory.json";
 const HAS_FILE_URI: QemuVersion = QemuVersion { major: 8, minor: 2, micro: 0 };
 /// What QEMU calls the descriptor that it was given by `getfd`.
 const FD_NAME: &str = "memory";
+/// What QEMU calls the descriptor that it was started with, to read memory back.
+pub(crate) const MEMORY: &str = "memory";
 /// Bytes per second: as good as none. QEMU's own limit is meant for networks.
 const NO_LIMIT: u64 = 1 << 40;
 /// A slow disk writes 64 GiB in half an hour.
@@ -162,6 +164,8 @@ impl Guests {
             }
             sleep(POLL_INTERVAL).await;
         }
+        // Else its room would be taken until the guest ends.
+        devices.take_back_inherited(MEMORY).await?;
         files.remove().map_err(failed(id, "remove the memory that was read back"))?;
         weft_crash_points::point("guest.resume.removed");
         devices.execute("cont", json!({})).await.map(|_| ())

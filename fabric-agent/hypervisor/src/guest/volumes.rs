@@ -128,7 +128,7 @@ impl Guests {
         }
         weft_crash_points::point("guest.unplug_volume.device_gone");
         devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
-        devices.take_back_inherited(volume_id).await
+        devices.take_back_inherited(volume_id.as_str()).await
     }
 }
 
@@ -144,18 +144,6 @@ impl Devices<'_> {
     async fn add_nodes(&self, nodes: Vec<Value>) -> Result<(), GuestError> {
         for node in nodes {
             self.execute("blockdev-add", node).await?;
-        }
-        Ok(())
-    }
-
-    /// Closes the descriptors that QEMU was started with for the volume.
-    async fn take_back_inherited(&self, volume_id: &VolumeId) -> Result<(), GuestError> {
-        let sets = self.execute("query-fdsets", json!({})).await?;
-        for set in sets.as_array().map(Vec::as_slice).unwrap_or_default() {
-            let mut fds = set["fds"].as_array().into_iter().flatten();
-            if fds.any(|fd| fd["opaque"].as_str() == Some(volume_id.as_str())) {
-                self.execute_or_not("remove-fd", json!({ "fdset-id": set["fdset-id"] })).await?;
-            }
         }
         Ok(())
     }

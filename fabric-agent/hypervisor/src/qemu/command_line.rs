@@ -12,7 +12,7 @@ use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE, MAX_VOLUMES_PER_INSTAN
 
 use super::VolumeDisk;
 use super::spec::{Accel, Boot, GuestSpec, NicSpec};
-use crate::guest::incoming_uri;
+use crate::guest::{MEMORY, incoming_uri};
 
 /// A disk's serial is cut here: `VIRTIO_BLK_ID_BYTES` in Linux `include/uapi/linux/virtio_blk.h`.
 const SERIAL_BYTES: usize = 20;
@@ -112,7 +112,7 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     if let Some(fd) = fds.memory {
         // Read back, and then stopped: the file has to be gone before the guest goes on.
         line.flag("-S");
-        line.fd_set(fd);
+        line.fd_set_of(fd, MEMORY);
         line.option("-incoming", incoming_uri(spec.qemu.version, fd));
     }
     boot(&mut line, spec, fds);

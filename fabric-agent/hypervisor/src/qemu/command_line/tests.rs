@@ -130,7 +130,7 @@ fn each_part_of_a_specification_has_its_arguments() {
             &["-kernel /proc/self/fd/40 -initrd /proc/self/fd/41 -append console=ttyS0 a,b"]),
         ("memory is read back and waits", GuestSpec { resume: Some(resume()), ..spec() },
             GuestFds { memory: Some(35), ..fds() }, &[
-            "-machine pc-q35-9.0,", "-S", "-add-fd fd=35,set=35", "-incoming file:/dev/fdset/35"]),
+            "-machine pc-q35-9.0,", "-S", "-add-fd fd=35,set=35,opaque=memory", "-incoming file:/dev/fdset/35"]),
         ("a direct boot without initrd", GuestSpec { boot: direct(None), ..spec() },
             GuestFds { kernel: Some(40), ..fds() },
             &["-kernel /proc/self/fd/40 -append console=ttyS0 a,b"]),
