@@ -88,7 +88,7 @@ impl Guests {
             return Ok(true);
         }
         devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
-        devices.take_back_inherited(volume_id).await?;
+        devices.take_back_inherited(volume_id.as_str()).await?;
         Ok(false)
     }
 
