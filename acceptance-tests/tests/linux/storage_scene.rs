@@ -317,7 +317,6 @@ impl Scene for Storage {
                 ensure!(!contains(&layer, &later)?, "the snapshot was written after it was taken");
             }
             "capture" => {
-                self.new_layer(lab)?;
                 let digest = terraform.state()?.text("weft_image.own", "digest")?;
                 let blob = state.join("images/blobs/sha256").join(digest);
                 ensure!(contains(&blob, &last)?, "lost: {last} is not in the image");

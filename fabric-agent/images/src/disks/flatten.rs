@@ -28,6 +28,11 @@ pub struct FlattenSpec {
     pub room_bytes: u64,
 }
 
+/// So many times the address space of other calls: `convert` has up to 64 threads (QEMU
+/// `util/thread-pool.c`), each with 8 MiB of stack and perhaps an arena of glibc's with 64 MiB,
+/// and tables of each layer. It takes next to none of it as memory.
+const THREADS_TAKE: u64 = 8;
+
 /// What a cluster of the copied disk costs besides its content (QEMU `docs/interop/qcow2.txt`), well
 /// above it.
 fn with_tables(size_bytes: u64) -> u64 {
@@ -67,7 +72,7 @@ impl RootDisks {
             // At 64 MiB and 16 MiB a second, far below what any machine does.
             cpu_seconds: 60 + (spec.size_bytes >> 26),
             deadline: Duration::from_secs(120 + (spec.size_bytes >> 24)),
-            ..self.limits
+            address_space_bytes: self.limits.address_space_bytes.saturating_mul(THREADS_TAKE),
         };
         let arguments: [&OsStr; 6] =
             ["convert".as_ref(), "-q".as_ref(), "-O".as_ref(), "qcow2".as_ref(), &source, &target];
