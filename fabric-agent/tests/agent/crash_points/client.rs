@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 use v1::session_request::Request;
+use weft_model::Problem;
 use weft_proto::{problem_from_status, v1};
 
 use crate::support::{Agent, Api, token};
@@ -169,6 +170,14 @@ impl Client {
         &mut self,
         request: impl AsyncFn(Api, Option<v1::CreateContext>) -> Result<Response<T>, Status>,
     ) -> Result<T, Away> {
+        Ok(self.try_create(request).await?.unwrap_or_else(|problem| panic!("{problem:?}")))
+    }
+
+    /// As [`Self::create`], where the agent may refuse.
+    async fn try_create<T>(
+        &mut self,
+        request: impl AsyncFn(Api, Option<v1::CreateContext>) -> Result<Response<T>, Status>,
+    ) -> Result<Result<T, Problem>, Away> {
         let client_token = token();
         if self.session.is_none() {
             self.open_session().await?;
@@ -181,11 +190,13 @@ impl Client {
             };
             let made = self.call(async |api| request(api, Some(context.clone())).await).await?;
             let status = match made {
-                Ok(made) => return Ok(made.into_inner()),
+                Ok(made) => return Ok(Ok(made.into_inner())),
                 Err(status) => status,
             };
             let problem = problem_from_status(&status);
-            assert_eq!(problem.field.as_deref(), Some("context.session_id"), "{problem:?}");
+            if problem.field.as_deref() != Some("context.session_id") {
+                return Ok(Err(problem));
+            }
             self.open_session().await?;
         }
     }

@@ -1,6 +1,8 @@
 //! What the client makes, changes and destroys: two images, a key pair, a VPC on a bridge with a
 //! subnet, a group with a rule, and an instance.
 
+use std::time::{Duration, Instant};
+
 use tonic::{Response, Status};
 use v1::wait_request::Until;
 use weft_model::Reason;
@@ -15,6 +17,8 @@ use crate::support::{
 const DISK: &[u8] = &[7; 4096];
 /// Fetched by the agent.
 pub(in super::super) const DISK_BY_URL: &[u8] = &[9; 4096];
+/// How long a blob that no image names is kept after a start, at least (`reconcile/blobs.rs`).
+const BLOBS_ARE_KEPT: Duration = Duration::from_secs(2);
 /// How many images there are.
 pub(in super::super) const IMAGES: usize = 2;
 
@@ -62,20 +66,11 @@ impl Client {
 
     async fn make(&mut self) -> Result<(), Away> {
         if self.state.image.is_none() {
-            self.upload().await?;
-            let made = self.create(async |api, context| {
-                let spec = image_spec("it", DISK);
-                api.images.clone().create(v1::CreateImageRequest { context, spec }).await
-            });
-            self.state.image = Some(made.await?.metadata.unwrap().id);
+            self.state.image = Some(self.make_image("it", DISK, Self::upload).await?);
         }
         if self.state.image_by_url.is_none() {
-            self.fetch().await?;
-            let made = self.create(async |api, context| {
-                let spec = image_spec("by URL", DISK_BY_URL);
-                api.images.clone().create(v1::CreateImageRequest { context, spec }).await
-            });
-            self.state.image_by_url = Some(made.await?.metadata.unwrap().id);
+            let image = self.make_image("by URL", DISK_BY_URL, Self::fetch).await?;
+            self.state.image_by_url = Some(image);
         }
         if self.state.key.is_none() {
             let made = self.create(async |api, context| {
@@ -158,6 +153,31 @@ impl Client {
             spec.instance_type = Some("w1.micro".to_owned());
         }
         spec
+    }
+
+    /// Brings the disk and makes an image of it. A blob that no image names is kept for a while only,
+    /// and a machine under load may be slower than that: then it is brought once more.
+    async fn make_image(
+        &mut self,
+        name: &str,
+        disk: &[u8],
+        bring: impl AsyncFn(&mut Self) -> Result<(), Away>,
+    ) -> Result<String, Away> {
+        loop {
+            bring(self).await?;
+            let brought = Instant::now();
+            let made = self.try_create(async |api, context| {
+                let spec = image_spec(name, disk);
+                api.images.clone().create(v1::CreateImageRequest { context, spec }).await
+            });
+            match made.await? {
+                Ok(made) => return Ok(made.metadata.unwrap().id),
+                Err(problem) => {
+                    assert_eq!(problem.field.as_deref(), Some("disk_sha256"), "{problem:?}");
+                    assert!(brought.elapsed() >= BLOBS_ARE_KEPT, "{problem:?}");
+                }
+            }
+        }
     }
 
     async fn upload(&mut self) -> Result<(), Away> {
@@ -246,9 +266,9 @@ impl Client {
 
     async fn hibernate(&mut self) -> Result<(), Away> {
         let id = self.state.instance.clone().unwrap();
-        let status = self.read_instance().await?.status.unwrap();
-        // Only what runs can be put to sleep; it sleeps already where the answer was lost.
-        if status.state != "stopped" {
+        let spec = self.read_instance().await?.spec.unwrap();
+        // Only what runs can be put to sleep; it is about to sleep where the answer was lost.
+        if spec.power_state.as_deref() == Some("running") {
             self.wait(&id, Until::WaitFor("running".to_owned())).await?;
         }
         let get = v1::GetRequest { id, claim: false };
