@@ -86,3 +86,18 @@ async fn a_snapshot_is_of_one_disk() {
     let error = terraform.plan("weft_snapshot", other, None).await.unwrap_err().to_string();
     assert!(error.contains("vol-"), "{error}");
 }
+
+#[tokio::test]
+async fn a_root_disk_that_shrinks_is_an_error_of_the_plan_unless_it_is_another_one() {
+    let (terraform, fake) = connected().await;
+    let sized =
+        |config: &Value, gib: i64| with(config, "root_volume", Value::object([("size_gib", gib)]));
+    let large = sized(&least("weft_instance", &terraform, &fake).await, 5);
+    let state = terraform.create("weft_instance", large.clone()).await.unwrap();
+    let shrinks = terraform.plan("weft_instance", sized(&large, 4), Some(&state)).await;
+    let text = shrinks.unwrap_err().to_string();
+    assert!(text.contains("has 5 GiB and cannot shrink to 4 GiB"), "{text}");
+    let without = with(&large, "root_volume", Value::Null);
+    let plan = terraform.plan("weft_instance", without, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, tfplugin::testing::Action::Replace);
+}

@@ -149,12 +149,7 @@ impl v1::instances_server::Instances for Shared {
         let instance = world.instances.get_mut(&context.id).ok_or_else(|| missing(&context.id))?;
         let old = instance.spec.clone().unwrap();
         let fixed = |spec: &v1::InstanceSpec| {
-            (
-                spec.image_id.clone(),
-                spec.subnet_id.clone(),
-                spec.private_ip.clone(),
-                spec.root_volume_size_gib,
-            )
+            (spec.image_id.clone(), spec.subnet_id.clone(), spec.private_ip.clone())
         };
         if fixed(&old) != fixed(&spec) {
             return Err(refused(Problem::invalid("image_id", "it cannot change")));
