@@ -303,7 +303,8 @@ impl Scene for Storage {
             let asleep = lab.wait_for_state("it", "stopped")?;
             let reason = asleep["reason"].as_str().unwrap_or_default();
             ensure!(reason.starts_with("hibernated"), "lost: {asleep}");
-            return Ok(ensure!(lab.hypervisors().is_empty(), "{:?}", lab.hypervisors()));
+            ensure!(lab.hypervisors().is_empty(), "{:?}", lab.hypervisors());
+            return Ok(());
         }
         terraform.assert_plan_is_empty()?;
         let guest = self.guest(lab, terraform)?;
