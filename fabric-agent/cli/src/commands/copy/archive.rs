@@ -99,7 +99,7 @@ pub(super) fn unpack(pipe: impl Read, to: &Path) -> Result<(), Problem> {
             // At last: it may not be writable.
             set_mode(to, mode)
         }
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => unpack_file(first, to),
+        EntryType::Regular | EntryType::Continuous => unpack_file(first, to),
         _ => Err(strange(&first)),
     }
 }
@@ -152,10 +152,9 @@ fn unpack_all<'a, R: Read + 'a>(
                 make_way(&entry, to);
                 place(&mut entry, to)?;
             }
-            EntryType::Regular
-            | EntryType::Continuous
-            | EntryType::GNUSparse
-            | EntryType::Symlink => place(&mut entry, to)?,
+            EntryType::Regular | EntryType::Continuous | EntryType::Symlink => {
+                place(&mut entry, to)?;
+            }
             EntryType::XGlobalHeader => {}
             _ => return Err(strange(&entry)),
         }
@@ -197,6 +196,11 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Problem> {
 
 fn strange<R: Read>(entry: &Entry<'_, R>) -> Problem {
     let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    if entry.header().entry_type() == EntryType::GNUSparse {
+        // The guest's tar is not asked for such: a few bytes of it would be as many as they claim.
+        let message = format!("the guest sent \"{path}\" as a file with holes");
+        return Problem::new(Reason::InvalidArgument, message);
+    }
     let message = format!("\"{path}\" is a device, a socket or a pipe in the guest");
     Problem::new(Reason::InvalidArgument, message).remedy("copy the files beside it one by one")
 }

@@ -190,8 +190,8 @@ fn nothing_that_a_guest_sends_is_written_elsewhere() {
     fs::write(outside.join("secret"), "kept").unwrap();
     let out = outside.to_str().unwrap();
     let through = format!("{out}/new");
-    use EntryType::{Char, Directory, Fifo, Link, Regular, Symlink};
-    let cases: [&[(EntryType, &str, &str)]; 9] = [
+    use EntryType::{Char, Directory, Fifo, GNUSparse, Link, Regular, Symlink};
+    let cases: [&[(EntryType, &str, &str)]; 10] = [
         &[(Regular, "../new", "")],
         &[(Regular, "a/../../new", "")],
         &[(Symlink, "a", out), (Regular, "a/new", "")],
@@ -201,6 +201,7 @@ fn nothing_that_a_guest_sends_is_written_elsewhere() {
         &[(Symlink, "a", out), (Link, "a/secret", "a/secret")],
         &[(Char, "device", "")],
         &[(Fifo, "pipe", "")],
+        &[(GNUSparse, "holes", "")],
     ];
     for (n, entries) in cases.iter().enumerate() {
         let to = here.path().join(format!("to-{n}"));
@@ -254,9 +255,8 @@ mod fuzz {
     ];
 
     fn member() -> impl Strategy<Value = Member> {
-        // Sparse members are left out: they may claim to be as long as they like.
         let kind = select(vec![
-            b'0', b'\0', b'1', b'2', b'3', b'5', b'6', b'7', b'L', b'K', b'x', b'g', b'V',
+            b'0', b'\0', b'1', b'2', b'3', b'5', b'6', b'7', b'L', b'K', b'x', b'g', b'V', b'S',
         ]);
         let links = ["../outside", "../outside/kept", "/", "a", ".", "link", ""];
         let lies = proptest::option::weighted(0.1, any::<u64>());
