@@ -165,24 +165,20 @@ impl QmpClient {
     }
 
     /// Hands QEMU a descriptor that it opens in place of a file; returns that file's name. What is
-    /// not opened under it is closed with this connection.
-    pub async fn add_fd(&self, fd: BorrowedFd<'_>, deadline: Duration) -> Result<String, QmpError> {
-        let answer = self.execute_with("add-fd", None, Some(fd), deadline).await?;
+    /// not opened under it is closed with this connection. `whose` is what `query-fdsets` shows as
+    /// `opaque`.
+    pub async fn add_fd(
+        &self,
+        fd: BorrowedFd<'_>,
+        whose: &str,
+        deadline: Duration,
+    ) -> Result<String, QmpError> {
+        let arguments = json!({ "opaque": whose });
+        let answer = self.execute_with("add-fd", Some(arguments), Some(fd), deadline).await?;
         match answer["fdset-id"].as_i64() {
             Some(set) => Ok(format!("/dev/fdset/{set}")),
             None => Err(QmpError::Protocol(shorten(&answer.to_string()))),
         }
-    }
-
-    /// Hands QEMU a descriptor under a name, by which a later command takes it.
-    pub async fn give_fd(
-        &self,
-        name: &str,
-        fd: BorrowedFd<'_>,
-        deadline: Duration,
-    ) -> Result<(), QmpError> {
-        let arguments = json!({ "fdname": name });
-        self.execute_with("getfd", Some(arguments), Some(fd), deadline).await.map(|_| ())
     }
 
     async fn execute_with(

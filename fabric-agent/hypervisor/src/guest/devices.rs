@@ -95,8 +95,13 @@ impl<'a> Devices<'a> {
         Ok(true)
     }
 
-    /// Opens a file and hands it to QEMU; gives the name under which QEMU opens it.
-    pub(super) async fn give_file(&self, path: &Path, write: bool) -> Result<String, GuestError> {
+    /// Opens a file and hands it to QEMU for `whose`; gives the name under which QEMU opens it.
+    pub(super) async fn give_file(
+        &self,
+        path: &Path,
+        write: bool,
+        whose: &str,
+    ) -> Result<String, GuestError> {
         let owned = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<File> {
             OpenOptions::new().read(true).write(write).open(owned)
@@ -104,12 +109,13 @@ impl<'a> Devices<'a> {
         let file = opened.await.map_err(std::io::Error::other).and_then(|it| it);
         let (id, path): (_, PathBuf) = (self.id.clone(), path.to_owned());
         let file = file.map_err(|source| GuestError::Disk { id, path, source })?;
-        let given = self.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
+        let given = self.client.add_fd(file.as_fd(), whose, ANSWER_DEADLINE).await;
         given.map_err(self.failed("add-fd"))
     }
 
-    /// Closes the descriptors that QEMU was started with for `whose`: a volume's id, or the memory's.
-    pub(super) async fn take_back_inherited(&self, whose: &str) -> Result<(), GuestError> {
+    /// Closes the descriptors that QEMU was started with, or given, for `whose`: a volume's id, or the
+    /// memory's.
+    pub(super) async fn take_back_all(&self, whose: &str) -> Result<(), GuestError> {
         let sets = self.execute("query-fdsets", json!({})).await?;
         for set in sets.as_array().map(Vec::as_slice).unwrap_or_default() {
             let mut fds = set["fds"].as_array().into_iter().flatten();

@@ -37,7 +37,7 @@ impl Guests {
         let devices = self.with_display(id).await?;
         let failed = |step| move |source| GuestError::Display { id: id.clone(), step, source };
         let (picture, end) = memory().map_err(failed("make room for a picture"))?;
-        let given = devices.client.add_fd(end.as_fd(), ANSWER_DEADLINE).await;
+        let given = devices.client.add_fd(end.as_fd(), "screenshot", ANSWER_DEADLINE).await;
         let given = given.map_err(devices.failed("add-fd"))?;
         let arguments = json!({ "filename": given, "format": "png" });
         let taken = devices.client.execute("screendump", Some(arguments), PICTURE_DEADLINE).await;
@@ -56,7 +56,7 @@ impl Guests {
         let failed = |source| GuestError::Display { id: id.clone(), step: "make a socket", source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let name = format!("viewer-{}", NEXT_VIEWER.fetch_add(1, Ordering::Relaxed));
-        let given = devices.client.give_fd(&name, theirs.as_fd(), ANSWER_DEADLINE).await;
+        let given = devices.client.give(&name, theirs.as_fd(), ANSWER_DEADLINE).await;
         given.map_err(devices.failed("getfd"))?;
         let arguments = json!({ "protocol": "vnc", "fdname": name, "skipauth": true });
         if let Err(error) = devices.execute("add_client", arguments).await {

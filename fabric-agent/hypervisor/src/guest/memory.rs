@@ -34,7 +34,7 @@ const MACHINE: &str = "memory.json";
 const HAS_FILE_URI: QemuVersion = QemuVersion { major: 8, minor: 2, micro: 0 };
 /// What QEMU calls the descriptor that it was given by `getfd`.
 const FD_NAME: &str = "memory";
-/// What QEMU calls the descriptor that it was started with, to read memory back.
+/// Whose QEMU says the descriptor is that it writes memory to, or was started with to read it back.
 pub(crate) const MEMORY: &str = "memory";
 /// Bytes per second: as good as none. QEMU's own limit is meant for networks.
 const NO_LIMIT: u64 = 1 << 40;
@@ -140,6 +140,8 @@ impl Guests {
             let devices = Devices::of(self, id).await?;
             if let Err(why) = write_memory(&devices, files, self.qemu_version(id)?).await? {
                 devices.execute("cont", json!({})).await?;
+                // Else its room would be taken until the guest ends.
+                devices.take_back_all(MEMORY).await?;
                 files.remove_part().map_err(failed(id, "remove what was saved of the memory"))?;
                 return Err(GuestError::NotSaved { id: id.clone(), why });
             }
@@ -165,7 +167,7 @@ impl Guests {
             sleep(POLL_INTERVAL).await;
         }
         // Else its room would be taken until the guest ends.
-        devices.take_back_inherited(MEMORY).await?;
+        devices.take_back_all(MEMORY).await?;
         files.remove().map_err(failed(id, "remove the memory that was read back"))?;
         weft_crash_points::point("guest.resume.removed");
         devices.execute("cont", json!({})).await.map(|_| ())
@@ -255,7 +257,7 @@ async fn ask(
     devices.execute("migrate-set-parameters", arguments).await?;
     let uri = match version >= HAS_FILE_URI {
         true => {
-            let given = devices.client.add_fd(file.as_fd(), ANSWER_DEADLINE).await;
+            let given = devices.client.add_fd(file.as_fd(), MEMORY, ANSWER_DEADLINE).await;
             format!("file:{}", given.map_err(devices.failed("add-fd"))?)
         }
         false => {

@@ -48,7 +48,7 @@ impl Guests {
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;
-        let given = devices.give_file(next, true).await?;
+        let given = devices.give_file(next, true, device).await?;
         weft_crash_points::point("guest.seal.given");
         // A node of its own: QEMU would open the file of an inner one anew when it becomes read-only
         // below the next top.

@@ -51,7 +51,7 @@ impl Guests {
         devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await?;
         let mut paths = Vec::new();
         for (path, write) in disk.files() {
-            paths.push(devices.give_file(path, write).await?);
+            paths.push(devices.give_file(path, write, disk.volume_id.as_str()).await?);
         }
         weft_crash_points::point("guest.plug_volume.given");
         let added = devices.add_nodes(disk.nodes(&paths)).await;
@@ -88,7 +88,7 @@ impl Guests {
             return Ok(true);
         }
         devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
-        devices.take_back_inherited(volume_id.as_str()).await?;
+        devices.take_back_all(volume_id.as_str()).await?;
         Ok(false)
     }
 
@@ -128,7 +128,7 @@ impl Guests {
         }
         weft_crash_points::point("guest.unplug_volume.device_gone");
         devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
-        devices.take_back_inherited(volume_id.as_str()).await
+        devices.take_back_all(volume_id.as_str()).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! A guest's memory outlives its QEMU.
 
+use std::path::Path;
+
 use weft_hypervisor::{GuestError, GuestObservation, GuestSpec, MemoryFiles, Resume};
 use weft_model::InstanceId;
 
@@ -87,7 +89,10 @@ async fn a_guest_whose_memory_finds_no_room_runs_on_and_leaves_nothing() {
     assert!(matches!(error, GuestError::NotSaved { .. }), "{error}");
     assert!(!error.is_retryable(), "{error}");
     assert!(!files.is_begun() && !files.is_saved());
-    bench.running(id).await;
+    let qemu = bench.running(id).await.qemu.pid;
+    let open = std::fs::read_dir(format!("/proc/{qemu}/fd")).unwrap();
+    let mut open = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    assert!(open.all(|file| file != Path::new("/dev/full")), "QEMU keeps what it cannot use");
     answers(&bench, id, b'0').await;
     // With room it works, on the same QEMU.
     bench.guests.save_memory(id, &files).await.unwrap();
