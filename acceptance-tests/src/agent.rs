@@ -44,7 +44,8 @@ impl Agent {
         Self { host, lab: lab.to_owned(), flags, program, environment, child: None }
     }
 
-    /// From its next start on it is the one with crash points.
+    /// From its next start on it is the one with crash points. It removes what nothing wants soon after
+    /// a start: stories of crashes start it often, and look whether anything is left.
     ///
     /// # Errors
     /// That is not built.
@@ -52,6 +53,7 @@ impl Agent {
         let program = "crash-points/fabric-agent";
         binary(program).context("run scripts/build-crash-points.sh")?;
         self.program = program;
+        self.flags.extend(["--sweep-grace", "5"].map(str::to_owned));
         Ok(())
     }
 
