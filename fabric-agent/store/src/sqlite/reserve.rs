@@ -65,11 +65,11 @@ impl Tables {
 
     /// Makes the reserve whole, where that is possible.
     pub(super) fn fill_reserve(&mut self) {
-        let there = self.reserve.bytes(&self.connection).unwrap_or_default();
+        let mut there = self.reserve.bytes(&self.connection).unwrap_or_default();
         if there < BYTES {
             self.write_reserve(FILLED_BYTES);
+            there = self.reserve.bytes(&self.connection).unwrap_or_default();
         }
-        let there = self.reserve.bytes(&self.connection).unwrap_or_default();
         let (was, is) =
             (self.reserve.is_whole, there >= BYTES && length(&self.reserve.log) >= BYTES);
         self.reserve.is_whole = is;
