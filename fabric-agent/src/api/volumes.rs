@@ -53,9 +53,9 @@ async fn below(
 ) -> Result<(Option<ImageBase>, Vec<LayerId>), Problem> {
     let refused =
         |message: String, field: &str| Problem::new(Reason::FailedPrecondition, message).at(field);
+    let field = source.field();
     let (bytes, base, layers) = match source {
         VolumeSource::Snapshot(id) => {
-            let field = "snapshot_id";
             let snapshot = context.repo.find::<Snapshots>(id).await?.ok_or_else(|| {
                 Problem::not_found(format!("snapshot {id} does not exist"))
                     .at(field)
@@ -79,7 +79,7 @@ async fn below(
         VolumeSource::Image(id) => {
             let image = context.repo.find::<Images>(id).await?.ok_or_else(|| {
                 Problem::not_found(format!("image {id} does not exist"))
-                    .at("image_id")
+                    .at(field)
                     .remedy("weft ls images shows those that do")
             })?;
             let content = image.value.spec.content;
@@ -142,10 +142,7 @@ async fn update(
     }
     if order.source != old.source {
         let source = order.source.as_ref().or(old.source.as_ref());
-        let field = match source {
-            Some(VolumeSource::Image(_)) => "image_id",
-            Some(VolumeSource::Snapshot(_)) | None => "snapshot_id",
-        };
+        let field = source.map_or("snapshot_id", VolumeSource::field);
         let message = format!("what volume {} was made from cannot change", update.id);
         return Err(Problem::invalid(field, message).remedy("replace the volume"));
     }

@@ -75,6 +75,14 @@ impl VolumeSource {
         }
     }
 
+    /// The attribute that says so.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Snapshot(_) => "snapshot_id",
+            Self::Image(_) => "image_id",
+        }
+    }
+
     /// Of a snapshot.
     pub fn snapshot(&self) -> Option<&SnapshotId> {
         match self {
