@@ -2,13 +2,16 @@
 //! with the change of the disk's record, so that the store never knows a disk that is not there.
 
 use weft_model::{
-    LayerId, Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Timestamp,
+    LayerId, Problem, Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Timestamp,
 };
-use weft_planner::PendingSeal;
+use weft_planner::{Action, PendingSeal};
 use weft_store::Txn;
 
+use super::Reconciler;
 use crate::cache::World;
-use crate::repo::{Snapshots, Stored, encode, object_key};
+use crate::chain::Chain;
+use crate::host::HostError;
+use crate::repo::{Kind, Snapshots, Stored, encode, object_key};
 
 type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
 
@@ -34,9 +37,58 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
+/// Carries a seal out; what became of it is to be written down.
+///
+/// # Errors
+/// The step failed, and may succeed when it is tried again.
+pub(super) async fn carry_out(
+    reconciler: &Reconciler,
+    action: Action,
+) -> Result<Outcome, HostError> {
+    match (reconciler.host.apply(&action).await, action) {
+        (
+            Ok(()),
+            Action::SealRootDisk { layer, size_bytes, .. }
+            | Action::SealVolume { layer, size_bytes, .. },
+        ) => Ok(Outcome::Sealed { layer, size_bytes }),
+        (Ok(()), _) => Ok(Outcome::Failed("it was no snapshot; this is a defect".to_owned())),
+        (Err(error), _) if !error.is_retryable() => Ok(Outcome::Failed(Chain(&error).to_string())),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Ends the snapshot `id` of the disk of `owner`, and gives the owner's record the layer, in one
+/// transaction; `layers` is where the record has what the disk lies over.
+pub(super) async fn write_down<K: Kind>(
+    reconciler: &Reconciler,
+    owner: &K::Id,
+    id: &SnapshotId,
+    outcome: Outcome,
+    layers: fn(&mut K::Spec) -> &mut Vec<LayerId>,
+) -> Result<(), Problem> {
+    // Nobody has two turns: a change of the snapshot at the same moment makes one of both fail, and
+    // be tried again.
+    let _turn = reconciler.turns.object(&owner.to_string()).await;
+    let before = reconciler.repo.get::<K>(owner).await?;
+    let snapshot = reconciler.repo.get::<Snapshots>(id).await?;
+    if !snapshot.value.spec.is_pending() {
+        return Ok(());
+    }
+    let mut changed = before.value;
+    let sealed = matches!(outcome, Outcome::Sealed { .. });
+    let mut txn = settle(snapshot, outcome, layers(&mut changed.spec), reconciler.clock.now());
+    if sealed {
+        let key = object_key::<K>(owner);
+        txn = txn.when_at(&key, before.revision).put(key, encode(&changed));
+    }
+    let revision = reconciler.repo.commit(txn).await?;
+    reconciler.cache.reached(revision).await;
+    Ok(())
+}
+
 /// The transaction that ends a pending snapshot. `layers` is what the disk lies over now; the layer that
 /// it was sealed into is added.
-pub(super) fn settle(
+fn settle(
     snapshot: Stored<SnapshotRecord>,
     outcome: Outcome,
     layers: &mut Vec<LayerId>,

@@ -20,7 +20,7 @@ use super::Reconciler;
 use super::hands::Hands;
 use super::noted::Noted;
 use super::queue::{Next, WorkQueue};
-use super::seals::Outcome;
+use super::seals::{Outcome, carry_out};
 use crate::chain::Chain;
 use crate::host::HostError;
 use crate::repo::{Kind as _, Volumes as VolumeKind, object_key, volume_status_key};
@@ -188,15 +188,12 @@ async fn steps(reconciler: &Reconciler, record: &VolumeRecord) -> Result<Rest, F
         match plan_volume(record, made, &seen, user.as_ref(), &pending) {
             VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
             VolumeStep::Seal(snapshot, action) => {
-                let outcome = seal::carry_out(reconciler, *action).await?;
-                let written = seal::write_down(reconciler, record, &snapshot, outcome).await;
-                written.map_err(Failure::Store)?;
+                let outcome = carry_out(reconciler, *action).await.map_err(Failure::Step)?;
+                seal::write_down(reconciler, id, &snapshot, outcome).await?;
                 return Ok(Rest::Again(Duration::ZERO));
             }
             VolumeStep::Refuse(snapshot, why) => {
-                let outcome = Outcome::Failed(why);
-                let written = seal::write_down(reconciler, record, &snapshot, outcome).await;
-                written.map_err(Failure::Store)?;
+                seal::write_down(reconciler, id, &snapshot, Outcome::Failed(why)).await?;
                 return Ok(Rest::Again(Duration::ZERO));
             }
             VolumeStep::Await => return Ok(Rest::Again(AWAY_POLL)),

@@ -1,13 +1,12 @@
 //! Snapshots of an instance's root disk: carried out before anything else is done about it.
 
-use weft_model::{Problem, SnapshotId, SnapshotSource};
-use weft_planner::{Action, SealStep, Wanted, plan_seal};
+use weft_model::SnapshotSource;
+use weft_planner::{SealStep, Wanted, plan_seal};
 
 use super::{Failure, Pass};
-use crate::chain::Chain;
 use crate::host::SeenGuest;
-use crate::reconcile::seals::{Outcome, pending, settle};
-use crate::repo::{Instances, Snapshots, encode, object_key};
+use crate::reconcile::seals::{Outcome, carry_out, pending, write_down};
+use crate::repo::Instances;
 
 impl Pass<'_> {
     /// Takes one step about pending snapshots. True: the instance is another one now, and has to be
@@ -24,43 +23,16 @@ impl Pass<'_> {
                 SealStep::Rest => return Ok(false),
                 SealStep::Refuse(id, why) => (id, Outcome::Failed(why.to_owned())),
                 SealStep::Seal(id, action) => {
-                    let applied = self.reconciler.host.apply(&action).await;
-                    match (applied, *action) {
-                        (Ok(()), Action::SealRootDisk { layer, size_bytes, .. }) => {
-                            (id, Outcome::Sealed { layer, size_bytes })
-                        }
-                        (Err(error), _) if !error.is_retryable() => {
-                            (id, Outcome::Failed(Chain(&error).to_string()))
-                        }
-                        (Err(error), _) => return Err(Failure::Step(error)),
-                        (Ok(()), _) => return Ok(false),
-                    }
+                    let outcome = carry_out(self.reconciler, *action).await;
+                    (id, outcome.map_err(Failure::Step)?)
                 }
             };
-        self.write_down(&id, outcome).await.map_err(Failure::Store)?;
+        let written =
+            write_down::<Instances>(self.reconciler, &self.record.id, &id, outcome, |spec| {
+                &mut spec.root_layers
+            })
+            .await;
+        written.map_err(Failure::Store)?;
         Ok(true)
-    }
-
-    async fn write_down(&self, id: &SnapshotId, outcome: Outcome) -> Result<(), Problem> {
-        let reconciler = self.reconciler;
-        // Nobody has two turns: a change of the snapshot at the same moment makes one of both fail,
-        // and be tried again.
-        let _turn = reconciler.turns.object(self.record.id.as_str()).await;
-        let instance = reconciler.repo.get::<Instances>(&self.record.id).await?;
-        let snapshot = reconciler.repo.get::<Snapshots>(id).await?;
-        if !snapshot.value.spec.is_pending() {
-            return Ok(());
-        }
-        let mut changed = instance.value;
-        let sealed = matches!(outcome, Outcome::Sealed { .. });
-        let layers = &mut changed.spec.root_layers;
-        let mut txn = settle(snapshot, outcome, layers, reconciler.clock.now());
-        if sealed {
-            let key = object_key::<Instances>(&self.record.id);
-            txn = txn.when_at(&key, instance.revision).put(key, encode(&changed));
-        }
-        let revision = reconciler.repo.commit(txn).await?;
-        reconciler.cache.reached(revision).await;
-        Ok(())
     }
 }
