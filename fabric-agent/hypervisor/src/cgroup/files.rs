@@ -2,6 +2,7 @@
 //!
 //! Files and their meaning: Linux `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use super::hierarchy::{Hierarchies, Hierarchy, Version};
@@ -50,8 +51,19 @@ impl Files {
     }
 
     /// Makes a group with its limits, or sets those of one that is there. Gives the files that
-    /// let a process in.
+    /// let a process in. A slice that is gone is made anew: it goes with the purge of another agent,
+    /// or with a service manager's tidying, while it is empty.
     pub(super) fn make(&self, name: &str, limits: &Limits) -> Result<Vec<OwnedFd>, CgroupError> {
+        match self.make_in_slice(name, limits) {
+            Err(CgroupError::Step { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.prepare()?;
+                self.make_in_slice(name, limits)
+            }
+            made => made,
+        }
+    }
+
+    fn make_in_slice(&self, name: &str, limits: &Limits) -> Result<Vec<OwnedFd>, CgroupError> {
         let mut entrances = Vec::new();
         for hierarchy in &self.hierarchies.all {
             let group = format!("{SLICE}/{name}");

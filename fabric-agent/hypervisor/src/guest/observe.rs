@@ -62,8 +62,11 @@ impl Guests {
                     sleep(POLL_INTERVAL).await;
                 }
                 None if locked => return Ok(GuestObservation::Starting { epoch }),
-                _ => {
+                ran => {
                     let cause = ExitCause::Unknown;
+                    // A launch that never came to a QEMU has not been: it does not count, and is
+                    // made again.
+                    let epoch = if ran.is_some() { epoch } else { epoch.saturating_sub(1) };
                     let exit = GuestExit {
                         epoch,
                         cause,

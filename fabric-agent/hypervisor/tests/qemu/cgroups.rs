@@ -77,6 +77,27 @@ async fn groups_that_guests_left_are_swept_and_those_in_use_are_not() {
     bench.finish().await;
 }
 
+/// An agent that is purged takes the slice along while nothing is in it, another agent's guests come
+/// later.
+#[tokio::test]
+async fn a_guest_starts_also_after_the_empty_slice_was_removed() {
+    let Some(bench) = Bench::limited("hv5") else { return };
+    let spec = bench.launch(boot_sector::HELLO).await;
+    let id = &spec.instance_id;
+    let found = groups(bench.running(id).await.qemu.pid);
+    let slices: Vec<&Path> = found.iter().map(|group| group.parent().unwrap()).collect();
+    bench.guests.quit(id).await.unwrap();
+    // Guests of whoever else uses this machine may be in it.
+    wait_for("the slice's removal", async || {
+        Cgroups::find("hv5").remove_slice().unwrap();
+        (!slices.iter().any(|slice| slice.exists())).then_some(())
+    })
+    .await;
+    bench.guests.launch(&spec, &crate::bench::holder()).await.unwrap();
+    assert_eq!(groups(bench.running(id).await.qemu.pid), found);
+    bench.finish().await;
+}
+
 #[tokio::test]
 async fn no_process_is_started_in_a_group_beyond_its_limit() {
     let Some(bench) = Bench::limited("hv3") else { return };

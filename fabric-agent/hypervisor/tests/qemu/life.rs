@@ -137,9 +137,13 @@ async fn records_of_another_boot_or_another_process_are_not_a_running_guest() {
         let seen = bench.guests.observe(id).await.unwrap();
         assert!(matches!(seen, GuestObservation::Exited { .. }), "{wrong:?}: {seen:?}");
     }
-    // What no record names is found by its uuid and user, and ended.
+    // What no record names is found by its uuid and user, and ended; its launch does not count.
     std::fs::remove_file(&record).unwrap();
     assert!(guest.qemu.is_alive());
+    let GuestObservation::Exited { exit } = bench.guests.observe(id).await.unwrap() else {
+        panic!("a launch without a record of its QEMU is there");
+    };
+    assert_eq!(exit.epoch, spec.epoch - 1);
     bench.guests.purge(id).await.unwrap();
     assert!(!guest.qemu.is_alive());
     bench.finish().await;
