@@ -69,7 +69,7 @@ mod tests {
         fs::write(&path, &key.private_pem).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let Ok(output) = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&path).output() else {
-            eprintln!("skipped: no ssh-keygen on this machine");
+            eprintln!("SKIPPED: no ssh-keygen on this machine");
             return;
         };
         let line = String::from_utf8(output.stdout).unwrap();

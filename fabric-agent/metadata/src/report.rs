@@ -53,7 +53,7 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut python) = python else {
-            eprintln!("skipped: no python3 on this machine");
+            eprintln!("SKIPPED: no python3 on this machine");
             return;
         };
         python.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();

@@ -168,7 +168,7 @@ mod tests {
         fs::write(&path, with_user_data(Vec::new()).to_disk_image().unwrap()).unwrap();
         let probe = Command::new("blkid").args(["-p", "-o", "export"]).arg(&path).output();
         let Ok(output) = probe else {
-            eprintln!("skipped: no blkid on this machine");
+            eprintln!("SKIPPED: no blkid on this machine");
             return;
         };
         let text = String::from_utf8(output.stdout).unwrap();

@@ -150,7 +150,7 @@ mod tests {
     /// A raw base and two layers, each with one MiB of its own.
     fn chain(dir: &TempDir) -> Option<FlattenSpec> {
         if Command::new("qemu-io").arg("--version").output().is_err() {
-            eprintln!("skipped: no qemu-io on this machine");
+            eprintln!("SKIPPED: no qemu-io on this machine");
             return None;
         }
         let path = |name: &str| dir.path().join(name).display().to_string();

@@ -17,7 +17,7 @@ struct Bench {
 /// `None`, said aloud, on a machine without `qemu-img`.
 fn bench() -> Option<Bench> {
     if Command::new("qemu-img").arg("--version").output().is_err() {
-        eprintln!("skipped: no qemu-img on this machine");
+        eprintln!("SKIPPED: no qemu-img on this machine");
         return None;
     }
     let dir = TempDir::new().unwrap();
@@ -84,7 +84,7 @@ async fn an_overlay_is_what_qemu_reads_and_what_was_asked_for() {
 async fn the_file_belongs_to_the_guest() {
     let Some(bench) = bench() else { return };
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root gives files away");
+        eprintln!("SKIPPED: only root gives files away");
         return;
     }
     let uid = 1_900_000_007;

@@ -17,7 +17,7 @@ struct Bench {
 /// `None`, said aloud, on a machine without `qemu-img`.
 fn bench() -> Option<Bench> {
     if Command::new("qemu-img").arg("--version").output().is_err() {
-        eprintln!("skipped: no qemu-img on this machine");
+        eprintln!("SKIPPED: no qemu-img on this machine");
         return None;
     }
     let bench = Bench {
