@@ -27,7 +27,7 @@ const STATE_FILES: &[&str] = &[
 ];
 const STATE_DIRS: &[&str] = &["images", "instances", "volumes", "layers", crate::tls::FOLDER];
 const RUNTIME_FILES: &[&str] =
-    &["agent.sock", "boot-id", store_mark::NEW_FILE, store_mark::FILE, alone::LOCK];
+    &["agent.sock", "boot-id", "boot-id.new", store_mark::NEW_FILE, store_mark::FILE, alone::LOCK];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.

@@ -1,5 +1,6 @@
 //! Guests, their disks and their seeds.
 
+mod boot;
 mod display;
 mod memory;
 mod runs;
@@ -58,12 +59,15 @@ impl LinuxGuests {
     ) -> Result<Self, HostError> {
         let instances = directories.instances();
         make_dir(&instances)?;
-        forget_other_boots(directories)?;
+        boot::forget_other_boots(directories)?;
         crate::strays::end(&directories.runtime_dir).map_err(|error| {
             HostError::new("end guests whose records are lost", true).caused_by(error)
         })?;
         Ok(Self {
-            guests: Guests::in_cgroups(directories.guests(), cgroups(&directories.prefix).await?),
+            guests: Guests::in_cgroups(
+                directories.guests(),
+                boot::cgroups(&directories.prefix).await?,
+            ),
             qemu,
             accel,
             holder: HolderCommand {
@@ -452,28 +456,6 @@ fn nic_spec(nic: &GuestNic, netns: &Path) -> NicSpec {
     }
 }
 
-/// The groups that guests are limited by, without those that guests left behind.
-async fn cgroups(prefix: &str) -> Result<Cgroups, HostError> {
-    let prefix = prefix.to_owned();
-    let prepare = move || {
-        let cgroups = Cgroups::prepare(&prefix);
-        let swept = cgroups.sweep();
-        (cgroups, swept)
-    };
-    let (cgroups, swept) = tokio::task::spawn_blocking(prepare)
-        .await
-        .map_err(|error| HostError::new("prepare control groups", true).caused_by(error))?;
-    // What is left over limits nobody.
-    if let Err(error) = swept {
-        tracing::warn!(error = %Chain(&error), "control groups of former guests stay behind");
-    }
-    match cgroups.explain() {
-        Ok(how) => tracing::info!("{how}"),
-        Err(why) => tracing::warn!("{why}"),
-    }
-    Ok(cgroups)
-}
-
 /// The same for every launch of an instance, as a machine's UUID is.
 fn uuid_of(id: &InstanceId) -> GuestUuid {
     let hash: [u8; 32] = Sha256::digest(id.as_str()).into();
@@ -534,33 +516,6 @@ fn judge(observed: GuestObservation) -> GuestState {
             GuestState::Exited { epoch: exit.epoch, how }
         }
     }
-}
-
-/// Records of guests that ran before the machine was restarted say nothing of this boot: without
-/// them, what should run is started again. Where the runtime directory is in memory, as it should
-/// be, there are none.
-fn forget_other_boots(directories: &Directories) -> Result<(), HostError> {
-    let failed =
-        |what: String| move |error: std::io::Error| HostError::new(what, true).caused_by(error);
-    let source = "/proc/sys/kernel/random/boot_id";
-    let boot = std::fs::read_to_string(source).map_err(failed(format!("read {source}")))?;
-    let record = directories.boot_record();
-    let recorded = match std::fs::read_to_string(&record) {
-        Ok(recorded) => Some(recorded),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(format!("read {}", record.display()))(error)),
-    };
-    if recorded.is_some_and(|recorded| recorded != boot) {
-        tracing::info!("the machine was restarted; what should run is started again");
-        match std::fs::remove_dir_all(directories.guests()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let what = format!("remove {}", directories.guests().display());
-                return Err(failed(what)(error));
-            }
-            _ => {}
-        }
-    }
-    std::fs::write(&record, boot).map_err(failed(format!("write {}", record.display())))
 }
 
 /// Only root may enter: disks belong to the guests' own uids.
