@@ -159,7 +159,7 @@ impl Host for LinuxHost {
                 guests.hibernate(instance_id, *memory_mib).await
             }
             Action::ResumeGuest { instance_id } => guests.resume(instance_id).await,
-            Action::ForgetMemory { instance_id } => guests.forget_memory(instance_id),
+            Action::ForgetMemory { instance_id } => guests.forget_memory(instance_id).await,
             Action::ResetGuest { instance_id } => guests.reset(instance_id).await,
             Action::ContinueGuest { instance_id } => guests.go_on(instance_id).await,
             Action::EndGuest { instance_id } => guests.end(instance_id).await,

@@ -86,32 +86,52 @@ impl MemoryFiles {
     }
 
     /// Removes all of it.
-    pub fn remove(&self) -> io::Result<()> {
-        // What says that there is memory goes first.
-        for name in [SAVED, PART, MACHINE] {
-            remove(&self.0.join(name))?;
-        }
-        self.sync_dir()
+    pub async fn remove(&self) -> io::Result<()> {
+        self.blocking(|files| {
+            // What says that there is memory goes first.
+            for name in [SAVED, PART, MACHINE] {
+                remove(&files.0.join(name))?;
+            }
+            files.sync_dir()
+        })
+        .await
     }
 
     /// Removes what an attempt left that did not come to its end.
-    pub fn remove_part(&self) -> io::Result<()> {
-        remove(&self.part())
+    pub async fn remove_part(&self) -> io::Result<()> {
+        self.blocking(|files| remove(&files.part())).await
     }
 
-    fn begin(&self, machine: &SavedMachine) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let file = options.open(self.part())?;
-        std::fs::write(self.0.join(MACHINE), serde_json::to_vec(machine)?)?;
-        File::open(self.0.join(MACHINE))?.sync_all()?;
-        Ok(file)
+    async fn begin(&self, machine: SavedMachine) -> io::Result<File> {
+        self.blocking(move |files| {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(true).write(true).mode(0o600);
+            let file = options.open(files.part())?;
+            std::fs::write(files.0.join(MACHINE), serde_json::to_vec(&machine)?)?;
+            File::open(files.0.join(MACHINE))?.sync_all()?;
+            Ok(file)
+        })
+        .await
     }
 
-    fn keep(&self) -> io::Result<()> {
-        File::open(self.part())?.sync_all()?;
-        std::fs::rename(self.part(), self.saved())?;
-        self.sync_dir()
+    async fn keep(&self) -> io::Result<()> {
+        self.blocking(|files| {
+            File::open(files.part())?.sync_all()?;
+            std::fs::rename(files.part(), files.saved())?;
+            files.sync_dir()
+        })
+        .await
+    }
+
+    /// The files are as large as the guest's memory: to make them durable, or to remove them, takes a
+    /// disk seconds.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let files = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&files)).await;
+        done.map_err(io::Error::other)?
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -142,11 +162,14 @@ impl Guests {
                 devices.execute("cont", json!({})).await?;
                 // Else its room would be taken until the guest ends.
                 devices.take_back_all(MEMORY).await?;
-                files.remove_part().map_err(failed(id, "remove what was saved of the memory"))?;
+                files
+                    .remove_part()
+                    .await
+                    .map_err(failed(id, "remove what was saved of the memory"))?;
                 return Err(GuestError::NotSaved { id: id.clone(), why });
             }
             weft_crash_points::point("guest.hibernate.written");
-            files.keep().map_err(failed(id, "keep the memory"))?;
+            files.keep().await.map_err(failed(id, "keep the memory"))?;
             weft_crash_points::point("guest.hibernate.kept");
         }
         self.quit(id).await
@@ -168,7 +191,7 @@ impl Guests {
         }
         // Else its room would be taken until the guest ends.
         devices.take_back_all(MEMORY).await?;
-        files.remove().map_err(failed(id, "remove the memory that was read back"))?;
+        files.remove().await.map_err(failed(id, "remove the memory that was read back"))?;
         weft_crash_points::point("guest.resume.removed");
         devices.execute("cont", json!({})).await.map(|_| ())
     }
@@ -248,10 +271,8 @@ async fn ask(
     let machine = devices.execute("qom-get", arguments).await?;
     // Types of QOM end so: `TYPE_MACHINE_SUFFIX` in QEMU's `include/hw/boards.h`.
     let machine = machine.as_str().unwrap_or_default().trim_end_matches("-machine").to_owned();
-    let (own, id) = (files.clone(), devices.id.clone());
-    let opened = tokio::task::spawn_blocking(move || own.begin(&SavedMachine { machine }));
-    let file = opened.await.map_err(io::Error::other).and_then(|it| it);
-    let file = file.map_err(failed(&id, "make a file for the memory"))?;
+    let file = files.begin(SavedMachine { machine }).await;
+    let file = file.map_err(failed(devices.id, "make a file for the memory"))?;
     weft_crash_points::point("guest.hibernate.begun");
     let arguments = json!({ "max-bandwidth": NO_LIMIT });
     devices.execute("migrate-set-parameters", arguments).await?;
@@ -291,20 +312,20 @@ pub(crate) fn incoming_uri(version: QemuVersion, fd: i32) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_there_says_how_far_it_came() {
+    #[tokio::test]
+    async fn what_is_there_says_how_far_it_came() {
         let dir = tempfile::tempdir().unwrap();
         let files = MemoryFiles::in_dir(dir.path());
         let seen = |files: &MemoryFiles| (files.is_begun(), files.is_saved());
         assert_eq!(seen(&files), (false, false));
         let machine = SavedMachine { machine: "pc-q35-10.0".to_owned() };
-        drop(files.begin(&machine).unwrap());
+        drop(files.begin(machine.clone()).await.unwrap());
         assert_eq!(seen(&files), (true, false));
-        files.keep().unwrap();
+        files.keep().await.unwrap();
         assert_eq!(seen(&files), (false, true));
         assert_eq!(files.machine().unwrap(), machine);
-        files.remove().unwrap();
-        files.remove().unwrap();
+        files.remove().await.unwrap();
+        files.remove().await.unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

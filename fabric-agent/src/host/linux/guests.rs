@@ -236,7 +236,7 @@ impl LinuxGuests {
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             volumes,
-            resume: self.resume_of(launch)?,
+            resume: self.resume_of(launch).await?,
             display: launch.display,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };

@@ -37,11 +37,14 @@ impl LinuxGuests {
     }
 
     /// What a launch reads back.
-    pub(super) fn resume_of(&self, launch: &GuestLaunch) -> Result<Option<Resume>, HostError> {
+    pub(super) async fn resume_of(
+        &self,
+        launch: &GuestLaunch,
+    ) -> Result<Option<Resume>, HostError> {
         let (id, files) = (&launch.instance_id, self.memory(&launch.instance_id));
         let failed =
             |error: std::io::Error| HostError::new(not_read_back(id), true).caused_by(error);
-        files.remove_part().map_err(failed)?;
+        files.remove_part().await.map_err(failed)?;
         if !launch.resume {
             return Ok(None);
         }
@@ -92,8 +95,11 @@ impl LinuxGuests {
         resumed.map_err(failed(format!("let the guest of {id} go on")))
     }
 
-    pub(in crate::host::linux) fn forget_memory(&self, id: &InstanceId) -> Result<(), HostError> {
-        self.memory(id).remove().map_err(|error| {
+    pub(in crate::host::linux) async fn forget_memory(
+        &self,
+        id: &InstanceId,
+    ) -> Result<(), HostError> {
+        self.memory(id).remove().await.map_err(|error| {
             HostError::new(format!("throw the saved memory of {id} away"), true).caused_by(error)
         })
     }
