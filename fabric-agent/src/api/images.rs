@@ -207,6 +207,14 @@ async fn update(
     context.store_update::<Images>(before, record, Txn::new()).await
 }
 
+async fn delete(context: &Context, id: &ImageId) -> Result<(), Problem> {
+    let _guard = context.references.write().await;
+    let _turn = context.turns().object(id.as_str()).await;
+    let stored = context.repo.get::<Images>(id).await?;
+    stored.value.spec.check_unprotected()?;
+    context.remove::<Images>(&stored, Txn::new()).await
+}
+
 #[tonic::async_trait]
 impl v1::images_server::Images for Api {
     async fn begin_upload(
@@ -302,12 +310,8 @@ impl v1::images_server::Images for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let id: ImageId = parse_id(&request.into_inner().id)?;
-        let _guard = self.context.references.write().await;
-        let _turn = self.context.turns().object(id.as_str()).await;
-        let stored = self.context.repo.get::<Images>(&id).await.map_err(refuse)?;
-        stored.value.spec.check_unprotected().map_err(refuse)?;
-        self.context.remove::<Images>(&stored, Txn::new()).await.map_err(refuse)?;
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

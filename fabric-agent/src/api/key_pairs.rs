@@ -9,7 +9,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id, refuse};
+use super::{Api, parse_id};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::repo::{KeyPairs, key_pair_name_key};
@@ -65,6 +65,14 @@ async fn update(
     context.store_update::<KeyPairs>(before, record, Txn::new()).await
 }
 
+async fn delete(context: &Context, id: &KeyPairId) -> Result<(), Problem> {
+    let _guard = context.references.write().await;
+    let _turn = context.turns().object(id.as_str()).await;
+    let stored = context.repo.get::<KeyPairs>(id).await?;
+    let txn = Txn::new().delete(key_pair_name_key(&stored.value.spec.key_name));
+    context.remove::<KeyPairs>(&stored, txn).await
+}
+
 #[tonic::async_trait]
 impl v1::key_pairs_server::KeyPairs for Api {
     async fn create(
@@ -110,12 +118,8 @@ impl v1::key_pairs_server::KeyPairs for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let id: KeyPairId = parse_id(&request.into_inner().id)?;
-        let _guard = self.context.references.write().await;
-        let _turn = self.context.turns().object(id.as_str()).await;
-        let stored = self.context.repo.get::<KeyPairs>(&id).await.map_err(refuse)?;
-        let txn = Txn::new().delete(key_pair_name_key(&stored.value.spec.key_name));
-        self.context.remove::<KeyPairs>(&stored, txn).await.map_err(refuse)?;
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
         Ok(Response::new(v1::DeleteResponse {}))
     }
 }

@@ -199,6 +199,12 @@ async fn update(
     Ok(record)
 }
 
+async fn delete(context: &Context, id: &RuleId) -> Result<(), Problem> {
+    let _turn = context.turns().object(id.as_str()).await;
+    let stored = context.repo.get::<Rules>(id).await?;
+    context.remove::<Rules>(&stored, Txn::new()).await
+}
+
 #[tonic::async_trait]
 impl v1::security_group_rules_server::SecurityGroupRules for Api {
     async fn create(
@@ -249,11 +255,8 @@ impl v1::security_group_rules_server::SecurityGroupRules for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let id: RuleId = parse_id(&request.into_inner().id)?;
-        let turn = self.context.turns().object(id.as_str()).await;
-        let stored = self.context.repo.get::<Rules>(&id).await.map_err(refuse)?;
-        self.context.remove::<Rules>(&stored, Txn::new()).await.map_err(refuse)?;
-        drop(turn);
+        let id = parse_id(&request.into_inner().id)?;
+        self.whole(async move |context| delete(&context, &id).await).await?;
         self.context.settle_networks(NOT_YET).await;
         Ok(Response::new(v1::DeleteResponse {}))
     }
