@@ -8,6 +8,7 @@
 //! [`orders`] in a file, which name steps that are to be late, to fail or to hang.
 
 mod behaviour;
+mod disk_image;
 mod display;
 mod life;
 mod load;
