@@ -1,4 +1,5 @@
-//! Makes the host equal to the store: one task per instance, one for networks, one for blobs.
+//! Makes the host equal to the store: one loop for instances and one for volumes, each working on
+//! several at a time, one for all networks, one for meters, one for what nothing refers to any more.
 //!
 //! Level-triggered: a change of the store, a hint of the host, a timer only say "look". What is
 //! done follows from comparing what should be with what is, see `weft-planner`.

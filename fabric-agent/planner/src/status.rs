@@ -10,7 +10,6 @@ use crate::restart::{self, Ending};
 
 /// What is said of a guest whose kernel panicked.
 const PANICKED: &str = "the guest's kernel panicked";
-/// What is said of a guest that ended in good order.
 /// What is said of a guest whose memory is kept.
 pub const HIBERNATED: &str = "hibernated: weft start goes on from there";
 /// What is said of a guest that ended in good order.

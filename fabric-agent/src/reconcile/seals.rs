@@ -74,6 +74,11 @@ pub(super) async fn write_down<K: Kind>(
     if !snapshot.value.spec.is_pending() {
         return Ok(());
     }
+    let of = snapshot.value.spec.source.id().to_owned();
+    let failed = match &outcome {
+        Outcome::Sealed { .. } => None,
+        Outcome::Failed(why) => Some(why.clone()),
+    };
     let mut changed = before.value;
     let sealed = matches!(outcome, Outcome::Sealed { .. });
     let mut txn = settle(snapshot, outcome, layers(&mut changed.spec), reconciler.clock.now());
@@ -82,6 +87,10 @@ pub(super) async fn write_down<K: Kind>(
         txn = txn.when_at(&key, before.revision).put(key, encode(&changed));
     }
     let revision = reconciler.repo.commit(txn).await?;
+    match failed {
+        None => tracing::info!(snapshot.id = %id, disk.of = of, "snapshot completed"),
+        Some(why) => tracing::warn!(snapshot.id = %id, disk.of = of, why, "snapshot failed"),
+    }
     reconciler.cache.reached(revision).await;
     Ok(())
 }
@@ -96,18 +105,13 @@ fn settle(
 ) -> Txn {
     let Stored { value: mut record, revision } = snapshot;
     let key = object_key::<Snapshots>(&record.id);
-    let (id, of) = (&record.id, record.spec.source.id());
     record.spec.state = match outcome {
         Outcome::Sealed { layer, size_bytes } => {
-            tracing::info!(snapshot.id = %id, disk.of = of, "snapshot completed");
             layers.push(layer);
             record.spec.size_bytes = size_bytes;
             SnapshotState::Completed { layers: layers.clone(), at }
         }
-        Outcome::Failed(why) => {
-            tracing::warn!(snapshot.id = %id, disk.of = of, why, "snapshot failed");
-            SnapshotState::Error { why }
-        }
+        Outcome::Failed(why) => SnapshotState::Error { why },
     };
     let txn = Txn::new().when_at(&key, revision);
     // It was asked to go while it was made.
