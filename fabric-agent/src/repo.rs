@@ -141,8 +141,9 @@ impl Repo {
             Ok(revision) => Ok(revision),
             Err(key) => Err(Problem::new(
                 Reason::StaleGeneration,
-                format!("{key} changed at the same moment"),
+                "somebody else changed this, or what it depends on, at the same moment",
             )
+            .evidence(format!("the store's record {key}"))
             .remedy("try again")),
         }
     }

@@ -89,6 +89,15 @@ async fn upload(
     Ok(v1::UploadResponse { size_bytes })
 }
 
+/// The agent does not have a blob (any more) that an image is to be made of. The field is the disk's
+/// also where it is a kernel's: the client gives all of them in the same way.
+pub(super) fn not_there(digest: Digest) -> Problem {
+    let message = format!("the agent does not have the file {digest} that the image is made of");
+    Problem::new(Reason::FailedPrecondition, message)
+        .at("disk_sha256")
+        .remedy("apply again: what the agent does not have is uploaded, or downloaded, then")
+}
+
 /// Reads what the blobs say of themselves.
 async fn content(
     context: &Context,
@@ -101,10 +110,7 @@ async fn content(
         order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
     for digest in kernel_blobs.chain([disk_digest]) {
         if !present.contains_key(&digest) {
-            let message = format!("blob {digest} was not uploaded");
-            return Err(Problem::new(Reason::FailedPrecondition, message)
-                .at("disk_sha256")
-                .remedy("upload it first: BeginUpload, then Upload"));
+            return Err(not_there(digest));
         }
     }
     let disk = context.host.inspect_disk(&disk_digest).await;

@@ -106,7 +106,7 @@ impl Context {
             return Err(Problem::new(Reason::FailedPrecondition, message)
                 .at(field)
                 .evidence(why)
-                .remedy("put that right first: weft get tells when it is"));
+                .remedy(format!("put that right first: weft get {id} tells when it is")));
         }
         let source = SnapshotSource::Volume(id.clone());
         self.check_layers(&source, field, volume.spec.layers.len()).await?;

@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 use weft_images::BlobError;
-use weft_model::{Digest, Problem, Reason};
+use weft_model::{Digest, Problem};
 use weft_planner::Action;
 use weft_proto::v1;
 
-use super::images::digest;
+use super::images::{digest, not_there};
 use super::{Answers, refuse};
 use crate::context::Context;
 use crate::host::{HostError, UploadState};
@@ -25,10 +25,7 @@ pub(super) async fn unpacked(context: &Context, source: Digest) -> Result<Digest
     if let UploadState::Partial { .. } =
         context.host.upload_state(&source).await.map_err(|error| error.problem())?
     {
-        let message = format!("blob {source} was not uploaded");
-        return Err(Problem::new(Reason::FailedPrecondition, message)
-            .at("disk_sha256")
-            .remedy("upload it first: BeginUpload, then Upload"));
+        return Err(not_there(source));
     }
     context.reconciler.pins.pin(source);
     let action = Action::UnpackBlob { digest: source, max_bytes: context.fetches.max_bytes() };
