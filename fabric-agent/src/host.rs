@@ -39,6 +39,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 /// What a host has of one instance, without its network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeenGuest {
+    /// Whether there is a place for its files, be it empty: what an interrupted step left is in it.
+    pub(crate) folder: bool,
     pub(crate) root_disk: bool,
     /// What a guest sees of the root disk, in bytes, where there is one.
     pub(crate) root_bytes: Option<u64>,

@@ -100,6 +100,9 @@ pub enum GuestState {
 /// What a host has of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenInstance {
+    /// Whether there is a place for its files, be it empty: a seed that was not written to its end is
+    /// in it, with the host key.
+    pub folder: bool,
     /// Whether the root disk exists.
     pub root_disk: bool,
     /// Whether a guest of the instance has ever run: then there was a root disk.
@@ -210,7 +213,7 @@ pub fn plan_instance(
         }
 
         (Wanted::Gone, GuestState::Absent) if seen.tap => InstanceStep::AwaitNetwork,
-        (Wanted::Gone, GuestState::Absent) if seen.root_disk || seen.seed => {
+        (Wanted::Gone, GuestState::Absent) if seen.folder => {
             InstanceStep::Do(vec![Action::RemoveDisks { instance_id: instance_id() }])
         }
         (Wanted::Gone, GuestState::Absent) => InstanceStep::Forget,

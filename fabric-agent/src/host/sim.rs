@@ -131,6 +131,8 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, change).await
             }
             Action::WriteSeed { instance_id, .. } => {
+                self.reality.change_guest(instance_id, |guest| guest.folder = true).await?;
+                weft_crash_points::point("sim.seed.begun");
                 self.reality.change_guest(instance_id, |guest| guest.seed = true).await
             }
             Action::StartGuest(launch) => self.start(launch).await,
@@ -189,6 +191,7 @@ impl Host for SimHost {
             Action::ForgetGuest { instance_id } => self.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => {
                 let change = |guest: &mut Guest| {
+                    guest.folder = false;
                     guest.root_disk = false;
                     guest.root_bytes = 0;
                     guest.memory = false;
@@ -297,7 +300,7 @@ impl Host for SimHost {
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
-        let run = guest.run();
+        let (run, folder) = (guest.run(), guest.has_folder());
         let said = match guest.state {
             reality::State::Running { since, .. } => guest.behaviour.says(since),
             _ => Vec::new(),
@@ -324,6 +327,7 @@ impl Host for SimHost {
             volumes,
             memory: guest.memory,
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
+            folder,
             root_disk: guest.root_disk,
             root_bytes: guest.root_disk.then_some(guest.root_bytes),
             seed: guest.seed,

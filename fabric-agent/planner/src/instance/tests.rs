@@ -134,6 +134,7 @@ fn each_situation_has_one_next_step() {
     let record = record(PowerState::Running, 2);
     for (wanted, guest, disk, seed, network, grace_over, want) in cases {
         let seen = SeenInstance {
+            folder: disk,
             root_disk: disk,
             has_run: false,
             seed: disk,
@@ -153,6 +154,21 @@ fn each_situation_has_one_next_step() {
         );
         assert_eq!(show(&step), want, "{wanted:?} {seen:?} grace over: {grace_over}");
     }
+}
+
+#[test]
+fn what_an_interrupted_step_left_goes_with_the_instance() {
+    let gone = |seen: SeenInstance| {
+        let network = guest_network();
+        let record = record(PowerState::Running, 1);
+        let attached = Attached::default();
+        let step = plan_instance(&record, Some(&network), &attached, Wanted::Gone, &seen, false);
+        show(&step)
+    };
+    // The host key is written before the seed: neither disk nor seed is there yet.
+    let half = SeenInstance { folder: true, ..SeenInstance::default() };
+    assert_eq!(gone(half), "remove-disks");
+    assert_eq!(gone(SeenInstance::default()), "Forget");
 }
 
 #[test]

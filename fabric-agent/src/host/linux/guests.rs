@@ -399,6 +399,7 @@ impl LinuxGuests {
             said: Vec::new(),
             trouble,
             starved,
+            folder: self.dir(id).exists(),
             root_disk: self.root(id).exists(),
             // One that cannot be read is the next start's to tell of.
             root_bytes: self.disks.disk_bytes(&self.root(id)).await.unwrap_or_default(),
@@ -524,3 +525,6 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), HostError> {
         HostError::new(format!("make the directory {}", dir.display()), true).caused_by(error)
     })
 }
+
+#[cfg(test)]
+mod tests;

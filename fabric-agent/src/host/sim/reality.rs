@@ -19,6 +19,9 @@ use crate::host::HostError;
 /// What is there of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Guest {
+    /// Whether a step has begun to write a file of it.
+    #[serde(default)]
+    pub(super) folder: bool,
     pub(super) root_disk: bool,
     /// What the guest sees of it, in bytes.
     #[serde(default)]
@@ -63,6 +66,11 @@ pub(super) struct Guest {
 }
 
 impl Guest {
+    /// Whether anything of it takes room.
+    pub(super) fn has_folder(&self) -> bool {
+        self.folder || self.root_disk || self.seed
+    }
+
     /// What metering is told.
     pub(super) fn run(&self) -> Run {
         match (&self.state, &self.started) {
@@ -272,7 +280,7 @@ impl Reality {
         self.blocking(move || {
             let mut inner = this.inner();
             let nothing = Guest::default();
-            let gone = !guest.root_disk && !guest.seed && guest.state == nothing.state;
+            let gone = !guest.has_folder() && guest.state == nothing.state;
             if gone {
                 inner.remove(GUEST, id.as_str())?;
                 inner.guests.remove(&id);

@@ -33,6 +33,7 @@ impl NetworkView {
             ),
         };
         SeenInstance {
+            folder: seen.folder,
             root_disk: seen.root_disk,
             memory: seen.memory,
             seed: seen.seed,
