@@ -35,7 +35,7 @@ use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
 pub(crate) use memory::{MEMORY, incoming_uri};
-pub use memory::{MemoryFiles, SavedMachine};
+pub use memory::{MemoryFiles, SavedMachine, Saving};
 pub use nics::GuestNics;
 pub use volumes::GuestVolumes;
 
@@ -79,7 +79,12 @@ pub enum GuestObservation {
         /// The processes.
         guest: GuestIdentity,
     },
-    /// QEMU has read the guest's memory back, or is about to; the guest waits to go on.
+    /// QEMU reads the guest's memory back.
+    Loading {
+        /// The processes.
+        guest: GuestIdentity,
+    },
+    /// QEMU has read the guest's memory back; the guest waits to go on.
     Loaded {
         /// The processes.
         guest: GuestIdentity,

@@ -26,7 +26,7 @@ mod tap;
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
     GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand, MemoryFiles,
-    SavedMachine,
+    SavedMachine, Saving,
 };
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};

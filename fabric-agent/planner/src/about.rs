@@ -16,6 +16,7 @@ impl Action {
             Self::UnplugVolume { .. } => "unplug_volume",
             Self::PressPowerButton { .. } => "press_power_button",
             Self::HibernateGuest { .. } => "hibernate_guest",
+            Self::KeepMemory { .. } => "keep_memory",
             Self::ResumeGuest { .. } => "resume_guest",
             Self::ForgetMemory { .. } => "forget_memory",
             Self::ResetGuest { .. } => "reset_guest",
@@ -82,6 +83,7 @@ impl Action {
             }
             Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
+            | Self::KeepMemory { instance_id }
             | Self::ResumeGuest { instance_id }
             | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
@@ -134,6 +136,7 @@ impl Action {
             | Self::UnplugVolume { instance_id, .. }
             | Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
+            | Self::KeepMemory { instance_id }
             | Self::ResumeGuest { instance_id }
             | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }

@@ -87,12 +87,18 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
-    /// Saves the guest's memory, then ends the hypervisor.
+    /// Has the hypervisor write the guest's memory, for which the guest stands still. Done when that
+    /// has begun.
     HibernateGuest {
         /// Whose.
         instance_id: InstanceId,
         /// The largest size of what is saved, in MiB.
         memory_mib: u32,
+    },
+    /// Keeps the guest's memory that was written, then ends the hypervisor.
+    KeepMemory {
+        /// Whose.
+        instance_id: InstanceId,
     },
     /// Lets a guest go on whose memory was read back, which is no longer kept then.
     ResumeGuest {

@@ -23,6 +23,7 @@ pub fn plan_growth(
         GuestState::PoweredOff { .. }
         | GuestState::Panicked { .. }
         | GuestState::Saving { .. }
+        | GuestState::Loading { .. }
         | GuestState::Loaded { .. } => return None,
     };
     Some(Action::GrowRootDisk { instance_id: record.id.clone(), size_bytes, running })

@@ -77,8 +77,15 @@ pub enum GuestState {
     Saving {
         /// The launch it was started by.
         epoch: u64,
+        /// How far the hypervisor is.
+        saving: Saving,
     },
-    /// The guest stands still: its memory was read back, or is being so.
+    /// The guest stands still: its memory is being read back.
+    Loading {
+        /// The launch it was started by.
+        epoch: u64,
+    },
+    /// The guest stands still: its memory was read back.
     Loaded {
         /// The launch it was started by.
         epoch: u64,
@@ -95,6 +102,25 @@ pub enum GuestState {
         /// How, for people.
         how: String,
     },
+}
+
+impl GuestState {
+    /// Whether the hypervisor has the guest's disks, and neither runs it nor can be asked to do
+    /// anything else with them: its memory is on its way out, or in.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Saving { .. } | Self::Loading { .. } | Self::Loaded { .. })
+    }
+}
+
+/// How far the saving of a guest's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saving {
+    /// It was begun; the hypervisor has not been told.
+    Begun,
+    /// The hypervisor writes.
+    UnderWay,
+    /// The hypervisor has written all of it, or has given up.
+    Over,
 }
 
 /// What a host has of one instance.
@@ -139,6 +165,8 @@ pub enum InstanceStep {
     Prepare(Vec<Action>),
     /// Ask the guest to shut down, and look again; end it when its time is over.
     AwaitShutdown,
+    /// The guest's memory is being written, or read: look again soon.
+    AwaitMemory,
     /// The network has to take the interface in (or let it go) first.
     AwaitNetwork,
     /// No guest has these interfaces any more: their attachments can go.
@@ -179,17 +207,28 @@ pub fn plan_instance(
             | GuestState::Panicked { epoch: have }
             | GuestState::Exited { epoch: have, .. },
         ) if *have >= epoch => InstanceStep::Rest,
+        (Wanted::Hibernated, GuestState::Running { .. }) => hibernate(record),
+        (Wanted::Gone, guest) if guest.is_away() => end(),
+        (Wanted::Off, GuestState::Saving { .. }) if is_forced(record) => end(),
         // What was begun is carried to its end: a guest that stands still can do nothing else.
-        (Wanted::Hibernated, GuestState::Running { .. })
-        | (Wanted::Run { .. } | Wanted::Hibernated, GuestState::Saving { .. }) => hibernate(record),
-        (Wanted::Off, GuestState::Saving { .. }) if !is_forced(record) => hibernate(record),
-        (_, GuestState::Saving { .. }) => end(),
-        (Wanted::Gone, GuestState::Loaded { .. }) => end(),
+        (_, GuestState::Saving { saving: Saving::Begun, .. }) => hibernate(record),
+        (_, GuestState::Saving { saving: Saving::UnderWay, .. }) => InstanceStep::AwaitMemory,
+        (_, GuestState::Saving { saving: Saving::Over, .. }) => {
+            InstanceStep::Do(vec![Action::KeepMemory { instance_id: instance_id() }])
+        }
+        (Wanted::Run { epoch }, GuestState::Loading { epoch: have }) if *have >= epoch => {
+            InstanceStep::AwaitMemory
+        }
         (Wanted::Run { epoch }, GuestState::Loaded { epoch: have }) if *have >= epoch => {
             InstanceStep::Do(vec![Action::ResumeGuest { instance_id: instance_id() }])
         }
         // Its memory is still in the file, so nothing is lost.
-        (_, GuestState::Loaded { .. }) if seen.memory || is_forced(record) => end(),
+        (_, GuestState::Loading { .. } | GuestState::Loaded { .. })
+            if seen.memory || is_forced(record) =>
+        {
+            end()
+        }
+        (_, GuestState::Loading { .. }) => InstanceStep::AwaitMemory,
         (_, GuestState::Loaded { .. }) => {
             InstanceStep::Do(vec![Action::ResumeGuest { instance_id: instance_id() }])
         }

@@ -19,8 +19,8 @@ pub use action::{
 };
 pub use growth::plan_growth;
 pub use instance::{
-    Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, SeenInstance, SeenNics,
-    SeenVolumes, Wanted, plan_instance, wanted,
+    Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, Saving, SeenInstance,
+    SeenNics, SeenVolumes, Wanted, plan_instance, wanted,
 };
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,

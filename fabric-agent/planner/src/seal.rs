@@ -55,7 +55,7 @@ pub fn plan_seal(
         };
     };
     // A guest whose memory is being written or read has let go of its disk, or not taken it yet.
-    if matches!(guest, GuestState::Saving { .. } | GuestState::Loaded { .. }) {
+    if guest.is_away() {
         return SealStep::Rest;
     }
     let is_on_its_way_out = match (guest, wanted) {
@@ -66,11 +66,12 @@ pub fn plan_seal(
             | GuestState::Panicked { .. },
             _,
         ) => true,
-        // Of the last two: decided above.
+        // Of the last three: decided above.
         (
             GuestState::Absent
             | GuestState::Exited { .. }
             | GuestState::Saving { .. }
+            | GuestState::Loading { .. }
             | GuestState::Loaded { .. },
             _,
         ) => false,

@@ -73,6 +73,9 @@ pub fn derive_status(
             GuestState::Saving { .. } => {
                 (InstanceState::Stopping, Some("its memory is being saved".to_owned()))
             }
+            GuestState::Loading { .. } => {
+                (InstanceState::Starting, Some("its memory is being read back".to_owned()))
+            }
             GuestState::Loaded { .. } => {
                 (InstanceState::Starting, Some("its memory was read back".to_owned()))
             }

@@ -92,6 +92,12 @@ pub fn plan_volume(
             layers: record.spec.layers.clone(),
         })),
         (SeenDisk::There(_), false) => VolumeStep::Settle,
+        // Its file is open, and whoever has it open does nothing else now.
+        (SeenDisk::There(bytes), true)
+            if *bytes < record.spec.size_bytes() && user.is_some_and(is_away) =>
+        {
+            VolumeStep::Await
+        }
         (SeenDisk::There(bytes), true) if *bytes < record.spec.size_bytes() => {
             VolumeStep::Do(Box::new(Action::GrowVolume {
                 volume_id: record.id.clone(),
@@ -102,6 +108,10 @@ pub fn plan_volume(
         }
         (SeenDisk::There(_), true) => VolumeStep::Rest,
     }
+}
+
+fn is_away(user: &VolumeUser) -> bool {
+    user.guest.is_away()
 }
 
 fn runs(user: &VolumeUser) -> bool {
@@ -127,9 +137,7 @@ fn plan_seal(
         // Not what it should have: a guest would not see that it has grown.
         SeenDisk::There(bytes) => *bytes,
     };
-    let away =
-        |it: &VolumeUser| matches!(it.guest, GuestState::Saving { .. } | GuestState::Loaded { .. });
-    if user.is_some_and(away) {
+    if user.is_some_and(is_away) {
         return Some(VolumeStep::Await);
     }
     let action = Action::SealVolume {
@@ -153,6 +161,7 @@ mod tests {
     use weft_model::{Claim, Tags, Timestamp};
 
     use super::*;
+    use crate::Saving;
 
     fn record(deleting: bool) -> Record<VolumeId, VolumeSpec> {
         Record {
@@ -222,13 +231,15 @@ mod tests {
         let there = || SeenDisk::There(1 << 30);
         let damaged = || SeenDisk::Damaged("it is not qcow2".to_owned());
         let running = || user(GuestState::Running { epoch: 1 });
+        let saving = || GuestState::Saving { epoch: 1, saving: Saving::UnderWay };
         #[rustfmt::skip]
         let cases = [
             // deleting, made,  disk,              attached to,                            step
             (false,      true,  there(),           None,                                   "seal_volume 1 GiB"),
             (false,      true,  there(),           running(),                              "seal_volume 1 GiB"),
             (false,      true,  there(),           user(GuestState::Absent),               "seal_volume 1 GiB"),
-            (false,      true,  there(),           user(GuestState::Saving { epoch: 1 }),  "Await"),
+            (false,      true,  there(),           user(saving()),                         "Await"),
+            (false,      true,  there(),           user(GuestState::Loading { epoch: 1 }), "Await"),
             (false,      true,  there(),           user(GuestState::Loaded { epoch: 1 }),  "Await"),
             (true,       true,  there(),           None,                                   "seal_volume 1 GiB"),
             (false,      false, SeenDisk::Missing, None,                                   "make_volume"),

@@ -158,6 +158,7 @@ impl Host for LinuxHost {
             Action::HibernateGuest { instance_id, memory_mib } => {
                 guests.hibernate(instance_id, *memory_mib).await
             }
+            Action::KeepMemory { instance_id } => guests.keep_memory(instance_id).await,
             Action::ResumeGuest { instance_id } => guests.resume(instance_id).await,
             Action::ForgetMemory { instance_id } => guests.forget_memory(instance_id).await,
             Action::ResetGuest { instance_id } => guests.reset(instance_id).await,

@@ -30,7 +30,7 @@ use weft_model::{
     SnapshotId, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestState, HostEdge, HostRoute, SeenDisk, SeenNetwork, SeenNics, SeenVolume,
+    Action, GuestState, HostEdge, HostRoute, Saving, SeenDisk, SeenNetwork, SeenNics, SeenVolume,
     SeenVolumes, simulate_network,
 };
 
@@ -87,9 +87,13 @@ impl SimHost {
     /// Does to a step what a test has ordered for it.
     async fn obey_orders(&self, action: &Action) -> Result<(), HostError> {
         let mut subjects = action.subjects();
-        let known = action.instance_id().and_then(|id| self.reality.guest(id));
-        subjects.extend(known.and_then(|guest| guest.name));
+        subjects.extend(action.instance_id().and_then(|id| self.name_of(id)));
         self.orders.obey(action.name(), &subjects, &self.reality).await
+    }
+
+    /// What the instance's owner called it, as far as a step has said so.
+    fn name_of(&self, id: &InstanceId) -> Option<String> {
+        self.reality.guest(id)?.name
     }
 
     /// Whether the guest shows anything.
@@ -182,6 +186,7 @@ impl Host for SimHost {
             Action::ContinueGuest { .. } => Ok(()),
             Action::PressPowerButton { instance_id } => self.press_power_button(instance_id).await,
             Action::HibernateGuest { instance_id, .. } => self.hibernate(instance_id).await,
+            Action::KeepMemory { instance_id } => self.keep_memory(instance_id).await,
             Action::ResumeGuest { instance_id } => self.resume(instance_id).await,
             Action::ForgetMemory { instance_id } => {
                 self.reality.change_guest(instance_id, |guest| guest.memory = false).await
@@ -311,6 +316,13 @@ impl Host for SimHost {
                 (GuestState::Running { epoch }, Some(since))
             }
             reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
+            reality::State::Saving { epoch } => {
+                let saving = match self.still_writes(id) {
+                    true => Saving::UnderWay,
+                    false => Saving::Over,
+                };
+                (GuestState::Saving { epoch, saving }, None)
+            }
             reality::State::Loaded { epoch } => (GuestState::Loaded { epoch }, None),
             reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),

@@ -41,6 +41,8 @@ type InstanceRecord = Record<InstanceId, InstanceSpec>;
 
 /// How often a guest that was asked to shut down is asked again and looked at.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(500);
+/// How often a guest is looked at whose memory is being written or read.
+const MEMORY_POLL: Duration = Duration::from_millis(500);
 /// How often a guest that a full disk has halted is looked at.
 const STARVED_POLL: Duration = Duration::from_secs(2);
 /// Steps of one pass: a plan that does not converge must not spin.
@@ -279,6 +281,9 @@ impl Pass<'_> {
                     let again = self.ask_to_shut_down(&seen.guest).await;
                     return Ok((seen.guest, Some(Next::After(again)), true));
                 }
+                InstanceStep::AwaitMemory => {
+                    return Ok((seen.guest, Some(Next::After(MEMORY_POLL)), false));
+                }
                 InstanceStep::DiskLost => {
                     return Err(Failure::Step(HostError::new(
                         "its root disk is missing, and all that was on it; put the file back and \
@@ -468,7 +473,9 @@ impl Pass<'_> {
 /// What it means that a step failed.
 fn failure(action: &Action, error: HostError) -> Failure {
     match action {
-        Action::HibernateGuest { .. } if !error.is_retryable() => Failure::NotHibernated(error),
+        Action::HibernateGuest { .. } | Action::KeepMemory { .. } if !error.is_retryable() => {
+            Failure::NotHibernated(error)
+        }
         _ => Failure::Step(error),
     }
 }

@@ -133,3 +133,99 @@ async fn an_agent_that_is_killed_in_the_middle_finds_its_guest_asleep_or_awake_a
         assert_eq!(booted_by(&agent), 1, "it booted again");
     }
 }
+
+fn order(agent: &Agent, orders: &str) {
+    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+}
+
+#[tokio::test]
+async fn guests_whose_memory_is_being_saved_hold_up_nobody_and_force_ends_one_at_once() {
+    // One more than an agent works on at a time.
+    const SLEEPERS: usize = 17;
+    let agent = Agent::with(&["--sim-memory-mib", "65536"]).await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut sleepers = Vec::new();
+    for number in 0..SLEEPERS {
+        let name = format!("sleeper-{number}");
+        sleepers.push(ok(api.create(instance_spec(&name, &image)).await).metadata.unwrap().id);
+    }
+    for id in &sleepers {
+        api.wait(id, ssh()).await.unwrap();
+    }
+    order(&agent, r#"{"orders": [{"step": "write_memory", "on": "sleeper-*", "hang": true}]}"#);
+    let ask = |id: &String| {
+        let (mut client, id) = (api.instances.clone(), id.clone());
+        tokio::spawn(async move { client.hibernate(get(&id)).await })
+    };
+    let mut asked: Vec<_> = sleepers.iter().map(ask).collect();
+    for id in &sleepers {
+        crate::support::eventually("its memory is being saved", async || {
+            let now = api.instance(id).await;
+            let state = now.status.as_ref().unwrap().state.clone();
+            (state == "stopping" && reason(&now) == "its memory is being saved").then_some(())
+        })
+        .await;
+    }
+    api.running("another", &image).await;
+
+    let forced = v1::StopRequest { timeout_seconds: Some(0), ..stop_request(&sleepers[0]) };
+    ok(api.instances.clone().stop(forced).await);
+    api.wait(&sleepers[0], Until::Stopped(true)).await.unwrap();
+    let problem = refusal(asked.remove(0).await.unwrap());
+    assert!(problem.message.contains("was not hibernated"), "{problem}");
+    let gone = asked.remove(0);
+    api.remove(&sleepers[1]).await;
+    refusal(gone.await.unwrap());
+
+    order(&agent, r#"{"orders": []}"#);
+    for answer in asked {
+        let asleep = ok(answer.await.unwrap());
+        assert!(reason(&asleep).starts_with("hibernated"), "{}", reason(&asleep));
+    }
+    // What was thrown away boots, what was kept goes on.
+    for (id, kept) in [(&sleepers[0], false), (&sleepers[2], true)] {
+        ok(api.instances.clone().start(get(id)).await);
+        api.wait(id, ssh()).await.unwrap();
+        let guests = agent.things("guest");
+        let guest = &guests.iter().find(|(guest, _)| guest == id).unwrap().1;
+        assert_eq!(guest["booted_by"] == 1, kept, "{guest}");
+    }
+}
+
+#[tokio::test]
+async fn a_volume_of_a_guest_that_is_being_saved_is_let_alone_and_grows_when_that_is_over() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let web = api.running("web", &image).await.metadata.unwrap().id;
+    let spec = v1::VolumeSpec { size_gib: 1, ..v1::VolumeSpec::default() };
+    let made = ok(api.volume(spec).await);
+    let id = made.metadata.as_ref().unwrap().id.clone();
+    ok(api.attach_volume(&web, &id, false).await);
+    order(&agent, r#"{"orders": [{"step": "write_memory", "on": "web", "hang": true}]}"#);
+    let asking = tokio::spawn({
+        let (mut client, web) = (api.instances.clone(), web.clone());
+        async move { client.hibernate(get(&web)).await }
+    });
+    crate::support::eventually("its memory is being saved", async || {
+        (reason(&api.instance(&web).await) == "its memory is being saved").then_some(())
+    })
+    .await;
+    let context = update_context(made.metadata.as_ref());
+    let spec = Some(v1::VolumeSpec { size_gib: 2, ..made.spec.clone().unwrap() });
+    let waits = ok(api.volumes.clone().update(v1::UpdateVolumeRequest { context, spec }).await);
+    assert_eq!(waits.state, "in_use");
+    assert!(waits.reason.unwrap().contains("until its guest's memory is saved"));
+    let size = || agent.things("volume")[0].1["size_bytes"].as_u64().unwrap() >> 30;
+    assert_eq!(size(), 1);
+    order(&agent, r#"{"orders": []}"#);
+    ok(asking.await.unwrap());
+    crate::support::eventually("it grows", async || (size() == 2).then_some(())).await;
+    let rests = crate::support::eventually("it is told", async || {
+        let now = ok(api.volumes.clone().get(get(&id)).await);
+        now.reason.is_none().then_some(now)
+    })
+    .await;
+    assert_eq!(rests.state, "in_use");
+}

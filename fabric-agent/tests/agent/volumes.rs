@@ -132,7 +132,7 @@ async fn volume(api: &Api) -> String {
 }
 
 impl Api {
-    async fn attach_volume(
+    pub(crate) async fn attach_volume(
         &self,
         instance: &str,
         volume: &str,

@@ -89,7 +89,7 @@ impl Guests {
                 // It was quick: it ran, and that is what was asked for.
                 GuestObservation::PoweredOff { .. } | GuestObservation::Panicked { .. } => break,
                 // It waits for whoever resumes it.
-                GuestObservation::Loaded { .. } => break,
+                GuestObservation::Loading { .. } | GuestObservation::Loaded { .. } => break,
                 GuestObservation::Exited { exit } if exit.at_unix_ms > 0 => {
                     reap(child);
                     // Its last act: whoever hears of the failure may launch again.

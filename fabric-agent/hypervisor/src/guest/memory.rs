@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 use weft_model::InstanceId;
 
 use super::devices::Devices;
@@ -40,7 +39,6 @@ pub(crate) const MEMORY: &str = "memory";
 const NO_LIMIT: u64 = 1 << 40;
 /// A slow disk writes 64 GiB in half an hour.
 const SAVE_DEADLINE: Duration = Duration::from_secs(3600);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a saved guest can be read back by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,27 +144,71 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// How far QEMU is with writing a guest's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saving {
+    /// It was not asked to, or not yet.
+    NotAsked,
+    /// It writes; the guest stands still.
+    UnderWay,
+    /// It has written all of it.
+    Written,
+    /// It cannot, and why.
+    Failed(String),
+}
+
 impl Guests {
-    /// Saves a guest's memory, then ends its QEMU. An attempt that was interrupted is carried on.
+    /// Has QEMU write a guest's memory, for which the guest stands still from now on. Returns when
+    /// QEMU has begun; [`Guests::saving`] tells how far it is. Begun already is success.
     ///
     /// # Errors
     /// [`GuestError::NotSaved`]: the guest runs on and nothing was kept. Others: try again.
-    pub async fn save_memory(
+    pub async fn begin_saving(
+        &self,
+        id: &InstanceId,
+        files: &MemoryFiles,
+    ) -> Result<(), GuestError> {
+        if files.is_saved() {
+            return Ok(());
+        }
+        let devices = Devices::of(self, id).await?;
+        if matches!(saving(&devices).await?, Saving::UnderWay | Saving::Written) {
+            return Ok(());
+        }
+        match ask(&devices, files, self.qemu_version(id)?).await {
+            Err(error) if error.refused() => give_up(&devices, files, refusal(error)).await,
+            other => other,
+        }
+    }
+
+    /// How far QEMU is with what it was asked by [`Guests::begin_saving`].
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub async fn saving(&self, id: &InstanceId) -> Result<Saving, GuestError> {
+        saving(&Devices::of(self, id).await?).await
+    }
+
+    /// Keeps a guest's memory that QEMU has written, then ends QEMU. Where it still writes, nothing is
+    /// done.
+    ///
+    /// # Errors
+    /// [`GuestError::NotSaved`]: the guest runs on and nothing was kept. Others: try again.
+    pub async fn keep_memory(
         &self,
         id: &InstanceId,
         files: &MemoryFiles,
     ) -> Result<(), GuestError> {
         if !files.is_saved() {
             let devices = Devices::of(self, id).await?;
-            if let Err(why) = write_memory(&devices, files, self.qemu_version(id)?).await? {
-                devices.execute("cont", json!({})).await?;
-                // Else its room would be taken until the guest ends.
-                devices.take_back_all(MEMORY).await?;
-                files
-                    .remove_part()
-                    .await
-                    .map_err(failed(id, "remove what was saved of the memory"))?;
-                return Err(GuestError::NotSaved { id: id.clone(), why });
+            match saving(&devices).await? {
+                Saving::NotAsked | Saving::UnderWay => return Ok(()),
+                Saving::Failed(why) => {
+                    // Does nothing where QEMU has given up by itself.
+                    devices.execute("migrate_cancel", json!({})).await?;
+                    return give_up(&devices, files, why).await;
+                }
+                Saving::Written => {}
             }
             weft_crash_points::point("guest.hibernate.written");
             files.keep().await.map_err(failed(id, "keep the memory"))?;
@@ -175,19 +217,15 @@ impl Guests {
         self.quit(id).await
     }
 
-    /// Lets a guest go on whose memory was read back, and removes the file. Done already is success.
+    /// Lets a guest go on whose memory was read back, and removes the file. Done already is success;
+    /// where it is still being read, nothing is done.
     ///
     /// # Errors
     /// QEMU does not answer, or the file cannot be removed: the guest waits.
     pub async fn resume(&self, id: &InstanceId, files: &MemoryFiles) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
-        let asked = Instant::now();
-        while status(&devices).await? == "inmigrate" {
-            if asked.elapsed() > SAVE_DEADLINE {
-                let seconds = SAVE_DEADLINE.as_secs();
-                return Err(GuestError::StartTimeout { id: id.clone(), seconds });
-            }
-            sleep(POLL_INTERVAL).await;
+        if status(&devices).await? == "inmigrate" {
+            return Ok(());
         }
         // Else its room would be taken until the guest ends.
         devices.take_back_all(MEMORY).await?;
@@ -218,40 +256,45 @@ async fn status(devices: &Devices<'_>) -> Result<String, GuestError> {
     Ok(answer["status"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Returns when QEMU has written everything, or why it cannot.
-async fn write_memory(
+async fn saving(devices: &Devices<'_>) -> Result<Saving, GuestError> {
+    match status(devices).await?.as_str() {
+        // That of the other end, where the memory was read back, says "completed" as well.
+        "postmigrate" => return Ok(Saving::Written),
+        // It stands still before QEMU is asked: what is told is of an earlier attempt.
+        "running" => return Ok(Saving::NotAsked),
+        _ => {}
+    }
+    let answer = devices.execute("query-migrate", json!({})).await?;
+    Ok(match answer["status"].as_str().unwrap_or("none") {
+        "setup" | "active" | "device" | "pre-switchover" | "cancelling" => {
+            let spent = Duration::from_millis(answer["total-time"].as_u64().unwrap_or_default());
+            match spent > SAVE_DEADLINE {
+                true => {
+                    let seconds = SAVE_DEADLINE.as_secs();
+                    Saving::Failed(format!("it was not written within {seconds} s"))
+                }
+                false => Saving::UnderWay,
+            }
+        }
+        how @ ("failed" | "cancelled") => {
+            Saving::Failed(answer["error-desc"].as_str().unwrap_or(how).to_owned())
+        }
+        _ => Saving::NotAsked,
+    })
+}
+
+/// The guest runs on, and nothing is left of the attempt.
+async fn give_up(
     devices: &Devices<'_>,
     files: &MemoryFiles,
-    version: QemuVersion,
-) -> Result<Result<(), String>, GuestError> {
-    let (begun, mut asked) = (Instant::now(), false);
-    loop {
-        // That of the other end, where the memory was read back, says "completed" as well.
-        if status(devices).await? == "postmigrate" {
-            return Ok(Ok(()));
-        }
-        let answer = devices.execute("query-migrate", json!({})).await?;
-        match answer["status"].as_str().unwrap_or("none") {
-            "setup" | "active" | "device" | "pre-switchover" | "cancelling" => asked = true,
-            "completed" if asked => {}
-            _ if !asked => {
-                match ask(devices, files, version).await {
-                    Err(error) if error.refused() => return Ok(Err(refusal(error))),
-                    other => other?,
-                }
-                asked = true;
-            }
-            how => {
-                let why = answer["error-desc"].as_str().unwrap_or(how);
-                return Ok(Err(why.to_owned()));
-            }
-        }
-        if begun.elapsed() > SAVE_DEADLINE {
-            devices.execute("migrate_cancel", json!({})).await?;
-            return Ok(Err(format!("it was not written within {} s", SAVE_DEADLINE.as_secs())));
-        }
-        sleep(POLL_INTERVAL).await;
-    }
+    why: String,
+) -> Result<(), GuestError> {
+    devices.execute("cont", json!({})).await?;
+    // Else its room would be taken until the guest ends.
+    devices.take_back_all(MEMORY).await?;
+    let removed = files.remove_part().await;
+    removed.map_err(failed(devices.id, "remove what was saved of the memory"))?;
+    Err(GuestError::NotSaved { id: devices.id.clone(), why })
 }
 
 /// QEMU's own words.

@@ -112,7 +112,8 @@ fn is_alive(id: &InstanceId, guest: &GuestIdentity) -> Result<bool, GuestError> 
 fn judge(guest: GuestIdentity, answer: &Value, resumed: bool) -> GuestObservation {
     match answer.get("status").and_then(Value::as_str) {
         Some("running") => GuestObservation::Running { guest },
-        Some("inmigrate" | "paused") if resumed => GuestObservation::Loaded { guest },
+        Some("inmigrate") if resumed => GuestObservation::Loading { guest },
+        Some("paused") if resumed => GuestObservation::Loaded { guest },
         Some("guest-panicked") => GuestObservation::Panicked { guest },
         Some("shutdown") => GuestObservation::PoweredOff { guest },
         Some(status) => GuestObservation::Halted { guest, status: status.to_owned() },

@@ -114,12 +114,13 @@ async fn a_guest_that_was_hibernated_shows_what_it_showed() {
     let before = bench.guests.screenshot(&id).await.unwrap();
     let (viewer, _) = look(&bench, &id).await;
     let files = MemoryFiles::in_dir(bench.dir.path());
-    bench.guests.save_memory(&id, &files).await.unwrap();
+    crate::memory::save(&bench, &id, &files).await.unwrap();
     drop(viewer);
     let machine = files.machine().unwrap().machine;
     spec.epoch += 1;
     spec.resume = Some(Resume { path: files.saved(), machine });
     bench.guests.launch(&spec, &holder()).await.unwrap();
+    crate::memory::is_read_back(&bench, &id).await;
     bench.guests.resume(&id, &files).await.unwrap();
     // The cursor blinks.
     wait_for("the same picture", async || {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weft_hypervisor::{GuestError, GuestObservation, GuestSpec, MemoryFiles, Resume};
+use weft_hypervisor::{GuestError, GuestObservation, GuestSpec, MemoryFiles, Resume, Saving};
 use weft_model::InstanceId;
 
 use crate::bench::{Bench, boot_sector, holder, wait_for};
@@ -33,12 +33,38 @@ async fn answers(bench: &Bench, id: &InstanceId, typed: u8) {
     .await;
 }
 
+/// As an agent does: begins, and keeps what was written when that is over.
+pub(crate) async fn save(
+    bench: &Bench,
+    id: &InstanceId,
+    files: &MemoryFiles,
+) -> Result<(), GuestError> {
+    bench.guests.begin_saving(id, files).await?;
+    if !files.is_saved() {
+        wait_for("the end of the writing", async || {
+            let saving = bench.guests.saving(id).await.unwrap();
+            matches!(saving, Saving::Written | Saving::Failed(_)).then_some(())
+        })
+        .await;
+    }
+    bench.guests.keep_memory(id, files).await
+}
+
 async fn read_back(bench: &Bench, spec: &mut GuestSpec, files: &MemoryFiles) {
     let machine = files.machine().unwrap().machine;
     assert!(machine.starts_with("pc-q35-"), "{machine}");
     spec.epoch += 1;
     spec.resume = Some(Resume { path: files.saved(), machine });
     bench.guests.launch(spec, &holder()).await.unwrap();
+    is_read_back(bench, &spec.instance_id).await;
+}
+
+pub(crate) async fn is_read_back(bench: &Bench, id: &InstanceId) {
+    wait_for("its memory", async || {
+        let seen = bench.guests.observe(id).await.unwrap();
+        matches!(seen, GuestObservation::Loaded { .. }).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -50,12 +76,12 @@ async fn a_saved_guest_goes_on_where_it_stood_as_often_as_one_likes() {
     bench.console_contains(&id, "B").await;
     answers(&bench, &id, b'0').await;
     for typed in [b'2', b'4'] {
-        bench.guests.save_memory(&id, &files).await.unwrap();
+        save(&bench, &id, &files).await.unwrap();
         assert!(files.is_saved() && !files.is_begun());
         let seen = bench.guests.observe(&id).await.unwrap();
         assert!(matches!(seen, GuestObservation::Exited { .. }), "{seen:?}");
         // An agent that died right after does it again.
-        bench.guests.save_memory(&id, &files).await.unwrap();
+        save(&bench, &id, &files).await.unwrap();
 
         read_back(&bench, &mut spec, &files).await;
         let waits = bench.guests.observe(&id).await.unwrap();
@@ -85,7 +111,7 @@ async fn a_guest_whose_memory_finds_no_room_runs_on_and_leaves_nothing() {
     bench.console_contains(id, "B").await;
     // full(4): every write says that there is no space.
     std::os::unix::fs::symlink("/dev/full", dir.join("memory.part")).unwrap();
-    let error = bench.guests.save_memory(id, &files).await.unwrap_err();
+    let error = save(&bench, id, &files).await.unwrap_err();
     assert!(matches!(error, GuestError::NotSaved { .. }), "{error}");
     assert!(!error.is_retryable(), "{error}");
     assert!(!files.is_begun() && !files.is_saved());
@@ -95,7 +121,7 @@ async fn a_guest_whose_memory_finds_no_room_runs_on_and_leaves_nothing() {
     assert!(open.all(|file| file != Path::new("/dev/full")), "QEMU keeps what it cannot use");
     answers(&bench, id, b'0').await;
     // With room it works, on the same QEMU.
-    bench.guests.save_memory(id, &files).await.unwrap();
+    save(&bench, id, &files).await.unwrap();
     assert!(files.is_saved());
     bench.finish().await;
 }

@@ -78,6 +78,7 @@ fn show(step: &InstanceStep) -> String {
         Action::StartGuest(_) => "start",
         Action::EndGuest { .. } => "end",
         Action::HibernateGuest { .. } => "save",
+        Action::KeepMemory { .. } => "keep",
         Action::ResumeGuest { .. } => "resume",
         Action::ForgetMemory { .. } => "forget-memory",
         Action::ForgetGuest { .. } => "forget-guest",
@@ -284,25 +285,40 @@ fn a_root_disk_that_was_lost_is_never_replaced_by_an_empty_one() {
 #[test]
 fn what_is_kept_of_a_guest_is_never_lost_unless_by_force() {
     let run = Wanted::Run { epoch: 2 };
-    let saving = || GuestState::Saving { epoch: 1 };
+    let saving = |saving| GuestState::Saving { epoch: 1, saving };
+    let loading = |epoch| GuestState::Loading { epoch };
     let loaded = |epoch| GuestState::Loaded { epoch };
+    use Saving::{Begun, Over, UnderWay};
     use Wanted::{Gone, Hibernated, Off};
     #[rustfmt::skip]
     let cases = [
         // wanted,   guest,              memory, by force, step
         (Hibernated, running(1),         false,  false,    "save"),
-        (Hibernated, saving(),           false,  false,    "save"),
-        (Hibernated, saving(),           true,   false,    "save"),
+        (Hibernated, saving(Begun),      false,  false,    "save"),
+        (Hibernated, saving(UnderWay),   false,  false,    "AwaitMemory"),
+        (Hibernated, saving(Over),       false,  false,    "keep"),
+        (Hibernated, saving(Over),       true,   false,    "keep"),
         (Hibernated, exited(1),          true,   false,    "Rest"),
         (Hibernated, exited(1),          false,  false,    "Rest"),
         // Another agent, another boot of the machine: there is no record of the guest any more.
         (Hibernated, GuestState::Absent, true,   false,    "Rest"),
         // It is carried to its end first, whatever is wanted now.
-        (run,        saving(),           false,  false,    "save"),
-        (Off,        saving(),           false,  false,    "save"),
-        (Off,        saving(),           true,   true,     "end"),
-        (Gone,       saving(),           false,  false,    "end"),
+        (run,        saving(Begun),      false,  false,    "save"),
+        (run,        saving(UnderWay),   false,  false,    "AwaitMemory"),
+        (run,        saving(Over),       false,  false,    "keep"),
+        (Off,        saving(Begun),      false,  false,    "save"),
+        (Off,        saving(UnderWay),   false,  false,    "AwaitMemory"),
+        (Off,        saving(Over),       false,  false,    "keep"),
+        (Off,        saving(UnderWay),   false,  true,     "end"),
+        (Off,        saving(Over),       true,   true,     "end"),
+        (Gone,       saving(UnderWay),   false,  false,    "end"),
         // Read back.
+        (run,        loading(2),         true,   false,    "AwaitMemory"),
+        (run,        loading(1),         true,   false,    "end"),
+        (Off,        loading(2),         true,   false,    "end"),
+        (Off,        loading(2),         false,  true,     "end"),
+        (Off,        loading(2),         false,  false,    "AwaitMemory"),
+        (Gone,       loading(2),         false,  false,    "end"),
         (run,        exited(1),          true,   false,    "start"),
         (run,        loaded(2),          true,   false,    "resume"),
         // The agent died after the file was removed, before the guest went on.
@@ -362,7 +378,8 @@ fn a_hibernated_instance_is_stopped_and_says_so_and_one_whose_memory_was_lost_sa
         let seen = Observation { guest, memory, ..Observation::default() };
         derive_status(asked, before, &seen, Timestamp::UNIX_EPOCH)
     };
-    let saving = look(&asked, &up, GuestState::Saving { epoch: 1 }, false);
+    let saving = GuestState::Saving { epoch: 1, saving: Saving::UnderWay };
+    let saving = look(&asked, &up, saving, false);
     assert_eq!(saving.state, InstanceState::Stopping);
     let down = look(&asked, &saving, exited(1), true);
     assert_eq!(down.state, InstanceState::Stopped);

@@ -356,7 +356,11 @@ impl LinuxGuests {
     }
 
     pub(super) async fn end(&self, id: &InstanceId) -> Result<(), HostError> {
-        self.guests.quit(id).await.map_err(failed(format!("end the guest of {id}")))
+        let what = || format!("end the guest of {id}");
+        self.guests.quit(id).await.map_err(failed(what()))?;
+        // It was ended while its memory was written: nobody can use a part of it.
+        let removed = self.memory(id).remove_part().await;
+        removed.map_err(|error| HostError::new(what(), true).caused_by(error))
     }
 
     pub(super) async fn forget(&self, id: &InstanceId) -> Result<(), HostError> {
@@ -389,7 +393,10 @@ impl LinuxGuests {
         let (nics, volumes) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
-        let guest = memory::saving(&files, &observed).unwrap_or_else(|| judge(observed));
+        let guest = match self.saving(id, &files, &observed).await {
+            Some(saving) => saving,
+            None => judge(observed),
+        };
         Ok(SeenGuest {
             run,
             memory: files.is_saved(),
@@ -500,6 +507,7 @@ fn judge(observed: GuestObservation) -> GuestState {
             GuestState::Running { epoch: guest.epoch }
         }
         GuestObservation::PoweredOff { guest } => GuestState::PoweredOff { epoch: guest.epoch },
+        GuestObservation::Loading { guest } => GuestState::Loading { epoch: guest.epoch },
         GuestObservation::Loaded { guest } => GuestState::Loaded { epoch: guest.epoch },
         GuestObservation::Panicked { guest } => GuestState::Panicked { epoch: guest.epoch },
         GuestObservation::Exited { exit } => {

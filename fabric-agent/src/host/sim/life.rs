@@ -8,6 +8,9 @@ use super::behaviour::Behaviour;
 use super::reality::{Guest, State};
 use crate::host::HostError;
 
+/// What orders call the hypervisor's own work while a guest is being hibernated.
+const WRITE_MEMORY: &str = "write_memory";
+
 impl SimHost {
     fn hint(&self, id: &InstanceId) {
         // Nobody listening is no error.
@@ -105,9 +108,26 @@ impl SimHost {
         if guest.behaviour == Behaviour::NoHibernate {
             return Err(HostError::new("its name says sim-no-hibernate", false));
         }
-        let now = self.clock.moment();
         let change = |guest: &mut Guest| {
             if let State::Running { epoch, .. } = guest.state {
+                guest.state = State::Saving { epoch };
+            }
+        };
+        self.reality.change_guest(instance_id, change).await
+    }
+
+    /// Whether the simulated hypervisor is held up in writing the guest's memory, which takes it no
+    /// time otherwise.
+    pub(super) fn still_writes(&self, instance_id: &InstanceId) -> bool {
+        let mut subjects = vec![instance_id.to_string()];
+        subjects.extend(self.name_of(instance_id));
+        self.orders.hold_up(WRITE_MEMORY, &subjects)
+    }
+
+    pub(super) async fn keep_memory(&self, instance_id: &InstanceId) -> Result<(), HostError> {
+        let now = self.clock.moment();
+        let change = |guest: &mut Guest| {
+            if let State::Saving { epoch } = guest.state {
                 guest.ended.get_or_insert(now);
                 let how = "the simulated memory was saved".to_owned();
                 guest.state = State::Exited { epoch, how };
@@ -149,6 +169,7 @@ impl SimHost {
                 State::Running { epoch, .. }
                 | State::PoweredOff { epoch }
                 | State::Panicked { epoch }
+                | State::Saving { epoch }
                 | State::Loaded { epoch } => epoch,
                 State::Absent | State::Exited { .. } => return,
             };

@@ -175,6 +175,11 @@ impl Orders {
         Ok(())
     }
 
+    /// Whether an order has `work` hang, which is no step of the agent's but goes on by itself.
+    pub(super) fn hold_up(&self, work: &str, subjects: &[String]) -> bool {
+        self.standing().iter().any(|order| order.hang && order.matches(work, subjects))
+    }
+
     /// What `weft doctor` says: nothing where there is no file.
     pub(super) fn check(&self) -> Option<Check> {
         let (result, finding, remedy) = match self.read() {

@@ -75,9 +75,10 @@ impl Guest {
     pub(super) fn run(&self) -> Run {
         match (&self.state, &self.started) {
             (State::Absent, _) | (_, None) => Run::Nothing,
-            (State::Running { .. } | State::Loaded { .. }, Some(started)) => {
-                Run::Running { started: started.clone() }
-            }
+            (
+                State::Running { .. } | State::Saving { .. } | State::Loaded { .. },
+                Some(started),
+            ) => Run::Running { started: started.clone() },
             (_, Some(started)) => Run::Over { started: started.clone(), ended: self.ended.clone() },
         }
     }
@@ -108,6 +109,10 @@ pub(super) enum State {
         epoch: u64,
     },
     Panicked {
+        epoch: u64,
+    },
+    /// Its memory is being written.
+    Saving {
         epoch: u64,
     },
     /// Its memory was read back.
@@ -222,10 +227,11 @@ impl Reality {
         self.inner().volumes.get(id).cloned()
     }
 
-    /// An instance whose guest runs and has the volume.
+    /// An instance whose guest has its disks open, and the volume among them.
     pub(super) fn who_has(&self, volume: &VolumeId) -> Option<InstanceId> {
         let inner = self.inner();
-        let runs = |guest: &Guest| matches!(guest.state, State::Running { .. });
+        let runs =
+            |guest: &Guest| matches!(guest.state, State::Running { .. } | State::Saving { .. });
         let mut guests = inner.guests.iter();
         let has = guests.find(|(_, guest)| runs(guest) && guest.volumes.contains(volume));
         has.map(|(id, _)| id.clone())

@@ -1,10 +1,11 @@
 //! The memory of guests that are hibernated.
 
-use weft_hypervisor::{GuestError, GuestObservation, MemoryFiles, Resume};
+use weft_hypervisor::{GuestError, GuestObservation, MemoryFiles, Resume, Saving as Written};
 use weft_model::{InstanceId, Reason};
-use weft_planner::{GuestLaunch, GuestState};
+use weft_planner::{GuestLaunch, GuestState, Saving};
 
 use super::{LinuxGuests, failed};
+use crate::chain::Chain;
 use crate::host::HostError;
 
 /// Besides the memory: the state of the devices.
@@ -18,8 +19,8 @@ pub(super) fn not_read_back(id: &InstanceId) -> String {
     )
 }
 
-/// A guest that stands still because its memory is saved, and not for any other reason.
-pub(super) fn saving(files: &MemoryFiles, observed: &GuestObservation) -> Option<GuestState> {
+/// The launch of a guest that stands still because its memory is saved, and not for any other reason.
+fn is_saved(files: &MemoryFiles, observed: &GuestObservation) -> Option<u64> {
     let (guest, status) = match observed {
         GuestObservation::Halted { guest, status } => (guest, status.as_str()),
         // QEMU's word is "paused" for both.
@@ -28,12 +29,36 @@ pub(super) fn saving(files: &MemoryFiles, observed: &GuestObservation) -> Option
     };
     let stands_still = matches!(status, "paused" | "finish-migrate" | "postmigrate");
     let saves = files.is_begun() || (files.is_saved() && status == "postmigrate");
-    (stands_still && saves).then_some(GuestState::Saving { epoch: guest.epoch })
+    (stands_still && saves).then_some(guest.epoch)
 }
 
 impl LinuxGuests {
     pub(super) fn memory(&self, id: &InstanceId) -> MemoryFiles {
         MemoryFiles::in_dir(self.dir(id))
+    }
+
+    /// What the planner is told of a guest whose memory is being saved.
+    pub(super) async fn saving(
+        &self,
+        id: &InstanceId,
+        files: &MemoryFiles,
+        observed: &GuestObservation,
+    ) -> Option<GuestState> {
+        let epoch = is_saved(files, observed)?;
+        if files.is_saved() {
+            return Some(GuestState::Saving { epoch, saving: Saving::Over });
+        }
+        let saving = match self.guests.saving(id).await {
+            Ok(Written::NotAsked) => Saving::Begun,
+            Ok(Written::UnderWay) => Saving::UnderWay,
+            Ok(Written::Written | Written::Failed(_)) => Saving::Over,
+            // It has just answered: the next look says more.
+            Err(error) => {
+                tracing::debug!(instance.id = %id, error = %Chain(&error), "how far its memory is saved is not known");
+                Saving::UnderWay
+            }
+        };
+        Some(GuestState::Saving { epoch, saving })
     }
 
     /// What a launch reads back.
@@ -61,14 +86,16 @@ impl LinuxGuests {
         if !files.is_begun() && !files.is_saved() {
             self.check_space(id, memory_mib)?;
         }
-        let saved = self.guests.save_memory(id, &files).await;
-        saved.map_err(|error| match error {
-            // It has just ended: the next look says how.
-            GuestError::NotRunning { .. } => {
-                HostError::new(format!("hibernate {id}"), true).caused_by(error)
-            }
-            error => failed(format!("hibernate {id}"))(error),
-        })
+        let begun = self.guests.begin_saving(id, &files).await;
+        begun.map_err(|error| not_hibernated(id, error))
+    }
+
+    pub(in crate::host::linux) async fn keep_memory(
+        &self,
+        id: &InstanceId,
+    ) -> Result<(), HostError> {
+        let kept = self.guests.keep_memory(id, &self.memory(id)).await;
+        kept.map_err(|error| not_hibernated(id, error))
     }
 
     /// Refuses what the disk has no room for, before the guest is stopped for it.
@@ -102,5 +129,14 @@ impl LinuxGuests {
         self.memory(id).remove().await.map_err(|error| {
             HostError::new(format!("throw the saved memory of {id} away"), true).caused_by(error)
         })
+    }
+}
+
+fn not_hibernated(id: &InstanceId, error: GuestError) -> HostError {
+    let what = format!("hibernate {id}");
+    match error {
+        // It has just ended: the next look says how.
+        GuestError::NotRunning { .. } => HostError::new(what, true).caused_by(error),
+        error => failed(what)(error),
     }
 }
