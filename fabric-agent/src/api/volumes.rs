@@ -183,9 +183,10 @@ async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {
     let problem = Problem::new(Reason::FailedPrecondition, format!("{id} cannot be removed yet"))
         .at("id")
         .remedy("the agent goes on trying; see its log");
-    Err(match context.reconciler.volumes.condition(id) {
-        Some(VolumeCondition::Failed(why)) => problem.evidence(why),
-        _ => problem,
+    let condition = context.reconciler.volumes.condition(id);
+    Err(match condition.as_ref().and_then(VolumeCondition::why) {
+        Some(why) => problem.evidence(why),
+        None => problem,
     })
 }
 

@@ -40,10 +40,26 @@ const AWAY_POLL: Duration = Duration::from_millis(500);
 /// What the last pass found of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Its disk is there, with so many bytes as a guest sees it.
-    Made(u64),
-    /// Why it is not, or cannot be removed; most failures are tried again by themselves.
+    /// Its disk is there.
+    Made {
+        /// Its size as a guest sees it.
+        bytes: u64,
+        /// What cannot be done with it now, and is tried again.
+        trouble: Option<String>,
+    },
+    /// There is no disk that a guest could be given, and why; most failures are tried again by
+    /// themselves.
     Failed(String),
+}
+
+impl Condition {
+    /// What is wrong, or awaited.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Made { trouble, .. } => trouble.as_deref(),
+            Self::Failed(why) => Some(why),
+        }
+    }
 }
 
 /// What the loop knows, for those who wait or ask.
@@ -84,16 +100,15 @@ impl Volumes {
         record: &VolumeRecord,
         attached: bool,
     ) -> (VolumeState, Option<String>) {
-        let (state, reason) = match self.condition(&record.id) {
-            Some(Condition::Failed(why)) => (VolumeState::Error, Some(why)),
-            Some(Condition::Made(_)) if attached => (VolumeState::InUse, None),
-            Some(Condition::Made(_)) => (VolumeState::Available, None),
-            None => (VolumeState::Creating, None),
+        let condition = self.condition(&record.id);
+        let state = match &condition {
+            _ if record.deleting_since.is_some() => VolumeState::Deleting,
+            Some(Condition::Failed(_)) => VolumeState::Error,
+            Some(Condition::Made { .. }) if attached => VolumeState::InUse,
+            Some(Condition::Made { .. }) => VolumeState::Available,
+            None => VolumeState::Creating,
         };
-        match record.deleting_since {
-            Some(_) => (VolumeState::Deleting, reason),
-            None => (state, reason),
-        }
+        (state, condition.and_then(|it| it.why().map(str::to_owned)))
     }
 
     /// Returns when a pass has found the volume made, or unable to be.
@@ -104,7 +119,7 @@ impl Volumes {
     /// Returns when a pass has found it to have so many bytes, or unable to.
     pub(crate) async fn grown(&self, id: &VolumeId, bytes: u64) {
         let is_done = |condition: &Condition| match condition {
-            Condition::Made(has) => *has >= bytes,
+            Condition::Made { bytes: has, trouble } => *has >= bytes || trouble.is_some(),
             Condition::Failed(_) => true,
         };
         self.conditions.until(id, is_done).await;
@@ -150,7 +165,12 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
     let Some(record) = record else { return sweep(&reconciler, &id).await };
     let volumes = &reconciler.volumes;
     volumes.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    match steps(&reconciler, &record).await {
+    // Where the disk cannot be looked at, it is taken to be as it was.
+    let mut disk_bytes = match volumes.condition(&id) {
+        Some(Condition::Made { bytes, .. }) => Some(bytes),
+        Some(Condition::Failed(_)) | None => None,
+    };
+    match steps(&reconciler, &record, &mut disk_bytes).await {
         Ok(Rest::As(condition)) => {
             volumes.conditions.note(&id, condition);
             // Its guest may be waiting for it.
@@ -163,7 +183,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
         Ok(Rest::Again(after)) => Next::After(after),
         Err(Failure::Step(error)) => {
             tracing::warn!(volume.id = %id, error = %Chain(&error), "a step failed");
-            volumes.conditions.note(&id, Some(Condition::Failed(Chain(&error).to_string())));
+            volumes.conditions.note(&id, Some(after_failure(disk_bytes, &error)));
             match error.is_retryable() {
                 true => Next::Retry,
                 false => Next::Done,
@@ -176,13 +196,32 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
     }
 }
 
-/// Takes steps until there is nothing to do now.
-async fn steps(reconciler: &Reconciler, record: &VolumeRecord) -> Result<Rest, Failure> {
+/// What there is of a volume, of whose disk `disk_bytes` was seen last, now that a step has failed. A
+/// disk that does not grow, say, is as sound as it was.
+fn after_failure(disk_bytes: Option<u64>, error: &HostError) -> Condition {
+    let why = Chain(error).to_string();
+    match disk_bytes {
+        Some(bytes) => Condition::Made { bytes, trouble: Some(why) },
+        None => Condition::Failed(why),
+    }
+}
+
+/// Takes steps until there is nothing to do now. `disk_bytes` becomes the size of the disk that is
+/// there, if one is.
+async fn steps(
+    reconciler: &Reconciler,
+    record: &VolumeRecord,
+    disk_bytes: &mut Option<u64>,
+) -> Result<Rest, Failure> {
     let (host, repo, id) = (&reconciler.host, &reconciler.repo, &record.id);
     for _ in 0..MAX_STEPS {
         let made = repo.read_text(&volume_status_key(id)).await.map_err(Failure::Store)?.is_some();
         let seen = host.observe_volume(id, &record.spec.volume_type).await;
         let seen = seen.map_err(Failure::Step)?;
+        *disk_bytes = match seen.disk {
+            SeenDisk::There(bytes) => Some(bytes),
+            SeenDisk::Missing | SeenDisk::Damaged(_) => None,
+        };
         let user = seal::user(reconciler, id).await?;
         let pending = seal::pending(reconciler, id);
         match plan_volume(record, made, &seen, user.as_ref(), &pending) {
@@ -196,7 +235,14 @@ async fn steps(reconciler: &Reconciler, record: &VolumeRecord) -> Result<Rest, F
                 seal::write_down(reconciler, id, &snapshot, Outcome::Failed(why)).await?;
                 return Ok(Rest::Again(Duration::ZERO));
             }
-            VolumeStep::Await => return Ok(Rest::Again(AWAY_POLL)),
+            VolumeStep::Await => {
+                let trouble = disk_bytes.map(|bytes| Condition::Made {
+                    bytes,
+                    trouble: Some("it waits until its guest's memory is saved, or read".to_owned()),
+                });
+                reconciler.volumes.conditions.note(id, trouble);
+                return Ok(Rest::Again(AWAY_POLL));
+            }
             VolumeStep::Settle => {
                 let key = object_key::<VolumeKind>(id);
                 // A record that is gone leaves nothing behind.
@@ -216,19 +262,19 @@ async fn steps(reconciler: &Reconciler, record: &VolumeRecord) -> Result<Rest, F
                 return Ok(Rest::As(None));
             }
             VolumeStep::Lost => {
-                return Err(Failure::Step(HostError::new(
-                    "its disk is missing, and all that was on it; put the file back, or replace \
-                     the volume",
-                    true,
-                )));
+                let file = host.pools().disk(&record.spec.volume_type, id);
+                let file = file.map_err(Failure::Step)?;
+                let what = format!(
+                    "its disk is missing, and all that was on it; put {} back, or replace the \
+                     volume",
+                    file.display()
+                );
+                return Err(Failure::Step(HostError::new(what, true)));
             }
             VolumeStep::Damaged(why) => return Err(Failure::Step(HostError::new(why, true))),
             VolumeStep::Rest => {
-                let bytes = match seen.disk {
-                    SeenDisk::There(bytes) => bytes,
-                    SeenDisk::Missing | SeenDisk::Damaged(_) => 0,
-                };
-                return Ok(Rest::As(Some(Condition::Made(bytes))));
+                let bytes = disk_bytes.unwrap_or_default();
+                return Ok(Rest::As(Some(Condition::Made { bytes, trouble: None })));
             }
         }
     }

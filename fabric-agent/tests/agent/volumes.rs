@@ -293,3 +293,36 @@ async fn a_volume_grows_on_the_shelf_and_in_a_guest_and_after_a_kill() {
     let grown = async || (disks(&agent) == [(id.clone(), 3)]).then_some(());
     eventually("it grows", grown).await;
 }
+
+#[tokio::test]
+async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let made = ok(api.volume(spec(1)).await);
+    let id = made.metadata.as_ref().unwrap().id.clone();
+    let order = |orders: &str| {
+        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    };
+    order(r#"{"orders": [{"step": "grow_volume", "fail": "another process has it open"}]}"#);
+    let context = update_context(made.metadata.as_ref());
+    let request = v1::UpdateVolumeRequest { context, spec: Some(spec(2)) };
+    let ailing = ok(api.volumes.clone().update(request).await);
+    assert_eq!(ailing.state, "available");
+    assert_eq!(ailing.reason.as_deref(), Some("another process has it open"));
+    let web = api.running("web", &api.image_id().await).await.metadata.unwrap().id;
+    ok(api.attach_volume(&web, &id, false).await);
+    order(r#"{"orders": []}"#);
+    let grown = async || (disks(&agent) == [(id.clone(), 2)]).then_some(());
+    eventually("it grows", grown).await;
+    eventually("nothing is wrong any more", async || {
+        let now = ok(api.volumes.clone().get(get(&id)).await);
+        (now.state == "in_use" && now.reason.is_none()).then_some(())
+    })
+    .await;
+
+    // Where there is no disk, it is an error.
+    order(r#"{"orders": [{"step": "make_volume", "fail": "the disk is on fire"}]}"#);
+    let failed = ok(api.volume(spec(1)).await);
+    assert_eq!(failed.state, "error");
+    assert_eq!(failed.reason.as_deref(), Some("the disk is on fire"));
+}

@@ -59,7 +59,7 @@ impl Pass<'_> {
                     layers: record.spec.layers.clone(),
                 },
                 leaving: attachment.deleting_since.is_some(),
-                ready: matches!(condition, Some(Condition::Made(_))),
+                ready: matches!(condition, Some(Condition::Made { .. })),
                 sealing: !pending(&world, &SnapshotSource::Volume(record.id.clone())).is_empty(),
             })
         };
@@ -117,7 +117,7 @@ impl Pass<'_> {
     pub(super) fn awaits_volume(&self, id: &VolumeId) -> Failure {
         let why = match self.reconciler.volumes.condition(id) {
             Some(Condition::Failed(why)) => format!("its volume {id} is not there yet: {why}"),
-            Some(Condition::Made(_)) => format!("a snapshot of its volume {id} is made first"),
+            Some(Condition::Made { .. }) => format!("a snapshot of its volume {id} is made first"),
             None => format!("its volume {id} is not there yet"),
         };
         Failure::Step(HostError::new(why, true))
