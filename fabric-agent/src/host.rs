@@ -11,6 +11,7 @@ pub(crate) mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -221,6 +222,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// MiB that a guest of `memory_mib` takes from the host: its memory and what runs it.
     fn memory_cost_mib(&self, memory_mib: u32) -> u64;
+
+    /// Where an instance's root disk is, or should be.
+    fn root_disk_file(&self, id: &InstanceId) -> PathBuf;
 
     /// Whether guests can start in this way here.
     ///

@@ -62,9 +62,12 @@ impl Context {
             }
             (false, true, _) => {
                 let message = format!("the root disk of instance {id} is missing");
-                return Err(Problem::new(Reason::FailedPrecondition, message)
-                    .at(field)
-                    .remedy("put the file back, or replace the instance"));
+                return Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(
+                    format!(
+                        "put {} back, or replace the instance",
+                        self.host.root_disk_file(id).display()
+                    ),
+                ));
             }
         }
         let source = SnapshotSource::RootDisk(id.clone());

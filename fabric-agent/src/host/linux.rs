@@ -120,6 +120,10 @@ impl Host for LinuxHost {
         self.guests.memory_cost_mib(memory_mib)
     }
 
+    fn root_disk_file(&self, id: &InstanceId) -> PathBuf {
+        self.guests.root(id)
+    }
+
     async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
         let (guests, networks) = (&self.guests, &self.networks);
         match action {

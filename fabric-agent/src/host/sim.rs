@@ -17,7 +17,7 @@ mod reality;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +121,11 @@ impl Host for SimHost {
 
     fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
         u64::from(memory_mib)
+    }
+
+    /// It is on paper only.
+    fn root_disk_file(&self, id: &InstanceId) -> PathBuf {
+        PathBuf::from(format!("the simulated root disk of {id}"))
     }
 
     async fn carry_out(&self, action: &Action) -> Result<(), HostError> {

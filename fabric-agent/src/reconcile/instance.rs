@@ -285,11 +285,12 @@ impl Pass<'_> {
                     return Ok((seen.guest, Some(Next::After(MEMORY_POLL)), false));
                 }
                 InstanceStep::DiskLost => {
-                    return Err(Failure::Step(HostError::new(
-                        "its root disk is missing, and all that was on it; put the file back and \
-                         start it, or replace the instance",
-                        false,
-                    )));
+                    let what = format!(
+                        "its root disk is missing, and all that was on it; put {} back and start \
+                         it, or replace the instance",
+                        host.root_disk_file(id).display()
+                    );
+                    return Err(Failure::Step(HostError::new(what, false)));
                 }
                 InstanceStep::Forget => {
                     self.forget().await.map_err(Failure::Store)?;
