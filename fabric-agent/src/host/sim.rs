@@ -309,6 +309,9 @@ impl Host for SimHost {
     }
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
+        let subjects: Vec<String> =
+            std::iter::once(id.to_string()).chain(self.name_of(id)).collect();
+        self.orders.obey("observe_guest", &subjects, &self.reality).await?;
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
         let (run, folder) = (guest.run(), guest.has_folder());
         let said = match guest.state {

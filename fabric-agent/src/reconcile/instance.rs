@@ -108,16 +108,12 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
     };
     let outcome = pass.steps().await;
     let mut observation = Observation::default();
-    let next = match outcome {
+    let (guest, next) = match outcome {
         Ok((guest, next, shutting_down)) => {
-            observation.guest = guest;
             observation.shutting_down = shutting_down;
-            Ok(next)
+            (Some(guest), Ok(next))
         }
-        Err(failure) => {
-            observation.guest = pass.guest_now().await;
-            Err(failure)
-        }
+        Err(failure) => (pass.guest_now().await, Err(failure)),
     };
     observation.started = pass.started;
     observation.trouble = pass.trouble.take();
@@ -155,6 +151,10 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
             return Next::Retry;
         }
     };
+    // What became of the guest is not known: what was reported stays, and it keeps what it has of the
+    // host.
+    let Some(guest) = guest else { return Next::Retry };
+    observation.guest = guest;
     // An instance that has been asked to go goes, however often a step fails.
     let next = match (next, record.deleting_since) {
         (Next::Done, Some(_)) => Next::Retry,
@@ -322,10 +322,16 @@ impl Pass<'_> {
         Next::After(STARVED_POLL)
     }
 
-    /// The guest after a failure; unknown counts as absent.
-    async fn guest_now(&self) -> GuestState {
-        let seen = self.reconciler.host.observe_guest(&self.record.id).await;
-        seen.map(|seen| seen.guest).unwrap_or_default()
+    /// The guest after a failure; nothing where it cannot be looked at.
+    async fn guest_now(&self) -> Option<GuestState> {
+        let id = &self.record.id;
+        match self.reconciler.host.observe_guest(id).await {
+            Ok(seen) => Some(seen.guest),
+            Err(error) => {
+                tracing::warn!(instance.id = %id, error = %Chain(&error), "its guest cannot be looked at");
+                None
+            }
+        }
     }
 
     fn guest_network(&self) -> Option<GuestNetwork> {

@@ -3,7 +3,7 @@
 use v1::wait_request::Until;
 use weft_proto::v1;
 
-use crate::support::{Agent, eventually, instance_spec, ok};
+use crate::support::{Agent, eventually, instance_spec, ok, stop_request};
 
 fn order(agent: &Agent, orders: &str) {
     std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
@@ -86,4 +86,28 @@ async fn a_file_that_is_not_valid_is_named_in_the_log_and_by_the_doctor() {
     let check = checks.iter().find(|check| check.name == "sim-orders").unwrap();
     assert_eq!(check.result, "failed");
     assert!(check.finding.contains("sim-orders.json"), "{}", check.finding);
+}
+
+#[tokio::test]
+async fn a_guest_that_cannot_be_looked_at_keeps_its_state_and_what_it_has_of_the_host() {
+    let agent = Agent::with(&["--sim-memory-mib", "1000"]).await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let web = api.running("web", &image).await.metadata.unwrap().id;
+    let free = api.free_memory_mib().await;
+    assert!(free < 1000);
+    order(
+        &agent,
+        r#"{"orders": [{"step": "observe_guest", "on": "web", "fail": "its records are gone"}]}"#,
+    );
+    ok(api.instances.clone().stop(stop_request(&web)).await);
+    // A pass looks twice: at its beginning and, as that failed, at its end.
+    let obeyed = || agent.log().matches("obeying an order").count();
+    eventually("three passes fail", async || (obeyed() >= 6).then_some(())).await;
+    let now = api.instance(&web).await;
+    assert_eq!(now.status.unwrap().state, "running");
+    assert_eq!(api.free_memory_mib().await, free);
+    order(&agent, r#"{"orders": []}"#);
+    api.wait(&web, Until::Stopped(true)).await.unwrap();
+    assert_eq!(api.free_memory_mib().await, 1000);
 }
