@@ -20,7 +20,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<
             OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        weft_crash_points::point("file.replace.written");
+        weft_crash_points::point("own_file.replace.written");
         fs::rename(&temporary, path)?;
         path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
     })();
