@@ -58,6 +58,19 @@ impl Context {
         spec: &[u8],
         creation: &Creation,
     ) -> Result<Outcome<RecordOf<K>>, Problem> {
+        self.known_where::<K>(spec, creation, |_| true).await
+    }
+
+    /// The same, where not everything that a dead session left can be taken over.
+    ///
+    /// # Errors
+    /// As [`Self::known`].
+    pub(crate) async fn known_where<K: Kind>(
+        &self,
+        spec: &[u8],
+        creation: &Creation,
+        adoptable: impl Fn(&K::Spec) -> bool,
+    ) -> Result<Outcome<RecordOf<K>>, Problem> {
         if let Some(session) = creation.session.as_ref().filter(|id| !self.sessions.is_alive(id)) {
             let message = format!("session {session} is not open");
             return Err(Problem::new(Reason::FailedPrecondition, message)
@@ -82,7 +95,7 @@ impl Context {
             })?;
             return self.known_by_token::<K>(&id, creation, &content).await.map(Outcome::Known);
         }
-        match self.adopt::<K>(&content, creation).await? {
+        match self.adopt::<K>(&content, creation, adoptable).await? {
             Some(record) => Ok(Outcome::Known(record)),
             None => Ok(Outcome::New(Novelty { content, _turn: turn })),
         }
@@ -109,27 +122,37 @@ impl Context {
         Ok(stored.value)
     }
 
+    /// The keys of unclaimed objects with this content whose session is dead.
+    fn orphans<K: Kind>(&self, content: &ContentHash) -> Vec<String> {
+        let prefix = format!("{}{}/", crate::repo::OBJECTS, K::NAME);
+        let world = self.cache.read();
+        let of_kind = world.unclaimed.range(prefix.clone()..);
+        let of_kind = of_kind.take_while(|(key, _)| key.starts_with(&prefix));
+        let is_orphan = |claim: &Claim| match claim {
+            Claim::Unclaimed { session, content: of, .. } => {
+                of == content && !self.sessions.is_alive(session)
+            }
+            Claim::Claimed => false,
+        };
+        of_kind.filter(|(_, claim)| is_orphan(claim)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The unclaimed objects with the content of `novelty` whose session is dead: what was made
+    /// instead of them takes their place.
+    pub(crate) fn superseded<K: Kind>(&self, novelty: &Novelty) -> Vec<K::Id> {
+        let orphans = self.orphans::<K>(&novelty.content);
+        let id = |key: &String| key.rsplit_once('/').and_then(|(_, id)| id.parse().ok());
+        orphans.iter().filter_map(id).collect()
+    }
+
     /// Takes over at most one unclaimed object with this content whose session is dead.
     async fn adopt<K: Kind>(
         &self,
         content: &ContentHash,
         creation: &Creation,
+        adoptable: impl Fn(&K::Spec) -> bool,
     ) -> Result<Option<RecordOf<K>>, Problem> {
-        let prefix = format!("{}{}/", crate::repo::OBJECTS, K::NAME);
-        let orphans: Vec<String> = self
-            .cache
-            .read()
-            .unclaimed
-            .range(prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&prefix))
-            .filter(|(_, claim)| match claim {
-                Claim::Unclaimed { session, content: of, .. } => {
-                    of == content && !self.sessions.is_alive(session)
-                }
-                Claim::Claimed => false,
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
+        let orphans = self.orphans::<K>(content);
         for key in orphans {
             let Some(item) =
                 self.repo.store().get(&key).await.map_err(crate::repo::store_problem)?
@@ -145,7 +168,7 @@ impl Context {
                 }
                 _ => continue,
             };
-            if record.deleting_since.is_some() {
+            if record.deleting_since.is_some() || !adoptable(&record.spec) {
                 continue;
             }
             record.claim = claim_of(creation, content);

@@ -183,6 +183,20 @@ pub enum InstanceStep {
     Rest,
 }
 
+/// Whether a guest that runs, or did until now, is to end before anything else is wanted of it.
+pub fn is_to_end(wanted: Wanted, guest: &GuestState) -> bool {
+    match (wanted, guest) {
+        (Wanted::Run { epoch }, GuestState::Running { epoch: have }) => *have < epoch,
+        (
+            Wanted::Off | Wanted::Gone,
+            GuestState::Running { .. }
+            | GuestState::PoweredOff { .. }
+            | GuestState::Panicked { .. },
+        ) => true,
+        _ => false,
+    }
+}
+
 /// The next step from `seen` to what is wanted. `grace_over` says whether a guest that was asked to shut down has had
 /// its time.
 pub fn plan_instance(
@@ -239,7 +253,7 @@ pub fn plan_instance(
         (_, GuestState::PoweredOff { .. } | GuestState::Panicked { .. }) => end(),
 
         (Wanted::Run { epoch }, GuestState::Absent | GuestState::Exited { .. }) => {
-            release(attached).unwrap_or_else(|| start(record, network, attached, epoch, seen))
+            release(attached, seen).unwrap_or_else(|| start(record, network, attached, epoch, seen))
         }
         // The record of how the last guest ended and its console stay for inspection.
         (Wanted::Off, GuestState::Absent | GuestState::Exited { .. })
@@ -248,7 +262,7 @@ pub fn plan_instance(
             InstanceStep::Do(vec![Action::ForgetMemory { instance_id: instance_id() }])
         }
         (Wanted::Off | Wanted::Hibernated, GuestState::Absent | GuestState::Exited { .. }) => {
-            release(attached).unwrap_or(InstanceStep::Rest)
+            release(attached, seen).unwrap_or(InstanceStep::Rest)
         }
 
         (Wanted::Gone, GuestState::Absent) if seen.tap => InstanceStep::AwaitNetwork,
@@ -279,7 +293,11 @@ fn keep(
 }
 
 /// Lets go of what is to be detached, now that no guest runs.
-fn release(attached: &Attached) -> Option<InstanceStep> {
+fn release(attached: &Attached, seen: &SeenInstance) -> Option<InstanceStep> {
+    // A guest whose memory was saved goes on with all that it had, and is asked to let go of it then.
+    if seen.memory {
+        return None;
+    }
     nics::release(&attached.nics).or_else(|| volumes::release(&attached.volumes))
 }
 

@@ -54,7 +54,8 @@ pub(super) async fn taken_in<T: Clone + Ord>(
 /// still has it.
 ///
 /// # Errors
-/// That the guest has not let go of it yet, with `advice` on what helps.
+/// The instance is hibernated: its memory knows the thing; that the guest has not let go of it yet,
+/// with `advice` on what helps.
 pub(super) async fn detach<K, T, J>(
     context: &Context,
     id: &K::Id,
@@ -69,6 +70,11 @@ where
     {
         let _turn = context.turns().object(instance.as_str()).await;
         let before = context.repo.get::<K>(id).await?;
+        let owner = context.repo.find::<Instances>(instance).await?;
+        let goes = owner.as_ref().is_none_or(|owner| owner.value.deleting_since.is_some());
+        if !goes && owner.is_some_and(|owner| owner.value.spec.is_hibernated()) {
+            return Err(hibernated(instance, "nothing can be detached").at("id"));
+        }
         context.mark_deleting::<K>(before).await?;
     }
     // The guest may have been asked before, in vain.

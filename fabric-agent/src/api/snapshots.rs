@@ -8,14 +8,15 @@ use weft_model::{
     VolumeId, VolumeSpec, check_depth,
 };
 use weft_proto::convert::{
-    Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire, snapshot_to_wire,
+    Creation, Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire,
+    snapshot_to_wire,
 };
 use weft_proto::v1;
 use weft_store::Txn;
 
 use super::{Api, parse_id};
 use crate::context::Context;
-use crate::creation::Outcome;
+use crate::creation::{Novelty, Outcome};
 use crate::random;
 use crate::reconcile::VolumeCondition;
 use crate::repo::{Instances, Kind as _, Snapshots, Stored, Volumes};
@@ -164,10 +165,31 @@ async fn create(
     let creation = creation_from_wire(creation)?;
     let bytes = spec.as_ref().map(v1::SnapshotSpec::encode_to_vec).unwrap_or_default();
     let SnapshotOrder { source, description } = snapshot_order_from_wire(spec)?;
-    let content = match context.known::<Snapshots>(&bytes, &creation).await? {
+    // Whoever asks for a snapshot means the disk as it is now, not as it was when another client died.
+    let known = context.known_where::<Snapshots>(&bytes, &creation, SnapshotSpec::is_pending);
+    let content = match known.await? {
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
+    let record = take(context, source, description, &creation, &content).await?;
+    // This client may have died meanwhile, too.
+    let superseded = context.superseded::<Snapshots>(&content);
+    for old in superseded.into_iter().filter(|old| *old != record.id) {
+        tracing::info!(snapshot.id = %old, by = %record.id, "removing what a dead session had taken");
+        if let Err(problem) = context.delete_snapshot(&old).await {
+            tracing::warn!(snapshot.id = %old, error = %problem, "removing it failed");
+        }
+    }
+    Ok(record)
+}
+
+async fn take(
+    context: &Context,
+    source: SnapshotSource,
+    description: String,
+    creation: &Creation,
+    content: &Novelty,
+) -> Result<SnapshotRecord, Problem> {
     let _guard = context.references.read().await;
     // What is forgotten meanwhile would leave the snapshot behind.
     let _turn = context.turns().object(source.id()).await;
@@ -180,8 +202,8 @@ async fn create(
         }
     };
     let id = Snapshots::new_id(random::bytes(), &spec);
-    let record = context.new_record::<Snapshots>(id, spec, &creation, &content);
-    context.store_new::<Snapshots>(&record, &creation, &content, Txn::new()).await?;
+    let record = context.new_record::<Snapshots>(id, spec, creation, content);
+    context.store_new::<Snapshots>(&record, creation, content, Txn::new()).await?;
     Ok(record)
 }
 

@@ -20,6 +20,7 @@ use crate::cache::World;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
+use crate::reconcile::VolumeCondition;
 use crate::repo::{Kind as _, VolumeAttachments, Volumes, attached_volume_key, object_key};
 
 type AttachmentRecord = Record<VolumeAttachmentId, VolumeAttachmentSpec>;
@@ -50,6 +51,13 @@ async fn place(
     if volume.value.deleting_since.is_some() {
         let message = format!("volume {volume_id} is being deleted");
         return Err(Problem::new(Reason::FailedPrecondition, message).at("volume_id"));
+    }
+    if let Some(VolumeCondition::Failed(why)) = context.reconciler.volumes.condition(&volume_id) {
+        let message = format!("volume {volume_id} is in error and no guest could be given it");
+        return Err(Problem::new(Reason::FailedPrecondition, message)
+            .at("volume_id")
+            .remedy(format!("put right what its reason says, or replace it: weft get {volume_id}"))
+            .evidence(why));
     }
     let attachments = context.repo.list::<VolumeAttachments>().await?;
     if let Some(other) = attachments.iter().find(|one| one.spec.volume_id == volume_id) {

@@ -15,6 +15,7 @@ use weft_proto::v1;
 use weft_store::Txn;
 
 use super::{Api, parse_id};
+use crate::admission::hibernated;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
@@ -148,6 +149,9 @@ async fn update(
     }
     check_no_shrink("size_gib", &format!("volume {}", update.id), old.size_gib, order.size_gib)?;
     let grows = order.size_gib > old.size_gib;
+    if grows {
+        check_seen_growing(context, &update.id)?;
+    }
     let mut record = before.value.clone();
     record.tags = update.tags;
     record.client_data = update.client_data;
@@ -162,6 +166,20 @@ async fn update(
         }
     }
     Ok(record)
+}
+
+/// # Errors
+/// A saved memory knows the volume: who goes on with that would not hear that it has grown.
+fn check_seen_growing(context: &Context, id: &VolumeId) -> Result<(), Problem> {
+    let world = context.cache.read();
+    let instance = world.attachment_of_volume(id).map(|attachment| attachment.id.first().clone());
+    let Some(record) = instance.and_then(|id| world.instances.get(&id).cloned()) else {
+        return Ok(());
+    };
+    match record.spec.is_hibernated() {
+        true => Err(hibernated(&record.id, "no volume of it can grow").at("size_gib")),
+        false => Ok(()),
+    }
 }
 
 async fn delete(context: &Context, id: &VolumeId) -> Result<(), Problem> {

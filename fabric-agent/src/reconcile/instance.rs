@@ -20,8 +20,8 @@ use weft_model::{
     GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, Phase, Problem, Record, Timestamp,
 };
 use weft_planner::{
-    Action, Attached, GuestState, InstanceStep, Observation, SeenInstance, Wanted, plan_growth,
-    plan_instance, wanted,
+    Action, Attached, GuestState, InstanceStep, Observation, SeenInstance, Wanted, is_to_end,
+    plan_growth, plan_instance, wanted,
 };
 use weft_store::Txn;
 
@@ -185,6 +185,7 @@ impl Pass<'_> {
         let mut network = NetworkView::default();
         let mut unplugged = BTreeSet::new();
         let mut unplugged_volumes = BTreeSet::new();
+        let mut not_grown = None;
         for _ in 0..MAX_STEPS {
             let _held = self.reconciler.hold_volumes(id).await;
             let attached =
@@ -205,13 +206,24 @@ impl Pass<'_> {
                 unplugged_volumes: unplugged_volumes.clone(),
                 ..network.complete(self.record, &attached.nics, &seen_guest)
             };
-            if self.seal(wanted, &seen_guest).await? {
-                return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false));
+            match self.seal(wanted, &seen_guest).await {
+                Ok(true) => return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false)),
+                Ok(false) => {}
+                // It has to end all the same, and its disk is sealed without it: what hangs cannot
+                // be sealed otherwise.
+                Err(Failure::Step(error)) if is_to_end(wanted, &seen.guest) => {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(instance.id = %id, error, "no snapshot before its guest has ended");
+                }
+                Err(error) => return Err(error),
             }
-            if let Some(grow) = plan_growth(self.record, wanted, &seen.guest, seen_guest.root_bytes)
-            {
-                host.apply(&grow).await.map_err(Failure::Step)?;
-                continue;
+            let grow = plan_growth(self.record, wanted, &seen.guest, seen_guest.root_bytes);
+            if let Some(grow) = grow.filter(|_| not_grown.is_none()) {
+                match host.apply(&grow).await {
+                    Ok(()) => continue,
+                    // A full disk must not keep a guest from being stopped, saved or started.
+                    Err(error) => not_grown = Some(error),
+                }
             }
             let grace_over = self.grace_over(&seen.guest);
             let known = guest_network.as_ref();
@@ -223,7 +235,10 @@ impl Pass<'_> {
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
                     let next = self.feed(seen_guest.starved).await;
-                    return Ok((seen.guest, Some(next), false));
+                    return match not_grown {
+                        Some(error) => Err(Failure::Step(error)),
+                        None => Ok((seen.guest, Some(next), false)),
+                    };
                 }
                 InstanceStep::Do(actions) => {
                     for action in &actions {

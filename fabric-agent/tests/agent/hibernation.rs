@@ -194,7 +194,7 @@ async fn guests_whose_memory_is_being_saved_hold_up_nobody_and_force_ends_one_at
 }
 
 #[tokio::test]
-async fn a_volume_of_a_guest_that_is_being_saved_is_let_alone_and_grows_when_that_is_over() {
+async fn what_a_saved_memory_knows_of_is_neither_taken_away_nor_made_larger_before_it_goes_on() {
     let agent = Agent::start().await;
     let api = agent.api().await;
     let image = api.image_id().await;
@@ -202,30 +202,42 @@ async fn a_volume_of_a_guest_that_is_being_saved_is_let_alone_and_grows_when_tha
     let spec = v1::VolumeSpec { size_gib: 1, ..v1::VolumeSpec::default() };
     let made = ok(api.volume(spec).await);
     let id = made.metadata.as_ref().unwrap().id.clone();
-    ok(api.attach_volume(&web, &id, false).await);
+    let attachment = ok(api.attach_volume(&web, &id, false).await).metadata.unwrap().id;
     order(&agent, r#"{"orders": [{"step": "write_memory", "on": "web", "hang": true}]}"#);
     let asking = tokio::spawn({
         let (mut client, web) = (api.instances.clone(), web.clone());
         async move { client.hibernate(get(&web)).await }
     });
+    let grow = async || {
+        let context = update_context(made.metadata.as_ref());
+        let spec = Some(v1::VolumeSpec { size_gib: 2, ..made.spec.clone().unwrap() });
+        api.volumes.clone().update(v1::UpdateVolumeRequest { context, spec }).await
+    };
+    let detach = async || {
+        let request = v1::DeleteRequest { id: attachment.clone() };
+        api.volume_attachments.clone().delete(request).await
+    };
+    let refuse = async || {
+        let problem = refusal(grow().await);
+        assert_eq!(problem.field.as_deref(), Some("size_gib"));
+        assert!(problem.message.contains("is hibernated: no volume of it can grow"), "{problem}");
+        let problem = refusal(detach().await);
+        assert!(problem.message.contains("is hibernated: nothing can be detached"), "{problem}");
+        assert!(problem.remedy.unwrap().contains("weft start"));
+    };
     crate::support::eventually("its memory is being saved", async || {
         (reason(&api.instance(&web).await) == "its memory is being saved").then_some(())
     })
     .await;
-    let context = update_context(made.metadata.as_ref());
-    let spec = Some(v1::VolumeSpec { size_gib: 2, ..made.spec.clone().unwrap() });
-    let waits = ok(api.volumes.clone().update(v1::UpdateVolumeRequest { context, spec }).await);
-    assert_eq!(waits.state, "in_use");
-    assert!(waits.reason.unwrap().contains("until its guest's memory is saved"));
-    let size = || agent.things("volume")[0].1["size_bytes"].as_u64().unwrap() >> 30;
-    assert_eq!(size(), 1);
+    refuse().await;
     order(&agent, r#"{"orders": []}"#);
     ok(asking.await.unwrap());
-    crate::support::eventually("it grows", async || (size() == 2).then_some(())).await;
-    let rests = crate::support::eventually("it is told", async || {
-        let now = ok(api.volumes.clone().get(get(&id)).await);
-        now.reason.is_none().then_some(now)
-    })
-    .await;
-    assert_eq!(rests.state, "in_use");
+    refuse().await;
+
+    ok(api.instances.clone().start(get(&web)).await);
+    api.wait(&web, ssh()).await.unwrap();
+    assert_eq!(booted_by(&agent), 1, "it booted again");
+    ok(grow().await);
+    assert_eq!(agent.things("volume")[0].1["size_bytes"], 2u64 << 30);
+    ok(detach().await);
 }

@@ -4,7 +4,9 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refusal, refused, stop_request, update_context};
+use crate::support::{
+    Agent, context, eventually, instance_spec, ok, refusal, refused, stop_request, update_context,
+};
 
 fn get(id: &str) -> v1::GetRequest {
     v1::GetRequest { id: id.to_owned(), claim: false }
@@ -255,4 +257,50 @@ async fn a_protected_instance_is_deleted_after_its_protection_is_off() {
     let now = ok(api.instances.clone().update(request).await);
     assert_eq!(now.assigned.unwrap().run_epoch, 1, "it is live");
     api.remove(&id).await;
+}
+
+/// What cannot be done with a disk keeps nobody from stopping the guest that has it.
+#[tokio::test]
+async fn a_guest_is_stopped_also_where_its_disk_can_neither_grow_nor_be_sealed() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let made = api.running("web", &image).await;
+    let id = made.metadata.as_ref().unwrap().id.clone();
+    let order = |orders: &str| {
+        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    };
+    let force = v1::StopRequest { timeout_seconds: Some(0), ..stop_request(&id) };
+
+    order(r#"{"orders": [{"step": "grow_root_disk", "fail": "no space left on device"}]}"#);
+    let mut spec = instance_spec("web", &image);
+    spec.root_volume_size_gib = Some(5);
+    let request = v1::UpdateInstanceRequest {
+        context: update_context(made.metadata.as_ref()),
+        spec: Some(spec),
+    };
+    ok(api.instances.clone().update(request).await);
+    eventually("it is told", async || {
+        let status = api.instance(&id).await.status.unwrap();
+        format!("{status:?}").contains("no space left").then_some(())
+    })
+    .await;
+    ok(api.instances.clone().stop(force.clone()).await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    // Neither from being started again: it grows when it can.
+    ok(api.instances.clone().start(get(&id)).await);
+    api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+
+    order(r#"{"orders": [{"step": "seal_root_disk", "fail": "qemu did not answer"}]}"#);
+    let spec = v1::SnapshotSpec { instance_id: id.clone(), ..v1::SnapshotSpec::default() };
+    let request = v1::CreateSnapshotRequest { context: context(), spec: Some(spec) };
+    let snapshot = ok(api.snapshots.clone().create(request).await).metadata.unwrap().id;
+    ok(api.instances.clone().stop(force).await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    order(r#"{"orders": []}"#);
+    eventually("it is sealed without its guest", async || {
+        let now = ok(api.snapshots.clone().get(get(&snapshot)).await);
+        (now.state == "completed").then_some(())
+    })
+    .await;
 }

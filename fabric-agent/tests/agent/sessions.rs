@@ -104,6 +104,44 @@ async fn what_a_dead_session_made_is_adopted_one_for_each_create_of_the_same() {
     assert!(!adopted.contains(&id(&fresh).to_owned()), "each is adopted once");
 }
 
+/// A snapshot is of a moment: whoever asks again means another one.
+#[tokio::test]
+async fn a_snapshot_that_a_dead_session_took_gives_way_to_the_one_that_is_asked_for_again() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let web = api.running("web", &api.image_id().await).await.metadata.unwrap().id;
+    let snapshot = async |session: &Session| {
+        let spec = v1::SnapshotSpec { instance_id: web.clone(), ..v1::SnapshotSpec::default() };
+        let request = v1::CreateSnapshotRequest { context: session.context(), spec: Some(spec) };
+        let made = ok(session.api.snapshots.clone().create(request).await).metadata.unwrap().id;
+        let get = v1::GetRequest { id: made.clone(), claim: false };
+        eventually("it is settled", async || {
+            let now = ok(session.api.snapshots.clone().get(get.clone()).await);
+            (now.state != "pending").then_some(())
+        })
+        .await;
+        made
+    };
+    let all = async || {
+        let listed = ok(api.snapshots.clone().list(v1::ListRequest::default()).await);
+        let mut ids: Vec<String> =
+            listed.items.into_iter().map(|one| one.metadata.unwrap().id).collect();
+        ids.sort();
+        ids
+    };
+    let first = Session::open(&agent).await;
+    let left = snapshot(&first).await;
+    let second = Session::open(&agent).await;
+    let beside = snapshot(&second).await;
+    first.die(&agent).await;
+
+    let fresh = snapshot(&second).await;
+    assert!(fresh != left && fresh != beside, "an old moment was taken for now");
+    let mut stay = vec![beside, fresh];
+    stay.sort();
+    assert_eq!(all().await, stay, "what the dead session took is left");
+}
+
 #[tokio::test]
 async fn an_instance_type_of_a_dead_session_is_adopted_by_the_same_and_its_end_claims_it() {
     let agent = Agent::start().await;

@@ -325,4 +325,9 @@ async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk(
     let failed = ok(api.volume(spec(1)).await);
     assert_eq!(failed.state, "error");
     assert_eq!(failed.reason.as_deref(), Some("the disk is on fire"));
+    let failed_id = failed.metadata.as_ref().unwrap().id.clone();
+    let refused = refusal(api.attach_volume(&web, &failed_id, false).await);
+    assert_eq!(refused.field.as_deref(), Some("volume_id"));
+    assert!(refused.message.contains("is in error"), "{refused}");
+    assert!(refused.evidence.as_ref().unwrap().contains("on fire"), "{refused:?}");
 }
