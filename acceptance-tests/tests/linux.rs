@@ -49,6 +49,8 @@ mod picture;
 mod services;
 #[path = "linux/storage_crashes.rs"]
 mod storage_crashes;
+#[path = "linux/storage_files.rs"]
+mod storage_files;
 #[path = "linux/storage_scene.rs"]
 mod storage_scene;
 #[path = "linux/three_sessions.rs"]

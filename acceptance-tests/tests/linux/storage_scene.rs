@@ -1,9 +1,9 @@
-//! A guest that runs, and all that is done to its disks: snapshot, capture, plug, grow, unplug,
-//! hibernation; and images that are imported beside it. What it has written is there after each.
+//! A guest that runs, and all that is done to its disks: snapshots of its root disk and of a volume,
+//! capture, plug, growth of both, unplug, hibernation; and images that are imported beside it. What it
+//! has written is there after each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,11 +14,17 @@ use weft_acceptance::{
 
 use crate::module::{access, image, instance};
 use crate::own_image::assert_nothing_is_left;
+use crate::storage_files::{assert_descriptors, chain, contains, files, files_of};
 use crate::volumes::{device_of, gib};
 
 const SNAPSHOT: &str = r#"
 resource "weft_snapshot" "now" {
   instance_id = weft_instance.it.id
+}
+"#;
+const SNAPSHOT_OF_VOLUME: &str = r#"
+resource "weft_snapshot" "data" {
+  volume_id = weft_volume.data.id
 }
 "#;
 const CAPTURE: &str = r#"
@@ -37,6 +43,10 @@ resource "weft_volume_attachment" "data" {
 const IMPORTED: usize = 4 << 20;
 /// What the guest has written to its disk, and to its memory.
 const WRITTEN: &str = "/srv/written";
+/// Writes and reads one sector of a disk.
+const DD: &str = "sudo dd bs=512 count=1 conv=notrunc,sync 2>/dev/null";
+/// Sectors of 512 bytes.
+const GIB: u64 = 1 << 21;
 const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// The scene. Its steps lead from the guest alone to the guest alone.
@@ -55,6 +65,10 @@ pub(crate) struct Storage {
     lines: Vec<String>,
     /// What is on the volume, at its start and at the end of its first GiB.
     on_volume: String,
+    /// How many texts there have been.
+    lines_on_volume: usize,
+    /// GiB of the root disk, which never shrinks: one more in each round.
+    root_gib: u64,
     /// The boot that must not end; `None` where guests die.
     boot: Option<String>,
     /// How often the guest has died.
@@ -72,9 +86,11 @@ impl Storage {
             "snapshot",
             "capture",
             "plug",
+            "seal",
             "grow",
             "unplug",
             "import",
+            "root",
             "hibernate",
             "resume",
             "clear",
@@ -84,7 +100,8 @@ impl Storage {
 
     /// What happens while the guest loses power.
     pub(crate) fn of_a_guest_that_dies(lab: &Lab) -> Result<Self> {
-        Self::new(lab, &["snapshot", "plug", "grow", "clear"], &["snapshot", "grow"])
+        let steps = &["snapshot", "plug", "seal", "grow", "root", "clear"];
+        Self::new(lab, steps, &["snapshot", "seal", "grow", "root"])
     }
 
     fn new(
@@ -93,7 +110,7 @@ impl Storage {
         deadly: &'static [&'static str],
     ) -> Result<Self> {
         let key = lab.key("id")?;
-        let base = image("")? + &access(&key) + &instance("it", "wait_for = \"running\"");
+        let base = image("")? + &access(&key);
         let bytes = |salt: u32| -> Vec<u8> {
             let words = (0..IMPORTED / 4).map(|n| u32::try_from(n).unwrap_or(0).wrapping_mul(salt));
             words.flat_map(u32::to_le_bytes).collect()
@@ -136,6 +153,8 @@ resource "weft_image" "fetched" {{
             _site: site,
             lines: Vec::new(),
             on_volume: String::new(),
+            lines_on_volume: 0,
+            root_gib: 1,
             boot: None,
             deaths: 0,
             files: BTreeSet::new(),
@@ -147,10 +166,18 @@ resource "weft_image" "fetched" {{
         self.steps.iter().position(|one| *one == step).unwrap_or(usize::MAX)
     }
 
+    /// Whether the guest has the volume after the step.
+    fn has_volume(&self, step: &str) -> bool {
+        let now = self.position(step);
+        step != "clear" && self.position("plug") <= now && now < self.position("unplug")
+    }
+
     fn module(&self, step: &str) -> String {
         let now = self.position(step);
         let has = |part: &str| step != "clear" && self.position(part) <= now;
+        let root = format!("root_volume = {{ size_gib = {} }}", self.root_gib);
         let mut module = self.base.clone();
+        module.push_str(&instance("it", &format!("wait_for = \"running\"\n  {root}")));
         if has("snapshot") {
             module.push_str(SNAPSHOT);
         }
@@ -160,12 +187,15 @@ resource "weft_image" "fetched" {{
         if has("import") {
             module.push_str(&self.import);
         }
-        if has("plug") && !has("unplug") {
+        if self.has_volume(step) {
             let gib = if has("grow") { 2 } else { 1 };
             module.push_str(&format!(
                 "resource \"weft_volume\" \"data\" {{\n  name = \"data\"\n  size_gib = {gib}\n}}\n"
             ));
             module.push_str(ATTACHMENT);
+            if has("seal") {
+                module.push_str(SNAPSHOT_OF_VOLUME);
+            }
         }
         module
     }
@@ -205,28 +235,61 @@ resource "weft_image" "fetched" {{
         Ok(new[0].clone())
     }
 
-    fn check_volume(&mut self, guest: &Guest<'_>, terraform: &Terraform, step: &str) -> Result<()> {
+    /// What the guest calls the volume.
+    fn device(guest: &Guest<'_>, terraform: &Terraform, size_gib: u64) -> Result<String> {
         let path = terraform.state()?.text("weft_volume_attachment.data", "device_path")?;
         let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
-        let size = if step == "grow" { 2 } else { 1 };
-        let device = eventually("the guest sees the volume", within(), || {
+        eventually("the guest sees the volume", within(), || {
             let Some(device) = device_of(guest, serial)? else { return Ok(None) };
-            Ok((gib(guest, &device)? == size).then_some(device))
-        })?;
-        if step == "plug" {
-            self.on_volume = format!("volume-{:04}", self.lines.len());
-        }
-        for at in [0, (1 << 21) - 1] {
-            let text = &self.on_volume;
-            let dd = "sudo dd bs=512 count=1 conv=notrunc,sync 2>/dev/null";
-            if step == "plug" {
-                guest.ssh(&format!("echo {text} | {dd} of=/dev/{device} seek={at} && sync"))?;
-            }
-            let read = format!("{dd} if=/dev/{device} skip={at}");
-            let said = guest.ssh(&read)?;
-            ensure!(said.trim_matches(['\0', '\n']) == text, "lost: {text} at {at}: {said:?}");
+            Ok((gib(guest, &device)? == size_gib).then_some(device))
+        })
+    }
+
+    /// Has the guest write another text to its volume, and sync.
+    fn write_volume(&mut self, guest: &Guest<'_>, device: &str) -> Result<()> {
+        self.lines_on_volume += 1;
+        self.on_volume = format!("volume-{:04}-of-the-guest", self.lines_on_volume);
+        for at in [0, GIB - 1] {
+            write_sector(guest, device, at, &self.on_volume)?;
         }
         Ok(())
+    }
+
+    fn check_volume(&mut self, guest: &Guest<'_>, terraform: &Terraform, step: &str) -> Result<()> {
+        let device = Self::device(guest, terraform, if step == "grow" { 2 } else { 1 })?;
+        if step == "plug" {
+            self.write_volume(guest, &device)?;
+        }
+        for at in [0, GIB - 1] {
+            assert_sector(guest, &device, at, &self.on_volume)?;
+        }
+        if step == "grow" {
+            write_sector(guest, &device, 2 * GIB - 1, "grown")?;
+            assert_sector(guest, &device, 2 * GIB - 1, "grown")?;
+        }
+        Ok(())
+    }
+
+    /// The volume's snapshot has what was written before it, and nothing later.
+    fn check_seal(&mut self, lab: &Lab, guest: &Guest<'_>, terraform: &Terraform) -> Result<()> {
+        let layer = self.new_layer(lab)?;
+        let last = self.on_volume.clone();
+        ensure!(contains(&layer, &last)?, "lost: {last} is not in the volume's snapshot");
+        let device = Self::device(guest, terraform, 1)?;
+        self.write_volume(guest, &device)?;
+        let later = &self.on_volume;
+        ensure!(!contains(&layer, later)?, "the snapshot was written after it was taken");
+        self.check_volume(guest, terraform, "seal")
+    }
+
+    /// The guest sees the whole of its root disk, and can write to what is new of it.
+    fn check_root(&self, guest: &Guest<'_>) -> Result<()> {
+        eventually("the guest sees a larger root disk", within(), || {
+            Ok((gib(guest, "vda")? == self.root_gib).then_some(()))
+        })?;
+        let text = format!("root-{:04}", self.root_gib);
+        write_sector(guest, "vda", self.root_gib * GIB - 1, &text)?;
+        assert_sector(guest, "vda", self.root_gib * GIB - 1, &text)
     }
 
     /// No blob, layer, volume, part or descriptor of what has gone.
@@ -251,7 +314,7 @@ resource "weft_image" "fetched" {{
 
 impl Scene for Storage {
     fn begin(&mut self, lab: &Lab, terraform: &Terraform) -> Result<()> {
-        terraform.main(&self.base)?;
+        terraform.main(&self.module("clear"))?;
         terraform.apply()?;
         let guest = self.guest(lab, terraform)?;
         self.write(&guest)?;
@@ -275,6 +338,13 @@ impl Scene for Storage {
         if step != "resume" {
             let guest = self.guest(lab, terraform)?;
             self.write(&guest)?;
+            if step == "seal" {
+                let device = Self::device(&guest, terraform, 1)?;
+                self.write_volume(&guest, &device)?;
+            }
+        }
+        if step == "root" {
+            self.root_gib += 1;
         }
         Ok(())
     }
@@ -323,6 +393,8 @@ impl Scene for Storage {
                 ensure!(contains(&blob, &last)?, "lost: {last} is not in the image");
             }
             "plug" | "grow" => self.check_volume(&guest, terraform, step)?,
+            "seal" => self.check_seal(lab, &guest, terraform)?,
+            "root" => self.check_root(&guest)?,
             "unplug" => ensure!(lab.count("volumes")? == 0, "volumes are left"),
             "import" => {
                 for (name, body) in &self.imported {
@@ -337,7 +409,7 @@ impl Scene for Storage {
         }
         let hypervisors = lab.hypervisors();
         ensure!(hypervisors.len() == 1, "{hypervisors:?}");
-        assert_descriptors(hypervisors[0].pid, &state, step == "plug" || step == "grow")
+        assert_descriptors(hypervisors[0].pid, &state, self.has_volume(step))
     }
 
     fn end(&mut self, lab: &Lab, terraform: &Terraform) -> Result<()> {
@@ -347,64 +419,12 @@ impl Scene for Storage {
     }
 }
 
-/// A hypervisor has nothing open that is gone, nor a volume that it does not have, nor a file more
-/// often than it needs: as a descriptor that it was started with, and once more to use it.
-fn assert_descriptors(pid: i32, state: &Path, has_volume: bool) -> Result<()> {
-    let mut open: BTreeMap<u64, usize> = BTreeMap::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        if !target.starts_with(state) {
-            continue;
-        }
-        // The name that it was opened by may be another file's by now.
-        let file = std::fs::metadata(entry.path())?;
-        let name = target.display();
-        ensure!(file.nlink() > 0, "{name} is gone and kept open");
-        let is_volume = target.starts_with(state.join("volumes"));
-        ensure!(has_volume || !is_volume, "{name} is kept open");
-        ensure!(!target.to_string_lossy().contains(".next."), "{name} is half-made");
-        let times = open.entry(file.ino()).or_default();
-        *times += 1;
-        ensure!(*times <= 2, "{name} is open {times} times");
-    }
+fn write_sector(guest: &Guest<'_>, device: &str, at: u64, text: &str) -> Result<()> {
+    guest.ssh(&format!("echo {text} | {DD} of=/dev/{device} seek={at} && sync")).map(drop)
+}
+
+fn assert_sector(guest: &Guest<'_>, device: &str, at: u64, text: &str) -> Result<()> {
+    let said = guest.ssh(&format!("{DD} if=/dev/{device} skip={at}"))?;
+    ensure!(said.trim_matches(['\0', '\n']) == text, "lost: {text} at {at}: {said:?}");
     Ok(())
-}
-
-/// Files of guests, images, volumes and layers.
-fn files_of(state: &Path) -> BTreeSet<PathBuf> {
-    let of = ["instances", "images", "volumes", "layers"];
-    of.iter().flat_map(|directory| files(&state.join(directory))).collect()
-}
-
-fn files(directory: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            true => found.extend(files(&entry.path())),
-            false => drop(found.insert(entry.path())),
-        }
-    }
-    found
-}
-
-/// The files that the guest's disk consists of.
-fn chain(state: &Path) -> Result<BTreeSet<PathBuf>> {
-    let disks = files(&state.join("instances"));
-    let disk = disks.iter().find(|path| path.ends_with("root.qcow2")).context("no disk")?;
-    let mut command = Command::new("qemu-img");
-    command.args(["info", "-U", "--backing-chain", "--output=json"]).arg(disk);
-    let said = run(command, within())?.success()?.stdout;
-    let all: serde_json::Value = serde_json::from_str(&said)?;
-    let names = all.as_array().into_iter().flatten();
-    Ok(names.filter_map(|one| one["filename"].as_str()).map(PathBuf::from).collect())
-}
-
-fn contains(path: &Path, text: &str) -> Result<bool> {
-    let mut grep = Command::new("grep");
-    grep.args(["-q", "-a", "-F", text]).arg(path);
-    match run(grep, within())?.code() {
-        Some(0) => Ok(true),
-        Some(1) => Ok(false),
-        _ => anyhow::bail!("{} cannot be read", path.display()),
-    }
 }

@@ -239,6 +239,16 @@ async fn at_each_point_of_a_snapshot_and_an_image_of_an_instance() {
 }
 
 #[tokio::test]
+async fn at_each_point_of_a_volume_with_a_snapshot_and_of_disks_that_grow() {
+    at_each_point(Stage::Made, Stage::Stored).await;
+}
+
+#[tokio::test]
+async fn at_each_point_of_destroying_what_was_stored() {
+    at_each_point(Stage::Stored, Stage::Absent).await;
+}
+
+#[tokio::test]
 async fn at_each_point_of_destroying_what_was_captured() {
     at_each_point(Stage::Captured, Stage::Absent).await;
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use weft_proto::v1;
 
-use super::client::{Away, Client, IMAGES, Stage};
+use super::client::{Away, Client, GROWN_GIB, IMAGES, Stage};
 use crate::support::Files;
 
+/// Bytes of disks that have grown.
+const GROWN_BYTES: u64 = (GROWN_GIB as u64) << 30;
 /// How long it may take; nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,12 +52,17 @@ async fn look(
     let snapshots = client.ask(async |api| api.snapshots.clone().list(all()).await).await?.items;
     let layers = files.things("layer").len();
     // The snapshot's, and the one that the image was made of: the disk lies over both.
-    let (more, sealed) = match stage {
-        Stage::Captured => (1, layers >= 2),
-        _ => (0, true),
+    let (more, kept, sealed) = match stage {
+        Stage::Captured => (1, 1, layers >= 2),
+        Stage::Stored => (0, 1, layers == 1),
+        _ => (0, 0, true),
     };
-    if snapshots.len() != more || !sealed {
+    if snapshots.len() != kept || !sealed {
         return Ok(Err(format!("layers: {layers}, snapshots: {snapshots:?}")));
+    }
+    let volumes = files.things("volume");
+    if let Err(why) = check_volumes(&volumes, stage) {
+        return Ok(Err(why));
     }
     let counts = [images, keys, groups, rules, instances.len(), vpcs, subnets, networks];
     let wanted = match stage {
@@ -87,8 +94,19 @@ async fn look(
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
         && taps.len() == usize::from(runs)
         && (guests[0].1["memory"] == true) == (stage == Stage::Hibernated)
-        && (stage != Stage::Awake || guests[0].1["booted_by"] == 1);
+        && (stage != Stage::Awake || guests[0].1["booted_by"] == 1)
+        && (stage != Stage::Stored || guests[0].1["root_bytes"] == GROWN_BYTES);
     Ok(as_wanted.then_some(()).ok_or_else(|| format!("{status:?} {guests:?} {taps:?}")))
+}
+
+/// One that has grown, over the layer of its snapshot; or none.
+fn check_volumes(volumes: &[(String, serde_json::Value)], stage: Stage) -> Result<(), String> {
+    let as_wanted = match (stage, volumes) {
+        (Stage::Stored, [(_, volume)]) => volume["size_bytes"] == GROWN_BYTES,
+        (Stage::Stored, _) => false,
+        (_, volumes) => volumes.is_empty(),
+    };
+    as_wanted.then_some(()).ok_or_else(|| format!("volumes: {volumes:?}"))
 }
 
 /// Files of blobs and of uploads.

@@ -3,6 +3,7 @@
 
 mod capture;
 mod module;
+mod storage;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use weft_proto::{problem_from_status, v1};
 use crate::support::{Agent, Api, token};
 use module::State;
 pub(super) use module::{DISK_BY_URL, IMAGES};
+pub(super) use storage::GROWN_GIB;
 
 /// How far a module is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(super) enum Stage {
     Stopped,
     /// There are a snapshot and an image of the instance.
     Captured,
+    /// The instance has a volume, which has a snapshot; its root disk and the volume have grown.
+    Stored,
     /// The instance is hibernated.
     Hibernated,
     /// The instance has gone on from there.

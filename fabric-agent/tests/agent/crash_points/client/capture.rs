@@ -37,7 +37,7 @@ impl Client {
         Ok(())
     }
 
-    async fn until_completed(&mut self) -> Result<(), Away> {
+    pub(super) async fn until_completed(&mut self) -> Result<(), Away> {
         let id = self.state.snapshot.clone().unwrap();
         loop {
             let get = v1::GetRequest { id: id.clone(), claim: true };

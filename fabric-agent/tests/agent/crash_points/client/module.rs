@@ -8,6 +8,7 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::{problem_from_status, v1};
 
+use super::storage::GROWN_GIB;
 use super::{Away, Client, NOT_YET, Patience, Stage};
 use crate::support::{
     Api, PUBLIC_KEY, image_spec, instance_spec, rule_spec, sha256_of, subnet_spec, vpc_spec,
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) instance: Option<String>,
     pub(super) snapshot: Option<String>,
     pub(super) image_of_it: Option<String>,
+    pub(super) volume: Option<String>,
+    pub(super) attachment: Option<String>,
 }
 
 impl Client {
@@ -53,6 +56,10 @@ impl Client {
                 self.make_captured().await?;
                 let id = self.state.instance.clone().unwrap();
                 self.wait(&id, Until::WaitFor("ssh".to_owned())).await
+            }
+            Stage::Stored => {
+                self.make().await?;
+                self.make_stored().await
             }
             stage => {
                 self.make().await?;
@@ -149,6 +156,9 @@ impl Client {
         spec.key_names = vec!["it".to_owned()];
         let stopped = stage == Stage::Stopped;
         spec.power_state = Some(if stopped { "stopped" } else { "running" }.to_owned());
+        if stage == Stage::Stored {
+            spec.root_volume_size_gib = Some(GROWN_GIB);
+        }
         if stage == Stage::Resized {
             spec.instance_type = Some("w1.micro".to_owned());
         }
@@ -231,7 +241,7 @@ impl Client {
         Ok(())
     }
 
-    async fn update(&mut self, stage: Stage) -> Result<(), Away> {
+    pub(super) async fn update(&mut self, stage: Stage) -> Result<(), Away> {
         let (id, spec) = (self.state.instance.clone().unwrap(), self.spec(stage));
         let mut known = self.read_instance().await?;
         loop {
@@ -290,7 +300,7 @@ impl Client {
         self.ask(async |api| api.instances.clone().get(get.clone()).await).await
     }
 
-    async fn wait(&mut self, id: &str, until: Until) -> Result<(), Away> {
+    pub(super) async fn wait(&mut self, id: &str, until: Until) -> Result<(), Away> {
         let request =
             v1::WaitRequest { id: id.to_owned(), until: Some(until), timeout_seconds: 60 };
         let waited = self
@@ -307,6 +317,7 @@ impl Client {
     /// Deletes in the order of the references; what is gone already is fine.
     async fn destroy(&mut self) -> Result<(), Away> {
         self.destroy_captured().await?;
+        self.destroy_stored().await?;
         if let Some(id) = self.state.instance.clone() {
             self.delete(&id, async |api, it| api.instances.clone().delete(it).await).await?;
             self.wait(&id, Until::Gone(true)).await?;
