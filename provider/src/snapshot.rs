@@ -1,5 +1,7 @@
 //! `weft_snapshot`: what a disk had on it at one moment.
 
+mod wait;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +13,18 @@ use tfplugin::{
     ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
-use weft_model::{InstanceId, Problem, Reason, SnapshotProgress, SnapshotSource, VolumeId};
+use weft_model::{InstanceId, Problem, SnapshotSource, VolumeId};
 use weft_proto::convert::snapshot_from_wire;
 use weft_proto::v1;
 
-use crate::agent::reads::{self, Claim};
-use crate::agent::{Agent, Connection};
+use crate::agent::Agent;
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
 use crate::{checks, kept, tags};
+use wait::Wait;
 
 /// Unless `timeouts` says otherwise. It takes a moment, but the guest's hypervisor has to answer.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Between two looks at a snapshot that is being made.
-const POLL: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(crate) struct Snapshot(pub(crate) Arc<Agent>);
@@ -117,50 +117,6 @@ fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
     })
 }
 
-/// Returns when the snapshot is made.
-///
-/// # Errors
-/// It cannot be made, or is not in time: the snapshot stays, and is replaced by the next apply.
-async fn until_completed(
-    connection: &Arc<Connection>,
-    ctx: &ApplyContext,
-    id: &str,
-    deadline: Instant,
-) -> Result<v1::Snapshot, Problem> {
-    loop {
-        let wire = reads::read::<Snapshot>(connection, id, Claim::No).await?;
-        let wire = wire.ok_or_else(|| Problem::not_found(format!("{id} is gone already")))?;
-        let view = snapshot_from_wire(wire.clone())?.spec;
-        match view.progress {
-            SnapshotProgress::Completed => return Ok(wire),
-            SnapshotProgress::Error => {
-                let why = view.reason.unwrap_or_else(|| "the agent does not say why".to_owned());
-                return Err(Problem::new(Reason::FailedPrecondition, format!("{id}: {why}"))
-                    .remedy("put that right and apply again: it is replaced then"));
-            }
-            SnapshotProgress::Pending => {}
-        }
-        if Instant::now() >= deadline {
-            let message = format!("{id} is not made yet");
-            return Err(Problem::new(Reason::DeadlineExceeded, message).remedy(format!(
-                "weft get {} tells what it waits for; the agent goes on trying, and \
-                 timeouts = {{ create = ... }} gives it longer",
-                view.order.source.id()
-            )));
-        }
-        tokio::select! {
-            biased;
-            () = ctx.cancel.cancelled() => {
-                return Err(Problem::new(
-                    Reason::FailedPrecondition,
-                    format!("waiting for {id} was cancelled"),
-                ).remedy("the agent goes on making it"));
-            }
-            () = tokio::time::sleep(POLL) => {}
-        }
-    }
-}
-
 #[async_trait]
 impl Resource for Snapshot {
     fn type_name(&self) -> &str {
@@ -199,9 +155,9 @@ impl Resource for Snapshot {
         let connection = kind::connection::<Self>(&self.0, "create")?;
         let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
         let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec(&ctx.plan)?).await?;
-        let id = made.metadata.as_ref().map(|metadata| metadata.id.clone()).unwrap_or_default();
-        ctx.set_state(kind::state::<Self>(made)?);
-        let completed = until_completed(&connection, ctx, &id, deadline).await;
+        ctx.set_state(kind::state::<Self>(made.clone())?);
+        let wait = Wait { connection: &connection, cancel: &ctx.cancel, deadline };
+        let completed = wait.until_completed(made).await;
         let completed =
             completed.map_err(|problem| kind::fail::<Self>("make", &problem, &ctx.config))?;
         ctx.set_state(kind::state::<Self>(completed)?);

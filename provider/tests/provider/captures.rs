@@ -85,3 +85,22 @@ async fn a_snapshot_that_cannot_be_made_is_an_error_and_is_replaced() {
     let error = terraform.create("weft_snapshot", config).await.unwrap_err();
     assert!(format!("{error:?}").contains("the host's disk is full"), "{error:?}");
 }
+
+/// What the provider asked of the agent while it made a snapshot.
+async fn asked_for_a_snapshot(watches_break: u32) -> Vec<&'static str> {
+    let (terraform, fake) = connected().await;
+    fake.world().watches_break = watches_break;
+    let config = attributes([("instance_id", "i-0123456789abcdef0".into())]);
+    let state = terraform.create("weft_snapshot", config).await.unwrap();
+    assert_eq!(state.get("size_gib").as_i64(), Some(3));
+    let world = fake.world();
+    world.calls.clone()
+}
+
+#[tokio::test]
+async fn a_snapshot_is_looked_at_when_it_has_changed_and_not_in_between() {
+    let (create, watch, look) = ("Snapshots.Create", "Watch.Watch", "Snapshots.BatchGet");
+    assert_eq!(asked_for_a_snapshot(0).await, [create, watch, look, look]);
+    // What changed while nobody watched is not missed.
+    assert_eq!(asked_for_a_snapshot(1).await, [create, watch, look, watch, look]);
+}

@@ -17,6 +17,7 @@ mod snapshots;
 mod usage;
 mod volumes;
 mod vpcs;
+mod watch;
 mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,6 +143,7 @@ fn serve(directory: &std::path::Path, world: Shared) -> Runtime {
         .add_service(v1::usage_server::UsageServer::new(world.clone()))
         .add_service(v1::monitoring_server::MonitoringServer::new(world.clone()))
         .add_service(v1::instance_types_server::InstanceTypesServer::new(world.clone()))
+        .add_service(v1::watch_server::WatchServer::new(world.clone()))
         .add_service(v1::sessions_server::SessionsServer::new(world))
         .serve_with_incoming(UnixListenerStream::new(listener));
     runtime.spawn(async move { serving.await.unwrap() });

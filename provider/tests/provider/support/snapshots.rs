@@ -50,11 +50,18 @@ impl v1::snapshots_server::Snapshots for Shared {
         world.calls.push("Snapshots.BatchGet");
         let items = batch(&world.snapshots, &request.into_inner().ids);
         let failure = world.snapshots_fail.clone();
-        for snapshot in world.snapshots.values_mut().filter(|it| it.state == "pending") {
+        let mut settled = Vec::new();
+        for (id, snapshot) in world.snapshots.iter_mut().filter(|(_, it)| it.state == "pending") {
+            settled.push(id.clone());
             snapshot.completed_at_unix_ms = Some(1_700_000_000_000);
             let state = if failure.is_some() { "error" } else { "completed" };
             snapshot.state = state.to_owned();
             snapshot.reason = failure.clone().unwrap_or_default();
+        }
+        for id in settled {
+            // Somebody else's is another matter.
+            world.tell("snapshots", "snap-fffffffffffffffff");
+            world.tell("snapshots", &id);
         }
         Ok(Response::new(v1::SnapshotList { items }))
     }

@@ -24,6 +24,11 @@ pub(crate) struct World {
     pub(crate) attachments: Objects<v1::NetworkInterfaceAttachment>,
     pub(crate) prefix_lists: Objects<v1::PrefixList>,
     pub(crate) snapshots: Objects<v1::Snapshot>,
+    /// Who is told of changes.
+    pub(super) watchers: Vec<super::watch::Watcher>,
+    pub(super) revision: i64,
+    /// The next watches end at once.
+    pub(crate) watches_break: u32,
     /// Why the next snapshots cannot be made.
     pub(crate) snapshots_fail: Option<String>,
     pub(crate) elastic_ips: Objects<v1::ElasticIp>,
