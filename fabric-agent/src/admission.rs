@@ -65,7 +65,7 @@ impl Context {
         let power = order.power.unwrap_or(PowerState::Running);
         let on = power == PowerState::Running;
         let wish = Wish {
-            memory_mib: if on { self.host.memory_cost_mib(memory_mib) } else { 0 },
+            memory_mib: if on { self.host.memory_cost_mib(memory_mib, order.display) } else { 0 },
             vcpus: if on { vcpus } else { 0 },
         };
         let (reservation, holding) = self.ledger.reserve(id, wish)?;
@@ -242,7 +242,8 @@ impl Context {
         check_hibernated(&before.value.id, old, &spec)?;
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
         let on = power == PowerState::Running;
-        let memory = if on { self.host.memory_cost_mib(memory_mib) } else { 0 };
+        let memory = self.host.memory_cost_mib(memory_mib, order.display);
+        let memory = if on { memory } else { 0 };
         let reservation =
             self.ledger.raise(&before.value.id, memory, if on { vcpus } else { 0 })?;
         Ok((spec, reservation))

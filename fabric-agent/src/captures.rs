@@ -219,7 +219,7 @@ async fn snapshot_for<'a>(
         // durable wish, whoever dies in between.
         changed.spec.run_epoch += 1;
         changed.generation += 1;
-        let memory = context.host.memory_cost_mib(changed.spec.memory_mib);
+        let memory = context.host.memory_cost_mib(changed.spec.memory_mib, changed.spec.display);
         reservation = Some(context.ledger.raise(instance_id, memory, changed.spec.vcpus)?);
         txn = txn.put(&key, encode(&changed));
     }

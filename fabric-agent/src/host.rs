@@ -220,8 +220,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// What does not change while the agent runs.
     fn facts(&self) -> &HostFacts;
 
-    /// MiB that a guest of `memory_mib` takes from the host: its memory and what runs it.
-    fn memory_cost_mib(&self, memory_mib: u32) -> u64;
+    /// MiB that a guest of `memory_mib` takes from the host: its memory, what runs it, and its display
+    /// if it has one.
+    fn memory_cost_mib(&self, memory_mib: u32, display: bool) -> u64;
 
     /// Where an instance's root disk is, or should be.
     fn root_disk_file(&self, id: &InstanceId) -> PathBuf;

@@ -63,7 +63,7 @@ impl Ledger {
         memory_mib: u64,
         instances: impl IntoIterator<Item = &'a Record<InstanceId, InstanceSpec>> + Clone,
         interfaces: impl IntoIterator<Item = &'a Interface>,
-        cost_mib: impl Fn(u32) -> u64,
+        cost_mib: impl Fn(&InstanceSpec) -> u64,
     ) -> Self {
         let primary = instances.clone().into_iter().map(|record| &record.spec.interface);
         let seats = Seats::of(primary.chain(interfaces));
@@ -74,7 +74,7 @@ impl Ledger {
                 let on = spec.power == PowerState::Running;
                 let holding = Holding {
                     uid: spec.uid,
-                    memory_mib: if on { cost_mib(spec.memory_mib) } else { 0 },
+                    memory_mib: if on { cost_mib(spec) } else { 0 },
                     vcpus: if on { spec.vcpus } else { 0 },
                 };
                 (record.id.clone(), holding)
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn ledger() -> Ledger {
-        Ledger::new(1000, [], [], u64::from)
+        Ledger::new(1000, [], [], |spec| spec.memory_mib.into())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_fetch::{FetchOptions, Fetcher};
-use weft_model::{HostId, Problem};
+use weft_model::{HostId, InstanceSpec, Problem};
 use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
 
 use crate::alone;
@@ -123,7 +123,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let instances = repo.list::<Instances>().await.map_err(explain)?;
     let own = repo.list::<NetworkInterfaces>().await.map_err(explain)?;
     let own = own.iter().map(|record| &record.spec.interface);
-    let ledger = Ledger::new(facts.memory_mib, &instances, own, |mib| host.memory_cost_mib(mib));
+    let cost = |spec: &InstanceSpec| host.memory_cost_mib(spec.memory_mib, spec.display);
+    let ledger = Ledger::new(facts.memory_mib, &instances, own, cost);
     let metering = Metering::new(repo.clone(), Arc::clone(&clock), prices);
     let reconciler = Arc::new(Reconciler::new(
         repo.clone(),

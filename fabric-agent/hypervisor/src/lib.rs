@@ -31,7 +31,7 @@ pub use guest::{
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};
 pub use qemu::{
-    Accel, BackingImage, Boot, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary, QemuError,
-    QemuVersion, ROOT_DEVICE, Resume, RootDisk, VolumeDisk,
+    Accel, BackingImage, Boot, DISPLAY_MIB, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary,
+    QemuError, QemuVersion, ROOT_DEVICE, Resume, RootDisk, VolumeDisk,
 };
 pub use record::{Clocks, ExitCause, GuestEvents, GuestExit, GuestIdentity, GuestRun};

@@ -12,6 +12,7 @@ pub use binary::{QemuBinary, QemuError, QemuVersion};
 pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, command_line};
 pub use firmware::Firmware;
 pub use spec::{
-    Accel, BackingImage, Boot, GuestSpec, GuestUuid, InvalidUuid, NicSpec, Resume, RootDisk,
+    Accel, BackingImage, Boot, DISPLAY_MIB, GuestSpec, GuestUuid, InvalidUuid, NicSpec, Resume,
+    RootDisk,
 };
 pub use volume_disk::VolumeDisk;

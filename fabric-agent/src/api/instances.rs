@@ -170,7 +170,8 @@ async fn switch(
         }
     }
     let on = spec.power == PowerState::Running;
-    let memory = if on { context.host.memory_cost_mib(spec.memory_mib) } else { 0 };
+    let memory = context.host.memory_cost_mib(spec.memory_mib, spec.display);
+    let memory = if on { memory } else { 0 };
     let vcpus = if on { spec.vcpus } else { 0 };
     let reservation = context.ledger.raise(id, memory, vcpus)?;
     let record = context.store_update::<Instances>(before, record, Txn::new()).await?;

@@ -116,8 +116,8 @@ impl Host for LinuxHost {
             .remedy(Firmware::REMEDY))
     }
 
-    fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
-        self.guests.memory_cost_mib(memory_mib)
+    fn memory_cost_mib(&self, memory_mib: u32, display: bool) -> u64 {
+        self.guests.memory_cost_mib(memory_mib, display)
     }
 
     fn root_disk_file(&self, id: &InstanceId) -> PathBuf {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
+use weft_hypervisor::DISPLAY_MIB;
 use weft_images::{DiskError, UnpackProgress};
 use weft_model::{
     Accelerator, Architecture, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
@@ -119,8 +120,8 @@ impl Host for SimHost {
         &self.facts
     }
 
-    fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
-        u64::from(memory_mib)
+    fn memory_cost_mib(&self, memory_mib: u32, display: bool) -> u64 {
+        u64::from(memory_mib) + if display { DISPLAY_MIB } else { 0 }
     }
 
     /// It is on paper only.

@@ -62,6 +62,7 @@ async fn an_instance_gets_a_display_by_a_restart_and_loses_it_by_one() {
     let image = api.image_id().await;
     let mut instance = api.running("web", &image).await;
     let id = instance.metadata.clone().unwrap().id;
+    let free = api.free_memory_mib().await;
     for (display, epoch) in [(true, 2), (true, 2), (false, 3)] {
         let seen = api.instances.clone();
         let shown = |seen: Result<_, _>| match seen {
@@ -77,6 +78,9 @@ async fn an_instance_gets_a_display_by_a_restart_and_loses_it_by_one() {
         assert_eq!(instance.spec.as_ref().unwrap().display, Some(display));
         assert_eq!(instance.assigned.as_ref().unwrap().run_epoch, epoch);
         api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+        // The video memory, and what shows it, are the host's too.
+        let less = if display { 64 } else { 0 };
+        assert_eq!(api.free_memory_mib().await, free - less);
         let request = v1::ScreenshotRequest { id: id.clone() };
         let problem = shown(seen.clone().screenshot(request).await);
         if display {

@@ -23,7 +23,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn of(spec: &GuestSpec) -> Self {
-        let mib = spec.accel.memory_cost_mib(spec.memory_mib) + HEADROOM_MIB;
+        let mib = spec.accel.memory_cost_mib(spec.memory_mib, spec.display) + HEADROOM_MIB;
         let vcpus = u64::from(spec.vcpus);
         Self { memory_bytes: mib << 20, pids: THREADS + vcpus, vcpus }
     }

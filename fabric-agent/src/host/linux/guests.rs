@@ -83,8 +83,8 @@ impl LinuxGuests {
     }
 
     /// MiB of the host that a guest takes.
-    pub(super) fn memory_cost_mib(&self, memory_mib: u32) -> u64 {
-        self.accel.memory_cost_mib(memory_mib)
+    pub(super) fn memory_cost_mib(&self, memory_mib: u32, display: bool) -> u64 {
+        self.accel.memory_cost_mib(memory_mib, display)
     }
 
     pub(super) fn cgroups(&self) -> &Cgroups {

@@ -19,7 +19,7 @@ impl Pass<'_> {
                 (0, 0)
             }
             GuestState::Running { epoch } if *epoch >= spec.run_epoch => {
-                (host.memory_cost_mib(spec.memory_mib), spec.vcpus)
+                (host.memory_cost_mib(spec.memory_mib, spec.display), spec.vcpus)
             }
             _ => return,
         };
