@@ -84,8 +84,8 @@ impl Captures {
         unused
     }
 
-    /// It could not be swept away after all.
-    pub(crate) fn keep(&self, id: &SnapshotId) {
+    /// It is gone, or could not be swept away after all.
+    pub(crate) fn swept(&self, id: &SnapshotId) {
         self.sources().leaving.remove(id);
     }
 }
@@ -181,11 +181,12 @@ async fn snapshot_for<'a>(
     let _guard = context.references.read().await;
     let _turn = context.turns().object(instance_id.as_str()).await;
     let known = context.repo.list::<Snapshots>().await?;
-    let mut mine = known.iter().filter(|one| one.spec.for_image.as_deref() == Some(token));
-    let held =
-        mine.find_map(|mine| Some((mine.id.clone(), captures.hold_found(&mine.id, &mine.spec)?)));
-    if let Some(mine) = held {
-        return Ok(mine);
+    for mine in known.iter().filter(|one| one.spec.for_image.as_deref() == Some(token)) {
+        let Some(held) = captures.hold_found(&mine.id, &mine.spec) else { continue };
+        // It may have been swept away after it was listed; from now on it is not.
+        if context.repo.find::<Snapshots>(&mine.id).await?.is_some() {
+            return Ok((mine.id.clone(), held));
+        }
     }
     let instance = context.snapshotable(instance_id, "source_instance_id").await?;
     let description = format!("for an image of {instance_id} that is being made");
@@ -298,5 +299,37 @@ async fn blob_of(
             let error: crate::host::HostError = error;
             Err(error.problem())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{LayerId, SnapshotSource};
+
+    use super::*;
+
+    #[test]
+    fn nobody_takes_what_is_swept_away_and_it_is_forgotten_then() {
+        let captures = Captures::default();
+        let id = SnapshotId::from_random([1; 9]);
+        let spec = SnapshotSpec {
+            source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
+            description: String::new(),
+            layer: LayerId::from_random([1; 9]),
+            size_bytes: 1,
+            base: None,
+            boots: None,
+            between_guests: false,
+            for_image: Some("token".to_owned()),
+            state: SnapshotState::Pending,
+        };
+        let held = captures.hold_found(&id, &spec);
+        assert!(held.is_some() && !captures.let_go(&id));
+        drop(held);
+        assert!(captures.let_go(&id));
+        assert!(captures.hold_found(&id, &spec).is_none());
+        captures.swept(&id);
+        let sources = captures.sources();
+        assert!(sources.leaving.is_empty() && sources.held.is_empty(), "{sources:?}");
     }
 }

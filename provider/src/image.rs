@@ -162,6 +162,7 @@ fn spec(plan: &Value) -> Result<v1::ImageSpec, Diagnostics> {
         min_memory_mib: plan.read("min_memory_mib")?,
         protected: plan.read("protected")?,
         deprecated: plan.read("deprecated")?,
+        captured_from: plan.read(capture::SOURCES[0])?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! `weft.v1.Images`.
 
+mod superseded;
+
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -146,6 +148,7 @@ fn spec(order: ImageOrder, content: ImageContent) -> ImageSpec {
         protected: order.protected,
         deprecated: order.deprecated,
         unpacked_from: (content.disk != order.disk).then_some(order.disk),
+        captured_from: order.captured_from,
         content,
     }
 }
@@ -175,6 +178,7 @@ async fn create(
     blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
     let order_disk = order.disk;
     let spec = spec(order, content);
+    superseded::remove(context, &spec).await?;
     let id = Images::new_id(random::bytes(), &spec);
     let record = context.new_record::<Images>(id, spec, &creation, &hash);
     context.store_new::<Images>(&record, &creation, &hash, Txn::new()).await?;
@@ -204,8 +208,9 @@ async fn update(
                 .remedy("replace the image"));
         }
     }
+    let captured_from = old.captured_from.clone();
     let record = ImageRecord {
-        spec: spec(order, old.content.clone()),
+        spec: ImageSpec { captured_from, ..spec(order, old.content.clone()) },
         tags: update.tags,
         client_data: update.client_data,
         ..before.value.clone()

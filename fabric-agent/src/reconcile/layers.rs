@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_model::{LayerId, SnapshotSource, SnapshotState};
+use weft_model::{LayerId, Problem, SnapshotId, SnapshotSource, SnapshotState};
 use weft_planner::Action;
 use weft_store::Txn;
 
@@ -89,14 +89,10 @@ async fn forget_captures(reconciler: &Reconciler) {
     // Who asks for one of them again just now begins anew.
     for id in left.into_iter().filter(|id| reconciler.captures.let_go(id)) {
         tracing::info!(snapshot.id = %id, "removing the snapshot of an image that nobody goes on with");
-        let _turn = reconciler.turns.object(id.as_str()).await;
-        let Ok(Some(stored)) = reconciler.repo.find::<Snapshots>(&id).await else { continue };
-        let key = object_key::<Snapshots>(&id);
-        let txn = Txn::new().when_at(&key, stored.revision).delete(key);
-        if let Err(problem) = reconciler.repo.commit(txn).await {
-            reconciler.captures.keep(&id);
+        if let Err(problem) = forget_snapshot(reconciler, &id).await {
             tracing::warn!(snapshot.id = %id, error = %problem, "removing it failed");
         }
+        reconciler.captures.swept(&id);
     }
     let pieces = match reconciler.host.captures().await {
         Ok(pieces) => pieces,
@@ -117,11 +113,19 @@ async fn forget_captures(reconciler: &Reconciler) {
     }
 }
 
+async fn forget_snapshot(reconciler: &Reconciler, id: &SnapshotId) -> Result<(), Problem> {
+    let _turn = reconciler.turns.object(id.as_str()).await;
+    let Some(stored) = reconciler.repo.find::<Snapshots>(id).await? else { return Ok(()) };
+    let key = object_key::<Snapshots>(id);
+    let txn = Txn::new().when_at(&key, stored.revision).delete(key);
+    reconciler.repo.commit(txn).await.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use weft_model::{Claim, InstanceId, Record, SnapshotId, SnapshotSpec, Tags, Timestamp};
+    use weft_model::{Claim, InstanceId, Record, SnapshotSpec, Tags, Timestamp};
 
     use super::*;
 

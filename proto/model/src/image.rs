@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, Reason};
+use crate::{InstanceId, Problem, Reason};
 
 /// The SHA-256 of a blob; shown as 64 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +180,9 @@ pub struct ImageSpec {
     /// The file that the disk was unpacked from, where it came compressed.
     #[serde(default)]
     pub unpacked_from: Option<Digest>,
+    /// The instance that its disk was captured from; it may be gone.
+    #[serde(default)]
+    pub captured_from: Option<InstanceId>,
 }
 
 impl ImageSpec {

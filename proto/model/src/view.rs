@@ -84,6 +84,8 @@ pub struct ImageOrder {
     pub protected: bool,
     /// Not chosen any more where the newest image is looked for.
     pub deprecated: bool,
+    /// The instance that its disk was captured from.
+    pub captured_from: Option<InstanceId>,
 }
 
 /// A security group as a client asks for it.

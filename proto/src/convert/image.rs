@@ -23,6 +23,7 @@ pub fn image_order_from_wire(spec: Option<v1::ImageSpec>) -> Result<ImageOrder, 
         min_memory_mib,
         protected,
         deprecated,
+        captured_from,
     } = required("spec", spec)?;
     let boot_mode: BootMode = parse_word("boot_mode", &boot_mode)?;
     let kernel = kernel.map(kernel_from_wire).transpose()?;
@@ -49,6 +50,7 @@ pub fn image_order_from_wire(spec: Option<v1::ImageSpec>) -> Result<ImageOrder, 
         min_memory_mib,
         protected,
         deprecated,
+        captured_from: captured_from.map(|id| parse("captured_from", &id)).transpose()?,
     })
 }
 
@@ -91,6 +93,7 @@ pub fn image_order_to_wire(order: ImageOrder) -> v1::ImageSpec {
         min_memory_mib: order.min_memory_mib,
         protected: order.protected,
         deprecated: order.deprecated,
+        captured_from: order.captured_from.map(|id| id.to_string()),
     }
 }
 
@@ -119,6 +122,7 @@ pub fn image_from_wire(wire: v1::Image) -> Result<Object<ImageId, ImageSpec>, Pr
             protected: order.protected,
             deprecated: order.deprecated,
             unpacked_from: unpacked.map(|_| order.disk),
+            captured_from: order.captured_from,
         },
     )
 }
@@ -139,6 +143,7 @@ pub fn image_to_wire(object: Object<ImageId, ImageSpec>) -> v1::Image {
         min_memory_mib: spec.min_memory_mib,
         protected: spec.protected,
         deprecated: spec.deprecated,
+        captured_from: spec.captured_from,
     };
     v1::Image {
         metadata: Some(metadata),

@@ -156,9 +156,10 @@ pub(crate) fn image_order() -> impl Strategy<Value = ImageOrder> {
         "[a-z_][a-z0-9_-]{0,31}",
         any::<(u32, u32)>(),
         any::<(bool, bool)>(),
+        option::of(any::<[u8; 9]>().prop_map(InstanceId::from_random)),
     )
         .prop_map(
-            |(name, disk, (boot_mode, kernel), architecture, default_user, least, marks)| {
+            |(name, disk, (boot_mode, kernel), architecture, default_user, least, marks, of)| {
                 ImageOrder {
                     name: name.to_string(),
                     disk,
@@ -170,6 +171,7 @@ pub(crate) fn image_order() -> impl Strategy<Value = ImageOrder> {
                     min_memory_mib: least.1,
                     protected: marks.0,
                     deprecated: marks.1,
+                    captured_from: of,
                 }
             },
         )
@@ -193,6 +195,7 @@ pub(crate) fn image_spec() -> impl Strategy<Value = ImageSpec> {
         protected: order.protected,
         deprecated: order.deprecated,
         unpacked_from: unpacked.map(|_| order.disk),
+        captured_from: order.captured_from,
     })
 }
 

@@ -52,6 +52,9 @@ impl Noun for Object<ImageId, ImageSpec> {
         if spec.unpacked_from.is_some() {
             pairs.push(("unpacked", format!("sha256:{}", content.disk)));
         }
+        if let Some(instance) = &spec.captured_from {
+            pairs.push(("captured from", instance.to_string()));
+        }
         pairs.extend(common_details(self));
         pairs
     }
@@ -79,6 +82,7 @@ impl Noun for Object<ImageId, ImageSpec> {
             "min_memory_mib": spec.min_memory_mib,
             "protected": spec.protected,
             "deprecated": spec.deprecated,
+            "captured_from": spec.captured_from,
         });
         common_json(self, specific)
     }

@@ -28,6 +28,7 @@ impl Client {
                     disk_sha256: captured.disk_sha256.clone(),
                     boot_mode: captured.boot_mode.clone(),
                     default_user: captured.default_user.clone(),
+                    captured_from: Some(instance_id.clone()),
                     ..spec
                 });
                 api.images.clone().create(v1::CreateImageRequest { context, spec }).await
