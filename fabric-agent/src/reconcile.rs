@@ -15,6 +15,7 @@ mod probe;
 mod queue;
 mod said;
 mod seals;
+mod sha512;
 mod volumes;
 
 use std::collections::{BTreeSet, HashMap};

@@ -71,6 +71,12 @@ impl From<HostError> for Failure {
     }
 }
 
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
 impl<'a> Download<'a> {
     pub(super) fn new(
         fetches: &'a Fetches,
@@ -112,7 +118,7 @@ impl<'a> Download<'a> {
 
     async fn attempt(&mut self) -> Result<Digest, Failure> {
         let digest = self.part();
-        let have = match self.state().await? {
+        let have = match self.look().await? {
             State::There(blob) => return Ok(blob),
             State::Part(offset_bytes) => offset_bytes,
         };
@@ -148,7 +154,7 @@ impl<'a> Download<'a> {
         self.validator.clone_from(&answer.validator);
         let action = Action::BeginUpload { digest, size_bytes: answer.total };
         self.host().apply(&action).await?;
-        match self.state().await? {
+        match self.look().await? {
             State::There(blob) => return Ok(blob),
             State::Part(offset_bytes) if offset_bytes != answer.offset => {
                 let message = format!("somebody else is at byte {offset_bytes} of the same file");
@@ -167,9 +173,20 @@ impl<'a> Download<'a> {
         self.wanted.checksum.stand_in()
     }
 
-    async fn state(&self) -> Result<State, HostError> {
+    /// The state; a blob that is there stays for whoever asks for it.
+    async fn look(&self) -> Result<State, Failure> {
+        let pins = &self.fetches.reconciler.pins;
+        let _promise = pins.promise().await;
+        let state = self.state().await?;
+        if let State::There(blob) = &state {
+            pins.pin(*blob);
+        }
+        Ok(state)
+    }
+
+    async fn state(&self) -> Result<State, Failure> {
         if let Checksum::Sha512(sha512) = &self.wanted.checksum
-            && let Some(blob) = self.host().blob_by_sha512(sha512).await?
+            && let Some(blob) = self.fetches.reconciler.blob_by_sha512(sha512).await?
         {
             return Ok(State::There(blob));
         }
@@ -253,6 +270,9 @@ impl<'a> Download<'a> {
                 return Err(Failure::Again(problem, Duration::ZERO));
             };
             self.fetches.reconciler.pins.pin(blob);
+            if let Some(sha512) = &sha512 {
+                self.fetches.reconciler.remember_sha512(sha512, blob).await;
+            }
             return Ok(blob);
         };
         match error.cause() {

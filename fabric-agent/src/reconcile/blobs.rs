@@ -134,6 +134,11 @@ async fn sweep(reconciler: &Reconciler) {
             continue;
         }
         tracing::info!(blob.sha256 = %digest, "removing a blob that nothing uses");
+        // First, so that nothing stays that leads nowhere.
+        if let Err(problem) = reconciler.forget_sha512(digest).await {
+            tracing::warn!(blob.sha256 = %digest, error = %problem, "removing a blob failed");
+            continue;
+        }
         if let Err(error) = reconciler.host.apply(&Action::RemoveBlob { digest: *digest }).await {
             tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing a blob failed");
         }

@@ -16,6 +16,7 @@
 //! public-of/INTERFACE      the association of the network interface
 //! host-ports/PROTOCOL/PORT the port forward that has the host's port
 //! public-pool              the pool that was chosen at the first start
+//! sha512/DIGEST             the blob, which goes by its SHA-256, that has this SHA-512
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
 //! events/NUMBER            what happened that nobody asked for
@@ -29,8 +30,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sha2::{Digest as _, Sha256};
 use weft_model::{
-    ElasticIpId, InstanceId, InterfaceId, MacAddr, Name, SubnetId, TransportProtocol, TypeName,
-    VolumeId, VpcId,
+    ElasticIpId, InstanceId, InterfaceId, MacAddr, Name, Sha512, SubnetId, TransportProtocol,
+    TypeName, VolumeId, VpcId,
 };
 
 use super::Kind;
@@ -102,6 +103,14 @@ pub(crate) fn key_pair_name_key(name: &Name) -> String {
 /// Makes an instance type's name somebody's.
 pub(crate) fn type_name_key(name: &TypeName) -> String {
     format!("type-names/{name}")
+}
+
+/// The prefix of blobs by their SHA-512.
+pub(crate) const SHA512: &str = "sha512/";
+
+/// Which blob has this SHA-512.
+pub(crate) fn sha512_key(sha512: &Sha512) -> String {
+    format!("{SHA512}{sha512}")
 }
 
 /// The prefix of public addresses that are somebody's.

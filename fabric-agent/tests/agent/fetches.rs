@@ -85,7 +85,8 @@ async fn a_fetched_blob_makes_an_image_and_is_not_fetched_twice() {
 /// Debian publishes no other digest.
 #[tokio::test]
 async fn a_file_that_is_known_by_its_sha512_is_told_by_its_sha256() {
-    let (agent, site, disk) = (Agent::start().await, Site::start().await.unwrap(), disk(3 * MIB));
+    let (mut agent, site) = (Agent::start().await, Site::start().await.unwrap());
+    let disk = disk(3 * MIB);
     let page = Page::new(disk.clone()).breaks_after([2 * MIB]);
     let (api, url) = (agent.api().await, site.put("/disk.raw", page));
     let sha512 = |bytes: &[u8]| hex::encode(sha2::Sha512::digest(bytes));
@@ -97,9 +98,13 @@ async fn a_file_that_is_known_by_its_sha512_is_told_by_its_sha256() {
     };
     let last = fetch_it(&api, request.clone()).await.unwrap();
     assert_eq!((last.done, last.sha256), (true, sha256_of(&disk)));
-    create(&api, &disk).await;
+    let image = create(&api, &disk).await.metadata.unwrap().id;
     let again = v1::FetchRequest { url: "http://localhost:1/x".to_owned(), ..request.clone() };
-    assert_eq!(fetch_it(&api, again).await.unwrap().sha256, sha256_of(&disk));
+    assert_eq!(fetch_it(&api, again.clone()).await.unwrap().sha256, sha256_of(&disk));
+    agent.kill();
+    agent.start_again().await;
+    let api = agent.api().await;
+    assert_eq!(fetch_it(&api, again.clone()).await.unwrap().sha256, sha256_of(&disk));
     assert_eq!(site.seen().len(), 2, "the rest of it, and nothing of what is there");
 
     let other = v1::FetchRequest { sha512: sha512(b"other"), ..request.clone() };
@@ -115,6 +120,22 @@ async fn a_file_that_is_known_by_its_sha512_is_told_by_its_sha256() {
     let request = v1::FindChecksumRequest { url, file_name: "disk.raw".to_owned() };
     let found = ok(api.images.clone().find_checksum(request).await);
     assert_eq!((found.sha256.as_str(), found.sha512), ("", sha512(&disk)));
+
+    // It is known for as long as there is the blob. Who was told of it last has some time to use it;
+    // an agent that is started anew remembers nobody.
+    agent.kill();
+    agent.start_again().await;
+    assert_eq!(known_by_sha512(&agent), 1);
+    let api = agent.api().await;
+    ok(api.images.clone().delete(v1::DeleteRequest { id: image }).await);
+    eventually("it is forgotten", async || (known_by_sha512(&agent) == 0).then_some(())).await;
+    assert!(fetch_it(&api, again).await.is_err());
+}
+
+fn known_by_sha512(agent: &Agent) -> i64 {
+    let file = rusqlite::Connection::open(agent.state_dir().join("weft.db")).unwrap();
+    let sql = "SELECT count(*) FROM item WHERE key LIKE 'sha512/%'";
+    file.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test]

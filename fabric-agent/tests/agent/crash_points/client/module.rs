@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use sha2::Digest as _;
 use tonic::{Response, Status};
 use v1::wait_request::Until;
 use weft_model::Reason;
@@ -223,9 +224,10 @@ impl Client {
     }
 
     async fn fetch(&mut self) -> Result<(), Away> {
-        let (url, sha256) = (self.url.clone(), sha256_of(DISK_BY_URL));
-        let role = "disk".to_owned();
-        let request = v1::FetchRequest { url, sha256, role, sha512: String::new() };
+        // What has no SHA-256 beforehand is written down besides.
+        let sha512 = hex::encode(sha2::Sha512::digest(DISK_BY_URL));
+        let (url, role) = (self.url.clone(), "disk".to_owned());
+        let request = v1::FetchRequest { url, role, sha512, ..v1::FetchRequest::default() };
         let fetched = self
             .call(async |api| {
                 let mut events = api.images.clone().fetch(request.clone()).await?.into_inner();
