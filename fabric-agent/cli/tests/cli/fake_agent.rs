@@ -348,14 +348,24 @@ impl v1::instances_server::Instances for Service {
         self.note("display", &hello.id);
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         tokio::spawn(async move {
-            let mut next = b"RFB 003.008\n".to_vec();
-            while sender.send(Ok(v1::ByteChunk { data: next })).await.is_ok() {
-                let Ok(Some(message)) = input.message().await else { return };
-                if message.data == b"bye" {
-                    let _ = sender.send(Ok(v1::ByteChunk { data: Vec::new() })).await;
+            // As QEMU's, in pieces that no length tells of.
+            let mut pieces =
+                [&b"RFB 003"[..], b".008\n", b"\x02\x05", b"\x01", &[0; 4]].into_iter();
+            for is_answered in [false, true, false, true, false] {
+                let data = pieces.next().unwrap_or_default().to_vec();
+                if sender.send(Ok(v1::ByteChunk { data })).await.is_err() {
                     return;
                 }
-                next = message.data.to_ascii_uppercase();
+                if is_answered && !matches!(input.message().await, Ok(Some(_))) {
+                    return;
+                }
+            }
+            while let Ok(Some(message)) = input.message().await {
+                let is_end = message.data == b"bye";
+                let data = if is_end { Vec::new() } else { message.data.to_ascii_uppercase() };
+                if sender.send(Ok(v1::ByteChunk { data })).await.is_err() || is_end {
+                    return;
+                }
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))

@@ -75,7 +75,9 @@ impl Place {
     /// A command for people.
     pub(super) fn example(&self) -> String {
         match self {
-            Self::Tcp { port, .. } => format!("vncviewer 127.0.0.1::{port}"),
+            Self::Tcp { port, .. } => {
+                format!("vncviewer 127.0.0.1::{port} (it asks for the password)")
+            }
             Self::Unix { path, .. } => format!("vncviewer {}", path.display()),
         }
     }
