@@ -25,6 +25,7 @@ mod sessions;
 pub(crate) mod snapshots;
 mod streams;
 mod subnets;
+mod transfers;
 mod unpacking;
 mod usage;
 mod users;

@@ -23,6 +23,7 @@ use crate::repo::{
     decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
+use crate::transfers::Transfers;
 use crate::turns::Turns;
 
 /// What every API handler works with.
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) fetches: Arc<Fetches>,
+    /// Files that come, for people who look.
+    pub(crate) transfers: Arc<Transfers>,
     pub(crate) hits: HitCounts,
     pub(crate) monitor: Monitor,
     /// What public addresses come from.

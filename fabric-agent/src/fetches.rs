@@ -22,6 +22,7 @@ use weft_fetch::Fetcher;
 use weft_model::{BlobRole, Checksum, Digest, ImageUrl, Problem};
 
 use crate::reconcile::Reconciler;
+use crate::transfers::Transfers;
 use download::Download;
 
 /// Downloads at the same time; each holds a connection and a few MiB of memory.
@@ -54,6 +55,7 @@ pub(crate) struct Progress {
 pub(crate) struct Fetches {
     fetcher: Fetcher,
     reconciler: Arc<Reconciler>,
+    transfers: Arc<Transfers>,
     max_bytes: u64,
     places: Semaphore,
     running: Mutex<HashMap<Checksum, Running>>,
@@ -74,9 +76,14 @@ pub(crate) struct Asker {
 }
 
 impl Fetches {
-    pub(crate) fn new(fetcher: Fetcher, reconciler: Arc<Reconciler>, max_bytes: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        fetcher: Fetcher,
+        reconciler: Arc<Reconciler>,
+        transfers: Arc<Transfers>,
+        max_bytes: u64,
+    ) -> Arc<Self> {
         let (places, running) = (Semaphore::new(PLACES), Mutex::default());
-        Arc::new(Self { fetcher, reconciler, max_bytes, places, running })
+        Arc::new(Self { fetcher, reconciler, transfers, max_bytes, places, running })
     }
 
     /// The largest disk, whether it is fetched or unpacked.

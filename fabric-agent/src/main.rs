@@ -34,6 +34,7 @@ mod strays;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod transfers;
 mod turns;
 mod wait;
 

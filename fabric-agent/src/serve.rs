@@ -41,6 +41,7 @@ use crate::sessions::Sessions;
 use crate::store_mark;
 use crate::tls;
 use crate::tls::certificates::Certificates;
+use crate::transfers::Transfers;
 
 /// How long a step under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -137,6 +138,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     ));
     let key = services::token_key(&repo).await.map_err(explain)?;
     services::offer(&reconciler, &args.resolv_conf, key);
+    let transfers = Transfers::new();
     let context = Arc::new(Context {
         repo: repo.clone(),
         cache: Arc::clone(&cache),
@@ -146,7 +148,13 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ledger,
         public_pool,
         sessions: Sessions::default(),
-        fetches: Fetches::new(fetcher, Arc::clone(&reconciler), args.max_image_bytes()),
+        fetches: Fetches::new(
+            fetcher,
+            Arc::clone(&reconciler),
+            Arc::clone(&transfers),
+            args.max_image_bytes(),
+        ),
+        transfers,
         reconciler: Arc::clone(&reconciler),
         hits: HitCounts::default(),
         monitor: Monitor::default(),

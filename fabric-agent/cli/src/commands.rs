@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
+pub(crate) mod images;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod ls;

@@ -19,8 +19,8 @@ use weft_proto::client::{
 use crate::agent::Agent;
 use crate::commands::login::CONNECTION_FAILED;
 use crate::commands::{
-    console, copy, doctor, events, exec, get, logs, ls, power, proxy, remove, screenshot, ssh, top,
-    usage, vnc, watch,
+    console, copy, doctor, events, exec, get, images, logs, ls, power, proxy, remove, screenshot,
+    ssh, top, usage, vnc, watch,
 };
 use crate::failure::Failure;
 use crate::output::Format;
@@ -47,7 +47,7 @@ struct Cli {
     /// For https://: the private key of the certificate (a path; in the environment also PEM text)
     #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
     client_key: Option<String>,
-    /// Print JSON (ls, get, exec, watch, events, top, usage and doctor)
+    /// Print JSON (ls, get, images, exec, watch, events, top, usage and doctor)
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -60,6 +60,8 @@ enum Command {
     Ls(ls::Args),
     /// Show one object
     Get(get::Args),
+    /// Show what comes to the agent: downloads and uploads of images, as they go on
+    Images(images::Args),
     /// Log in to an instance, or run a command in it
     Ssh(ssh::Args),
     /// Run a command in instances
@@ -140,6 +142,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Ls(args) => ls::run(&agent.await?, &args, format).await,
         Command::Get(args) => get::run(&agent.await?, &args, format).await,
+        Command::Images(args) => images::run(&agent.await?, &args, format).await,
         Command::Ssh(args) => ssh::run(&agent.await?, &args).await,
         Command::Exec(args) => exec::run(&agent.await?, &args, format).await,
         Command::Cp(args) => copy::run(&agent.await?, &args).await,

@@ -116,6 +116,7 @@ pub struct Site {
 struct Shared {
     pages: Mutex<HashMap<String, Page>>,
     seen: Mutex<Vec<Seen>>,
+    let_go: tokio::sync::Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -169,6 +170,11 @@ impl Site {
     /// Where `path` is.
     pub fn url(&self, path: &str) -> String {
         format!("{}://localhost:{}{path}", self.scheme, self.address.port())
+    }
+
+    /// Connections that hang break.
+    pub fn let_go(&self) {
+        self.shared.let_go.notify_waiters();
     }
 
     /// The requests so far.
@@ -227,7 +233,7 @@ impl Shared {
             }
         }
         if answer.hangs {
-            std::future::pending::<()>().await;
+            self.let_go.notified().await;
         }
         // Without this TLS would end as if nothing had been cut off, which is the point of breaking.
         if left > 0 { stream.shutdown().await } else { Ok(()) }

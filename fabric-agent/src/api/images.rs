@@ -17,12 +17,16 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Answers, Api, captures, fetches, parse_id, refuse, unpacking};
+use super::{Answers, Api, captures, fetches, parse_id, refuse, transfers, unpacking};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::host::{HostError, UploadState};
 use crate::random;
 use crate::repo::{Images, Kind as _};
+use crate::transfers::{Underway, Way};
+
+/// The longest name of a file that is shown, in characters.
+const MAX_NAME: usize = 200;
 
 type ImageRecord = Record<ImageId, ImageSpec>;
 
@@ -32,6 +36,11 @@ fn show(record: ImageRecord) -> v1::Image {
 
 pub(super) fn digest(text: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|e: weft_model::InvalidDigest| Problem::invalid("sha256", e.to_string()))
+}
+
+fn broken(status: Status) -> Problem {
+    Problem::new(Reason::Unavailable, "the upload broke off; what has come is kept")
+        .evidence(status.to_string())
 }
 
 fn host_problem(error: HostError) -> Problem {
@@ -66,14 +75,30 @@ async fn upload(
     context: &Context,
     mut chunks: Streaming<v1::UploadRequest>,
 ) -> Result<v1::UploadResponse, Problem> {
-    let broken = |status: Status| {
-        Problem::new(Reason::Unavailable, "the upload broke off").evidence(status.to_string())
-    };
     let first = chunks.message().await.map_err(broken)?;
-    let Some(v1::UploadRequest { sha256, size_bytes, offset_bytes, data }) = first else {
+    let Some(v1::UploadRequest { sha256, size_bytes, offset_bytes, data, name }) = first else {
         return Err(Problem::invalid("data", "the upload has no message"));
     };
     let digest = digest(&sha256)?;
+    let name = match name.is_empty() {
+        true => format!("sha256:{digest}"),
+        false => name.chars().take(MAX_NAME).collect(),
+    };
+    let underway = context.transfers.begin(Way::Upload, name, offset_bytes, Some(size_bytes));
+    let received = receive(context, &underway, digest, (size_bytes, offset_bytes), data, chunks);
+    let outcome = received.await;
+    underway.end(&outcome);
+    outcome
+}
+
+async fn receive(
+    context: &Context,
+    underway: &Underway,
+    digest: Digest,
+    (size_bytes, offset_bytes): (u64, u64),
+    data: Vec<u8>,
+    mut chunks: Streaming<v1::UploadRequest>,
+) -> Result<v1::UploadResponse, Problem> {
     let mut offset = offset_bytes;
     let mut next = Some(data);
     while let Some(data) = next {
@@ -82,6 +107,7 @@ async fn upload(
             let action = Action::AppendUpload { digest, offset_bytes: offset, data };
             context.host.apply(&action).await.map_err(host_problem)?;
             offset += length;
+            underway.reached(offset, Some(size_bytes));
         }
         next = chunks.message().await.map_err(broken)?.map(|chunk| chunk.data);
     }
@@ -243,6 +269,15 @@ impl v1::images_server::Images for Api {
         request: Request<v1::CaptureRequest>,
     ) -> Result<Response<Self::CaptureStream>, Status> {
         captures::start(&self.context, request.into_inner()).map_err(refuse)
+    }
+
+    type WatchTransfersStream = Answers<v1::TransfersEvent>;
+
+    async fn watch_transfers(
+        &self,
+        _: Request<v1::WatchTransfersRequest>,
+    ) -> Result<Response<Self::WatchTransfersStream>, Status> {
+        Ok(transfers::watch(&self.context))
     }
 
     type FetchStream = Answers<v1::FetchEvent>;

@@ -16,6 +16,7 @@ use weft_planner::Action;
 
 use super::{Fetches, Progress, Wanted, refusals};
 use crate::host::{Host, HostError, UploadState};
+use crate::transfers::{Underway, Way};
 
 /// Appended at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -43,6 +44,8 @@ pub(super) struct Download<'a> {
     logged: u64,
     /// The copy that it comes from, where it does not come from the server.
     mirrored: Option<PathBuf>,
+    /// For people who look; there as soon as there was an answer with more of the file.
+    underway: Option<Underway>,
 }
 
 /// How much of the file the host has.
@@ -83,12 +86,29 @@ impl<'a> Download<'a> {
         wanted: Wanted,
         progress: &'a watch::Sender<Progress>,
     ) -> Self {
-        let (validator, spliced, afresh, logged, mirrored) = (None, false, false, 0, None);
-        Self { fetches, wanted, progress, validator, spliced, afresh, logged, mirrored }
+        Self {
+            fetches,
+            wanted,
+            progress,
+            validator: None,
+            spliced: false,
+            afresh: false,
+            logged: 0,
+            mirrored: None,
+            underway: None,
+        }
     }
 
     /// Returns when the blob is there.
     pub(super) async fn run(mut self) -> Result<Digest, Problem> {
+        let outcome = self.attempts().await;
+        if let Some(underway) = self.underway.take() {
+            underway.end(&outcome);
+        }
+        outcome
+    }
+
+    async fn attempts(&mut self) -> Result<Digest, Problem> {
         let (mut stalls, mut reached) = (0, 0);
         loop {
             let (problem, at_least) = match self.attempt().await {
@@ -107,6 +127,9 @@ impl<'a> Download<'a> {
                 None => problem.message,
             };
             tracing::warn!(blob.checksum = %self.wanted.checksum, bytes = received, trouble, "the download broke, going on");
+            if let Some(underway) = &self.underway {
+                underway.troubled(&trouble);
+            }
             self.progress.send_modify(|progress| progress.trouble = Some(trouble));
             tokio::time::sleep((PAUSE * (1 << (stalls - 1))).max(at_least)).await;
         }
@@ -300,6 +323,11 @@ impl<'a> Download<'a> {
 
     /// Tells those who ask, and the log at each tenth.
     fn report(&mut self, received_bytes: u64, total_bytes: Option<u64>) {
+        let begin = || {
+            let name = self.wanted.url.to_string();
+            self.fetches.transfers.begin(Way::Download, name, received_bytes, total_bytes)
+        };
+        self.underway.get_or_insert_with(begin).reached(received_bytes, total_bytes);
         self.progress.send_modify(|progress| {
             if received_bytes > progress.received_bytes {
                 progress.trouble = None;

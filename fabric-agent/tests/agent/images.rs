@@ -33,6 +33,7 @@ fn chunks(disk: &[u8], offset: usize) -> Vec<v1::UploadRequest> {
             size_bytes: if first { disk.len() as u64 } else { 0 },
             offset_bytes: if first { offset as u64 } else { 0 },
             data: data.to_vec(),
+            ..Default::default()
         }
     };
     disk[offset..].chunks(CHUNK).enumerate().map(chunk).collect()

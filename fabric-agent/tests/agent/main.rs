@@ -36,6 +36,7 @@ mod restarts;
 mod route_tables;
 mod sessions;
 mod snapshots;
+mod transfers;
 mod updates;
 mod usage;
 mod volume_snapshots;

@@ -147,6 +147,8 @@ impl Part<'_> {
                 request.sha256 = self.digest.to_string();
                 request.size_bytes = self.size;
                 request.offset_bytes = offset;
+                let name = self.path.file_name().map(std::ffi::OsStr::to_string_lossy);
+                request.name = name.unwrap_or_default().into_owned();
             }
             // The first message opens the upload, also where only the verdict is still missing.
             if (filled == 0 && !first) || chunks.send(request).await.is_err() {

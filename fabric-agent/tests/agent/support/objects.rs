@@ -172,7 +172,8 @@ impl Api {
         }
         let offset_bytes = begun.offset_bytes;
         let data = bytes[usize::try_from(offset_bytes).unwrap()..].to_vec();
-        let all = v1::UploadRequest { sha256, size_bytes, offset_bytes, data };
+        let all =
+            v1::UploadRequest { sha256, size_bytes, offset_bytes, data, ..Default::default() };
         let sent = images.upload(futures::stream::iter([all])).await;
         sent.map(|_| ()).map_err(|status| problem_from_status(&status))
     }

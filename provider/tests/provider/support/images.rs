@@ -29,6 +29,16 @@ impl v1::images_server::Images for Shared {
         Ok(Response::new(v1::BeginUploadResponse { offset_bytes: have, complete }))
     }
 
+    type WatchTransfersStream =
+        futures::stream::BoxStream<'static, Result<v1::TransfersEvent, Status>>;
+
+    async fn watch_transfers(
+        &self,
+        _: Request<v1::WatchTransfersRequest>,
+    ) -> Result<Response<Self::WatchTransfersStream>, Status> {
+        Err(Status::unimplemented("not part of the fake"))
+    }
+
     type CaptureStream = futures::stream::BoxStream<'static, Result<v1::CaptureEvent, Status>>;
 
     /// Makes a disk whose content is what it is asked to be made of.

@@ -209,6 +209,7 @@ impl Client {
                     0 => DISK[..1000].to_vec(),
                     _ => DISK[usize::try_from(offset).unwrap()..].to_vec(),
                 },
+                ..v1::UploadRequest::default()
             };
             let parts = match begun.offset_bytes {
                 0 => vec![at(0), at(1000)],
