@@ -43,8 +43,6 @@ pub(crate) struct SeenGuest {
     /// Whether there is a place for its files, be it empty: what an interrupted step left is in it.
     pub(crate) folder: bool,
     pub(crate) root_disk: bool,
-    /// What a guest sees of the root disk, in bytes, where there is one.
-    pub(crate) root_bytes: Option<u64>,
     /// Whether the guest's memory was saved.
     pub(crate) memory: bool,
     /// Whether the guest's memory was read back at its start.
@@ -252,6 +250,10 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the host has of one instance.
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError>;
+
+    /// What a guest sees of the instance's root disk, in bytes; nothing where there is none, or none that
+    /// can be read, which the guest's next start tells of. It reads the disk's header.
+    async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64>;
 
     /// Every instance that the host has anything of.
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError>;

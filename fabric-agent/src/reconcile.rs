@@ -70,6 +70,8 @@ struct Transient {
     not_hibernated: Option<String>,
     /// What the prober saw last, for people.
     last_probe: Option<String>,
+    /// What there is of the root disk, in bytes, as it was seen last.
+    root_bytes: Option<u64>,
     /// What the guest of this epoch asked the network's services for, and said.
     said: said::Said,
 }

@@ -29,5 +29,5 @@ pub use restart::{Restart, restart};
 pub use seal::{PendingSeal, SealStep, plan_seal};
 pub use status::{HIBERNATED, Observation, derive_status, record_phase};
 pub use volume::{
-    SeenDisk, SeenVolume, VolumeStep, VolumeUser, plan_volume, remove as remove_volume,
+    SeenDisk, SeenVolume, VolumeStep, VolumeUser, needs_user, plan_volume, remove as remove_volume,
 };

@@ -114,6 +114,17 @@ fn is_away(user: &VolumeUser) -> bool {
     user.guest.is_away()
 }
 
+/// Whether the next step depends on the guest that may have the volume: else nobody has to look for one.
+pub fn needs_user(
+    record: &Record<VolumeId, VolumeSpec>,
+    seen: &SeenVolume,
+    pending: &[PendingSeal],
+) -> bool {
+    let is_to_grow =
+        matches!(seen.disk, SeenDisk::There(bytes) if bytes < record.spec.size_bytes());
+    is_to_grow || !pending.is_empty()
+}
+
 fn runs(user: &VolumeUser) -> bool {
     matches!(user.guest, GuestState::Running { .. })
 }
@@ -212,7 +223,13 @@ mod tests {
         for (deleting, made, there, disk, want) in cases {
             let pools = there.then(PoolName::standard).into_iter().collect();
             let seen = SeenVolume { pools, disk };
-            let step = match plan_volume(&record(deleting), made, &seen, None, &[]) {
+            let step = plan_volume(&record(deleting), made, &seen, None, &[]);
+            // Nobody is asked for a guest that would change nothing.
+            let instance_id = InstanceId::from_random([1; 9]);
+            let user = VolumeUser { instance_id, guest: GuestState::Running { epoch: 1 } };
+            let with_user = plan_volume(&record(deleting), made, &seen, Some(&user), &[]);
+            assert!(step == with_user || needs_user(&record(deleting), &seen, &[]), "{seen:?}");
+            let step = match step {
                 VolumeStep::Do(action) => action.name().to_owned(),
                 other => format!("{other:?}"),
             };

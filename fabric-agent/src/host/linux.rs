@@ -234,6 +234,10 @@ impl Host for LinuxHost {
         self.guests.observe(id).await
     }
 
+    async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {
+        self.guests.root_disk_bytes(id).await
+    }
+
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
         self.guests.list()
     }

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,6 +58,16 @@ pub(crate) struct SimHost {
     orders: Orders,
     clock: Arc<dyn Clock>,
     hints: broadcast::Sender<InstanceId>,
+    #[cfg(test)]
+    pub(crate) asked: Asked,
+}
+
+/// How often it was asked what costs a real host something.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) guest: AtomicUsize,
+    pub(crate) root_disk: AtomicUsize,
 }
 
 impl SimHost {
@@ -82,7 +94,17 @@ impl SimHost {
         let blobs = Blobs::open(blobs).await?;
         let (reality, orders) = (Reality::open(&dir.join("sim-host.db"))?, Orders::of(dir));
         reality.boot(&clock.moment().boot).await?;
-        Ok(Self { facts, blobs, pools, reality, orders, clock, hints })
+        Ok(Self {
+            facts,
+            blobs,
+            pools,
+            reality,
+            orders,
+            clock,
+            hints,
+            #[cfg(test)]
+            asked: Asked::default(),
+        })
     }
 
     /// Does to a step what a test has ordered for it.
@@ -310,6 +332,8 @@ impl Host for SimHost {
     }
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
+        #[cfg(test)]
+        self.asked.guest.fetch_add(1, Ordering::Relaxed);
         let subjects: Vec<String> =
             std::iter::once(id.to_string()).chain(self.name_of(id)).collect();
         self.orders.obey("observe_guest", &subjects, &self.reality).await?;
@@ -350,7 +374,6 @@ impl Host for SimHost {
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             folder,
             root_disk: guest.root_disk,
-            root_bytes: guest.root_disk.then_some(guest.root_bytes),
             seed: guest.seed,
             guest: state,
             trouble: None,
@@ -358,6 +381,13 @@ impl Host for SimHost {
             first_console_byte,
             said,
         })
+    }
+
+    async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {
+        #[cfg(test)]
+        self.asked.root_disk.fetch_add(1, Ordering::Relaxed);
+        let guest = self.reality.guest(id)?;
+        guest.root_disk.then_some(guest.root_bytes)
     }
 
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {

@@ -217,7 +217,8 @@ impl Pass<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            let grow = plan_growth(self.record, wanted, &seen.guest, seen_guest.root_bytes);
+            let root_bytes = self.root_bytes(seen_guest.root_disk).await;
+            let grow = plan_growth(self.record, wanted, &seen.guest, root_bytes);
             if let Some(grow) = grow.filter(|_| not_grown.is_none()) {
                 match host.apply(&grow).await {
                     Ok(()) => continue,
@@ -314,6 +315,22 @@ impl Pass<'_> {
             }
         }
         Err(Failure::Step(HostError::new("the instance does not settle; this is a defect", true)))
+    }
+
+    /// What there is of the root disk, in bytes. The disk itself is asked until it is known to be as
+    /// large as it should be.
+    async fn root_bytes(&self, is_there: bool) -> Option<u64> {
+        let (id, wanted) = (&self.record.id, self.record.spec.root_size_bytes());
+        let known = || self.reconciler.transients().get(id).and_then(|it| it.root_bytes);
+        if is_there && let Some(bytes) = known().filter(|bytes| *bytes >= wanted) {
+            return Some(bytes);
+        }
+        let bytes = match is_there {
+            true => self.reconciler.host.root_disk_bytes(id).await,
+            false => None,
+        };
+        self.reconciler.transients().entry(id.clone()).or_default().root_bytes = bytes;
+        bytes
     }
 
     /// Has a guest go on that a full disk has halted, as soon as there is room.
@@ -416,6 +433,12 @@ impl Pass<'_> {
             }
             Action::StartGuest(_) => {
                 self.started = true;
+                // While no guest had it, anybody could put another file there.
+                self.reconciler
+                    .transients()
+                    .entry(self.record.id.clone())
+                    .or_default()
+                    .root_bytes = None;
                 self.phase(Phase::HypervisorStarted);
             }
             _ => {}

@@ -5,6 +5,8 @@
 //! [`super::instance`]: a volume is removed only when it is attached to none.
 
 mod seal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Problem, Record, VolumeId, VolumeSpec, VolumeState};
-use weft_planner::{SeenDisk, VolumeStep, plan_volume, remove_volume};
+use weft_planner::{SeenDisk, VolumeStep, needs_user, plan_volume, remove_volume};
 use weft_store::Txn;
 
 use super::Reconciler;
@@ -222,8 +224,11 @@ async fn steps(
             SeenDisk::There(bytes) => Some(bytes),
             SeenDisk::Missing | SeenDisk::Damaged(_) => None,
         };
-        let user = seal::user(reconciler, id).await?;
         let pending = seal::pending(reconciler, id);
+        let user = match needs_user(record, &seen, &pending) {
+            true => seal::user(reconciler, id).await?,
+            false => None,
+        };
         match plan_volume(record, made, &seen, user.as_ref(), &pending) {
             VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
             VolumeStep::Seal(snapshot, action) => {

@@ -408,12 +408,14 @@ impl LinuxGuests {
             starved,
             folder: self.dir(id).exists(),
             root_disk: self.root(id).exists(),
-            // One that cannot be read is the next start's to tell of.
-            root_bytes: self.disks.disk_bytes(&self.root(id)).await.unwrap_or_default(),
             seed: self.seed(id).exists(),
             guest,
             first_console_byte,
         })
+    }
+
+    pub(super) async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {
+        self.disks.disk_bytes(&self.root(id)).await.unwrap_or_default()
     }
 
     pub(super) async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {

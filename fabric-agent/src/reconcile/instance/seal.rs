@@ -12,11 +12,15 @@ impl Pass<'_> {
     /// Takes one step about pending snapshots. True: the instance is another one now, and has to be
     /// looked at anew.
     pub(super) async fn seal(&self, wanted: Wanted, seen: &SeenGuest) -> Result<bool, Failure> {
-        // One whose header cannot be read is the next start's to tell of.
-        let as_recorded = || seen.root_disk.then(|| self.record.spec.root_size_bytes());
-        let (root_bytes, guest) = (seen.root_bytes.or_else(as_recorded), &seen.guest);
         let source = SnapshotSource::RootDisk(self.record.id.clone());
         let pending = pending(&self.reconciler.cache.read(), &source);
+        if pending.is_empty() {
+            return Ok(false);
+        }
+        // One whose header cannot be read is the next start's to tell of.
+        let as_recorded = || seen.root_disk.then(|| self.record.spec.root_size_bytes());
+        let root_bytes = self.reconciler.host.root_disk_bytes(&self.record.id).await;
+        let (root_bytes, guest) = (root_bytes.or_else(as_recorded), &seen.guest);
         let has_run = self.status.launched_at.is_some();
         let (id, outcome) =
             match plan_seal(self.record, wanted, &pending, root_bytes, has_run, guest) {
