@@ -9,7 +9,7 @@ use weft_proto::v1;
 use weft_model::Reason;
 
 use crate::support::{
-    Agent, Api, PUBLIC_KEY, eventually, instance_spec, ok, refused, token, type_spec,
+    Agent, Api, PUBLIC_KEY, eventually, image_spec, instance_spec, ok, refused, token, type_spec,
 };
 
 /// A client's run.
@@ -54,6 +54,15 @@ impl Session {
     async fn create(&self, spec: v1::InstanceSpec) -> v1::Instance {
         let request = v1::CreateInstanceRequest { context: self.context(), spec: Some(spec) };
         ok(self.api.instances.clone().create(request).await)
+    }
+
+    /// An image with `content`, as if captured from the instance.
+    async fn image_of(&self, name: &str, instance: &str, content: &[u8]) -> String {
+        self.api.upload(content).await.unwrap();
+        let captured_from = Some(instance.to_owned());
+        let spec = image_spec(name, content).map(|spec| v1::ImageSpec { captured_from, ..spec });
+        let request = v1::CreateImageRequest { context: self.context(), spec };
+        ok(self.api.images.clone().create(request).await).metadata.unwrap().id
     }
 
     async fn key_pair(&self, name: &str) -> Result<v1::KeyPair, tonic::Status> {
@@ -285,4 +294,34 @@ async fn a_late_retry_does_not_find_what_somebody_else_has_adopted() {
     let again = Session::open_again(&agent, &first_id).await;
     let retried = ok(again.api.instances.clone().create(late).await);
     assert_ne!(id(&retried), id(&left));
+}
+
+#[tokio::test]
+async fn what_a_dead_session_made_of_an_instance_goes_when_that_is_captured_again() {
+    let agent = Agent::start().await;
+    let (one, other) = ("i-0123456789abcdef0", "i-0123456789abcdef1");
+    let first = Session::open(&agent).await;
+    // No two disks are alike: no content tells that they mean the same.
+    first.image_of("mine", one, &[1; 512]).await;
+    first.image_of("mine", one, &[2; 512]).await;
+    let another_name = first.image_of("other", one, &[3; 512]).await;
+    let of_another = first.image_of("mine", other, &[4; 512]).await;
+    let read = first.image_of("mine", one, &[5; 512]).await;
+    let get = v1::GetRequest { id: read.clone(), claim: true };
+    ok(first.api.images.clone().get(get).await);
+    // While it lives, nobody takes what is its own.
+    let second = Session::open(&agent).await;
+    second.image_of("mine", one, &[6; 512]).await;
+    let images = async || {
+        let all = ok(second.api.images.clone().list(v1::ListRequest::default()).await).items;
+        let ids = all.into_iter().map(|image| image.metadata.unwrap().id);
+        ids.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = images().await;
+    assert_eq!(before.len(), 6);
+    first.die(&agent).await;
+    let again = second.image_of("mine", one, &[7; 512]).await;
+    let after = images().await;
+    assert_eq!(after.len(), 5, "{after:?}");
+    assert!([another_name, of_another, read, again].iter().all(|id| after.contains(id)));
 }
