@@ -1,5 +1,7 @@
 //! What an operator can set. Every setting has a default; there is no configuration file.
 
+pub(crate) mod pool;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use ipnetwork::Ipv4Network;
 use weft_model::{AddressRange, GuestAccess};
 
 use crate::monitoring::server::MetricsListen;
+use pool::GivenPool;
 
 /// Where an agent keeps what must survive, unless told otherwise.
 pub(crate) const STATE_DIR: &str = "/var/lib/weft";
@@ -38,6 +41,10 @@ pub(crate) struct ServeArgs {
     /// for example 0.0.0.0:7443
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// A directory for volumes of this type, besides the state directory ("standard"); repeatable.
+    /// shared: other hosts have the same file system
+    #[arg(long, value_name = "NAME=DIRECTORY[,shared]")]
+    pub(crate) pool: Vec<GivenPool>,
     /// What to run guests on
     #[arg(long, value_enum, default_value_t = HostKind::Linux)]
     pub(crate) host: HostKind,
@@ -164,14 +171,14 @@ impl Directories {
         self.state_dir.join("instances")
     }
 
-    /// What disks were sealed into.
-    pub(crate) fn layers(&self) -> PathBuf {
-        self.state_dir.join("layers")
-    }
-
     /// The disks of volumes in the standard pool.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.state_dir.join("volumes")
+    }
+
+    /// The storage pools that were ever given.
+    pub(crate) fn pools_record(&self) -> PathBuf {
+        self.state_dir.join("pools.json")
     }
 
     /// Which boot of the machine the runtime directory is of.

@@ -21,6 +21,8 @@ const STATE_FILES: &[&str] = &[
     "sim-host.db",
     "sim-host.db-wal",
     "sim-host.db-shm",
+    "pools.json",
+    "pools.new",
     store_mark::NEW_FILE,
     // Last: a purge that was interrupted finds out again whose the directory is.
     store_mark::FILE,
@@ -49,6 +51,7 @@ pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
         let cgroups = Cgroups::find(&directories.prefix);
         cgroups.sweep().and_then(|()| cgroups.remove_slice()).context("cannot remove cgroups")?;
     }
+    store_mark::pools::purge(directories)?;
     remove_ours(&directories.state_dir, STATE_FILES, STATE_DIRS)?;
     tracing::info!("everything that the agent made is gone");
     Ok(())

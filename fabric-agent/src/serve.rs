@@ -21,6 +21,7 @@ use crate::alone;
 use crate::api::{self, Network};
 use crate::cache::Cache;
 use crate::clock::{Clock, ScriptedClock, SystemClock};
+use crate::config::pool::{self, GivenPool};
 use crate::config::{Directories, HostKind, ServeArgs};
 use crate::context::Context;
 use crate::default_network;
@@ -35,7 +36,7 @@ use crate::metering::{self, Metering};
 use crate::monitoring::{self, Monitor};
 use crate::random;
 use crate::reconcile::Reconciler;
-use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, encode};
+use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, Volumes, encode};
 use crate::services;
 use crate::sessions::Sessions;
 use crate::store_mark;
@@ -85,6 +86,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let directories = &args.directories;
     raise_open_files();
     make_dir(&directories.state_dir, 0o700)?;
+    let given = pool::check(&args.pool, directories)?;
     // Before anything is touched: an agent that cannot be reached as asked does not start.
     let network = open_network(&args).await?;
     let metrics = monitoring::server::listen(args.metrics_listen).await?;
@@ -99,12 +101,13 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let repo = Repo::new(store);
     let clock = open_clock(&args)?;
     // Before anything is looked at that this store might not know.
-    let host_id = take_directories(directories, &repo).await?;
+    let host_id = take_directories(directories, &given, &repo).await?;
+    let pools = Pools::of(directories, &given, &host_id)?;
     let _prefix = match args.host {
         HostKind::Linux => Some(alone::in_network_namespace(&directories.prefix).await?),
         HostKind::Sim => None,
     };
-    let host = open_host(&args, &clock).await?;
+    let host = open_host(&args, pools, &clock).await?;
     let facts = host.facts();
     tracing::info!(
         host.name = facts.name,
@@ -169,7 +172,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let (marked, seen, token) = (directories.clone(), Arc::clone(&cache), shutdown.clone());
     tasks.spawn(async move {
-        store_mark::follow(&marked, &host_id, &seen, token).await;
+        store_mark::follow(&marked, &given, &host_id, &seen, token).await;
         Ok(())
     });
     let token = shutdown.clone();
@@ -262,7 +265,11 @@ fn open_clock(args: &ServeArgs) -> anyhow::Result<Arc<dyn Clock>> {
     }
 }
 
-async fn open_host(args: &ServeArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Host>> {
+async fn open_host(
+    args: &ServeArgs,
+    pools: Pools,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Host>> {
     let directories = &args.directories;
     let name = match &args.host_name {
         Some(name) => name.clone(),
@@ -272,24 +279,28 @@ async fn open_host(args: &ServeArgs, clock: &Arc<dyn Clock>) -> anyhow::Result<A
         HostKind::Sim => {
             let (state, blobs) = (&directories.state_dir, directories.blobs());
             let (memory, clock) = (args.sim_memory_mib, Arc::clone(clock));
-            let pools = Pools::of(directories);
             Arc::new(
                 SimHost::open(state, &blobs, pools, name, args.sim_vcpus, memory, clock).await?,
             )
         }
         HostKind::Linux => {
             let holder = std::env::current_exe().context("cannot find the agent's own program")?;
-            Arc::new(LinuxHost::open(directories, args.accel, name, holder).await?)
+            Arc::new(LinuxHost::open(directories, pools, args.accel, name, holder).await?)
         }
     })
 }
 
-/// This host's identity, made at the first start; both directories are its store's then.
-async fn take_directories(directories: &Directories, repo: &Repo) -> anyhow::Result<HostId> {
+/// This host's identity, made at the first start; the directories and the pools are its store's then.
+async fn take_directories(
+    directories: &Directories,
+    pools: &[GivenPool],
+    repo: &Repo,
+) -> anyhow::Result<HostId> {
     let stored = repo.read::<HostRecord>(HOST).await.map_err(explain)?;
     let stored = stored.map(|stored| stored.value.id);
     let revision = repo.store().list(HOST).await?.revision;
     store_mark::check(directories, stored.as_ref(), revision)?;
+    store_mark::pools::check(directories, pools, stored.as_ref(), revision)?;
     let (host_id, revision) = match stored {
         Some(id) => (id, revision),
         None => {
@@ -299,7 +310,10 @@ async fn take_directories(directories: &Directories, repo: &Repo) -> anyhow::Res
             (id, repo.commit(txn).await.map_err(explain)?)
         }
     };
-    store_mark::put(directories, &host_id, revision)?;
+    store_mark::put(directories, pools, &host_id, revision)?;
+    let volumes = repo.list::<Volumes>().await.map_err(explain)?;
+    let used = volumes.into_iter().map(|record| record.spec.volume_type).collect();
+    store_mark::pools::forget(directories, pools, &host_id, &used)?;
     Ok(host_id)
 }
 

@@ -3,7 +3,9 @@
 //! What the store does not know, the agent removes: guests, disks, networks. So a store that was
 //! lost, replaced by an older copy, or opened with another store's runtime directory would cost
 //! everything. Both directories carry a mark of the store that they were filled by, and an agent
-//! with another one does not start.
+//! with another one does not start. So do storage pools, see [`pools`].
+
+pub(crate) mod pools;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,6 +21,7 @@ use weft_store::Revision;
 
 use crate::cache::Cache;
 use crate::config::Directories;
+use crate::config::pool::GivenPool;
 use crate::files;
 
 /// The mark's name in both directories.
@@ -39,6 +42,20 @@ struct Mark {
     state_dir: PathBuf,
     /// How far the store has been, as of the last look.
     revision: u64,
+    /// Which storage pool it is, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pool: Option<pools::PoolMark>,
+}
+
+impl Mark {
+    fn of(directories: &Directories, host_id: &HostId, revision: Revision) -> Self {
+        Self {
+            host_id: host_id.clone(),
+            state_dir: directories.state_dir.clone(),
+            revision: revision.0,
+            pool: None,
+        }
+    }
 }
 
 /// Fails where `directories` were filled by another store than the one at hand, which is of
@@ -111,20 +128,22 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Marks both directories as filled by the store of `host_id`.
+/// Marks both directories and the pools as filled by the store of `host_id`.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub(crate) fn put(
     directories: &Directories,
+    pools: &[GivenPool],
     host_id: &HostId,
     revision: Revision,
 ) -> anyhow::Result<()> {
-    let mark = Mark {
-        host_id: host_id.clone(),
-        state_dir: directories.state_dir.clone(),
-        revision: revision.0,
-    };
+    put_own(directories, host_id, revision)?;
+    pools::put(directories, pools, host_id, revision)
+}
+
+fn put_own(directories: &Directories, host_id: &HostId, revision: Revision) -> anyhow::Result<()> {
+    let mark = Mark::of(directories, host_id, revision);
     crash_points::point("mark.put.before");
     for dir in [&directories.state_dir, &directories.runtime_dir] {
         write(dir, &mark)?;
@@ -133,9 +152,18 @@ pub(crate) fn put(
     Ok(())
 }
 
+/// The host whose store filled the state directory, where that has a mark.
+///
+/// # Errors
+/// The mark cannot be read.
+pub(crate) fn host_of(directories: &Directories) -> anyhow::Result<Option<HostId>> {
+    Ok(read(&directories.state_dir)?.map(|mark| mark.host_id))
+}
+
 /// Writes down how far the store is, now and then and at the end.
 pub(crate) async fn follow(
     directories: &Directories,
+    pools: &[GivenPool],
     host_id: &HostId,
     cache: &Cache,
     shutdown: CancellationToken,
@@ -149,7 +177,11 @@ pub(crate) async fn follow(
         let revision = cache.revision();
         if revision != written {
             let (directories, host_id) = (directories.clone(), host_id.clone());
-            let put = tokio::task::spawn_blocking(move || put(&directories, &host_id, revision));
+            let pools = pools.to_vec();
+            let put = tokio::task::spawn_blocking(move || {
+                put_own(&directories, &host_id, revision)?;
+                pools::renew(&directories, &pools, &host_id, revision)
+            });
             match put.await.context("write down how far the store is").flatten() {
                 Ok(()) => written = revision,
                 Err(error) => tracing::warn!(
@@ -261,7 +293,7 @@ mod tests {
         let there = directories(root.path());
         let at = Revision;
         check(&there, None, at(0)).unwrap();
-        put(&there, &host(1), at(7)).unwrap();
+        put(&there, &[], &host(1), at(7)).unwrap();
         check(&there, Some(&host(1)), at(7)).unwrap();
         check(&there, Some(&host(1)), at(8)).unwrap();
         refused(check(&there, None, at(0)), &["is empty", "weft.db-wal back", "purge"]);
@@ -285,7 +317,7 @@ mod tests {
     fn another_stores_guests_are_not_taken_for_leftovers() {
         let root = tempfile::tempdir().unwrap();
         let there = directories(root.path());
-        put(&there, &host(1), Revision(7)).unwrap();
+        put(&there, &[], &host(1), Revision(7)).unwrap();
         let wrong = Directories { state_dir: root.path().join("wrong"), ..there.clone() };
         check(&wrong, None, Revision(0)).unwrap();
         refused(check_ours(&wrong), &["belong together", "state"]);
@@ -305,7 +337,7 @@ mod tests {
         check_ours(&there).unwrap();
         fs::write(there.instances().join("thesis.txt"), "mine").unwrap();
         refused(check_ours(&there), &["instances is not known to be an agent's"]);
-        put(&there, &host(1), Revision(7)).unwrap();
+        put(&there, &[], &host(1), Revision(7)).unwrap();
         check_ours(&there).unwrap();
     }
 }

@@ -52,7 +52,8 @@ impl Kind for Volume {
             Attribute::string(
                 "type",
                 format!(
-                    "The storage pool that it is in, one of the agent's; \"{}\" unless set.",
+                    "The storage pool that its file is in: one that the agent is given with `--pool`, \
+                     or \"{}\", its state directory.",
                     PoolName::STANDARD
                 ),
             )

@@ -16,6 +16,7 @@ mod nics;
 mod observe;
 mod remove;
 mod seal;
+mod starved;
 mod volumes;
 
 use std::collections::HashMap;

@@ -61,6 +61,7 @@ impl LinuxHost {
     /// Not root, no QEMU, or no KVM where KVM was demanded.
     pub(crate) async fn open(
         directories: &Directories,
+        pools: Pools,
         choice: AccelChoice,
         name: String,
         holder: PathBuf,
@@ -86,9 +87,9 @@ impl LinuxHost {
         };
         let blobs = Blobs::open(&directories.blobs()).await?;
         let networks = LinuxNetworks::open(directories, holder.clone())?;
-        let doctor = doctor::Doctor::of_agent(directories, accelerator);
-        let guests = LinuxGuests::open(directories, qemu, accel, holder).await?;
-        let volumes = LinuxVolumes::open(Pools::of(directories))?;
+        let doctor = doctor::Doctor::of_agent(directories, pools.clone(), accelerator);
+        let guests = LinuxGuests::open(directories, pools.clone(), qemu, accel, holder).await?;
+        let volumes = LinuxVolumes::open(pools)?;
         Ok(Self { facts, blobs, guests, volumes, networks, doctor })
     }
 }
@@ -224,7 +225,8 @@ impl Host for LinuxHost {
             | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
             Action::FlattenDisk { snapshot_id, base, layers, size_bytes } => {
-                let layers = layers.iter().map(|layer| guests.layers.path(layer)).collect();
+                let layers = layers.iter().map(|layer| self.volumes.pools().layer(layer));
+                let layers = layers.collect::<Result<_, _>>()?;
                 self.blobs.flatten(snapshot_id, base.as_ref(), layers, *size_bytes).await
             }
         }
@@ -392,7 +394,7 @@ impl Host for LinuxHost {
     }
 
     async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {
-        Ok(self.guests.layer_ids().await?.into_iter().collect())
+        self.guests.layer_ids().await
     }
 
     async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {

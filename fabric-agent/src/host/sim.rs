@@ -14,6 +14,7 @@ mod life;
 mod load;
 mod orders;
 mod reality;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -239,7 +240,7 @@ impl Host for SimHost {
                     let what = format!("snapshot the root disk of {instance_id}: there is none");
                     return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
                 }
-                self.reality.add_layer(layer).await?;
+                self.reality.add_layer(layer, &PoolName::standard()).await?;
                 weft_crash_points::point("sim.seal.layer_made");
                 let change = |guest: &mut Guest| {
                     if !guest.layers.contains(layer) {
@@ -255,42 +256,10 @@ impl Host for SimHost {
                 }
                 self.reality.remove_layer(layer).await
             }
-            Action::SealVolume { volume_id, layer, .. } => {
-                let Some(mut volume) = self.reality.volume(volume_id) else {
-                    let what = format!("snapshot {volume_id}: it has no disk");
-                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
-                };
-                self.reality.add_layer(layer).await?;
-                weft_crash_points::point("sim.seal.layer_made");
-                if !volume.layers.contains(layer) {
-                    volume.layers.push(layer.clone());
-                }
-                self.reality.put_volume(volume_id, Some(volume)).await
-            }
-            Action::MakeVolume { volume_id, pool, size_bytes, layers, .. } => {
-                let there = self.reality.layers();
-                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
-                    let what = format!("make the disk of {volume_id}: {missing} is not there");
-                    return Err(HostError::new(what, false).reason(Reason::Internal));
-                }
-                let (pool, layers) = (pool.clone(), layers.clone());
-                let volume = Volume { pool, size_bytes: *size_bytes, layers };
-                self.reality.put_volume(volume_id, Some(volume)).await
-            }
-            Action::GrowVolume { volume_id, size_bytes, .. } => {
-                let Some(volume) = self.reality.volume(volume_id) else {
-                    return Err(HostError::new(format!("grow {volume_id}: it has no disk"), true));
-                };
-                let size_bytes = volume.size_bytes.max(*size_bytes);
-                self.reality.put_volume(volume_id, Some(Volume { size_bytes, ..volume })).await
-            }
-            Action::RemoveVolume { volume_id, .. } => {
-                if let Some(id) = self.reality.who_has(volume_id) {
-                    let what = format!("remove {volume_id}: the guest of {id} has it");
-                    return Err(HostError::new(what, false));
-                }
-                self.reality.put_volume(volume_id, None).await
-            }
+            Action::SealVolume { .. }
+            | Action::MakeVolume { .. }
+            | Action::GrowVolume { .. }
+            | Action::RemoveVolume { .. } => self.change_volume(action).await,
             Action::MakeNamespace { vpc_id }
             | Action::RemoveUplink { vpc_id }
             | Action::AddTap { vpc_id, .. }
@@ -321,7 +290,7 @@ impl Host for SimHost {
             | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
             Action::FlattenDisk { snapshot_id, layers, size_bytes, .. } => {
-                let there = self.reality.layers();
+                let there = self.layers_there();
                 if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
                     let what = format!("make an image of {snapshot_id}: {missing} is not there");
                     return Err(HostError::new(what, false).reason(Reason::Internal));
@@ -403,7 +372,8 @@ impl Host for SimHost {
         id: &VolumeId,
         pool: &PoolName,
     ) -> Result<SeenVolume, HostError> {
-        let volume = self.reality.volume(id);
+        self.pools.dir(pool)?;
+        let volume = self.reality.volume(id).filter(|volume| self.pools.dir(&volume.pool).is_ok());
         let disk = match volume.as_ref().filter(|volume| volume.pool == *pool) {
             Some(volume) => SeenDisk::There(volume.size_bytes),
             None => SeenDisk::Missing,
@@ -412,7 +382,9 @@ impl Host for SimHost {
     }
 
     async fn observe_volumes(&self) -> Result<BTreeSet<VolumeId>, HostError> {
-        Ok(self.reality.volumes())
+        let there = |volume: &Volume| self.pools.dir(&volume.pool).is_ok();
+        let volumes = self.reality.volumes().into_iter().filter(|(_, volume)| there(volume));
+        Ok(volumes.map(|(id, _)| id).collect())
     }
 
     async fn observe_network(&self, desired: &VpcNetwork) -> Result<SeenNetwork, HostError> {
@@ -583,7 +555,7 @@ impl Host for SimHost {
     }
 
     async fn layers(&self) -> Result<BTreeSet<LayerId>, HostError> {
-        Ok(self.reality.layers())
+        Ok(self.layers_there())
     }
 
     async fn blobs(&self) -> Result<BTreeMap<Digest, BlobFacts>, HostError> {
@@ -619,6 +591,7 @@ impl Host for SimHost {
             finding: "simulated: nothing of this machine is used but a file".to_owned(),
             remedy: String::new(),
         };
-        std::iter::once(host).chain(self.orders.check()).collect()
+        let pools = super::linux::doctor::pools::checks(&self.pools);
+        std::iter::once(host).chain(pools).chain(self.orders.check()).collect()
     }
 }

@@ -1,9 +1,10 @@
 //! The families of `/metrics`: names with their units, as `docs/guides/monitoring.md` lists them.
 
-use weft_model::HostFacts;
+use weft_model::{HostFacts, PoolName};
 
 use super::exposition::{Family, number, page};
 use super::{AgentFigures, Sample, Samples};
+use crate::host::pools::Room;
 use crate::repo::StoreFigures;
 
 /// What the page is made of besides the samples.
@@ -13,6 +14,8 @@ pub(super) struct OfAgent<'a> {
     pub(super) host: &'a HostFacts,
     pub(super) free_memory_mib: u64,
     pub(super) free_vcpus: u32,
+    /// Of the storage pools that are there.
+    pub(super) pools: Vec<(PoolName, Room)>,
 }
 
 /// Bytes of MiB.
@@ -121,7 +124,7 @@ fn instances(samples: &Samples) -> Vec<Family> {
 }
 
 fn of_agent(agent: &OfAgent<'_>) -> Vec<Family> {
-    let OfAgent { figures, store, host, free_memory_mib, free_vcpus } = agent;
+    let OfAgent { figures, store, host, free_memory_mib, free_vcpus, pools } = agent;
     let mut info = Family::gauge("weft_agent_info", "1; the labels say what runs.");
     let accelerator = host.accelerator.as_str();
     info.add(&[("version", env!("CARGO_PKG_VERSION")), ("accelerator", accelerator)], 1.0);
@@ -149,6 +152,18 @@ fn of_agent(agent: &OfAgent<'_>) -> Vec<Family> {
     for (outcome, count) in figures.passes() {
         passes.add(&[("outcome", outcome.as_str())], number(count));
     }
+    let mut pool_size = Family::gauge(
+        "weft_pool_size_bytes",
+        "Size of the file system that the storage pool is in, in bytes.",
+    );
+    let mut pool_free = Family::gauge(
+        "weft_pool_free_bytes",
+        "Free room of the file system that the storage pool is in, in bytes.",
+    );
+    for (name, room) in pools {
+        pool_size.add(&[("pool", name.as_str())], number(room.size_bytes));
+        pool_free.add(&[("pool", name.as_str())], number(room.free_bytes));
+    }
     let (transactions, failures, micros) = store.get();
     let free_memory = mib(*free_memory_mib);
     vec![
@@ -169,6 +184,8 @@ fn of_agent(agent: &OfAgent<'_>) -> Vec<Family> {
             "Memory that no instance takes, in bytes.",
             free_memory,
         ),
+        pool_size,
+        pool_free,
         requests,
         passes,
         counter(

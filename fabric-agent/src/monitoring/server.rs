@@ -13,10 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use weft_model::PoolName;
 
 use super::metrics::{OfAgent, render};
-use super::{AgentFigures, exposition};
+use super::{AgentFigures, PATIENCE, exposition};
 use crate::context::Context;
+use crate::host::pools::{Pool, Pools, Room};
 
 /// Where it is served unless told otherwise.
 const DEFAULT: &str = "127.0.0.1:9743";
@@ -90,7 +92,12 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
     let reconciler = &context.reconciler;
     let samples = context.monitor.samples(reconciler).await;
     let host = context.host.facts();
+    let rooms = tokio::time::timeout(PATIENCE, rooms(context.host.pools().clone())).await;
     let agent = OfAgent {
+        pools: rooms.unwrap_or_else(|_| {
+            tracing::debug!("a storage pool does not tell how much room it has");
+            Vec::new()
+        }),
         figures: &reconciler.figures,
         store: context.repo.figures(),
         host,
@@ -98,6 +105,17 @@ async fn metrics(State(context): State<Arc<Context>>) -> Response {
         free_vcpus: host.vcpus.saturating_sub(context.ledger.used_vcpus()),
     };
     ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], render(&samples, &agent)).into_response()
+}
+
+/// The pools that are there. A network's file system may take its time.
+async fn rooms(pools: Pools) -> Vec<(PoolName, Room)> {
+    let look = move || {
+        let there = pools.all().filter(|(name, pool)| pool.is_there(name));
+        let room =
+            |(name, pool): (&PoolName, &Pool)| Some((name.clone(), Room::of(&pool.dir).ok()?));
+        there.filter_map(room).collect()
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
 /// Counts a request of the API when it is answered: a failed one says its code in its headers.

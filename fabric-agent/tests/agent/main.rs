@@ -29,6 +29,7 @@ mod monitoring;
 mod network_insights;
 mod networks;
 mod orders;
+mod pools;
 mod power;
 mod public;
 mod restart;

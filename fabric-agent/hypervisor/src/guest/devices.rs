@@ -24,6 +24,14 @@ pub(super) const NAMED_DEVICES: &str = "/machine/peripheral";
 pub(super) const LET_GO_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The device that an entry of `query-block` or `query-blockstats` is of, where that has a name.
+pub(super) fn device_of(entry: &Value) -> Option<&str> {
+    let path = entry["qdev"].as_str().filter(|path| !path.is_empty())?;
+    let within = path.strip_prefix(NAMED_DEVICES).and_then(|rest| rest.strip_prefix('/'));
+    let name = within.unwrap_or(path);
+    if name.starts_with('/') { None } else { name.split('/').next() }
+}
+
 /// One QEMU, to be asked and told.
 pub(super) struct Devices<'a> {
     pub(super) id: &'a InstanceId,

@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use weft_model::{DiskCounters, GuestFigures, GuestMemory, InstanceId};
 
+use super::devices::{NAMED_DEVICES, device_of};
 use super::{ANSWER_DEADLINE, GuestError, Guests};
 use crate::qemu::BALLOON_DEVICE;
 use crate::qmp::{QmpClient, QmpError};
 
 /// How often QEMU asks the guest for its memory figures, in seconds.
 const POLL_SECONDS: u32 = 5;
-/// Where QEMU has the devices that have names.
-const NAMED_DEVICES: &str = "/machine/peripheral/";
 /// What a driver says that does not know a figure: `(uint64_t)-1`.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -50,7 +49,7 @@ impl Guests {
 /// Asks what the guest said last, and has QEMU go on asking it: setting the same interval again
 /// changes nothing (`balloon_stats_set_poll_interval` in QEMU `hw/virtio/virtio-balloon.c`).
 async fn memory(client: &QmpClient) -> Result<Option<GuestMemory>, QmpError> {
-    let path = format!("{NAMED_DEVICES}{BALLOON_DEVICE}");
+    let path = format!("{NAMED_DEVICES}/{BALLOON_DEVICE}");
     let poll = json!({
         "path": path, "property": "guest-stats-polling-interval", "value": POLL_SECONDS,
     });
@@ -77,10 +76,7 @@ fn guest_memory(answer: &Value) -> Option<GuestMemory> {
 fn disks(answer: &Value) -> BTreeMap<String, DiskCounters> {
     let disk = |entry: &Value| {
         let text = |name| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let device = text("qdev").map(|path| path.strip_prefix(NAMED_DEVICES).unwrap_or(path));
-        let device = device.filter(|name| !name.starts_with('/'));
-        let device = device.and_then(|name| name.split('/').next());
-        let name = device.or_else(|| text("node-name"))?;
+        let name = device_of(entry).or_else(|| text("node-name"))?;
         let stats = entry.get("stats")?;
         let count = |name| stats.get(name).and_then(Value::as_u64).unwrap_or(0);
         let counters = DiskCounters {

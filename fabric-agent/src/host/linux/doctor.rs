@@ -5,17 +5,18 @@
 
 mod firewalls;
 mod machine;
+pub(crate) mod pools;
 mod programs;
 
 use std::time::SystemTime;
 
-use nix::sys::statvfs::statvfs;
 use weft_hypervisor::{Cgroups, KvmProbe, QemuBinary};
 use weft_model::Accelerator;
 
 use super::facts;
 use crate::chain::Chain;
 use crate::config::Directories;
+use crate::host::pools::Pools;
 use crate::host::{Check, CheckResult, HostError};
 use crate::tls::Files;
 use crate::tls::certificates::{self, Ends};
@@ -27,6 +28,8 @@ const LOW_DISK_GIB: u64 = 5;
 #[derive(Debug)]
 pub(crate) struct Doctor {
     directories: Directories,
+    /// `None` where what the agent had cannot be read.
+    pools: Option<Pools>,
     /// What the guests of the agent that runs use; `None` where none runs.
     in_use: Option<Accelerator>,
 }
@@ -54,13 +57,20 @@ fn failed(name: &'static str, finding: impl Into<String>, remedy: impl Into<Stri
 
 impl Doctor {
     /// Of an agent whose guests use `accelerator`.
-    pub(crate) fn of_agent(directories: &Directories, accelerator: Accelerator) -> Self {
-        Self { directories: directories.clone(), in_use: Some(accelerator) }
+    pub(crate) fn of_agent(
+        directories: &Directories,
+        pools: Pools,
+        accelerator: Accelerator,
+    ) -> Self {
+        let (directories, pools) = (directories.clone(), Some(pools));
+        Self { directories, pools, in_use: Some(accelerator) }
     }
 
     /// Without an agent.
     pub(crate) async fn alone(directories: &Directories) -> Vec<Check> {
-        let doctor = Self { directories: directories.clone(), in_use: None };
+        // Where it cannot be read, the agent does not start, and says so.
+        let pools = Pools::last_of(directories).ok();
+        let doctor = Self { directories: directories.clone(), pools, in_use: None };
         doctor.checks(&Cgroups::find(&directories.prefix)).await
     }
 
@@ -85,38 +95,14 @@ impl Doctor {
             machine::vlans().await,
             limits(cgroups),
             machine::uids(),
-            self.disk(),
+        ]);
+        checks.extend(self.pools.iter().flat_map(pools::checks));
+        checks.extend([
             machine::clock(),
             machine::resolvers(),
             self.certificates(SystemTime::now()),
         ]);
         checks
-    }
-
-    fn disk(&self) -> Check {
-        let name = "disk";
-        // Before the first start there is no directory yet: the disk that it will be on counts.
-        let state_dir = &self.directories.state_dir;
-        let dir = state_dir.ancestors().find(|dir| dir.exists()).unwrap_or(state_dir);
-        match statvfs(dir) {
-            Ok(stat) => {
-                let free_gib = (stat.blocks_available() * stat.fragment_size()) >> 30;
-                let finding = format!("{free_gib} GiB free for {}", state_dir.display());
-                match free_gib < LOW_DISK_GIB {
-                    false => ok(name, finding),
-                    true => warning(
-                        name,
-                        format!("{finding}: guests that write stop when it is full"),
-                        "weft ls images, weft rm IMAGE; or move --state-dir to a larger disk",
-                    ),
-                }
-            }
-            Err(error) => failed(
-                name,
-                format!("cannot look at {}: {error}", dir.display()),
-                format!("findmnt --target {}", dir.display()),
-            ),
-        }
     }
 
     fn certificates(&self, now: SystemTime) -> Check {

@@ -4,6 +4,7 @@ mod boot;
 mod display;
 mod memory;
 mod runs;
+mod starved;
 
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
@@ -16,7 +17,7 @@ use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
     GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk, VolumeDisk,
 };
-use weft_images::{Layers, Limits, OverlaySpec, RootDisks, write_file_atomic};
+use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
     BootMode, Digest, DiskFormat, GuestFigures, InstanceId, InterfaceId, LayerId,
@@ -26,10 +27,8 @@ use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, See
 
 use crate::chain::Chain;
 use crate::config::Directories;
+use crate::host::pools::Pools;
 use crate::host::{HostError, SeenGuest, Starved};
-
-/// Free bytes with which a guest goes on that a full disk has halted.
-const ROOM_BYTES: u64 = 16 << 20;
 
 /// Guests see the whole frame that an Ethernet link carries.
 const MTU_BYTES: u16 = 1500;
@@ -41,7 +40,7 @@ pub(super) struct LinuxGuests {
     accel: Accel,
     holder: HolderCommand,
     pub(super) disks: RootDisks,
-    pub(super) layers: Layers,
+    pub(super) pools: Pools,
     /// Where each instance's disks are.
     instances: PathBuf,
 }
@@ -53,6 +52,7 @@ fn failed(what: String) -> impl FnOnce(GuestError) -> HostError {
 impl LinuxGuests {
     pub(super) async fn open(
         directories: &Directories,
+        pools: Pools,
         qemu: QemuBinary,
         accel: Accel,
         holder: PathBuf,
@@ -75,9 +75,7 @@ impl LinuxGuests {
                 args: vec!["hold-guest".to_owned(), "--spec".to_owned()],
             },
             disks: RootDisks::new("qemu-img", Limits::default()),
-            layers: Layers::open(directories.layers()).map_err(|error| {
-                HostError::new("keep layers of disks", error.is_retryable()).caused_by(error)
-            })?,
+            pools,
             instances,
         })
     }
@@ -216,6 +214,8 @@ impl LinuxGuests {
             (BootMode::Uefi, _) => self.uefi(id, launch.uid).await?,
             _ => Boot::Bios,
         };
+        let layers = launch.root_layers.iter().map(|id| self.pools.layer(id));
+        let layers = layers.collect::<Result<_, _>>()?;
         let spec = GuestSpec {
             instance_id: id.clone(),
             epoch: launch.epoch,
@@ -229,7 +229,7 @@ impl LinuxGuests {
             boot,
             root: RootDisk {
                 overlay: self.root(id),
-                layers: launch.root_layers.iter().map(|id| self.layers.path(id)).collect(),
+                layers,
                 backing: BackingImage { path: blob(&image.disk), format: image.format },
             },
             seed: Some(self.seed(id)),
@@ -387,7 +387,9 @@ impl LinuxGuests {
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let trouble = trouble(&observed);
         let starved = match &observed {
-            GuestObservation::Halted { status, .. } if status == "io-error" => self.starved(),
+            GuestObservation::Halted { status, .. } if status == "io-error" => {
+                self.starved(id).await
+            }
             _ => Starved::No,
         };
         let (nics, volumes) = self.devices(id, &observed).await;
@@ -420,16 +422,6 @@ impl LinuxGuests {
 
     pub(super) async fn figures(&self, id: &InstanceId) -> Result<Option<GuestFigures>, HostError> {
         self.guests.figures(id).await.map_err(failed(format!("measure the guest of {id}")))
-    }
-
-    /// Of a guest that an I/O error has halted.
-    fn starved(&self) -> Starved {
-        let free = nix::sys::statvfs::statvfs(&self.instances);
-        let free = free.map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
-        match free {
-            Ok(free) if free >= ROOM_BYTES => Starved::RoomAgain,
-            _ => Starved::Yes,
-        }
     }
 
     pub(super) fn list(&self) -> Result<BTreeSet<InstanceId>, HostError> {

@@ -1,8 +1,10 @@
 //! Sealing disks into layers: files and the guest that has them open, in the one right order.
 
+use std::collections::BTreeSet;
+
 use weft_hypervisor::{GuestError, ROOT_DEVICE};
-use weft_images::{DiskError, FileError, Seal, SealSpec};
-use weft_model::{InstanceId, LayerId, Reason, VolumeId};
+use weft_images::{DiskError, FileError, Layers, Seal, SealSpec};
+use weft_model::{InstanceId, LayerId, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::HostError;
@@ -24,7 +26,8 @@ impl LinuxGuests {
         size_bytes: u64,
         uid: u32,
     ) -> Result<(), HostError> {
-        let spec = SealSpec { top: self.root(id), layer: self.layers.path(layer), size_bytes, uid };
+        let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
+        let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
         self.seal(&spec, layer, Some((id, ROOT_DEVICE))).await
     }
 
@@ -99,12 +102,26 @@ impl LinuxGuests {
         switched
     }
 
-    pub(super) async fn layer_ids(&self) -> Result<Vec<LayerId>, HostError> {
-        self.layers.list().await.map_err(file_failed("list the layers of disks".to_owned()))
+    /// The layers of every pool that is there.
+    pub(super) async fn layer_ids(&self) -> Result<BTreeSet<LayerId>, HostError> {
+        let mut ids = BTreeSet::new();
+        for layers in self.layers()? {
+            let listed = layers.list().await;
+            ids.extend(listed.map_err(file_failed("list the layers of disks".to_owned()))?);
+        }
+        Ok(ids)
     }
 
     pub(super) async fn remove_layer(&self, layer: &LayerId) -> Result<(), HostError> {
-        let removed = self.layers.remove(layer).await;
-        removed.map_err(file_failed(format!("remove the layer {layer}")))
+        for layers in self.layers()? {
+            let removed = layers.remove(layer).await;
+            removed.map_err(file_failed(format!("remove the layer {layer}")))?;
+        }
+        Ok(())
+    }
+
+    fn layers(&self) -> Result<Vec<Layers>, HostError> {
+        let opened = self.pools.layers_dirs().map(Layers::open).collect::<Result<_, _>>();
+        opened.map_err(file_failed("keep layers of disks".to_owned()))
     }
 }

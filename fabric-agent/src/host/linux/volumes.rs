@@ -27,7 +27,7 @@ fn failed(what: String) -> impl FnOnce(DiskError) -> HostError {
 
 impl LinuxVolumes {
     pub(super) fn open(pools: Pools) -> Result<Self, HostError> {
-        for (_, dir) in pools.volumes_dirs() {
+        for dir in pools.volumes_dirs().map(|(_, dir)| dir).chain(pools.layers_dirs()) {
             make_dir(&dir)?;
         }
         Ok(Self { pools, disks: RootDisks::new("qemu-img", Limits::default()) })
@@ -49,12 +49,13 @@ impl LinuxVolumes {
         make_dir(&self.pools.volume_dir(pool, id)?)?;
         let below = match layers.last() {
             Some(layer) => {
-                Some(Below { path: self.pools.layer(pool, layer)?, format: DiskFormat::Qcow2 })
+                Some(Below { path: self.pools.layer(layer)?, format: DiskFormat::Qcow2 })
             }
             None => base.map(|(path, format)| Below { path, format }),
         };
         let spec = DiskSpec { path: self.pools.disk(pool, id)?, size_bytes, below };
-        self.disks.create_disk(&spec).await.map_err(failed(format!("make the disk of {id}")))
+        let what = format!("make the disk of {id} in the storage pool \"{pool}\"");
+        self.disks.create_disk(&spec).await.map_err(failed(what))
     }
 
     /// The files of a volume for its guest, with what lies below from the record.
@@ -68,7 +69,7 @@ impl LinuxVolumes {
             base.iter().map(|base| BackingImage { path: blob(&base.digest), format: base.format });
         let mut below: Vec<BackingImage> = base.collect();
         for layer in layers {
-            let (path, format) = (self.pools.layer(pool, layer)?, DiskFormat::Qcow2);
+            let (path, format) = (self.pools.layer(layer)?, DiskFormat::Qcow2);
             below.push(BackingImage { path, format });
         }
         let disk = self.pools.disk(pool, volume_id)?;
@@ -85,7 +86,7 @@ impl LinuxVolumes {
     ) -> Result<SealSpec, HostError> {
         Ok(SealSpec {
             top: self.pools.disk(pool, id)?,
-            layer: self.pools.layer(pool, layer)?,
+            layer: self.pools.new_layer(pool, layer)?,
             size_bytes,
             // It stays the agent's own: whoever opens it for a guest hands it over open.
             uid: nix::unistd::geteuid().as_raw(),

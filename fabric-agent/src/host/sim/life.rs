@@ -1,7 +1,7 @@
 //! The life of a simulated guest: it is started, ends, or is ended, as its [`Behaviour`] has it.
 
 use weft_model::{InstanceId, Reason};
-use weft_planner::{GuestLaunch, GuestVolume};
+use weft_planner::GuestLaunch;
 
 use super::SimHost;
 use super::behaviour::Behaviour;
@@ -60,28 +60,12 @@ impl SimHost {
     fn check_layers(&self, launch: &GuestLaunch) -> Result<(), HostError> {
         let id = &launch.instance_id;
         let has = self.reality.guest(id).unwrap_or_default().layers;
-        let there = self.reality.layers();
+        let there = self.layers_there();
         if has == launch.root_layers && has.iter().all(|layer| there.contains(layer)) {
             return Ok(());
         }
         let asked = &launch.root_layers;
         let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
-        Err(HostError::new(what, false).reason(Reason::Internal))
-    }
-
-    /// The same of a volume that a guest is given.
-    pub(super) fn check_volume(&self, volume: &GuestVolume) -> Result<(), HostError> {
-        let id = &volume.volume_id;
-        let Some(has) = self.reality.volume(id) else {
-            let what = format!("give {id} to the guest: it has no disk");
-            return Err(HostError::new(what, true));
-        };
-        let there = self.reality.layers();
-        if has.layers == volume.layers && has.layers.iter().all(|layer| there.contains(layer)) {
-            return Ok(());
-        }
-        let (asked, has) = (&volume.layers, &has.layers);
-        let what = format!("give {id} over {asked:?} to the guest: its disk lies over {has:?}");
         Err(HostError::new(what, false).reason(Reason::Internal))
     }
 

@@ -127,7 +127,7 @@ pub(super) enum State {
 
 /// The kinds of rows. A network is several rows, so that one more tap does not write a thousand.
 const GUEST: &str = "guest";
-/// A layer of disks; it has no content.
+/// A layer of disks; the content is the pool that it is in, or null in older files.
 const LAYER: &str = "layer";
 /// A [`Volume`].
 const VOLUME: &str = "volume";
@@ -150,7 +150,7 @@ pub(super) struct Reality {
 struct Inner {
     file: Connection,
     guests: BTreeMap<InstanceId, Guest>,
-    layers: BTreeSet<LayerId>,
+    layers: BTreeMap<LayerId, PoolName>,
     volumes: BTreeMap<VolumeId, Volume>,
     networks: BTreeMap<VpcId, SeenNetwork>,
     boot: Option<String>,
@@ -183,7 +183,7 @@ impl Reality {
         let mut inner = Inner {
             file,
             guests: BTreeMap::new(),
-            layers: BTreeSet::new(),
+            layers: BTreeMap::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
             boot: None,
@@ -237,8 +237,8 @@ impl Reality {
         has.map(|(id, _)| id.clone())
     }
 
-    pub(super) fn volumes(&self) -> BTreeSet<VolumeId> {
-        self.inner().volumes.keys().cloned().collect()
+    pub(super) fn volumes(&self) -> BTreeMap<VolumeId, Volume> {
+        self.inner().volumes.clone()
     }
 
     /// Makes a volume what it should be, or nothing.
@@ -299,7 +299,8 @@ impl Reality {
         .await
     }
 
-    pub(super) fn layers(&self) -> BTreeSet<LayerId> {
+    /// The layers, and where each is.
+    pub(super) fn layers(&self) -> BTreeMap<LayerId, PoolName> {
         self.inner().layers.clone()
     }
 
@@ -312,12 +313,16 @@ impl Reality {
         over.map(|(id, _)| id.to_owned())
     }
 
-    pub(super) async fn add_layer(&self, layer: &LayerId) -> Result<(), HostError> {
-        let (this, layer) = (self.clone(), layer.clone());
+    pub(super) async fn add_layer(
+        &self,
+        layer: &LayerId,
+        pool: &PoolName,
+    ) -> Result<(), HostError> {
+        let (this, layer, pool) = (self.clone(), layer.clone(), pool.clone());
         self.blocking(move || {
             let mut inner = this.inner();
-            inner.put(LAYER, layer.as_str(), &())?;
-            inner.layers.insert(layer);
+            inner.put(LAYER, layer.as_str(), &pool)?;
+            inner.layers.insert(layer, pool);
             Ok(())
         })
         .await
@@ -391,7 +396,12 @@ impl Inner {
         for row in rows {
             let (kind, id, content) = row.map_err(failed("read"))?;
             match kind.as_str() {
-                LAYER => self.layers.extend(id.parse::<LayerId>()),
+                LAYER => {
+                    let pool: Option<PoolName> =
+                        serde_json::from_str(&content).map_err(unreadable)?;
+                    let id = id.parse::<LayerId>().ok();
+                    self.layers.extend(id.map(|id| (id, pool.unwrap_or_default())));
+                }
                 VOLUME => {
                     let id = id.parse().map_err(|_| damaged(&kind, &id))?;
                     let volume = serde_json::from_str(&content).map_err(unreadable)?;

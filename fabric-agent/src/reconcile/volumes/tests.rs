@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use weft_model::{
-    InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
+    HostId, InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
     VolumeAttachmentId, VolumeAttachmentSpec,
 };
 use weft_planner::Action;
@@ -47,7 +47,9 @@ impl Scene {
             runtime_dir: dir.join("run"),
             prefix: "weft".to_owned(),
         };
-        let (pools, name) = (Pools::of(&directories), "host".to_owned());
+        let host_id = HostId::from_random([1; 9]);
+        let pools = Pools::of(&directories, &[], &host_id).unwrap();
+        let name = "host".to_owned();
         let images = dir.join("images");
         let opened = SimHost::open(dir, &images, pools, name, 4, 4096, Arc::clone(&clock));
         let host = Arc::new(opened.await.unwrap());

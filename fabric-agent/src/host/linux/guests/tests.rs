@@ -1,4 +1,5 @@
 use weft_hypervisor::QemuVersion;
+use weft_model::HostId;
 
 use super::*;
 
@@ -6,6 +7,11 @@ use super::*;
 fn guests(dir: &Path) -> LinuxGuests {
     let instances = dir.join("instances");
     make_dir(&instances).unwrap();
+    let directories = Directories {
+        state_dir: dir.to_owned(),
+        runtime_dir: dir.join("run"),
+        prefix: "weft".to_owned(),
+    };
     LinuxGuests {
         guests: Guests::new(dir.join("guests")),
         qemu: QemuBinary {
@@ -16,7 +22,7 @@ fn guests(dir: &Path) -> LinuxGuests {
         accel: Accel::Tcg { tb_size_mib: 128 },
         holder: HolderCommand { program: "/nonexistent/holder".into(), args: Vec::new() },
         disks: RootDisks::new("qemu-img", Limits::default()),
-        layers: Layers::open(dir.join("layers")).unwrap(),
+        pools: Pools::of(&directories, &[], &HostId::from_random([1; 9])).unwrap(),
         instances,
     }
 }

@@ -1,0 +1,84 @@
+//! Simulated disks of volumes: in the pools that the agent was given, and gone while it is not.
+
+use std::collections::BTreeSet;
+
+use weft_model::{LayerId, Reason};
+use weft_planner::{Action, GuestVolume};
+
+use super::SimHost;
+use super::reality::Volume;
+use crate::host::HostError;
+
+impl SimHost {
+    /// The layers in pools that are there.
+    pub(super) fn layers_there(&self) -> BTreeSet<LayerId> {
+        let layers = self.reality.layers().into_iter();
+        layers.filter(|(_, pool)| self.pools.dir(pool).is_ok()).map(|(id, _)| id).collect()
+    }
+
+    /// Carries out a step about a volume's disk.
+    pub(super) async fn change_volume(&self, action: &Action) -> Result<(), HostError> {
+        match action {
+            Action::SealVolume { volume_id, pool, layer, .. } => {
+                self.pools.dir(pool)?;
+                let Some(mut volume) = self.reality.volume(volume_id) else {
+                    let what = format!("snapshot {volume_id}: it has no disk");
+                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+                };
+                self.reality.add_layer(layer, pool).await?;
+                weft_crash_points::point("sim.seal.layer_made");
+                if !volume.layers.contains(layer) {
+                    volume.layers.push(layer.clone());
+                }
+                self.reality.put_volume(volume_id, Some(volume)).await
+            }
+            Action::MakeVolume { volume_id, pool, size_bytes, layers, .. } => {
+                self.pools.dir(pool)?;
+                let there = self.layers_there();
+                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
+                    let what = format!("make the disk of {volume_id}: {missing} is not there");
+                    return Err(HostError::new(what, false).reason(Reason::Internal));
+                }
+                let (pool, layers) = (pool.clone(), layers.clone());
+                let volume = Volume { pool, size_bytes: *size_bytes, layers };
+                self.reality.put_volume(volume_id, Some(volume)).await
+            }
+            Action::GrowVolume { volume_id, size_bytes, .. } => {
+                let Some(volume) = self.reality.volume(volume_id) else {
+                    return Err(HostError::new(format!("grow {volume_id}: it has no disk"), true));
+                };
+                let size_bytes = volume.size_bytes.max(*size_bytes);
+                self.reality.put_volume(volume_id, Some(Volume { size_bytes, ..volume })).await
+            }
+            Action::RemoveVolume { volume_id, pool } => {
+                self.pools.dir(pool)?;
+                if let Some(id) = self.reality.who_has(volume_id) {
+                    let what = format!("remove {volume_id}: the guest of {id} has it");
+                    return Err(HostError::new(what, false));
+                }
+                self.reality.put_volume(volume_id, None).await
+            }
+            other => {
+                let what = format!("{}: it is not about a volume's disk", other.name());
+                Err(HostError::new(what, false))
+            }
+        }
+    }
+
+    /// Whether a guest can be given the volume: with what lies below it as its disk has it.
+    pub(super) fn check_volume(&self, volume: &GuestVolume) -> Result<(), HostError> {
+        let id = &volume.volume_id;
+        self.pools.dir(&volume.pool)?;
+        let Some(has) = self.reality.volume(id) else {
+            let what = format!("give {id} to the guest: it has no disk");
+            return Err(HostError::new(what, true));
+        };
+        let there = self.layers_there();
+        if has.layers == volume.layers && has.layers.iter().all(|layer| there.contains(layer)) {
+            return Ok(());
+        }
+        let (asked, has) = (&volume.layers, &has.layers);
+        let what = format!("give {id} over {asked:?} to the guest: its disk lies over {has:?}");
+        Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+}
