@@ -144,7 +144,10 @@ impl Pools {
     /// The agent was started without this pool, or its file system is not there.
     pub(crate) fn dir(&self, name: &PoolName) -> Result<&Path, HostError> {
         let Some(pool) = self.pools.get(name) else {
-            let dir = self.absent.get(name).map_or("DIRECTORY".into(), |dir| dir.to_string_lossy());
+            let dir = self
+                .absent
+                .get(name)
+                .map_or_else(|| "DIRECTORY".into(), |dir| dir.to_string_lossy());
             let what = format!(
                 "the agent was started without the storage pool \"{name}\": give it --pool \
                  {name}={dir} again"
