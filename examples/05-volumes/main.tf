@@ -9,6 +9,7 @@
 #   terraform apply -var attached_to=second        # unmount it there before, mount it here
 #   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; resize2fs
 #   terraform apply ... -var root_size_gib=1   # so are the machines' own disks
+#   terraform apply ... -var iops=200 -var throughput_mibps=2   # it is slower at once; without, as before
 #   terraform apply ... -var snapshot=true     # sync before: what the guest has not written is not in it
 #   terraform apply ... -var snapshot=true -var restore=true  # a second volume, in the first machine
 
@@ -52,6 +53,18 @@ variable "size_gib" {
 
 variable "root_size_gib" {
   description = "How large the machines' root disks are; unset, as large as the image. They grow live as well."
+  type        = number
+  default     = null
+}
+
+variable "iops" {
+  description = "How many operations the volume may do each second; unset, there is no limit. Changes while it is in use."
+  type        = number
+  default     = null
+}
+
+variable "throughput_mibps" {
+  description = "The same in MiB, read and written together."
   type        = number
   default     = null
 }
@@ -125,6 +138,9 @@ resource "weft_instance" "machine" {
 resource "weft_volume" "data" {
   name     = "data"
   size_gib = var.size_gib
+
+  iops             = var.iops
+  throughput_mibps = var.throughput_mibps
 }
 
 resource "weft_volume_attachment" "data" {

@@ -99,6 +99,7 @@ impl Context {
             keys: references.keys,
             user_data: order.user_data,
             root_size_gib,
+            root_limits: order.root_limits,
             display: order.display,
             metadata_options: order.metadata_options,
             lifecycle: order.lifecycle,
@@ -227,6 +228,7 @@ impl Context {
             keys,
             // Unset, it is as it is.
             root_size_gib: order.root_size_gib.or(old.root_size_gib),
+            root_limits: order.root_limits,
             user_data: order.user_data,
             display: order.display,
             metadata_options: order.metadata_options,

@@ -22,8 +22,8 @@ use weft_images::{DiskError, UnpackProgress};
 use weft_metering::Run;
 use weft_model::{
     BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts, InstanceId, Lan,
-    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512, SnapshotId, Timestamp,
-    TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
+    LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512, SnapshotId, Throttles,
+    Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
     Action, GuestState, HostEdge, HostRoute, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
@@ -53,6 +53,8 @@ pub(crate) struct SeenGuest {
     pub(crate) nics: SeenNics,
     /// The volumes that the guest has.
     pub(crate) volumes: SeenVolumes,
+    /// What its disks are kept to.
+    pub(crate) throttles: Throttles,
     /// What ails a guest whose hypervisor runs.
     pub(crate) trouble: Option<String>,
     /// Whether a full disk has halted it.

@@ -25,7 +25,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_model::{
-    AttachmentId, InstanceId, InstanceStatus, InterfaceId, SnapshotId, SnapshotSource,
+    AttachmentId, InstanceId, InstanceStatus, InterfaceId, SnapshotId, SnapshotSource, Throttles,
     VolumeAttachmentId, VolumeId,
 };
 
@@ -46,6 +46,7 @@ pub(crate) use blobs::{Pins, digests};
 pub(crate) use desired::firewall_of;
 pub(crate) use instance::Plugged;
 use network::Networks;
+use noted::Noted;
 use queue::WorkQueue;
 pub(crate) use said::Saying;
 pub(crate) use volumes::Condition as VolumeCondition;
@@ -109,6 +110,8 @@ pub(crate) struct Reconciler {
     pub(crate) plugged: Plugged<InterfaceId>,
     /// Which volumes.
     pub(crate) plugged_volumes: Plugged<VolumeId>,
+    /// What the disks of guests that run are kept to.
+    pub(crate) throttled: Noted<InstanceId, Throttles>,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -151,6 +154,7 @@ impl Reconciler {
             volumes: volumes::Volumes::default(),
             plugged: Plugged::default(),
             plugged_volumes: Plugged::default(),
+            throttled: Noted::default(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),

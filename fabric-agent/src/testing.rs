@@ -106,6 +106,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         keys: Vec::new(),
         user_data: None,
         root_size_gib: None,
+        root_limits: Default::default(),
         display: false,
         metadata_options: None,
         lifecycle: Default::default(),

@@ -85,6 +85,8 @@ fn instance_orders() {
         (|s| s.user_data = Some(vec![0; (64 << 10) + 1]), "user_data",        "65537 bytes"),
         (|s| s.root_volume_size_gib = Some(0),          "root_volume.size_gib", "0 GiB"),
         (|s| s.root_volume_size_gib = Some((64 << 10) + 1), "root_volume.size_gib", "65537 GiB"),
+        (|s| s.root_volume_iops = Some(99),             "root_volume.iops", "99 operations"),
+        (|s| s.root_volume_throughput_mibps = Some(0),  "root_volume.throughput_mibps", "0 MiB/s"),
         (|s| s.power_state = Some("on".into()),         "power_state",        "\"on\""),
         (|s| s.power_state = Some(String::new()),       "power_state",        "\"\""),
         (|s| options(s).http_endpoint = Some("on".into()), "metadata_options.http_endpoint", "\"on\""),
@@ -113,6 +115,8 @@ fn limits_of_an_instance_order_are_still_accepted() {
     let spec = v1::InstanceSpec {
         user_data: Some(vec![0; 64 << 10]),
         root_volume_size_gib: Some(64 << 10),
+        root_volume_iops: Some(256_000),
+        root_volume_throughput_mibps: Some(10_000),
         security_group_ids: Some(v1::SecurityGroupIds {
             ids: (0..16).map(|n| format!("sg-{n:017x}")).collect(),
         }),
@@ -459,6 +463,8 @@ fn volumes_and_snapshots() {
     let good = v1::VolumeSpec { size_gib: 1, ..Default::default() };
     #[rustfmt::skip]
     let cases: &[(Spoil<v1::VolumeSpec>, &str, &str)] = &[
+        (|s| s.iops = Some(0),                 "iops",        "0 operations per second"),
+        (|s| s.throughput_mibps = Some(10_001), "throughput_mibps", "10001 MiB/s"),
         (|s| s.snapshot_id = Some(id("img")),  "snapshot_id", "an image"),
         (|s| s.image_id = Some(id("snap")),    "image_id",    "a snapshot"),
         (|s| (s.snapshot_id, s.image_id) = (Some(id("snap")), Some(id("img"))), "image_id", "both"),

@@ -12,6 +12,8 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("kernel.initrd_sha256", &["initrd"]),
     ("kernel.cmdline", &["kernel_cmdline"]),
     ("root_volume_size_gib", &["root_volume.size_gib"]),
+    ("root_volume_iops", &["root_volume.iops"]),
+    ("root_volume_throughput_mibps", &["root_volume.throughput_mibps"]),
     ("user_data", &["user_data", "user_data_base64"]),
     ("cidr_ipv4", &["cidr_ipv4", "cidr_ipv6", "prefix_list_id", "referenced_security_group_id"]),
     ("instance_type", &["instance_type", "vcpus"]),

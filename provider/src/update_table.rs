@@ -60,7 +60,11 @@ const CONTENT: [(&str, &str); 7] = [
 
 /// What an effect depends on, and what more there is to know.
 const NOTES: [(&str, &str, &str); 22] = [
-    ("weft_instance", "root_volume", "grows, never shrinks; replace, where it is left out again"),
+    (
+        "weft_instance",
+        "root_volume",
+        "grows, never shrinks; its limits change both ways; replace, where it is left out again",
+    ),
     ("weft_volume", "size_gib", "grows, never shrinks"),
     ("weft_instance", "image_id", "recorded only, with `replace_on_image_change = false`"),
     ("weft_instance", "replace_on_image_change", "set to true, it replaces an outdated instance"),

@@ -6,7 +6,8 @@ use tfplugin::{
     async_trait,
 };
 use weft_model::{
-    DISK_GIB, ImageId, PoolName, Problem, SnapshotId, VolumeSource, VolumeState, check_no_shrink,
+    DISK_GIB, DISK_IOPS, DISK_MIBPS, ImageId, PoolName, Problem, SnapshotId, VolumeSource,
+    VolumeState, check_no_shrink,
 };
 use weft_proto::convert::volume_from_wire;
 use weft_proto::v1;
@@ -48,6 +49,7 @@ impl Kind for Volume {
                 .required()
                 .validate(checks::number("GiB", checks::wide(DISK_GIB))),
         )
+        .attributes(limits())
         .attribute(
             Attribute::string(
                 "type",
@@ -104,6 +106,8 @@ impl Kind for Volume {
             ("type", order.volume_type.map(|name| name.to_string()).into()),
             ("snapshot_id", snapshot_id.into()),
             ("image_id", image_id.into()),
+            ("iops", order.limits.iops.into()),
+            ("throughput_mibps", order.limits.throughput_mibps.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
@@ -118,6 +122,16 @@ impl Kind for Volume {
     }
 }
 
+/// What a disk may do each second, whatever kind of disk it is.
+pub(crate) fn limits() -> [Attribute; 2] {
+    [
+        Attribute::number("iops", "How many operations it may do each second, reads and writes together; unset, as many as its host's storage does. One of more than 256 KiB counts as several. As with EC2's `gp3` and `io2` no credits are saved up for bursts; a tenth of a second's worth may come at once. Changes live.")
+            .validate(checks::number("operations per second", checks::wide(DISK_IOPS))),
+        Attribute::number("throughput_mibps", "How many MiB it may read and write each second, both together; unset, as many as its host's storage does. Changes live.")
+            .validate(checks::number("MiB per second", checks::wide(DISK_MIBPS))),
+    ]
+}
+
 #[async_trait]
 impl Plain for Volume {
     fn spec(plan: &Value) -> Result<v1::VolumeSpec, Diagnostics> {
@@ -127,6 +141,8 @@ impl Plain for Volume {
             r#type: plan.read("type")?,
             snapshot_id: plan.read("snapshot_id")?,
             image_id: plan.read("image_id")?,
+            iops: plan.read("iops")?,
+            throughput_mibps: plan.read("throughput_mibps")?,
         })
     }
 

@@ -47,6 +47,8 @@ const WRITTEN: &str = "/srv/written";
 const DD: &str = "sudo dd bs=512 count=1 conv=notrunc,sync 2>/dev/null";
 /// Sectors of 512 bytes.
 const GIB: u64 = 1 << 21;
+/// What the volume is limited to when it grows.
+const IOPS: u32 = 2000;
 const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// The scene. Its steps lead from the guest alone to the guest alone.
@@ -188,9 +190,11 @@ resource "weft_image" "fetched" {{
             module.push_str(&self.import);
         }
         if self.has_volume(step) {
-            let gib = if has("grow") { 2 } else { 1 };
+            let (gib, iops) =
+                if has("grow") { (2, IOPS.to_string()) } else { (1, "null".to_owned()) };
             module.push_str(&format!(
-                "resource \"weft_volume\" \"data\" {{\n  name = \"data\"\n  size_gib = {gib}\n}}\n"
+                "resource \"weft_volume\" \"data\" {{\n  name     = \"data\"\n  size_gib = {gib}\n  \
+                 iops     = {iops}\n}}\n"
             ));
             module.push_str(ATTACHMENT);
             if has("seal") {

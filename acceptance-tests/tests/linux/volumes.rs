@@ -1,7 +1,10 @@
 //! The example 05-volumes: a disk is written on one machine, read on another, grows there, and is
 //! restored from a snapshot into a second volume.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use weft_acceptance::{Change, Guest, Lab, Terraform, eventually, within};
 
 use crate::module::example;
@@ -81,6 +84,7 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     })?;
     write(&second, &device, "grown", 2 * (last + 1) - 1)?;
     ensure!(read(&second, &device, 0)? == "begun-on-the-first");
+    limits_change_live(&lab, &terraform, &second, &device, &volume)?;
     // A file system, in use when the snapshot is taken.
     second.ssh(&format!("sudo mke2fs -F /dev/{device} 65536 && sudo mount /dev/{device} /mnt"))?;
     second.ssh("echo before | sudo tee /mnt/marker && sync")?;
@@ -101,6 +105,37 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     terraform.destroy()?;
     eventually("the layers to go", within(), || Ok((lab.layers()? == 0).then_some(())))?;
     lab.close()
+}
+
+/// The volume is slowed down while its guest runs, and let go again.
+fn limits_change_live(
+    lab: &Lab,
+    terraform: &Terraform,
+    guest: &Guest<'_>,
+    device: &str,
+    volume: &str,
+) -> Result<()> {
+    let set = |limits: &str| -> Result<(Value, Value)> {
+        let common = "attached_to = \"second\"\nsize_gib = 2\nroot_size_gib = 1\n";
+        terraform.write("more.auto.tfvars", &format!("{common}{limits}"))?;
+        let plan = terraform.plan()?;
+        ensure!(plan.change("weft_volume.data") == Change::Update, "{}", plan.text());
+        terraform.apply_plan()?;
+        terraform.assert_plan_is_empty()?;
+        let shown = lab.weft_json(&["get", volume])?;
+        Ok((shown["iops"].clone(), shown["throughput_mibps"].clone()))
+    };
+    let shown = set("iops = 100\nthroughput_mibps = 1\n")?;
+    ensure!(shown == (100.into(), 1.into()), "{shown:?}");
+    let begun = Instant::now();
+    // Where nothing was read or written before.
+    guest.ssh(&format!("sudo dd if=/dev/{device} of=/dev/null bs=64k skip=256 count=48"))?;
+    let took = begun.elapsed();
+    // Of 3 MiB one passes in each second, and a tenth at once: a slow machine only takes longer.
+    ensure!(took > Duration::from_millis(2500), "the limit is not kept: {took:?}");
+    let shown = set("")?;
+    ensure!(shown == (Value::Null, Value::Null), "{shown:?}");
+    Ok(())
 }
 
 /// A second volume has what the first one had when its snapshot was taken: a file system with a file,

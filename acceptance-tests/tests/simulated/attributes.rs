@@ -444,6 +444,8 @@ fn of_a_volume() -> Result<()> {
             (json!({ "name": "renamed" }), Live),
             (json!({ "tags": { "a": "1" } }), Live),
             (json!({ "size_gib": 5 }), Live),
+            (json!({ "iops": 500, "throughput_mibps": 20 }), Live),
+            (json!({ "iops": null, "throughput_mibps": 30 }), Live),
             (json!({ "type": "ssd" }), ReplaceInPlan),
         ])
     })
@@ -534,6 +536,7 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
             (json!({ "subnet_id": "subnet-0123456789abcdef0" }), ReplaceInPlan),
             (json!({ "private_ip": "172.31.9.9" }), Replace),
             (json!({ "root_volume": { "size_gib": 1 } }), Live),
+            (json!({ "root_volume": { "size_gib": 2, "iops": 500 } }), Live),
             (json!({ "root_volume": { "size_gib": 2 } }), Live),
             (json!({ "root_volume": null }), Replace),
         ])

@@ -17,6 +17,7 @@ mod observe;
 mod remove;
 mod seal;
 mod starved;
+mod throttle;
 mod volumes;
 
 use std::collections::HashMap;

@@ -22,5 +22,8 @@ mod memory;
 #[path = "qemu/start.rs"]
 mod start;
 #[cfg(test)]
+#[path = "qemu/throttle.rs"]
+mod throttle;
+#[cfg(test)]
 #[path = "qemu/volumes.rs"]
 mod volumes;

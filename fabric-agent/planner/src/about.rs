@@ -14,6 +14,7 @@ impl Action {
             Self::UnplugNic { .. } => "unplug_nic",
             Self::PlugVolume { .. } => "plug_volume",
             Self::UnplugVolume { .. } => "unplug_volume",
+            Self::LimitDisk { .. } => "limit_disk",
             Self::PressPowerButton { .. } => "press_power_button",
             Self::HibernateGuest { .. } => "hibernate_guest",
             Self::KeepMemory { .. } => "keep_memory",
@@ -81,6 +82,10 @@ impl Action {
             | Self::UnplugVolume { instance_id, volume_id, .. } => {
                 vec![instance_id.to_string(), volume_id.to_string()]
             }
+            Self::LimitDisk { instance_id, volume_id, .. } => {
+                let volume = volume_id.as_ref().map(ToString::to_string);
+                std::iter::once(instance_id.to_string()).chain(volume).collect()
+            }
             Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
             | Self::KeepMemory { instance_id }
@@ -134,6 +139,7 @@ impl Action {
             | Self::UnplugNic { instance_id, .. }
             | Self::PlugVolume { instance_id, .. }
             | Self::UnplugVolume { instance_id, .. }
+            | Self::LimitDisk { instance_id, .. }
             | Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
             | Self::KeepMemory { instance_id }

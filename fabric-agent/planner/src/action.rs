@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Bridge, Digest, DiskFormat, Firewall, GuestAccess, HostForward, ImageBase, ImageContent,
-    InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, Sha512, SnapshotId,
-    SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
+    Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, HostForward, ImageBase,
+    ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, Sha512,
+    SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -81,6 +81,15 @@ pub enum Action {
         volume_id: VolumeId,
         /// What was sealed below it.
         layers: Vec<LayerId>,
+    },
+    /// Has the hypervisor of a guest that runs keep a disk to its limits, and to no others.
+    LimitDisk {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The volume; unset, the root disk.
+        volume_id: Option<VolumeId>,
+        /// The limits.
+        limits: DiskLimits,
     },
     /// Presses the power button: the guest shuts down if it wants to.
     PressPowerButton {

@@ -1,5 +1,6 @@
 //! One instance: from what the host has of it to what is wanted.
 
+mod limits;
 mod nics;
 mod volumes;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 
 use weft_model::{
     GuestNetwork, InstanceId, InstanceSpec, InstanceStatus, InterfaceId, PRIMARY_DEVICE_INDEX,
-    PowerState, Record, VolumeId,
+    PowerState, Record, Throttles, VolumeId,
 };
 
 use crate::{Action, GuestLaunch, GuestNic, SeedContent, SeedInterface};
@@ -153,6 +154,8 @@ pub struct SeenInstance {
     pub volumes: SeenVolumes,
     /// Those that were taken from it in this pass.
     pub unplugged_volumes: BTreeSet<VolumeId>,
+    /// What its disks are kept to.
+    pub throttles: Throttles,
 }
 
 /// What to do next about one instance. After each step it is observed and planned again.
@@ -285,6 +288,9 @@ fn keep(
 ) -> InstanceStep {
     if let Some(plug) = volumes::plug(record, &attached.volumes, seen) {
         return plug;
+    }
+    if let Some(limit) = limits::keep(record, &attached.volumes, &seen.throttles) {
+        return limit;
     }
     match nics::keep(record, &attached.nics, seen) {
         InstanceStep::Rest => volumes::unplug(record, &attached.volumes, seen),

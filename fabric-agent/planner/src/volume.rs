@@ -185,6 +185,7 @@ mod tests {
                 source: None,
                 base: None,
                 layers: Vec::new(),
+                limits: Default::default(),
             },
             tags: Tags::default(),
             client_data: String::new(),

@@ -4,7 +4,10 @@
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-use weft_model::{InstanceId, InstanceSpec, InstanceState, PairId, Problem, Reason, Record};
+use weft_model::{
+    DiskLimits, InstanceId, InstanceSpec, InstanceState, PairId, Problem, Reason, Record, Throttle,
+    VolumeId,
+};
 
 use crate::admission::hibernated;
 use crate::cache::World;
@@ -48,6 +51,25 @@ pub(super) async fn taken_in<T: Clone + Ord>(
     let has = plugged.until(id, |has| has.contains(thing));
     state != Some(InstanceState::Running)
         || tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_ok()
+}
+
+/// Returns when the disk of a guest that runs is kept to these limits, `None` being its root disk, or
+/// after a while, with a line in the log: the agent goes on trying.
+pub(super) async fn limited(
+    context: &Context,
+    id: &InstanceId,
+    volume: Option<&VolumeId>,
+    limits: DiskLimits,
+) {
+    let state = context.cache.read().statuses.get(id).map(|status| status.state);
+    let kept = Some(Throttle::Limits(limits));
+    let holds = context.reconciler.throttled.until(id, |seen| seen.of(volume) == kept);
+    if state == Some(InstanceState::Running)
+        && tokio::time::timeout(TAKEN_IN_WITHIN, holds).await.is_err()
+    {
+        let disk = volume.map_or("root", VolumeId::as_str);
+        tracing::warn!(instance.id = %id, disk, "a disk is not kept to its limits yet");
+    }
 }
 
 /// Asks for the end of an attachment and waits for it, for a while; `is_there` says whether the world

@@ -17,7 +17,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Answers, Api, listed, parse_id, refuse, streams};
+use super::{Answers, Api, attaching, listed, parse_id, refuse, streams};
 use crate::admission::first_status;
 use crate::context::Context;
 use crate::creation::Outcome;
@@ -90,8 +90,8 @@ async fn update(
     let v1::UpdateInstanceRequest { context: update, spec } = request;
     let update: Revision<InstanceId> = revision_from_wire(update)?;
     let order = instance_order_from_wire(spec)?;
-    let _guard = context.references.read().await;
-    let _turn = context.turns().object(update.id.as_str()).await;
+    let guard = context.references.read().await;
+    let turn = context.turns().object(update.id.as_str()).await;
     let before = context.fetch_for::<Instances>(&update).await?;
     let status = context.repo.status(&update.id).await?;
     let status = status.unwrap_or_else(|| InstanceStatus::accepted(before.value.created_at));
@@ -100,6 +100,7 @@ async fn update(
     let changes_network = new.security_group_ids != old.security_group_ids
         || new.source_dest_check != old.source_dest_check
         || spec.network_mbps != before.value.spec.network_mbps;
+    let is_limited_anew = spec.root_limits != before.value.spec.root_limits;
     let record = InstanceRecord {
         spec,
         tags: update.tags,
@@ -110,6 +111,10 @@ async fn update(
     reservation.keep();
     if changes_network {
         context.settle_networks(super::groups::NOT_YET).await;
+    }
+    drop((turn, guard));
+    if is_limited_anew {
+        attaching::limited(context, &record.id, None, record.spec.root_limits).await;
     }
     Ok(record)
 }

@@ -14,7 +14,7 @@ use weft_proto::convert::{
 use weft_proto::v1;
 use weft_store::Txn;
 
-use super::{Api, parse_id};
+use super::{Api, attaching, parse_id};
 use crate::admission::hibernated;
 use crate::context::Context;
 use crate::creation::Outcome;
@@ -112,8 +112,8 @@ async fn create(
             Some(source) => below(context, source, order.size_gib).await?,
             None => (None, Vec::new()),
         };
-        let VolumeOrder { name, size_gib, volume_type: _, source } = order;
-        let spec = VolumeSpec { name, size_gib, volume_type, source, base, layers };
+        let VolumeOrder { name, size_gib, volume_type: _, source, limits } = order;
+        let spec = VolumeSpec { name, size_gib, volume_type, source, base, layers, limits };
         let id = Volumes::new_id(random::bytes(), &spec);
         let record = context.new_record::<Volumes>(id, spec, &creation, &content);
         context.store_new::<Volumes>(&record, &creation, &content, Txn::new()).await?;
@@ -152,11 +152,13 @@ async fn update(
     if grows {
         check_seen_growing(context, &update.id)?;
     }
+    let is_limited_anew = order.limits != old.limits;
     let mut record = before.value.clone();
     record.tags = update.tags;
     record.client_data = update.client_data;
     record.spec.name = order.name;
     record.spec.size_gib = order.size_gib;
+    record.spec.limits = order.limits;
     let record = context.store_update::<Volumes>(before, record, Txn::new()).await?;
     drop(turn);
     if grows {
@@ -164,6 +166,11 @@ async fn update(
         if tokio::time::timeout(MADE_WITHIN, grown).await.is_err() {
             tracing::warn!(volume.id = %record.id, "a volume has not grown yet");
         }
+    }
+    let attached = context.cache.read().attachment_of_volume(&record.id).cloned();
+    if let Some(attached) = attached.filter(|_| is_limited_anew) {
+        let (instance, volume) = (attached.id.first(), attached.id.second());
+        attaching::limited(context, instance, Some(volume), record.spec.limits).await;
     }
     Ok(record)
 }

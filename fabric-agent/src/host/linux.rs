@@ -159,6 +159,10 @@ impl Host for LinuxHost {
             Action::UnplugVolume { instance_id, volume_id, layers } => {
                 guests.unplug_volume(instance_id, volume_id, layers).await
             }
+            Action::LimitDisk { instance_id, volume_id, limits } => {
+                let device = volume_id.as_ref().map_or(ROOT_DEVICE, VolumeId::as_str);
+                guests.limit_disk(instance_id, device, *limits).await
+            }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
             Action::HibernateGuest { instance_id, memory_mib } => {
                 guests.hibernate(instance_id, *memory_mib).await

@@ -197,6 +197,7 @@ impl Host for SimHost {
                 self.check_volume(volume)?;
                 let change = |guest: &mut Guest| {
                     guest.volumes.insert(volume_id.clone());
+                    guest.volume_limits.remove(volume_id);
                 };
                 self.reality.change_guest(instance_id, change).await
             }
@@ -210,6 +211,9 @@ impl Host for SimHost {
                     guest.volumes.remove(volume_id);
                 };
                 self.reality.change_guest(instance_id, change).await
+            }
+            Action::LimitDisk { instance_id, volume_id, limits } => {
+                self.limit_disk(instance_id, volume_id.as_ref(), *limits).await
             }
             // Its disks have no end.
             Action::ContinueGuest { .. } => Ok(()),
@@ -307,7 +311,7 @@ impl Host for SimHost {
             std::iter::once(id.to_string()).chain(self.name_of(id)).collect();
         self.orders.obey("observe_guest", &subjects, &self.reality).await?;
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
-        let (run, folder) = (guest.run(), guest.has_folder());
+        let (run, folder, throttles) = (guest.run(), guest.has_folder(), guest.throttles());
         let said = match guest.state {
             reality::State::Running { since, .. } => guest.behaviour.says(since),
             _ => Vec::new(),
@@ -329,16 +333,17 @@ impl Host for SimHost {
             reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
             reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
         };
-        let (nics, volumes) = match state {
+        let (nics, volumes, throttles) = match state {
             GuestState::Running { .. } => {
-                (SeenNics::Has(guest.nics), SeenVolumes::Has(guest.volumes))
+                (SeenNics::Has(guest.nics), SeenVolumes::Has(guest.volumes), throttles)
             }
-            _ => (SeenNics::Unknown, SeenVolumes::Unknown),
+            _ => (SeenNics::Unknown, SeenVolumes::Unknown, Default::default()),
         };
         Ok(SeenGuest {
             run,
             nics,
             volumes,
+            throttles,
             memory: guest.memory,
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             folder,

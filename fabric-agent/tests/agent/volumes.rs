@@ -1,5 +1,6 @@
 //! Volumes: their records, their disks, and what becomes of them when the agent dies.
 
+use serde_json::json;
 use weft_model::Reason;
 use weft_proto::v1;
 
@@ -330,4 +331,67 @@ async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk(
     assert_eq!(refused.field.as_deref(), Some("volume_id"));
     assert!(refused.message.contains("is in error"), "{refused}");
     assert!(refused.evidence.as_ref().unwrap().contains("on fire"), "{refused:?}");
+}
+
+/// What the simulated hypervisor keeps the disks of the only guest to: the root disk, and this volume.
+fn limits_of(agent: &Agent, volume: &str) -> (serde_json::Value, serde_json::Value) {
+    let guest = agent.things("guest").remove(0).1;
+    (guest["root_limits"].clone(), guest["volume_limits"][volume].clone())
+}
+
+#[tokio::test]
+async fn limits_of_disks_change_live_and_are_put_right_after_a_kill_and_a_restart() {
+    let mut agent = Agent::start().await;
+    let mut api = agent.api().await;
+    let limited = v1::VolumeSpec { iops: Some(500), ..spec(1) };
+    let id = ok(api.volume(limited).await).metadata.unwrap().id;
+    let image = api.image_id().await;
+    let web = api.running("web", &image).await.metadata.unwrap().id;
+    ok(api.attach_volume(&web, &id, false).await);
+    let (none, some) = (json!({}), json!({ "iops": 500 }));
+    let seen = async || (limits_of(&agent, &id) == (none.clone(), some.clone())).then_some(());
+    eventually("a volume that comes is limited", seen).await;
+
+    let limit = async |api: &Api, iops: Option<u32>, throughput_mibps: Option<u32>| {
+        let now = ok(api.volumes.clone().get(get(&id)).await);
+        let spec = v1::VolumeSpec { iops, throughput_mibps, ..now.spec.clone().unwrap() };
+        let context = update_context(now.metadata.as_ref());
+        let request = v1::UpdateVolumeRequest { context, spec: Some(spec) };
+        api.volumes.clone().update(request).await
+    };
+    let now = ok(limit(&api, Some(600), Some(7)).await).spec.unwrap();
+    assert_eq!((now.iops, now.throughput_mibps), (Some(600), Some(7)));
+    let both = json!({ "iops": 600, "throughput_mibps": 7 });
+    assert_eq!(limits_of(&agent, &id), (none.clone(), both), "the answer comes when it holds");
+    ok(limit(&api, None, Some(8)).await);
+    let eight = json!({ "throughput_mibps": 8 });
+    assert_eq!(limits_of(&agent, &id).1, eight);
+    refused(limit(&api, Some(99), None).await, Reason::InvalidArgument, "iops");
+    refused(limit(&api, None, Some(0)).await, Reason::InvalidArgument, "throughput_mibps");
+
+    let instance = api.instance(&web).await;
+    let mut spec = instance.spec.clone().unwrap();
+    spec.root_volume_iops = Some(300);
+    let context = update_context(instance.metadata.as_ref());
+    let request = v1::UpdateInstanceRequest { context, spec: Some(spec) };
+    let changed = ok(api.instances.clone().update(request).await);
+    assert_eq!(changed.assigned.unwrap().run_epoch, 1, "it is not started again");
+    let root = json!({ "iops": 300 });
+    assert_eq!(limits_of(&agent, &id), (root.clone(), eight.clone()));
+
+    // Whatever the hypervisor has, and whoever starts it, the store is right.
+    agent.kill();
+    let reality = rusqlite::Connection::open(agent.state_dir().join("sim-host.db")).unwrap();
+    let sql = "UPDATE things SET content = json_remove(content, '$.root_limits', '$.volume_limits')
+               WHERE kind = 'guest'";
+    assert_eq!(reality.execute(sql, []).unwrap(), 1);
+    drop(reality);
+    agent.start_again().await;
+    let right = async || (limits_of(&agent, &id) == (root.clone(), eight.clone())).then_some(());
+    eventually("it is put right", right).await;
+    api = agent.api().await;
+    ok(api.instances.clone().reboot(get(&web)).await);
+    let epoch = async || (api.instance(&web).await.status?.epoch == 2).then_some(());
+    eventually("the next launch", epoch).await;
+    eventually("the next guest is limited too", right).await;
 }

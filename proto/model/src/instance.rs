@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    CloudInitReport, GroupId, ImageContent, ImageId, InterfaceId, LayerId, Lifecycle, LinkName,
-    MacAddr, MetadataOptions, Name, PublicKey, Restarts, Signal, SubnetId, Timestamp, VpcId,
+    CloudInitReport, DiskLimits, GroupId, ImageContent, ImageId, InterfaceId, LayerId, Lifecycle,
+    LinkName, MacAddr, MetadataOptions, Name, PublicKey, Restarts, Signal, SubnetId, Timestamp,
+    VpcId,
 };
 
 /// The largest user data, in bytes before base64.
@@ -187,6 +188,9 @@ pub struct InstanceSpec {
     pub user_data: Option<UserData>,
     /// The root disk's size as asked for; `None` is the image's.
     pub root_size_gib: Option<u32>,
+    /// What the root disk may do each second.
+    #[serde(default)]
+    pub root_limits: DiskLimits,
     /// On or off.
     pub power: PowerState,
     /// Counts launches that were asked for: a guest of an older epoch is stopped and started.

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod checksums;
+mod disk_limits;
 mod dns;
 mod event;
 mod figures;
@@ -37,6 +38,7 @@ mod vpc;
 
 pub use checksum::{Checksum, InvalidChecksum, InvalidSha512, Sha512};
 pub use checksums::{ChecksumsError, MAX_CHECKSUMS_BYTES, find_checksum};
+pub use disk_limits::{DISK_IOPS, DISK_MIBPS, DiskLimits, Throttle, Throttles};
 pub use dns::{DNS_PROJECT, DNS_ZONE, address_label, dns_label, labelled_address, search_domain};
 pub use event::{Event, EventKind};
 pub use figures::{DiskCounters, GuestFigures, GuestMemory};

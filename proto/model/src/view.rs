@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
-    Architecture, BootMode, Claim, Digest, GroupId, HostId, ImageId, InstanceId, InstanceSpec,
-    InstanceStatus, InterfaceId, KernelContent, Lifecycle, MacAddr, MetadataOptions, Name,
-    PowerState, Record, SubnetId, Tags, Timestamp, UserData, VpcId,
+    Architecture, BootMode, Claim, Digest, DiskLimits, GroupId, HostId, ImageId, InstanceId,
+    InstanceSpec, InstanceStatus, InterfaceId, KernelContent, Lifecycle, MacAddr, MetadataOptions,
+    Name, PowerState, Record, SubnetId, Tags, Timestamp, UserData, VpcId,
 };
 
 /// An object as clients see it. `S` is its specification.
@@ -142,6 +142,8 @@ pub struct InstanceOrder {
     pub user_data: Option<UserData>,
     /// `None` is the image's size.
     pub root_size_gib: Option<u32>,
+    /// What the root disk may do each second.
+    pub root_limits: DiskLimits,
     /// Whether it has a display.
     pub display: bool,
     /// How its metadata are served.
@@ -237,6 +239,7 @@ impl From<InstanceSpec> for InstanceOrder {
             key_names: spec.keys.into_iter().map(|key| key.key_name).collect(),
             user_data: spec.user_data,
             root_size_gib: spec.root_size_gib,
+            root_limits: spec.root_limits,
             display: spec.display,
             metadata_options: spec.metadata_options,
             lifecycle: spec.lifecycle,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::net::serde_as_text;
-use crate::{ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId};
+use crate::{DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId};
 
 /// GiB that a disk can have: qcow2's limit with the clusters that are used here is 64 TiB.
 pub const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
@@ -170,6 +170,9 @@ pub struct VolumeSpec {
     /// The sealed layers below its file, from the lowest to the highest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerId>,
+    /// What it may do each second, wherever it is attached.
+    #[serde(default)]
+    pub limits: DiskLimits,
 }
 
 impl VolumeSpec {
@@ -190,6 +193,8 @@ pub struct VolumeOrder {
     pub volume_type: Option<PoolName>,
     /// What it is made from; `None` is an empty one.
     pub source: Option<VolumeSource>,
+    /// What it may do each second.
+    pub limits: DiskLimits,
 }
 
 words! {
@@ -223,8 +228,8 @@ pub struct VolumeView {
 
 impl From<VolumeSpec> for VolumeOrder {
     fn from(spec: VolumeSpec) -> Self {
-        let VolumeSpec { name, size_gib, volume_type, source, base: _, layers: _ } = spec;
-        Self { name, size_gib, volume_type: Some(volume_type), source }
+        let VolumeSpec { name, size_gib, volume_type, source, base: _, layers: _, limits } = spec;
+        Self { name, size_gib, volume_type: Some(volume_type), source, limits }
     }
 }
 
@@ -247,6 +252,7 @@ mod tests {
         let spec: VolumeSpec = serde_json::from_str(r#"{"size_gib":3}"#).unwrap();
         assert_eq!(spec.volume_type, PoolName::standard());
         assert_eq!((spec.base, spec.layers.len(), spec.name), (None, 0, None));
+        assert_eq!(spec.limits, DiskLimits::default());
     }
 
     #[test]

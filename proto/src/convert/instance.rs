@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use weft_model::{
-    Assigned, AutoRestart, CloudInitReport, GroupId, InstanceOrder, InstanceStatus, InstanceView,
-    Lifecycle, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions, PhaseRecord,
-    Problem, Restarts, SHUTDOWN_SECONDS, Signal, Size, UserData, check_disk_gib, check_hop_limit,
-    check_size,
+    Assigned, AutoRestart, CloudInitReport, DiskLimits, GroupId, InstanceOrder, InstanceStatus,
+    InstanceView, Lifecycle, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions,
+    PhaseRecord, Problem, Restarts, SHUTDOWN_SECONDS, Signal, Size, UserData, check_disk_gib,
+    check_hop_limit, check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -31,6 +31,8 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         power_state,
         metadata_options,
         display,
+        root_volume_iops,
+        root_volume_throughput_mibps,
         associate_public_ip_address,
         source_dest_check,
         termination_protection,
@@ -61,6 +63,11 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
             .collect::<Result<_, _>>()?,
         user_data: user_data.map(UserData),
         root_size_gib: root_volume_size_gib,
+        root_limits: DiskLimits {
+            iops: root_volume_iops,
+            throughput_mibps: root_volume_throughput_mibps,
+        }
+        .check("root_volume.")?,
         display: display.unwrap_or_default(),
         metadata_options: metadata_options.map(metadata_options_from_wire).transpose()?,
         lifecycle: Lifecycle {
@@ -162,6 +169,8 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         key_names: order.key_names.iter().map(ToString::to_string).collect(),
         user_data: order.user_data.map(|data| data.0),
         root_volume_size_gib: order.root_size_gib,
+        root_volume_iops: order.root_limits.iops,
+        root_volume_throughput_mibps: order.root_limits.throughput_mibps,
         power_state: order.power.map(|power| power.to_string()),
         display: Some(order.display),
         metadata_options: order.metadata_options.map(|options| v1::MetadataOptions {

@@ -1,7 +1,7 @@
 //! Volumes.
 
 use weft_model::{
-    Object, Problem, VolumeId, VolumeOrder, VolumeSource, VolumeView, check_disk_gib,
+    DiskLimits, Object, Problem, VolumeId, VolumeOrder, VolumeSource, VolumeView, check_disk_gib,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -11,7 +11,8 @@ use crate::v1;
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn volume_order_from_wire(spec: Option<v1::VolumeSpec>) -> Result<VolumeOrder, Problem> {
-    let v1::VolumeSpec { name, size_gib, r#type, snapshot_id, image_id } = required("spec", spec)?;
+    let v1::VolumeSpec { name, size_gib, r#type, snapshot_id, image_id, iops, throughput_mibps } =
+        required("spec", spec)?;
     check_disk_gib("size_gib", size_gib)?;
     let source = match (snapshot_id, image_id) {
         (None, None) => None,
@@ -27,12 +28,13 @@ pub fn volume_order_from_wire(spec: Option<v1::VolumeSpec>) -> Result<VolumeOrde
         size_gib,
         volume_type: r#type.map(|text| parse("type", &text)).transpose()?,
         source,
+        limits: DiskLimits { iops, throughput_mibps }.check("")?,
     })
 }
 
 /// The wire's form of `order`.
 pub fn volume_order_to_wire(order: VolumeOrder) -> v1::VolumeSpec {
-    let VolumeOrder { name, size_gib, volume_type, source } = order;
+    let VolumeOrder { name, size_gib, volume_type, source, limits } = order;
     let source = source.as_ref();
     v1::VolumeSpec {
         name: name.map(|name| name.to_string()),
@@ -40,6 +42,8 @@ pub fn volume_order_to_wire(order: VolumeOrder) -> v1::VolumeSpec {
         r#type: volume_type.map(|name| name.to_string()),
         snapshot_id: source.and_then(VolumeSource::snapshot).map(ToString::to_string),
         image_id: source.and_then(VolumeSource::image).map(ToString::to_string),
+        iops: limits.iops,
+        throughput_mibps: limits.throughput_mibps,
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) use networks::{
 };
 pub(crate) use snapshots::{snapshot_id, snapshot_order, snapshot_view};
 
+use volumes::disk_limits;
 pub(crate) use volumes::{volume_attachment, volume_attachment_id, volume_order, volume_view};
 
 const KEYS: [&str; 2] = [
@@ -237,7 +238,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
     let given = (
         vec(name(), 0..4),
         option::of(vec(any::<u8>(), 0..200).prop_map(UserData)),
-        option::of(1..=(64_u32 << 10)),
+        (option::of(1..=(64_u32 << 10)), disk_limits()),
         option::of(word::<PowerState>(PowerState::WORDS)),
         option::of(metadata_options()),
         (any::<bool>(), any::<bool>()),
@@ -249,7 +250,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
             let (
                 key_names,
                 user_data,
-                root_size_gib,
+                (root_size_gib, root_limits),
                 power,
                 metadata_options,
                 (source_dest_check, display),
@@ -267,6 +268,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 key_names,
                 user_data,
                 root_size_gib,
+                root_limits,
                 display,
                 metadata_options,
                 lifecycle,

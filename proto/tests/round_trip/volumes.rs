@@ -3,8 +3,8 @@
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::{
-    DISK_GIB, ImageId, PoolName, VolumeAttachmentId, VolumeAttachmentOrder, VolumeOrder,
-    VolumeSource, VolumeState, VolumeView,
+    DISK_GIB, DISK_IOPS, DISK_MIBPS, DiskLimits, ImageId, PoolName, VolumeAttachmentId,
+    VolumeAttachmentOrder, VolumeOrder, VolumeSource, VolumeState, VolumeView,
 };
 
 use super::snapshots::snapshot_id;
@@ -22,9 +22,19 @@ fn source() -> impl Strategy<Value = VolumeSource> {
 }
 
 pub(crate) fn volume_order() -> impl Strategy<Value = VolumeOrder> {
-    (option::of(name()), DISK_GIB, option::of(pool()), option::of(source())).prop_map(
-        |(name, size_gib, volume_type, source)| VolumeOrder { name, size_gib, volume_type, source },
-    )
+    (option::of(name()), DISK_GIB, option::of(pool()), option::of(source()), disk_limits())
+        .prop_map(|(name, size_gib, volume_type, source, limits)| VolumeOrder {
+            name,
+            size_gib,
+            volume_type,
+            source,
+            limits,
+        })
+}
+
+pub(crate) fn disk_limits() -> impl Strategy<Value = DiskLimits> {
+    (option::of(DISK_IOPS), option::of(DISK_MIBPS))
+        .prop_map(|(iops, throughput_mibps)| DiskLimits { iops, throughput_mibps })
 }
 
 pub(crate) fn volume_view() -> impl Strategy<Value = VolumeView> {

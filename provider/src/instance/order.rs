@@ -94,6 +94,8 @@ pub(super) fn spec(
         key_names: keys.unwrap_or_default().into_iter().collect(),
         user_data: user_data(plan),
         root_volume_size_gib: plan.read("root_volume.size_gib")?,
+        root_volume_iops: plan.read("root_volume.iops")?,
+        root_volume_throughput_mibps: plan.read("root_volume.throughput_mibps")?,
         power_state: power.map(|power| power.to_string()),
         display: plan.read("display")?,
         metadata_options: metadata_options(plan)?,
@@ -153,7 +155,14 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let keys = (!keys.is_empty() || kept.key_names_empty).then(|| Vec::from_iter(keys));
     let groups =
         order.security_group_ids.map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
-    let root_volume = order.root_size_gib.map(|size| Value::object([("size_gib", size)]));
+    let limits = order.root_limits;
+    let root_volume = order.root_size_gib.map(|size| {
+        Value::object([
+            ("size_gib", Value::from(size)),
+            ("iops", limits.iops.into()),
+            ("throughput_mibps", limits.throughput_mibps.into()),
+        ])
+    });
     let ipv6_addresses: Vec<String> =
         assigned.ipv6_addresses.iter().map(ToString::to_string).collect();
     // What was not said stays unsaid.

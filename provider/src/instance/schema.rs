@@ -48,7 +48,7 @@ fn what_it_is() -> [Attribute; 8] {
             Attribute::number("size_gib", "Its size in GiB, not less than the image's. It grows live: a guest that runs sees a larger disk at once, and grows what is on it itself. It never shrinks.")
                 .required()
                 .validate(checks::number("GiB of disk", 1..=65536)),
-        ]),
+        ].into_iter().chain(crate::volume::limits())),
         Attribute::bool("display", "Whether it has a display, a graphics card and a pointer: `weft screenshot` and `weft vnc` show it. A change restarts a running instance.")
             .default(false),
     ]

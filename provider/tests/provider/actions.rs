@@ -241,6 +241,7 @@ async fn instances() {
         ("associate_public_ip_address", false.into(),               Replace),
         ("associate_public_ip_address", Value::Null,                Nothing),
         ("root_volume",        Value::object([("size_gib", 3)]),    Live),
+        ("root_volume",        Value::object([("size_gib", 2), ("iops", 100)]), Live),
         ("root_volume",        Value::Null,                         Replace),
     ];
     table(&terraform, &fake, "weft_instance", &rows).await;

@@ -141,7 +141,10 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("key_names", strings(&["you", "me"])),
             ("display", true.into()),
             ("user_data", "#!/bin/sh\n".into()),
-            ("root_volume", Value::object([("size_gib", 2)])),
+            (
+                "root_volume",
+                Value::object([("size_gib", 2), ("iops", 500), ("throughput_mibps", 20)]),
+            ),
             (
                 "metadata_options",
                 Value::object([
@@ -176,6 +179,8 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
         "weft_volume" => attributes([
             ("name", "data".into()),
             ("size_gib", 20.into()),
+            ("iops", 3000.into()),
+            ("throughput_mibps", 125.into()),
             ("type", "ssd".into()),
             ("tags", tags),
         ]),

@@ -37,9 +37,13 @@ async fn a_volume_whose_disk_cannot_be_made_is_in_the_state_with_a_warning() {
 #[tokio::test]
 async fn what_cannot_be_a_volume_is_refused_before_anything_is_asked() {
     let (terraform, _fake) = connected().await;
-    let cases: [(&str, Value, &str); 4] = [
+    let cases: [(&str, Value, &str); 8] = [
         ("size_gib", 0.into(), "whole number from 1 to 65536"),
         ("size_gib", 70_000.into(), "whole number from 1 to 65536"),
+        ("iops", 99.into(), "whole number from 100 to 256000"),
+        ("iops", 256_001.into(), "whole number from 100 to 256000"),
+        ("throughput_mibps", 0.into(), "whole number from 1 to 10000"),
+        ("throughput_mibps", 10_001.into(), "whole number from 1 to 10000"),
         ("type", "Fast SSD".into(), "name of a storage pool"),
         ("name", " x".into(), "outer spaces"),
     ];
@@ -100,4 +104,21 @@ async fn a_root_disk_that_shrinks_is_an_error_of_the_plan_unless_it_is_another_o
     let without = with(&large, "root_volume", Value::Null);
     let plan = terraform.plan("weft_instance", without, Some(&state)).await.unwrap();
     assert_eq!(plan.action, tfplugin::testing::Action::Replace);
+}
+
+#[tokio::test]
+async fn limits_of_a_volume_change_live_and_go_again() {
+    let (terraform, fake) = connected().await;
+    let plain = least("weft_volume", &terraform, &fake).await;
+    let limited = with(&with(&plain, "iops", 500), "throughput_mibps", 20);
+    let mut state = terraform.create("weft_volume", plain.clone()).await.unwrap();
+    for (config, iops, mibps) in [(&limited, Some(500), Some(20)), (&plain, None, None)] {
+        let plan = terraform.plan("weft_volume", config.clone(), Some(&state)).await.unwrap();
+        assert_eq!(plan.action, tfplugin::testing::Action::Update);
+        state = terraform.apply(plan).await.state.unwrap();
+        assert_eq!(state.get("iops").as_i64(), iops);
+        assert_eq!(state.get("throughput_mibps").as_i64(), mibps);
+        let again = terraform.plan("weft_volume", config.clone(), Some(&state)).await.unwrap();
+        assert!(again.is_empty(), "{again:?}");
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) fn instance_view() -> InstanceView {
                 key_names: vec!["me".parse().unwrap()],
                 user_data: Some(UserData(b"a secret".to_vec())),
                 root_size_gib: None,
+                root_limits: Default::default(),
                 display: false,
                 metadata_options: None,
                 lifecycle: Default::default(),

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use weft_model::{
-    Object, Timestamp, VolumeAttachmentId, VolumeAttachmentOrder, VolumeId, VolumeSource,
-    VolumeView,
+    DiskLimits, Object, Timestamp, VolumeAttachmentId, VolumeAttachmentOrder, VolumeId,
+    VolumeSource, VolumeView,
 };
 
 use super::{Noun, common_details, common_json, text};
@@ -11,7 +11,7 @@ use crate::output::age;
 
 impl Noun for Object<VolumeId, VolumeView> {
     const HEADER: &'static [&'static str] =
-        &["ID", "NAME", "SIZE", "TYPE", "STATE", "INSTANCE", "AGE"];
+        &["ID", "NAME", "SIZE", "TYPE", "LIMITS", "STATE", "INSTANCE", "AGE"];
 
     fn row(&self, now: Timestamp) -> Vec<String> {
         let order = &self.spec.order;
@@ -20,6 +20,7 @@ impl Noun for Object<VolumeId, VolumeView> {
             text(order.name.as_ref()),
             format!("{} GiB", order.size_gib),
             text(order.volume_type.as_ref()),
+            limits(order.limits),
             self.spec.state.to_string(),
             text(self.spec.instance_id.as_ref()),
             age(now, self.created_at),
@@ -33,6 +34,7 @@ impl Noun for Object<VolumeId, VolumeView> {
             ("name", text(order.name.as_ref())),
             ("size", format!("{} GiB", order.size_gib)),
             ("type", text(order.volume_type.as_ref())),
+            ("limits", order.limits.to_string()),
             ("state", self.spec.state.to_string()),
         ];
         pairs.extend(order.source.as_ref().map(|source| ("made from", source.id().to_owned())));
@@ -50,6 +52,8 @@ impl Noun for Object<VolumeId, VolumeView> {
                 "name": order.name,
                 "size_gib": order.size_gib,
                 "type": order.volume_type,
+                "iops": order.limits.iops,
+                "throughput_mibps": order.limits.throughput_mibps,
                 "snapshot_id": order.source.as_ref().and_then(VolumeSource::snapshot),
                 "image_id": order.source.as_ref().and_then(VolumeSource::image),
                 "state": self.spec.state,
@@ -58,6 +62,11 @@ impl Noun for Object<VolumeId, VolumeView> {
             }),
         )
     }
+}
+
+/// In a table, where what is not there is left out.
+fn limits(limits: DiskLimits) -> String {
+    text((limits != DiskLimits::default()).then_some(&limits))
 }
 
 impl Noun for Object<VolumeAttachmentId, VolumeAttachmentOrder> {

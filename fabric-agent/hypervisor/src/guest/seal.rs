@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use weft_model::{InstanceId, LayerId};
 
-use super::devices::Devices;
+use super::devices::{Devices, NAMED_DEVICES};
 use super::{GuestError, GuestObservation, Guests};
 
 impl Guests {
@@ -113,15 +113,22 @@ pub(super) async fn top_of(
     device: &str,
 ) -> Result<String, GuestError> {
     let blocks = devices.execute("query-block", json!({})).await?;
-    find_top(&blocks, device)
+    let block = block_of(&blocks, device);
+    block
+        .and_then(node_of)
+        .map(str::to_owned)
         .ok_or_else(|| GuestError::NoDisk { id: id.clone(), device: device.to_owned() })
 }
 
-/// In QEMU's answer to `query-block`. The root disk of a guest that an older agent started has no
-/// name, but its node has.
-fn find_top(blocks: &Value, device: &str) -> Option<String> {
-    let within = format!("/machine/peripheral/{device}/");
-    let node = |block: &Value| block["inserted"]["node-name"].as_str().map(str::to_owned);
+/// The node that is on top in one element of that answer.
+fn node_of(block: &Value) -> Option<&str> {
+    block["inserted"]["node-name"].as_str()
+}
+
+/// The disk's element of QEMU's answer to `query-block`. The root disk of a guest that an older agent
+/// started has no name, but its node has.
+pub(super) fn block_of<'a>(blocks: &'a Value, device: &str) -> Option<&'a Value> {
+    let within = format!("{NAMED_DEVICES}/{device}/");
     let blocks = blocks.as_array()?;
     let named = blocks.iter().find(|block| {
         block["qdev"].as_str().is_some_and(|qdev| qdev == device || qdev.starts_with(&within))
@@ -130,13 +137,10 @@ fn find_top(blocks: &Value, device: &str) -> Option<String> {
         let is_old = |block: &&Value| {
             block["qdev"].as_str().is_some_and(|qdev| qdev.starts_with("/machine/peripheral-anon/"))
         };
-        let mut nodes = blocks.iter().filter(is_old).filter_map(node);
-        nodes.find(|name| name == device || name.starts_with("seal-"))
+        let is_it = |node: &str| node == device || node.starts_with("seal-");
+        blocks.iter().filter(is_old).find(|block| node_of(block).is_some_and(is_it))
     };
-    match named {
-        Some(block) => node(block),
-        None => unnamed(),
-    }
+    named.or_else(unnamed)
 }
 
 #[cfg(test)]
@@ -146,7 +150,10 @@ mod tests {
     #[test]
     fn the_node_of_a_disk_is_found_by_its_device() {
         let block = |qdev: &str, node: &str| json!({ "device": "", "qdev": qdev, "inserted": { "node-name": node } });
-        let of = |blocks: &[Value], device| find_top(&Value::Array(blocks.to_vec()), device);
+        let of = |blocks: &[Value], device| {
+            let blocks = Value::Array(blocks.to_vec());
+            block_of(&blocks, device).and_then(node_of).map(str::to_owned)
+        };
         let new = [
             block("/machine/peripheral-anon/device[9]/virtio-backend", "seed"),
             block("/machine/peripheral/root/virtio-backend", "seal-0"),

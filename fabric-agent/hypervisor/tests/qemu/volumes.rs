@@ -11,7 +11,7 @@ use super::bench::{Bench, boot_sector, holder};
 const MIB: u64 = 1 << 20;
 
 /// A disk of 8 MiB over a raw image, or over nothing.
-fn disk(bench: &Bench, n: u8, port: u8, over_image: bool) -> VolumeDisk {
+pub(crate) fn disk(bench: &Bench, n: u8, port: u8, over_image: bool) -> VolumeDisk {
     let path = bench.dir.path().join(format!("volume-{n}.qcow2"));
     let mut qemu_img = Command::new("qemu-img");
     qemu_img.args(["create", "-q", "-f", "qcow2"]);

@@ -43,6 +43,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             keys: Vec::new(),
             user_data: None,
             root_size_gib: None,
+            root_limits: Default::default(),
             display: false,
             metadata_options: None,
             lifecycle: Default::default(),

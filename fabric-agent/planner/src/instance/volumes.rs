@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_model::{InstanceId, InstanceSpec, Record, VolumeId};
+use weft_model::{DiskLimits, InstanceId, InstanceSpec, Record, VolumeId};
 
 use super::{InstanceStep, SeenInstance};
 use crate::{Action, GuestVolume};
@@ -18,6 +18,8 @@ pub struct AttachedVolume {
     pub ready: bool,
     /// Whether a snapshot of it is to be made: it stays where it is until that is done.
     pub sealing: bool,
+    /// What it may do each second.
+    pub limits: DiskLimits,
 }
 
 impl AttachedVolume {
@@ -128,7 +130,7 @@ mod tests {
             base: None,
             layers: Vec::new(),
         };
-        AttachedVolume { volume, leaving, ready, sealing: false }
+        AttachedVolume { volume, leaving, ready, sealing: false, limits: DiskLimits::default() }
     }
 
     fn show(step: &InstanceStep) -> String {

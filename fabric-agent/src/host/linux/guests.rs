@@ -20,8 +20,8 @@ use weft_hypervisor::{
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
-    BootMode, Digest, DiskFormat, GuestFigures, InstanceId, InterfaceId, LayerId,
-    PRIMARY_DEVICE_INDEX, Timestamp, VolumeId, search_domain,
+    BootMode, Digest, DiskFormat, DiskLimits, GuestFigures, InstanceId, InterfaceId, LayerId,
+    PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
 };
 use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenVolumes};
 
@@ -299,20 +299,36 @@ impl LinuxGuests {
         })
     }
 
+    /// Keeps a disk of a guest that runs to its limits; `device` is what its hypervisor calls it.
+    pub(super) async fn limit_disk(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        limits: DiskLimits,
+    ) -> Result<(), HostError> {
+        // A guest that has just ended, or does not have it any more: another look tells.
+        self.guests.limit_disk(id, device, limits).await.map_err(|error| {
+            HostError::new(format!("limit {device} of the guest of {id}"), true).caused_by(error)
+        })
+    }
+
     /// What a guest that runs has. One that does not answer may have anything.
     async fn devices(
         &self,
         id: &InstanceId,
         observed: &GuestObservation,
-    ) -> (SeenNics, SeenVolumes) {
+    ) -> (SeenNics, SeenVolumes, Throttles) {
+        let unknown = || (SeenNics::Unknown, SeenVolumes::Unknown, Throttles::default());
         if !matches!(observed, GuestObservation::Running { .. }) {
-            return (SeenNics::Unknown, SeenVolumes::Unknown);
+            return unknown();
         }
-        let (nics, volumes) = match self.guests.devices(id).await {
-            Ok(devices) => devices,
+        let seen = async { Ok((self.guests.devices(id).await?, self.guests.throttles(id).await?)) };
+        let ((nics, volumes), throttles) = match seen.await {
+            Ok(seen) => seen,
             Err(error) => {
+                let error: GuestError = error;
                 tracing::debug!(instance.id = %id, error = %Chain(&error), "its devices are not known");
-                return (SeenNics::Unknown, SeenVolumes::Unknown);
+                return unknown();
             }
         };
         let nics = match nics.can_be_given {
@@ -323,7 +339,7 @@ impl LinuxGuests {
             true => SeenVolumes::Has(volumes.attached),
             false => SeenVolumes::Fixed,
         };
-        (nics, volumes)
+        (nics, volumes, throttles)
     }
 
     /// Seen with QEMU 7.2 to 10.0: such guests hang now and then while they boot, their virtual
@@ -392,7 +408,7 @@ impl LinuxGuests {
             }
             _ => Starved::No,
         };
-        let (nics, volumes) = self.devices(id, &observed).await;
+        let (nics, volumes, throttles) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
         let guest = match self.saving(id, &files, &observed).await {
@@ -405,6 +421,7 @@ impl LinuxGuests {
             resumed: self.guests.is_resumed(id).map_err(failed(what()))?,
             nics,
             volumes,
+            throttles,
             said: Vec::new(),
             trouble,
             starved,

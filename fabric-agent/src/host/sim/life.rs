@@ -1,6 +1,6 @@
 //! The life of a simulated guest: it is started, ends, or is ended, as its [`Behaviour`] has it.
 
-use weft_model::{InstanceId, Reason};
+use weft_model::{DiskLimits, InstanceId, Reason, VolumeId};
 use weft_planner::GuestLaunch;
 
 use super::SimHost;
@@ -43,6 +43,9 @@ impl SimHost {
             guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();
             let volumes = launch.volumes.iter().map(|it| it.volume_id.clone());
             guest.volumes = volumes.collect();
+            // A new hypervisor knows of none.
+            guest.root_limits = Default::default();
+            guest.volume_limits.clear();
             let links = launch.nics.iter();
             guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
             guest.display = launch.display;
@@ -67,6 +70,27 @@ impl SimHost {
         let asked = &launch.root_layers;
         let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
         Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+
+    pub(super) async fn limit_disk(
+        &self,
+        instance_id: &InstanceId,
+        volume_id: Option<&VolumeId>,
+        limits: DiskLimits,
+    ) -> Result<(), HostError> {
+        let guest = self.running(instance_id);
+        let has = |guest: &Guest| volume_id.is_none_or(|id| guest.volumes.contains(id));
+        if !guest.as_ref().is_some_and(has) {
+            let what = format!("limit a disk of {instance_id}: its guest has none such");
+            return Err(HostError::new(what, true));
+        }
+        let change = |guest: &mut Guest| match volume_id {
+            None => guest.root_limits = limits,
+            Some(id) => {
+                guest.volume_limits.insert(id.clone(), limits);
+            }
+        };
+        self.reality.change_guest(instance_id, change).await
     }
 
     pub(super) async fn press_power_button(

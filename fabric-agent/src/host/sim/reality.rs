@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use weft_metering::{Moment, Run};
 use weft_model::{
-    InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, Timestamp, VolumeId,
-    VpcId,
+    DiskLimits, InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, Throttle,
+    Throttles, Timestamp, VolumeId, VpcId,
 };
 use weft_planner::SeenNetwork;
 
@@ -44,6 +44,12 @@ pub(super) struct Guest {
     /// The same of volumes.
     #[serde(default)]
     pub(super) volumes: BTreeSet<VolumeId>,
+    /// What its hypervisor keeps its root disk to.
+    #[serde(default)]
+    pub(super) root_limits: DiskLimits,
+    /// The same of volumes; one that is not here has no limits.
+    #[serde(default)]
+    pub(super) volume_limits: BTreeMap<VolumeId, DiskLimits>,
     /// What its root disk was sealed into, bottom to top.
     #[serde(default)]
     pub(super) layers: Vec<LayerId>,
@@ -69,6 +75,13 @@ impl Guest {
     /// Whether anything of it takes room.
     pub(super) fn has_folder(&self) -> bool {
         self.folder || self.root_disk || self.seed
+    }
+
+    /// What a hypervisor tells of its disks.
+    pub(super) fn throttles(&self) -> Throttles {
+        let of = |id: &VolumeId| self.volume_limits.get(id).copied().unwrap_or_default();
+        let volumes = self.volumes.iter().map(|id| (id.clone(), Throttle::Limits(of(id))));
+        Throttles { root: Some(Throttle::Limits(self.root_limits)), volumes: volumes.collect() }
     }
 
     /// What metering is told.

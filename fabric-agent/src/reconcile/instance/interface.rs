@@ -42,6 +42,7 @@ impl NetworkView {
             tap,
             nics: seen.nics.clone(),
             volumes: seen.volumes.clone(),
+            throttles: seen.throttles.clone(),
             ..SeenInstance::default()
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use weft_model::InstanceId;
+use weft_planner::{GuestState, SeenInstance};
 
+use super::Pass;
 use crate::reconcile::Reconciler;
 use crate::reconcile::noted::Noted;
 
@@ -15,5 +17,15 @@ impl Reconciler {
     pub(super) fn forget_plugged(&self, id: &InstanceId) {
         self.plugged.note(id, None);
         self.plugged_volumes.note(id, None);
+        self.throttled.note(id, None);
+    }
+}
+
+impl Pass<'_> {
+    /// What the disks of the guest are kept to, for who waits for it; a guest that does not run does
+    /// nothing.
+    pub(super) fn note_throttles(&self, seen: &SeenInstance) {
+        let runs = matches!(seen.guest, GuestState::Running { .. });
+        self.reconciler.throttled.note(&self.record.id, runs.then(|| seen.throttles.clone()));
     }
 }

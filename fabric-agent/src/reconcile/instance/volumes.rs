@@ -60,6 +60,7 @@ impl Pass<'_> {
                 },
                 leaving: attachment.deleting_since.is_some(),
                 ready: matches!(condition, Some(Condition::Made { .. })),
+                limits: record.spec.limits,
                 sealing: !pending(&world, &SnapshotSource::Volume(record.id.clone())).is_empty(),
             })
         };

@@ -64,6 +64,7 @@ impl Scene {
                 source: None,
                 base: None,
                 layers: Vec::new(),
+                limits: Default::default(),
             },
         );
         let attachment = testing::record(

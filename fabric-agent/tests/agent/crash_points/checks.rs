@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weft_proto::v1;
 
-use super::client::{Away, Client, GROWN_GIB, IMAGES, Stage};
+use super::client::{Away, Client, GROWN_GIB, IMAGES, ROOT_IOPS, Stage};
 use crate::support::Files;
 
 /// Bytes of disks that have grown.
@@ -91,6 +91,7 @@ async fn look(
         && guests.len() == 1
         && guests[0].0 == *id
         && (guests[0].1["state"]["state"] == "running") == runs
+        && (!runs || guests[0].1["root_limits"]["iops"] == ROOT_IOPS)
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
         && taps.len() == usize::from(runs)
         && (guests[0].1["memory"] == true) == (stage == Stage::Hibernated)

@@ -16,7 +16,7 @@ use weft_proto::{problem_from_status, v1};
 
 use crate::support::{Agent, Api, token};
 use module::State;
-pub(super) use module::{DISK_BY_URL, IMAGES};
+pub(super) use module::{DISK_BY_URL, IMAGES, ROOT_IOPS};
 pub(super) use storage::GROWN_GIB;
 
 /// How far a module is.

@@ -23,6 +23,8 @@ pub(in super::super) const DISK_BY_URL: &[u8] = &[9; 4096];
 const BLOBS_ARE_KEPT: Duration = Duration::from_secs(2);
 /// How many images there are.
 pub(in super::super) const IMAGES: usize = 2;
+/// What the instance's root disk is limited to.
+pub(in super::super) const ROOT_IOPS: u32 = 300;
 
 /// What a client was answered, as in Terraform's state.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +157,7 @@ impl Client {
         spec.security_group_ids = Some(v1::SecurityGroupIds { ids });
         spec.subnet_id = self.state.subnet.clone();
         spec.key_names = vec!["it".to_owned()];
+        spec.root_volume_iops = Some(ROOT_IOPS);
         let stopped = stage == Stage::Stopped;
         spec.power_state = Some(if stopped { "stopped" } else { "running" }.to_owned());
         if stage == Stage::Stored {
