@@ -15,25 +15,26 @@
 //! last, [`COUNT`] at most, are lost with its host.
 
 mod books;
+mod days;
 mod instances;
 mod standing;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use weft_metering::{
-    DailySum, Day, Filter, GroupBy, Moment, Money, Prices, Usage, usage as report,
-};
+use weft_metering::{Day, Filter, GroupBy, Moment, Money, Prices, Usage, usage as report};
 use weft_model::Problem;
 use weft_store::Txn;
 
 use crate::clock::Clock;
 use crate::reconcile::Reconciler;
-use crate::repo::{HEARTBEAT as HEARTBEAT_KEY, Instances, RecordOf, Repo, USAGE_DAYS, decode};
-use crate::repo::{encode, store_problem};
+use crate::repo::{HEARTBEAT as HEARTBEAT_KEY, Instances, RecordOf, Repo, encode};
 use books::Books;
 pub(crate) use instances::{interfaces, running_item};
 
@@ -43,8 +44,6 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const COUNT: Duration = Duration::from_secs(15 * 60);
 /// How often sums that are not kept any more are removed.
 const TIDY: Duration = Duration::from_secs(24 * 3600);
-/// How long daily sums are kept.
-const KEPT_DAYS: u32 = 400;
 
 /// Meters, daily sums and prices.
 #[derive(Debug)]
@@ -81,20 +80,28 @@ impl Metering {
         filter: &Filter,
         group_by: &GroupBy,
     ) -> Result<(Usage, Moment), Problem> {
-        // Held while the sums are read: nothing moves from the meters to them meanwhile.
+        let changes = {
+            let books = self.books.lock().await;
+            books.changes()
+        };
+        let mut closed = BTreeMap::new();
+        for day in days::within(filter, self.today()) {
+            closed.insert(day, days::read(&self.repo, day, filter).await?);
+        }
         let mut books = self.books.lock().await;
         books.load(&self.repo).await?;
         let now = self.clock.moment();
-        let listing = self.repo.store().list(USAGE_DAYS).await.map_err(store_problem)?;
+        // What has moved from the meters to the sums meanwhile: nothing does now.
+        for day in books.changed_after(changes) {
+            if let Some(sums) = closed.get_mut(&day) {
+                *sums = days::read(&self.repo, day, filter).await?;
+            }
+        }
         let open = books.open_now(&now);
         drop(books);
-        let in_range = listing.items.iter().filter(|item| {
-            day_of(&item.key).is_some_and(|day| (filter.from..=filter.to).contains(&day))
-        });
-        let closed = in_range.map(|item| decode::<DailySum>(&item.key, &item.value));
-        let closed = closed.collect::<Result<Vec<_>, _>>()?;
+        let closed = closed.into_values().flatten();
         let prices = self.prices.clone().unwrap_or_default();
-        Ok((report(closed.into_iter().chain(open), filter, group_by, &prices), now))
+        Ok((report(closed.chain(open), filter, group_by, &prices), now))
     }
 
     /// What money is counted in; `None` without a price file.
@@ -124,24 +131,6 @@ impl Metering {
         books.load(&self.repo).await?;
         self.repo.commit(Txn::new().put(HEARTBEAT_KEY, encode(now))).await.map(|_| ())
     }
-
-    /// Removes the sums of days that are not kept any more.
-    async fn forget_old_days(&self) -> Result<(), Problem> {
-        let oldest = self.today().back(KEPT_DAYS);
-        let listing = self.repo.store().list(USAGE_DAYS).await.map_err(store_problem)?;
-        let old = listing.items.iter().map(|item| &item.key);
-        let old: Vec<_> = old.filter(|key| day_of(key).is_some_and(|day| day < oldest)).collect();
-        for some in old.chunks(weft_store::MAX_TXN_OPS) {
-            let txn = some.iter().fold(Txn::new(), |txn, key| txn.delete(*key));
-            self.repo.commit(txn).await?;
-        }
-        Ok(())
-    }
-}
-
-/// The day in the key of a daily sum.
-fn day_of(key: &str) -> Option<Day> {
-    key.strip_prefix(USAGE_DAYS)?.split('/').next()?.parse().ok()
 }
 
 /// Writes down that the agent lives, and counts what is there once in a while, until `shutdown`.
@@ -162,11 +151,11 @@ pub(crate) async fn run(reconciler: &Arc<Reconciler>, shutdown: CancellationToke
             if let Err(problem) = metering.count_standing().await {
                 tracing::warn!(error = %problem, "usage could not be counted");
             }
-        }
-        if is_due(&mut tidied, TIDY, &now)
-            && let Err(problem) = metering.forget_old_days().await
-        {
-            tracing::warn!(error = %problem, "old usage could not be removed");
+            if is_due(&mut tidied, TIDY, &now)
+                && let Err(problem) = days::forget_old(&metering.repo, metering.today()).await
+            {
+                tracing::warn!(error = %problem, "old usage could not be removed");
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

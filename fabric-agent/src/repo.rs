@@ -137,15 +137,7 @@ impl Repo {
     /// # Errors
     /// [`Reason::StaleGeneration`] when a condition did not hold: somebody was faster.
     pub(crate) async fn commit(&self, txn: Txn) -> Result<Revision, Problem> {
-        match self.try_commit(txn).await? {
-            Ok(revision) => Ok(revision),
-            Err(key) => Err(Problem::new(
-                Reason::StaleGeneration,
-                "somebody else changed this, or what it depends on, at the same moment",
-            )
-            .evidence(format!("the store's record {key}"))
-            .remedy("try again")),
-        }
+        self.try_commit(txn).await?.map_err(|key| overtaken(&key))
     }
 
     /// Carries out `txn`, or says which key's condition did not hold.
@@ -161,6 +153,16 @@ impl Repo {
             TxnOutcome::Conflict { key, .. } => Ok(Err(key)),
         }
     }
+}
+
+/// The refusal of a transaction whose condition on `key` did not hold: nothing was written.
+pub(crate) fn overtaken(key: &str) -> Problem {
+    Problem::new(
+        Reason::StaleGeneration,
+        "somebody else changed this, or what it depends on, at the same moment",
+    )
+    .evidence(format!("the store's record {key}"))
+    .remedy("try again")
 }
 
 /// The refusal of an id that does not exist.

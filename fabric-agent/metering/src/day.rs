@@ -13,6 +13,9 @@ const MAX_DAYS: usize = 40;
 /// Milliseconds of a day. UTC as machines count it has no others.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// The year of a clock that was never set.
+const FIRST_YEAR: i16 = 1970;
+
 /// A calendar day in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -38,6 +41,27 @@ impl Day {
     pub fn back(self, days: u32) -> Self {
         let back = self.0.checked_sub(jiff::Span::new().days(i64::from(days)));
         Self(back.unwrap_or(Date::MIN))
+    }
+
+    /// The day that many days after; the calendar's last where there is none.
+    pub fn ahead(self, days: u32) -> Self {
+        let ahead = self.0.checked_add(jiff::Span::new().days(i64::from(days)));
+        Self(ahead.unwrap_or(Date::MAX))
+    }
+
+    /// The days from this one to `last`, both included.
+    pub fn to(self, last: Self) -> impl Iterator<Item = Self> {
+        self.0.series(jiff::Span::new().days(1)).map(Self).take_while(move |day| *day <= last)
+    }
+
+    /// What the days before this one begin with, as text, back to 1970 and the nearest first: days of
+    /// its month, months of its year, years. Few prefixes, each of them of few days or long ago.
+    pub fn prefixes_before(self) -> impl Iterator<Item = String> {
+        let (year, month, day) = (self.0.year(), self.0.month(), self.0.day());
+        let days = (1..day).rev().map(move |day| format!("{year:04}-{month:02}-{day:02}"));
+        let months = (1..month).rev().map(move |month| format!("{year:04}-{month:02}-"));
+        let years = (FIRST_YEAR..year).rev().map(|year| format!("{year:04}-"));
+        days.chain(months).chain(years)
     }
 }
 
@@ -113,6 +137,26 @@ mod tests {
         }
         let day: Day = "2026-03-01".parse().unwrap();
         assert_eq!(day.back(1).to_string(), "2026-02-28");
+        assert_eq!(day.back(1).to(day.ahead(1)).count(), 3);
+        assert_eq!(day.to(day.back(1)).count(), 0);
+        let (first, last) = (Day(Date::MIN), Day(Date::MAX));
+        assert_eq!((first.back(1), last.ahead(1)), (first, last));
+        assert_eq!(last.to(last).count(), 1);
+    }
+
+    #[test]
+    fn few_prefixes_are_of_all_days_before_one_and_of_no_other() {
+        for text in ["2026-11-22", "2026-01-01", "1970-01-01", "2027-03-31"] {
+            let day: Day = text.parse().unwrap();
+            let prefixes: Vec<String> = day.prefixes_before().collect();
+            assert!(prefixes.len() < 30 + 11 + 60, "{prefixes:?}");
+            let first: Day = "1970-01-01".parse().unwrap();
+            for other in first.to(day.ahead(800)) {
+                let text = other.to_string();
+                let found = prefixes.iter().filter(|prefix| text.starts_with(*prefix)).count();
+                assert_eq!(found, usize::from(other < day), "{other} before {day}");
+            }
+        }
     }
 
     proptest! {

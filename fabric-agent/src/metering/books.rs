@@ -4,11 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use weft_metering::{DailySum, Entry, Meter, Moment};
+use futures::future::try_join_all;
+use weft_metering::{DailySum, Day, Entry, Meter, Moment, SumKey};
 use weft_model::{InstanceId, Problem};
-use weft_store::{Revision, Txn};
+use weft_store::{MAX_TXN_BYTES, MAX_TXN_OPS, Revision, Txn};
 
-use crate::repo::{HEARTBEAT, Repo, USAGE_DAYS, USAGE_OPEN, decode, encode, store_problem};
+use crate::repo::{
+    HEARTBEAT, Repo, USAGE_DAYS, USAGE_OPEN, decode, encode, overtaken, store_problem,
+};
+
+/// What the number in a sum can grow by when it is added to, in bytes: a `u64`.
+const MORE_DIGITS: usize = 20;
 
 /// Which meter: `KIND/ID`. A thing can have several: an instance runs, and has a public address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,21 +46,55 @@ impl MeterKey {
 
 /// What one transaction does to the books.
 #[derive(Debug, Default)]
-pub(super) struct Draft(Vec<Page>);
-
-#[derive(Debug)]
-struct Page {
-    key: MeterKey,
+pub(super) struct Draft {
     /// `None`: the meter goes.
-    meter: Option<Meter>,
-    entries: Vec<Entry>,
+    meters: Vec<(MeterKey, Option<Meter>)>,
+    /// What is added to daily sums.
+    sums: BTreeMap<SumKey, DailySum>,
+    bytes: usize,
 }
 
 impl Draft {
     /// The meter is `meter` from now on, and `entries` were counted.
     pub(super) fn put(&mut self, key: MeterKey, meter: Option<Meter>, entries: Vec<Entry>) {
-        self.0.push(Page { key, meter, entries });
+        let sums = DailySum::gather(key.subject(), entries);
+        self.add(key, meter, sums);
     }
+
+    /// The same, unless a transaction has no room for it beside what is there: false then.
+    pub(super) fn put_if_room(&mut self, key: MeterKey, meter: Meter, entries: Vec<Entry>) -> bool {
+        let sums = DailySum::gather(key.subject(), entries);
+        let ops = self.meters.len() + self.sums.len() + 1 + sums.len();
+        let has_room =
+            ops <= MAX_TXN_OPS && self.bytes + size(Some(&meter), &sums) <= MAX_TXN_BYTES;
+        if has_room || self.is_empty() {
+            self.add(key, Some(meter), sums);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.meters.is_empty()
+    }
+
+    fn add(&mut self, key: MeterKey, meter: Option<Meter>, sums: BTreeMap<SumKey, DailySum>) {
+        self.bytes += size(meter.as_ref(), &sums);
+        self.meters.push((key, meter));
+        for (key, sum) in sums {
+            let more = sum.quantity;
+            self.sums
+                .entry(key)
+                .and_modify(|known| known.quantity = known.quantity.saturating_add(more))
+                .or_insert(sum);
+        }
+    }
+}
+
+/// What a meter and its sums take of a transaction, in bytes.
+fn size(meter: Option<&Meter>, sums: &BTreeMap<SumKey, DailySum>) -> usize {
+    let sums = sums.values().map(|sum| encode(sum).len() + MORE_DIGITS);
+    meter.map_or(0, |meter| encode(meter).len()) + sums.sum::<usize>()
 }
 
 /// The meters, as the store has them.
@@ -67,6 +107,10 @@ pub(super) struct Books {
     former: Option<Option<Moment>>,
     /// Whose guests this agent has seen running: it hears of their end.
     pub(super) seen: BTreeSet<InstanceId>,
+    /// Transactions that sums were, or were to be, changed by.
+    changes: u64,
+    /// The last of them by the day of the sums.
+    changed: BTreeMap<Day, u64>,
 }
 
 impl Books {
@@ -114,6 +158,17 @@ impl Books {
         open.collect()
     }
 
+    /// How often sums were changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The days whose sums may have changed after there were so many changes.
+    pub(super) fn changed_after(&self, changes: u64) -> Vec<Day> {
+        let changed = self.changed.iter().filter(|(_, last)| **last > changes);
+        changed.map(|(day, _)| *day).collect()
+    }
+
     /// Carries out `txn`, and with it what `draft` says.
     ///
     /// # Errors
@@ -125,35 +180,44 @@ impl Books {
         txn: Txn,
     ) -> Result<Revision, Problem> {
         let mut txn = txn;
-        let mut meters = Vec::new();
-        for Page { key, meter, entries } in draft.0 {
-            for (sum_key, mut sum) in DailySum::gather(key.subject(), entries) {
-                let sum_key = format!("{USAGE_DAYS}{sum_key}");
-                let stored = repo.read::<DailySum>(&sum_key).await?;
-                let before = stored.as_ref().map_or(0, |stored| stored.value.quantity);
-                sum.quantity = sum.quantity.saturating_add(before);
-                txn = match stored {
-                    Some(stored) => txn.when_at(&sum_key, stored.revision),
-                    None => txn.when_absent(&sum_key),
-                };
-                txn = txn.put(sum_key, encode(&sum));
-            }
-            txn = match &meter {
+        let Draft { meters, sums, .. } = draft;
+        if !sums.is_empty() {
+            self.changes += 1;
+        }
+        let read = sums.keys().map(async |key| {
+            let key = format!("{USAGE_DAYS}{key}");
+            let stored = repo.read::<DailySum>(&key).await?;
+            Ok::<_, Problem>((key, stored))
+        });
+        let stored = try_join_all(read).await?;
+        for ((key, stored), mut sum) in stored.into_iter().zip(sums.into_values()) {
+            self.changed.insert(sum.day, self.changes);
+            let before = stored.as_ref().map_or(0, |stored| stored.value.quantity);
+            sum.quantity = sum.quantity.saturating_add(before);
+            txn = match stored {
+                Some(stored) => txn.when_at(&key, stored.revision),
+                None => txn.when_absent(&key),
+            };
+            txn = txn.put(key, encode(&sum));
+        }
+        for (key, meter) in &meters {
+            txn = match meter {
                 Some(meter) => txn.put(key.in_store(), encode(meter)),
                 None => txn.delete(key.in_store()),
             };
-            meters.push((key, meter));
         }
         // Until its end is known the memory may be wrong: whoever is next reads the store.
         self.loaded = false;
-        let revision = repo.commit(txn).await?;
+        let outcome = repo.try_commit(txn).await?;
+        self.loaded = true;
+        // Where a condition did not hold nothing was written.
+        let revision = outcome.map_err(|key| overtaken(&key))?;
         for (key, meter) in meters {
             match meter {
                 Some(meter) => self.meters.insert(key, meter),
                 None => self.meters.remove(&key),
             };
         }
-        self.loaded = true;
         Ok(revision)
     }
 }

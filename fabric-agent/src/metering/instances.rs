@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weft_metering::{Item, Labels, Meter, Moment, Run, Sent};
+use weft_metering::{Entry, Item, Labels, Meter, Moment, Run, Sent};
 use weft_model::{Interface, LinkCounters, LinkName, Problem, VpcId};
 use weft_planner::GuestState;
 use weft_store::Txn;
 
 use super::Metering;
-use super::books::{Draft, MeterKey};
+use super::books::{Books, Draft, MeterKey};
 use crate::chain::Chain;
 use crate::host::{Host, SeenGuest};
 use crate::reconcile::Reconciler;
@@ -53,7 +53,7 @@ impl Metering {
 
     /// Takes in what the host has of an instance; `now` was before the host was asked. Cheap where
     /// nothing has changed. `carried` is asked for when a guest has ended, and its links are still
-    /// there.
+    /// there; nobody waits for the books meanwhile.
     pub(crate) async fn note(
         &self,
         record: &RecordOf<Instances>,
@@ -74,15 +74,64 @@ impl Metering {
     ) -> Result<(), Problem> {
         let mut books = self.books.lock().await;
         books.load(&self.repo).await?;
-        let key = MeterKey::of_instance(&record.id);
-        let known = books.get(&key).cloned();
+        let mut found = Found::of(&books, record, seen, now, count);
+        if found.wants_counters {
+            let was_known = found.known.is_some();
+            drop(books);
+            // The kernel is asked while nobody waits for the books.
+            let carried = carried().await;
+            books = self.books.lock().await;
+            books.load(&self.repo).await?;
+            found = Found::of(&books, record, seen, now, count);
+            if was_known && found.known.is_none() {
+                return Ok(()); // It was removed meanwhile, and counted to its end.
+            }
+            if found.wants_counters {
+                found.count_sent(carried, now);
+            }
+        }
+        let Found { known, meter, entries, runs, .. } = found;
+        if runs {
+            books.seen.insert(record.id.clone());
+        }
+        let is_nothing = known.is_none() && !meter.is_counting() && entries.is_empty();
+        if is_nothing || known.as_ref() == Some(&meter) {
+            return Ok(());
+        }
+        let mut draft = Draft::default();
+        draft.put(MeterKey::of_instance(&record.id), Some(meter), entries);
+        books.commit(&self.repo, draft, Txn::new()).await.map(|_| ())
+    }
+}
+
+/// What the host has of an instance, and what follows for its meter.
+struct Found {
+    /// The meter before.
+    known: Option<Meter>,
+    meter: Meter,
+    entries: Vec<Entry>,
+    runs: bool,
+    /// Whether what its interfaces have carried is to be counted.
+    wants_counters: bool,
+}
+
+impl Found {
+    fn of(
+        books: &Books,
+        record: &RecordOf<Instances>,
+        seen: &SeenGuest,
+        now: &Moment,
+        count: bool,
+    ) -> Self {
+        let known = books.get(&MeterKey::of_instance(&record.id)).cloned();
         let was_counting = known.as_ref().is_some_and(Meter::is_counting);
         let mut meter = known
             .clone()
             .unwrap_or_else(|| Meter::idle(running_item(&record.spec), labels(record)));
         let mut entries = meter.see(&seen.run, books.last_seen(&record.id, now));
+        let mut runs = false;
         if let (Run::Running { .. }, GuestState::Running { epoch }) = (&seen.run, &seen.guest) {
-            books.seen.insert(record.id.clone());
+            runs = true;
             // A guest of an older launch goes on as it was started.
             let item = match *epoch >= record.spec.run_epoch {
                 true => running_item(&record.spec),
@@ -94,21 +143,17 @@ impl Metering {
             }
         }
         let has_ended = was_counting && !meter.is_counting();
-        if has_ended || (count && meter.is_counting()) {
-            let carried = carried().await;
-            let sent = carried.iter().map(|(id, sent)| meter.sent(id, sent.clone(), now));
-            entries.extend(sent.collect::<Vec<_>>().into_iter().flatten());
-            if !carried.is_empty() {
-                meter.keep_interfaces(|id| carried.contains_key(id));
-            }
+        let wants_counters = has_ended || (count && meter.is_counting());
+        Self { known, meter, entries, runs, wants_counters }
+    }
+
+    fn count_sent(&mut self, carried: Carried, now: &Moment) {
+        if !carried.is_empty() {
+            let ids: BTreeSet<String> = carried.keys().cloned().collect();
+            let sent = carried.into_iter().filter_map(|(id, sent)| self.meter.sent(&id, sent, now));
+            self.entries.extend(sent);
+            self.meter.keep_interfaces(|id| ids.contains(id));
         }
-        let is_nothing = known.is_none() && !meter.is_counting() && entries.is_empty();
-        if is_nothing || known.as_ref() == Some(&meter) {
-            return Ok(());
-        }
-        let mut draft = Draft::default();
-        draft.put(key, Some(meter), entries);
-        books.commit(&self.repo, draft, Txn::new()).await.map(|_| ())
     }
 }
 

@@ -2,6 +2,7 @@
 //! A new kind of such things is one more case of [`things`].
 
 use std::any::Any;
+use std::collections::VecDeque;
 
 use weft_metering::{Item, Labels, Meter};
 use weft_model::{
@@ -102,7 +103,11 @@ impl Metering {
             let entries = meter.end(&now);
             draft.put(key, None, entries);
         }
-        books.commit(&self.repo, draft, txn).await
+        let revision = books.commit(&self.repo, draft, txn).await?;
+        if let Some(instance) = record.downcast_ref::<Record<InstanceId, InstanceSpec>>() {
+            books.seen.remove(&instance.id);
+        }
+        Ok(revision)
     }
 
     /// Gives a meter to what has none, because it was there before there was metering.
@@ -120,28 +125,47 @@ impl Metering {
             eips.chain(instances).chain(volumes).collect()
         };
         let now = self.clock.moment();
+        let mut draft = Draft::default();
         for Thing { key, item, labels } in standing {
-            if books.get(&key).is_none() {
-                let mut draft = Draft::default();
-                draft.put(key, Some(Meter::counting(item, labels, now.clone())), Vec::new());
-                books.commit(&self.repo, draft, Txn::new()).await?;
+            if books.get(&key).is_some() {
+                continue;
             }
+            let meter = Meter::counting(item, labels, now.clone());
+            if !draft.put_if_room(key.clone(), meter.clone(), Vec::new()) {
+                books.commit(&self.repo, std::mem::take(&mut draft), Txn::new()).await?;
+                draft.put(key, Some(meter), Vec::new());
+            }
+        }
+        if !draft.is_empty() {
+            books.commit(&self.repo, draft, Txn::new()).await?;
         }
         Ok(())
     }
 
-    /// Counts all that is there up to now.
+    /// Counts all that is there up to now, as many at once as a transaction takes.
     pub(super) async fn count_standing(&self) -> Result<(), Problem> {
-        let mut books = self.books.lock().await;
-        books.load(&self.repo).await?;
-        let now = self.clock.moment();
-        let known: Vec<MeterKey> = books.keys().filter(|key| key.is_standing()).cloned().collect();
-        for key in known {
-            let Some(mut meter) = books.get(&key).cloned() else { continue };
-            let entries = meter.advance(&now);
+        let mut left: VecDeque<MeterKey> = {
+            let mut books = self.books.lock().await;
+            books.load(&self.repo).await?;
+            books.keys().filter(|key| key.is_standing()).cloned().collect()
+        };
+        while !left.is_empty() {
+            // Taken anew for each transaction: who makes or removes something comes in between.
+            let mut books = self.books.lock().await;
+            books.load(&self.repo).await?;
+            let now = self.clock.moment();
             let mut draft = Draft::default();
-            draft.put(key, Some(meter), entries);
-            books.commit(&self.repo, draft, Txn::new()).await?;
+            while let Some(key) = left.pop_front() {
+                let Some(mut meter) = books.get(&key).cloned() else { continue };
+                let entries = meter.advance(&now);
+                if !draft.put_if_room(key.clone(), meter, entries) {
+                    left.push_front(key);
+                    break;
+                }
+            }
+            if !draft.is_empty() {
+                books.commit(&self.repo, draft, Txn::new()).await?;
+            }
         }
         Ok(())
     }
