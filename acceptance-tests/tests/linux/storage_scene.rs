@@ -44,7 +44,7 @@ const IMPORTED: usize = 4 << 20;
 /// What the guest has written to its disk, and to its memory.
 const WRITTEN: &str = "/srv/written";
 /// Writes and reads one sector of a disk.
-const DD: &str = "sudo dd bs=512 count=1 conv=notrunc,sync 2>/dev/null";
+const DD: &str = "sudo dd bs=512 count=1 2>/dev/null conv=notrunc,sync";
 /// Sectors of 512 bytes.
 const GIB: u64 = 1 << 21;
 /// What the volume is limited to when it grows.
@@ -424,7 +424,9 @@ impl Scene for Storage {
 }
 
 fn write_sector(guest: &Guest<'_>, device: &str, at: u64, text: &str) -> Result<()> {
-    guest.ssh(&format!("echo {text} | {DD} of=/dev/{device} seek={at} && sync")).map(drop)
+    // A disk's own flush: sync(2) writes out what is below no file system and does not flush the disk, so
+    // nothing would be acknowledged.
+    guest.ssh(&format!("echo {text} | {DD},fsync of=/dev/{device} seek={at}")).map(drop)
 }
 
 fn assert_sector(guest: &Guest<'_>, device: &str, at: u64, text: &str) -> Result<()> {

@@ -51,10 +51,11 @@ async fn look(
     let networks = files.things("network").len();
     let snapshots = client.ask(async |api| api.snapshots.clone().list(all()).await).await?.items;
     let layers = files.things("layer").len();
-    // The snapshot's, and the one that the image was made of: the disk lies over both.
+    // The snapshot's, and the one that the image was made of: the disk lies over both. And those of
+    // snapshots that were completed and gave way to a later one, since their client had died.
     let (more, kept, sealed) = match stage {
         Stage::Captured => (1, 1, layers >= 2),
-        Stage::Stored => (0, 1, layers == 1),
+        Stage::Stored => (0, 1, layers >= 1),
         _ => (0, 0, true),
     };
     if snapshots.len() != kept || !sealed {
