@@ -275,12 +275,12 @@ mod tests {
         made
     }
 
-    fn host(n: u8) -> HostId {
+    pub(super) fn host(n: u8) -> HostId {
         HostId::from_random([n; 9])
     }
 
     #[track_caller]
-    fn refused(result: anyhow::Result<()>, words: &[&str]) {
+    pub(super) fn refused(result: anyhow::Result<()>, words: &[&str]) {
         let text = format!("{:#}", result.unwrap_err());
         for word in words {
             assert!(text.contains(word), "\"{word}\" is missing in: {text}");

@@ -257,10 +257,7 @@ fn mark_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn host(n: u8) -> HostId {
-        HostId::from_random([n; 9])
-    }
+    use crate::store_mark::tests::{host, refused};
 
     fn directories(root: &Path) -> Directories {
         let made = Directories {
@@ -276,14 +273,6 @@ mod tests {
 
     fn pool(root: &Path, name: &str, dir: &str) -> GivenPool {
         GivenPool { name: name.parse().unwrap(), dir: root.join(dir), shared: false }
-    }
-
-    #[track_caller]
-    fn refused(result: anyhow::Result<()>, words: &[&str]) {
-        let text = format!("{:#}", result.unwrap_err());
-        for word in words {
-            assert!(text.contains(word), "\"{word}\" is missing in: {text}");
-        }
     }
 
     #[test]

@@ -6,21 +6,26 @@ use super::{Away, Client, NOT_YET};
 use crate::support::{image_spec, token};
 
 impl Client {
-    pub(super) async fn make_captured(&mut self) -> Result<(), Away> {
-        let instance_id = self.state.instance.clone().unwrap();
+    /// Asks for the snapshot, once, and waits until it is made.
+    pub(super) async fn have_snapshot(&mut self, spec: v1::SnapshotSpec) -> Result<(), Away> {
         if self.state.snapshot.is_none() {
-            let spec = v1::SnapshotSpec {
-                instance_id: instance_id.clone(),
-                description: "it".to_owned(),
-                ..v1::SnapshotSpec::default()
-            };
             let made = self.create(async |api, context| {
                 let request = v1::CreateSnapshotRequest { context, spec: Some(spec.clone()) };
                 api.snapshots.clone().create(request).await
             });
             self.state.snapshot = Some(made.await?.metadata.unwrap().id);
         }
-        self.until_completed().await?;
+        self.until_completed().await
+    }
+
+    pub(super) async fn make_captured(&mut self) -> Result<(), Away> {
+        let instance_id = self.state.instance.clone().unwrap();
+        let spec = v1::SnapshotSpec {
+            instance_id: instance_id.clone(),
+            description: "it".to_owned(),
+            ..v1::SnapshotSpec::default()
+        };
+        self.have_snapshot(spec).await?;
         if self.state.image_of_it.is_none() {
             let captured = self.capture(&instance_id).await?;
             let made = self.create(async |api, context| {

@@ -36,19 +36,12 @@ impl Client {
             });
             self.state.attachment = Some(made.await?.metadata.unwrap().id);
         }
-        if self.state.snapshot.is_none() {
-            let spec = v1::SnapshotSpec {
-                volume_id: volume_id.clone(),
-                description: "data".to_owned(),
-                ..v1::SnapshotSpec::default()
-            };
-            let made = self.create(async |api, context| {
-                let request = v1::CreateSnapshotRequest { context, spec: Some(spec.clone()) };
-                api.snapshots.clone().create(request).await
-            });
-            self.state.snapshot = Some(made.await?.metadata.unwrap().id);
-        }
-        self.until_completed().await?;
+        let spec = v1::SnapshotSpec {
+            volume_id: volume_id.clone(),
+            description: "data".to_owned(),
+            ..v1::SnapshotSpec::default()
+        };
+        self.have_snapshot(spec).await?;
         self.grow_volume(&volume_id).await?;
         self.update(Stage::Stored).await
     }
