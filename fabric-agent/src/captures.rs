@@ -284,8 +284,7 @@ async fn blob_of(
     let made = async {
         host.apply(&flatten).await?;
         let digest = host.captured(id).await?;
-        let _promise = context.reconciler.pins.promise().await;
-        context.reconciler.pins.pin(digest);
+        context.reconciler.pins.keep([digest]).await;
         host.apply(&Action::KeepCapture { snapshot_id: id.clone(), digest }).await?;
         Ok(digest)
     };

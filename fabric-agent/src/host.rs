@@ -360,8 +360,8 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// The blob that was fetched by this SHA-512, if that was since the start.
     async fn blob_by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError>;
 
-    /// What came out of a blob that was unpacked, if it was compressed.
-    async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError>;
+    /// What came out of a blob that was unpacked, if it was compressed. It may be gone again.
+    fn unpacked(&self, digest: &Digest) -> Option<Digest>;
 
     /// How far a blob's unpacking is, while there is one.
     fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress>;

@@ -146,13 +146,9 @@ impl BlobStore {
         self.locked(digest, move |inner, _slot| inner.unpack(&digest, max_bytes)).await
     }
 
-    /// What came out of the blob `digest`, where it was unpacked and that is still there.
-    ///
-    /// # Errors
-    /// [`BlobError::File`].
-    pub async fn unpacked(&self, digest: Digest) -> Result<Option<Digest>, BlobError> {
-        let inner = Arc::clone(&self.inner);
-        Ok(blocking(move || inner.unpacked(&digest)).await?)
+    /// What came out of the blob `digest`, where this process knows of an unpacking. It may be gone.
+    pub fn unpacked(&self, digest: &Digest) -> Option<Digest> {
+        self.inner.unpacked(digest)
     }
 
     /// How far the unpacking of the blob `digest` is, while there is one.
@@ -241,7 +237,8 @@ impl BlobStore {
                 let (expected, actual) = (checksum(digest), checksum(actual));
                 return Err(BlobError::DigestMismatch { expected, actual });
             }
-            inner.publish(&digest, &digest, upload)?;
+            upload.seal().map_err(FileError::new("seal", &inner.part_path(&digest)))?;
+            inner.publish(&digest, &digest)?;
             *slot = None;
             inner.info(&digest)?.ok_or(BlobError::NoBlob { digest })
         })
@@ -270,11 +267,12 @@ impl BlobStore {
                 return Err(BlobError::DigestMismatch { expected, actual });
             }
             let digest = upload.digest();
-            match inner.info(&digest)? {
+            upload.seal().map_err(FileError::new("seal", &inner.part_path(&part)))?;
+            inner.under(&digest, || match inner.info(&digest)? {
                 // It came under its own name before.
-                Some(_) => drop(remove(&inner.part_path(&part))?),
-                None => inner.publish(&part, &digest, upload)?,
-            }
+                Some(_) => remove(&inner.part_path(&part)).map(drop),
+                None => inner.publish(&part, &digest),
+            })?;
             *slot = None;
             inner.remember_sha512(sha512, digest);
             inner.info(&digest)?.ok_or(BlobError::NoBlob { digest })
@@ -330,6 +328,16 @@ impl BlobStore {
         Ok(blobs.await?)
     }
 
+    /// What has arrived of an unfinished upload, also from before a restart, in bytes; `None` where
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`BlobError::File`].
+    pub async fn received_bytes(&self, digest: Digest) -> Result<Option<u64>, BlobError> {
+        let part = self.inner.part_path(&digest);
+        Ok(blocking(move || metadata(&part)).await?.map(|found| found.len()))
+    }
+
     /// Every unfinished upload, also from before a restart, in the order of their digests.
     ///
     /// # Errors
@@ -357,9 +365,14 @@ impl BlobStore {
     /// know.
     ///
     /// # Errors
+    /// [`BlobError::Busy`] where somebody works on it, which may take long: it is not waited for.
     /// [`BlobError::File`].
     pub async fn remove(&self, digest: Digest) -> Result<bool, BlobError> {
-        self.locked(digest, move |inner, _slot| {
+        let slot = self.inner.slot(&digest);
+        let Ok(slot) = slot.try_lock_owned() else { return Err(BlobError::Busy { digest }) };
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _slot = slot;
             let was_there = remove(&inner.blob_path(&digest))?;
             weft_crash_points::point("blob.remove.removed");
             sync_dir(&inner.blobs)?;
@@ -403,19 +416,34 @@ impl BlobStore {
         digest: Digest,
         work: impl FnOnce(&Inner, &mut Option<Upload>) -> Result<T, BlobError> + Send + 'static,
     ) -> Result<T, BlobError> {
-        let slot = {
-            let mut locks = self.inner.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            // Only those that nobody else has or waits for, or two could exist for one digest.
-            locks.retain(|_, slot| Arc::get_mut(slot).is_none_or(|idle| idle.get_mut().is_some()));
-            Arc::clone(locks.entry(digest).or_default())
-        };
-        let mut slot = slot.lock_owned().await;
+        let mut slot = self.inner.slot(&digest).lock_owned().await;
         let inner = Arc::clone(&self.inner);
         blocking(move || work(&inner, &mut slot)).await
     }
 }
 
 impl Inner {
+    /// The lock of a digest.
+    fn slot(&self, digest: &Digest) -> Slot {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only those that nobody else has or waits for, or two could exist for one digest.
+        locks.retain(|_, slot| Arc::get_mut(slot).is_none_or(|idle| idle.get_mut().is_some()));
+        Arc::clone(locks.entry(*digest).or_default())
+    }
+
+    /// Does `work`, which makes the blob `digest`, under that digest's lock, from blocking work that
+    /// has the lock of what it is made from. Nobody waits in a circle: what a blob is made from has a
+    /// digest that its own depends on.
+    fn under<T>(
+        &self,
+        digest: &Digest,
+        work: impl FnOnce() -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
+        let slot = self.slot(digest);
+        let _locked = slot.blocking_lock();
+        work()
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.to_string())
     }
@@ -424,11 +452,8 @@ impl Inner {
         self.unpacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, FileError> {
-        let known = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(disk) = known.get(digest).copied() else { return Ok(None) };
-        drop(known);
-        Ok(self.info(&disk)?.map(|_| disk))
+    fn unpacked(&self, digest: &Digest) -> Option<Digest> {
+        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
     }
 
     fn remember_unpacked(&self, digest: Digest, disk: Digest) {
@@ -475,10 +500,9 @@ impl Inner {
         Ok(available.saturating_sub(self.options.reserve_bytes))
     }
 
-    /// Makes the part that is called `part` the blob `digest`.
-    fn publish(&self, part: &Digest, digest: &Digest, upload: &Upload) -> Result<(), FileError> {
+    /// Makes the part that is called `part`, which is sealed, the blob `digest`; its lock is held.
+    fn publish(&self, part: &Digest, digest: &Digest) -> Result<(), FileError> {
         let (part, blob) = (self.part_path(part), self.blob_path(digest));
-        upload.seal().map_err(FileError::new("seal", &part))?;
         weft_crash_points::point("blob.publish.before_rename");
         fs::rename(&part, &blob).map_err(FileError::new("rename to", &blob))?;
         weft_crash_points::point("blob.publish.after_rename");

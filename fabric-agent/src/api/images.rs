@@ -57,8 +57,7 @@ async fn begin(
         return Err(Problem::invalid("size_bytes", "the file is empty")
             .remedy("an image has at least one byte"));
     }
-    let _promise = context.reconciler.pins.promise().await;
-    context.reconciler.pins.pin(digest);
+    context.reconciler.pins.keep([digest]).await;
     let action = Action::BeginUpload { digest, size_bytes: Some(size_bytes) };
     context.host.apply(&action).await.map_err(host_problem)?;
     Ok(match context.host.upload_state(&digest).await.map_err(host_problem)? {
@@ -111,7 +110,7 @@ async fn receive(
         }
         next = chunks.message().await.map_err(broken)?.map(|chunk| chunk.data);
     }
-    context.reconciler.pins.pin(digest);
+    context.reconciler.pins.keep([digest]).await;
     let action = Action::FinishUpload { digest, size_bytes, sha512: None };
     context.host.apply(&action).await.map_err(host_problem)?;
     Ok(v1::UploadResponse { size_bytes })
@@ -126,7 +125,13 @@ pub(super) fn not_there(digest: Digest) -> Problem {
         .remedy("apply again: what the agent does not have is uploaded, or downloaded, then")
 }
 
-/// Reads what the blobs say of themselves.
+/// What an image is made of.
+fn blobs_of(order: &ImageOrder, disk: Digest) -> Vec<Digest> {
+    let of_kernel = order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]);
+    of_kernel.flatten().chain([disk]).collect()
+}
+
+/// Reads what the blobs say of themselves; they are kept.
 async fn content(
     context: &Context,
     order: &ImageOrder,
@@ -134,9 +139,7 @@ async fn content(
 ) -> Result<ImageContent, Problem> {
     let disk_digest = disk;
     let present = context.host.blobs().await.map_err(host_problem)?;
-    let kernel_blobs =
-        order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
-    for digest in kernel_blobs.chain([disk_digest]) {
+    for digest in blobs_of(order, disk_digest) {
         if !present.contains_key(&digest) {
             return Err(not_there(digest));
         }
@@ -196,12 +199,10 @@ async fn create(
         }
         Outcome::New(content) => content,
     };
-    // It may take long, so nobody is kept from removing meanwhile; its result is pinned.
     let disk = unpacking::unpacked(context, order.disk).await?;
-    let _promise = context.reconciler.pins.promise().await;
+    let blobs = blobs_of(&order, disk);
+    context.reconciler.pins.keep(blobs.iter().copied()).await;
     let content = content(context, &order, disk).await?;
-    let blobs = crate::reconcile::digests(&content);
-    blobs.iter().for_each(|digest| context.reconciler.pins.pin(*digest));
     let order_disk = order.disk;
     let spec = spec(order, content);
     superseded::remove(context, &spec).await?;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 use weft_images::BlobError;
-use weft_model::{Digest, Problem};
+use weft_model::{Digest, Problem, Reason};
 use weft_planner::Action;
 use weft_proto::v1;
 
@@ -18,22 +18,33 @@ use crate::host::{HostError, UploadState};
 
 /// Between two events: people do not read faster.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
+/// How often a disk is unpacked that a sweep takes away before it is known to be kept.
+const ATTEMPTS: u32 = 3;
 
-/// The blob of the disk that came as `source`: what is packed in it, or itself. Pinned, and there
-/// when this was called under the pins' promise.
+/// The blob of the disk that came as `source`: what is packed in it, or itself. Kept, and there.
 pub(super) async fn unpacked(context: &Context, source: Digest) -> Result<Digest, Problem> {
-    if let UploadState::Partial { .. } =
-        context.host.upload_state(&source).await.map_err(|error| error.problem())?
-    {
-        return Err(not_there(source));
+    let pins = &context.reconciler.pins;
+    for _ in 0..ATTEMPTS {
+        pins.keep([source]).await;
+        if !is_there(context, &source).await? {
+            return Err(not_there(source));
+        }
+        let action = Action::UnpackBlob { digest: source, max_bytes: context.fetches.max_bytes() };
+        pins.keep_during(source, context.host.apply(&action)).await.map_err(refused)?;
+        let disk = context.host.unpacked(&source).unwrap_or(source);
+        pins.keep([disk]).await;
+        // Until it was kept it was nobody's.
+        if is_there(context, &disk).await? {
+            return Ok(disk);
+        }
     }
-    context.reconciler.pins.pin(source);
-    let action = Action::UnpackBlob { digest: source, max_bytes: context.fetches.max_bytes() };
-    context.host.apply(&action).await.map_err(refused)?;
-    let made = context.host.unpacked(&source).await.map_err(|error| error.problem())?;
-    let disk = made.unwrap_or(source);
-    context.reconciler.pins.pin(disk);
-    Ok(disk)
+    let message = format!("the disk in the file {source} was removed each time it was unpacked");
+    Err(Problem::new(Reason::Unavailable, message).at("disk_sha256").remedy("apply again"))
+}
+
+async fn is_there(context: &Context, digest: &Digest) -> Result<bool, Problem> {
+    let state = context.host.upload_state(digest).await.map_err(|error| error.problem())?;
+    Ok(state == UploadState::Complete)
 }
 
 /// What is in it is the user's file's fault, unless the host's disk is full or broken.

@@ -198,13 +198,11 @@ impl<'a> Download<'a> {
 
     /// The state; a blob that is there stays for whoever asks for it.
     async fn look(&self) -> Result<State, Failure> {
-        let pins = &self.fetches.reconciler.pins;
-        let _promise = pins.promise().await;
         let state = self.state().await?;
-        if let State::There(blob) = &state {
-            pins.pin(*blob);
-        }
-        Ok(state)
+        let State::There(blob) = state else { return Ok(state) };
+        // Until it is kept a sweep may take it: it is looked for again.
+        self.fetches.reconciler.pins.keep([blob]).await;
+        self.state().await
     }
 
     async fn state(&self) -> Result<State, Failure> {
@@ -280,19 +278,21 @@ impl<'a> Download<'a> {
 
     async fn finish(&mut self, size_bytes: u64, length_was_known: bool) -> Result<Digest, Failure> {
         let (digest, wanted) = (self.part(), self.wanted.checksum);
-        let _promise = self.fetches.reconciler.pins.promise().await;
+        let pins = &self.fetches.reconciler.pins;
         let sha512 = match wanted {
-            Checksum::Sha256(_) => None,
+            Checksum::Sha256(digest) => {
+                pins.keep([digest]).await;
+                None
+            }
             Checksum::Sha512(sha512) => Some(sha512),
         };
         let action = Action::FinishUpload { digest, size_bytes, sha512 };
         let Err(error) = self.host().apply(&action).await else {
-            let State::There(blob) = self.state().await? else {
+            let State::There(blob) = self.look().await? else {
                 let message = format!("what came with the digest {wanted} is gone again");
                 let problem = Problem::new(Reason::Unavailable, message);
                 return Err(Failure::Again(problem, Duration::ZERO));
             };
-            self.fetches.reconciler.pins.pin(blob);
             if let Some(sha512) = &sha512 {
                 self.fetches.reconciler.remember_sha512(sha512, blob).await;
             }

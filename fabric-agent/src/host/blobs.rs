@@ -25,7 +25,9 @@ pub(super) fn failed(what: String) -> impl FnOnce(BlobError) -> HostError {
         let reason = match &error {
             error if error.is_out_of_space() => Reason::ResourceExhausted,
             // Another client sends the same blob, or the agent was restarted: begin again.
-            BlobError::WrongOffset { .. } | BlobError::NoUpload { .. } => Reason::Unavailable,
+            BlobError::WrongOffset { .. } | BlobError::NoUpload { .. } | BlobError::Busy { .. } => {
+                Reason::Unavailable
+            }
             error if error.is_retryable() => Reason::Internal,
             _ => Reason::InvalidArgument,
         };
@@ -93,9 +95,8 @@ impl Blobs {
         if self.store.get(*digest).await.map_err(failed(what()))?.is_some() {
             return Ok(UploadState::Complete);
         }
-        let uploads = self.store.list_uploads().await.map_err(failed(what()))?;
-        let part = uploads.iter().find(|upload| upload.digest == *digest);
-        Ok(UploadState::Partial { offset_bytes: part.map_or(0, |part| part.received_bytes) })
+        let received = self.store.received_bytes(*digest).await.map_err(failed(what()))?;
+        Ok(UploadState::Partial { offset_bytes: received.unwrap_or(0) })
     }
 
     pub(crate) async fn stale_uploads(
@@ -111,8 +112,8 @@ impl Blobs {
         Ok(uploads.iter().filter(|upload| is_stale(upload)).map(|upload| upload.digest).collect())
     }
 
-    pub(crate) async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
-        self.store.unpacked(*digest).await.map_err(failed(format!("look for blob {digest}")))
+    pub(crate) fn unpacked(&self, digest: &Digest) -> Option<Digest> {
+        self.store.unpacked(digest)
     }
 
     pub(crate) async fn by_sha512(&self, sha512: &Sha512) -> Result<Option<Digest>, HostError> {

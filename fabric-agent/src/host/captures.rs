@@ -32,7 +32,8 @@ impl Blobs {
                 false => Reason::Internal,
             };
             HostError::new(what(), error.is_retryable()).reason(reason).caused_by(error)
-        })
+        })?;
+        self.store.seal_capture(id.as_str()).await.map_err(failed(what()))
     }
 
     pub(super) async fn captured(&self, name: &str) -> Result<Digest, HostError> {

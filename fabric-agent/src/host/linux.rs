@@ -377,8 +377,8 @@ impl Host for LinuxHost {
         self.blobs.by_sha512(sha512).await
     }
 
-    async fn unpacked(&self, digest: &Digest) -> Result<Option<Digest>, HostError> {
-        self.blobs.unpacked(digest).await
+    fn unpacked(&self, digest: &Digest) -> Option<Digest> {
+        self.blobs.unpacked(digest)
     }
 
     fn unpack_progress(&self, digest: &Digest) -> Option<UnpackProgress> {

@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Digest, ImageContent, SnapshotSpec};
 use weft_planner::Action;
 
 use super::Reconciler;
-use crate::cache::World;
+use crate::cache::{Change, World};
 use crate::chain::Chain;
 use crate::repo::{Images, Instances, Kind, Snapshots, Volumes};
 
@@ -24,33 +25,49 @@ const STALE_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 const USERS: [&str; 4] = [Images::NAME, Instances::NAME, Snapshots::NAME, Volumes::NAME];
 /// Between two looks when nothing is deleted.
 const RESYNC: Duration = Duration::from_secs(60);
-
+/// How long others that are deleted together are waited for: one look is for all of them.
+const TOGETHER: Duration = Duration::from_millis(500);
 /// The first look comes no sooner after the start: a client that waited is given time to go on.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Blobs that were just uploaded and that no image names yet.
 ///
-/// Whoever tells a client that a blob is there, or makes an image of it, does so under
-/// [`Pins::promise`]; whoever removes blobs stops the promising first.
+/// Whoever tells a client that a blob is there, or makes something of it, keeps it first and looks for
+/// it then; whoever removes blobs lets nobody keep one between its last look and its end.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     until: Mutex<HashMap<Digest, Instant>>,
-    promises: RwLock<()>,
+    /// Held, for reading, while blobs are pinned; for writing, while one goes.
+    removing: RwLock<()>,
 }
 
 impl Pins {
-    /// Held while blobs are looked for, pinned and told of.
-    pub(crate) async fn promise(&self) -> RwLockReadGuard<'_, ()> {
-        self.promises.read().await
+    /// Keeps blobs for a while, whoever uses them: those that are there now stay. Waits for a removal
+    /// that is under way, and for nothing else.
+    pub(crate) async fn keep(&self, digests: impl IntoIterator<Item = Digest>) {
+        let _none_goes = self.removing.read().await;
+        digests.into_iter().for_each(|digest| self.pin(digest));
     }
 
-    /// Held while it is decided that a blob goes, and while it goes.
-    async fn stop_promising(&self) -> RwLockWriteGuard<'_, ()> {
-        self.promises.write().await
+    /// The same for as long as `work` takes, and a while longer.
+    pub(crate) async fn keep_during<T>(&self, digest: Digest, work: impl Future<Output = T>) -> T {
+        self.keep([digest]).await;
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                // It has been kept all the time: no removal is to be waited for.
+                () = tokio::time::sleep(PIN / 3) => self.pin(digest),
+            }
+        }
     }
 
-    /// Keeps the blob for a while, whoever uses it.
-    pub(crate) fn pin(&self, digest: Digest) {
+    /// Held from the last look at what keeps a blob until it is gone.
+    async fn stop_keeping(&self) -> RwLockWriteGuard<'_, ()> {
+        self.removing.write().await
+    }
+
+    fn pin(&self, digest: Digest) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.insert(digest, Instant::now() + PIN);
     }
@@ -76,22 +93,42 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     let first = born + reconciler.config.sweep_grace.max(FIRST_LOOK);
     let mut resync = tokio::time::interval_at(first, RESYNC);
     loop {
-        // Every arm is cancel safe.
+        // Whatever arm is dropped, a look follows, or the end.
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = resync.tick() => {}
-            change = changes.recv() => match change {
-                // A snapshot that was made for an image that nobody goes on with is of no use.
-                Ok(change) if change.kind == Snapshots::NAME
-                    || change.deleted && USERS.contains(&change.kind.as_str()) => {}
-                Ok(_) => continue,
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
+            goes_on = deletions(&mut changes) => if !goes_on { return },
         }
         if born.elapsed() >= reconciler.config.sweep_grace {
             super::layers::sweep(reconciler).await;
             sweep(reconciler).await;
+        }
+    }
+}
+
+/// Returns a little after something that uses blobs was deleted, with all that were deleted until
+/// then; false where there will be no more changes.
+async fn deletions(changes: &mut Receiver<Change>) -> bool {
+    loop {
+        match changes.recv().await {
+            // A snapshot that was made for an image that nobody goes on with is of no use.
+            Ok(change)
+                if change.kind == Snapshots::NAME
+                    || change.deleted && USERS.contains(&change.kind.as_str()) =>
+            {
+                break;
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => break,
+            Err(RecvError::Closed) => return false,
+        }
+    }
+    tokio::time::sleep(TOGETHER).await;
+    loop {
+        match changes.try_recv() {
+            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Closed) => return false,
         }
     }
 }
@@ -122,36 +159,52 @@ async fn sweep(reconciler: &Reconciler) {
             return;
         }
     };
-    for digest in present.keys() {
-        let captured = reconciler.captures.in_use();
-        if captured.values().flat_map(of_snapshot).any(|needed| needed == *digest) {
-            continue;
-        }
+    let needed = needed(reconciler);
+    for digest in present.into_keys().filter(|digest| !needed.contains(digest)) {
         // One at a time, and looked at anew for each: none is promised to a client in between.
-        let _promises = reconciler.pins.stop_promising().await;
-        let pinned = reconciler.pins.pinned();
-        if pinned.contains(digest) || used(&reconciler.cache.read()).contains(digest) {
+        let _none_is_kept = reconciler.pins.stop_keeping().await;
+        if is_needed(reconciler, &digest) {
             continue;
         }
         tracing::info!(blob.sha256 = %digest, "removing a blob that nothing uses");
         // First, so that nothing stays that leads nowhere.
-        if let Err(problem) = reconciler.forget_sha512(digest).await {
+        if let Err(problem) = reconciler.forget_sha512(&digest).await {
             tracing::warn!(blob.sha256 = %digest, error = %problem, "removing a blob failed");
             continue;
         }
-        if let Err(error) = reconciler.host.apply(&Action::RemoveBlob { digest: *digest }).await {
+        // One that somebody works on is an error too: it goes the next time, nobody waits for it here.
+        if let Err(error) = reconciler.host.apply(&Action::RemoveBlob { digest }).await {
             tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing a blob failed");
         }
     }
 }
 
-fn used(world: &World) -> BTreeSet<Digest> {
+/// All blobs that stay.
+fn needed(reconciler: &Reconciler) -> BTreeSet<Digest> {
+    let mut needed: BTreeSet<Digest> = used(&reconciler.cache.read()).collect();
+    // After the records: what is captured was held before its record went.
+    let captured = reconciler.captures.in_use();
+    needed.extend(captured.values().flat_map(of_snapshot));
+    needed.extend(reconciler.pins.pinned());
+    needed
+}
+
+/// Whether the blob stays, looked at anew.
+fn is_needed(reconciler: &Reconciler, digest: &Digest) -> bool {
+    let is_it = |needed: Digest| needed == *digest;
+    used(&reconciler.cache.read()).any(is_it)
+        || reconciler.captures.in_use().values().flat_map(of_snapshot).any(is_it)
+        || reconciler.pins.pinned().contains(digest)
+}
+
+/// The blobs that records need.
+fn used(world: &World) -> impl Iterator<Item = Digest> {
     let of_images = world.images.values().map(|image| &image.spec.content);
     let of_instances = world.instances.values().map(|instance| &instance.spec.image);
     let of_images = of_images.chain(of_instances).flat_map(digests);
     let of_snapshots = world.snapshots.values().flat_map(|it| of_snapshot(&it.spec));
     let of_volumes = world.volumes.values().filter_map(|volume| volume.spec.base.as_ref());
-    of_images.chain(of_snapshots).chain(of_volumes.map(|base| base.digest)).collect()
+    of_images.chain(of_snapshots).chain(of_volumes.map(|base| base.digest))
 }
 
 /// The blobs that a snapshot needs: what lies below it, and what it boots with.
@@ -165,4 +218,71 @@ fn of_snapshot(spec: &SnapshotSpec) -> Vec<Digest> {
 pub(crate) fn digests(content: &ImageContent) -> Vec<Digest> {
     let kernel = content.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]);
     kernel.flatten().chain([content.disk]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::broadcast;
+    use weft_store::Revision;
+
+    use super::*;
+
+    fn digest(n: u8) -> Digest {
+        Digest::from_bytes([n; 32])
+    }
+
+    fn change(kind: &str, deleted: bool) -> Change {
+        Change { revision: Revision(1), kind: kind.to_owned(), id: String::new(), deleted }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_deleted_together_is_looked_for_once() {
+        let (sender, mut changes) = broadcast::channel(2000);
+        sender.send(change(Images::NAME, false)).unwrap();
+        for _ in 0..1000 {
+            sender.send(change(Instances::NAME, true)).unwrap();
+        }
+        let late = sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(TOGETHER / 2).await;
+            late.send(change(Volumes::NAME, true)).unwrap();
+        });
+        assert!(deletions(&mut changes).await);
+        assert!(changes.is_empty(), "another look would follow");
+        drop(sender);
+        assert!(!deletions(&mut changes).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_worked_on_is_kept_however_long_it_takes() {
+        let pins = Pins::default();
+        let work = async {
+            tokio::time::sleep(PIN * 7).await;
+            pins.pinned()
+        };
+        assert_eq!(pins.keep_during(digest(1), work).await, [digest(1)].into());
+        tokio::time::sleep(PIN).await;
+        assert!(pins.pinned().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_a_blob_waits_for_a_removal_and_for_no_work() {
+        let pins = Arc::new(Pins::default());
+        // Work on one blob, which may take hours, stops no removal of another one.
+        let working = Arc::clone(&pins);
+        tokio::spawn(
+            async move { working.keep_during(digest(1), std::future::pending::<()>()).await },
+        );
+        tokio::task::yield_now().await;
+        let removal = pins.stop_keeping().await;
+        let keeping = pins.keep([digest(2)]);
+        tokio::pin!(keeping);
+        assert!(futures::poll!(&mut keeping).is_pending());
+        assert_eq!(pins.pinned(), [digest(1)].into());
+        drop(removal);
+        keeping.await;
+        assert_eq!(pins.pinned(), [digest(1), digest(2)].into());
+    }
 }

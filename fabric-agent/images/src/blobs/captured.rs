@@ -32,6 +32,28 @@ impl BlobStore {
         blocking(move || this.inner.room()).await
     }
 
+    /// Makes a file that was made durable, and read-only for everybody: it is whole now.
+    ///
+    /// # Errors
+    /// [`BlobError::File`].
+    pub async fn seal_capture(&self, name: &str) -> Result<(), BlobError> {
+        let path = self.capture_path(name);
+        let sealed = move || {
+            let seal = || -> io::Result<()> {
+                let file = File::open(&path)?;
+                if nix::unistd::geteuid().is_root() {
+                    std::os::unix::fs::fchown(&file, Some(0), Some(0))?;
+                }
+                file.set_permissions(Permissions::from_mode(0o444))?;
+                file.sync_all()
+            };
+            seal().map_err(FileError::new("seal", &path))
+        };
+        blocking(sealed).await?;
+        weft_crash_points::point("blob.capture.sealed");
+        Ok(())
+    }
+
     /// What a blob that was made will be called.
     ///
     /// # Errors
@@ -42,7 +64,7 @@ impl BlobStore {
         Ok(digest.await?)
     }
 
-    /// Makes it a blob. It is what [`Self::captured`] has said; once more is success.
+    /// Makes it a blob, once it is sealed. It is what [`Self::captured`] has said; once more is success.
     ///
     /// # Errors
     /// [`BlobError::NoBlob`] where there is nothing of the kind.
@@ -54,21 +76,9 @@ impl BlobStore {
                 remove(&path)?; // An equal one was there already.
                 return Ok(());
             }
-            let file = match File::open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(BlobError::NoBlob { digest });
-                }
-                opened => opened.map_err(FileError::new("open", &path))?,
-            };
-            let sealed = || -> io::Result<()> {
-                if nix::unistd::geteuid().is_root() {
-                    std::os::unix::fs::fchown(&file, Some(0), Some(0))?;
-                }
-                file.set_permissions(Permissions::from_mode(0o444))?;
-                file.sync_all()
-            };
-            sealed().map_err(FileError::new("seal", &path))?;
-            weft_crash_points::point("blob.capture.sealed");
+            if metadata(&path)?.is_none() {
+                return Err(BlobError::NoBlob { digest });
+            }
             fs::rename(&path, &blob).map_err(FileError::new("rename to", &blob))?;
             weft_crash_points::point("blob.capture.renamed");
             sync_dir(&inner.blobs)?;
@@ -125,6 +135,7 @@ mod tests {
         assert_eq!(store.list_captures().await.unwrap(), ["snap-1", "snap-2"]);
         let digest = store.captured("snap-1").await.unwrap();
         assert_eq!(digest, Digest::from_bytes(Sha256::digest("a disk").into()));
+        store.seal_capture("snap-1").await.unwrap();
         store.keep_capture("snap-1", digest).await.unwrap();
         // Again after a crash, and another one of the same content.
         store.keep_capture("snap-1", digest).await.unwrap();

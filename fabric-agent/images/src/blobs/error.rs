@@ -91,6 +91,12 @@ pub enum BlobError {
         /// The blob.
         digest: Digest,
     },
+    /// Somebody works on it.
+    #[error("blob {digest} is being worked on: try again later")]
+    Busy {
+        /// The blob.
+        digest: Digest,
+    },
     /// The blob is no usable disk image.
     #[error("blob {digest} cannot be used as a disk image")]
     NotAnImage {
@@ -123,7 +129,7 @@ impl BlobError {
     /// Whether the same call may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::OutOfSpace { .. } | Self::DiskFull(_) => true,
+            Self::OutOfSpace { .. } | Self::DiskFull(_) | Self::Busy { .. } => true,
             Self::File(error) => error.is_retryable(),
             _ => false,
         }

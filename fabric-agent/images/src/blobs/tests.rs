@@ -55,8 +55,10 @@ async fn a_broken_upload_goes_on_where_it_was_also_after_a_restart() {
     let bytes = content();
     let (digest, size) = (digest_of(&bytes), bytes.len() as u64);
     let store = open(&dir).await;
+    assert_eq!(store.received_bytes(digest).await.unwrap(), None);
     store.begin(digest, size).await.unwrap();
     assert_eq!(store.append(digest, 0, bytes.slice(..1000)).await.unwrap(), 1000);
+    assert_eq!(store.received_bytes(digest).await.unwrap(), Some(1000));
     assert_eq!(store.begin(digest, size).await.unwrap(), Begin::Resume { offset: 1000 });
     drop(store);
 

@@ -62,7 +62,9 @@ impl Inner {
         let packed = self.info(&digest)?.ok_or(BlobError::NoBlob { digest })?;
         let read = |path: &Path| read_head(path).map_err(FileError::new("read", path));
         let Some(kind) = Compression::detect(&read(&packed.path)?) else { return Ok(None) };
-        if let Some(known) = self.unpacked(&digest)? {
+        if let Some(known) = self.unpacked(&digest)
+            && self.info(&known)?.is_some()
+        {
             return Ok(Some(known));
         }
         let file = File::open(&packed.path).map_err(FileError::new("open", &packed.path))?;
@@ -150,23 +152,30 @@ impl Growing<'_> {
 
     fn publish(mut self) -> Result<Digest, BlobError> {
         let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finalize().into());
-        if self.inner.info(&digest)?.is_some() {
-            return Ok(digest);
-        }
+        // Before the lock is taken: writing it out may take long.
         let sealed = self
             .file
             .set_len(self.len)
             .and_then(|()| self.file.set_permissions(Permissions::from_mode(0o444)))
             .and_then(|()| self.file.sync_all());
         sealed.map_err(FileError::new("seal", &self.path))?;
+        let inner = self.inner;
+        inner.under(&digest, || self.appear(&digest))?;
+        Ok(digest)
+    }
+
+    /// Makes it the blob, whose lock is held, unless that is there.
+    fn appear(&mut self, digest: &Digest) -> Result<(), FileError> {
+        if self.inner.info(digest)?.is_some() {
+            return Ok(());
+        }
         weft_crash_points::point("blob.unpack.before_rename");
-        let blob = self.inner.blob_path(&digest);
+        let blob = self.inner.blob_path(digest);
         fs::rename(&self.path, &blob).map_err(FileError::new("rename to", &blob))?;
         self.kept = true;
         weft_crash_points::point("blob.unpack.after_rename");
         sync_dir(&self.inner.blobs)?;
-        sync_dir(&self.inner.uploads)?;
-        Ok(digest)
+        sync_dir(&self.inner.uploads)
     }
 }
 

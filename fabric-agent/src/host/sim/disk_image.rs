@@ -3,7 +3,7 @@
 use weft_model::SnapshotId;
 
 use crate::host::HostError;
-use crate::host::blobs::Blobs;
+use crate::host::blobs::{Blobs, failed};
 
 /// Clusters of a simulated disk, in bytes: qcow2's own.
 const CLUSTER: u64 = 64 << 10;
@@ -19,7 +19,9 @@ impl Blobs {
         let path = self.store.capture_path(id.as_str());
         tokio::fs::write(&path, empty_qcow2(id.as_str(), size_bytes)).await.map_err(|error| {
             HostError::new(format!("write {}", path.display()), true).caused_by(error)
-        })
+        })?;
+        let sealed = self.store.seal_capture(id.as_str()).await;
+        sealed.map_err(failed(format!("make an image of {id}")))
     }
 }
 

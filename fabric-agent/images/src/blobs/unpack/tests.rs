@@ -63,14 +63,49 @@ async fn what_comes_out_is_a_blob_by_its_own_digest_with_its_holes() {
     assert_eq!(metadata.mode() & 0o777, 0o444);
     assert!(metadata.blocks() * 512 < content.len() as u64 - MIB as u64 / 2, "the hole is one");
     // Asked again, it is not unpacked again: the compressed file may be gone by then.
-    assert_eq!(store.unpacked(packed).await.unwrap(), Some(disk));
+    assert_eq!(store.unpacked(&packed), Some(disk));
     let before = metadata.ino();
     assert_eq!(store.unpack(packed, LIMIT).await.unwrap(), Some(disk));
     assert_eq!(fs::metadata(&info.path).unwrap().ino(), before);
     // Gone is gone.
     store.remove(disk).await.unwrap();
-    assert_eq!(store.unpacked(packed).await.unwrap(), None);
+    assert_eq!(store.unpacked(&packed), Some(disk), "what it was is known");
     assert_eq!(store.unpack(packed, LIMIT).await.unwrap(), Some(disk));
+    assert_eq!(fs::read(&info.path).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_disk_comes_out_under_the_lock_of_its_own_digest() {
+    let (_dir, store) = store().await;
+    let content = disk();
+    let packed = put(&store, gzip(&content)).await;
+    let digest = digest_of(&content);
+    let somebody = store.inner.slot(&digest).lock_owned().await;
+    let unpacking = {
+        let store = store.clone();
+        tokio::spawn(async move { store.unpack(packed, LIMIT).await })
+    };
+    // All of it has come out, and waits.
+    while store.unpack_progress(&packed).is_none_or(|told| told.read_bytes < told.total_bytes) {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(store.get(digest).await.unwrap(), None);
+    drop(somebody);
+    assert_eq!(unpacking.await.unwrap().unwrap(), Some(digest));
+    assert!(store.get(digest).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_blob_that_is_worked_on_is_not_removed_and_nobody_waits() {
+    let (_dir, store) = store().await;
+    let digest = put(&store, disk()).await;
+    let somebody = store.inner.slot(&digest).lock_owned().await;
+    let busy = store.remove(digest).await.unwrap_err();
+    assert!(matches!(busy, BlobError::Busy { .. }) && busy.is_retryable(), "{busy}");
+    assert!(store.get(digest).await.unwrap().is_some());
+    drop(somebody);
+    assert!(store.remove(digest).await.unwrap());
 }
 
 #[tokio::test]
