@@ -8,7 +8,7 @@
 //! has. What one that nobody goes on with has left (a snapshot, a part of a file) is swept away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use weft_model::{
@@ -180,8 +180,13 @@ async fn snapshot_for<'a>(
     let captures = &context.reconciler.captures;
     let _guard = context.references.read().await;
     let _turn = context.turns().object(instance_id.as_str()).await;
-    let known = context.repo.list::<Snapshots>().await?;
-    for mine in known.iter().filter(|one| one.spec.for_image.as_deref() == Some(token)) {
+    // Whoever makes one has the instance's turn until the cache has it.
+    let known: Vec<_> = {
+        let world = context.cache.read();
+        let is_mine = |one: &&Arc<SnapshotRecord>| one.spec.for_image.as_deref() == Some(token);
+        world.snapshots.values().filter(is_mine).cloned().collect()
+    };
+    for mine in known {
         let Some(held) = captures.hold_found(&mine.id, &mine.spec) else { continue };
         // It may have been swept away after it was listed; from now on it is not.
         if context.repo.find::<Snapshots>(&mine.id).await?.is_some() {

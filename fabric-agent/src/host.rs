@@ -257,6 +257,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// can be read, which the guest's next start tells of. It reads the disk's header.
     async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64>;
 
+    /// Whether the instance has a root disk: the file alone is looked for, no guest is asked.
+    async fn has_root_disk(&self, id: &InstanceId) -> Result<bool, HostError>;
+
     /// Every instance that the host has anything of.
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError>;
 

@@ -1,5 +1,7 @@
 //! `weft.v1.Snapshots`.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
@@ -51,9 +53,10 @@ impl Context {
             return Err(Problem::new(Reason::FailedPrecondition, message).at(field));
         }
         let spec = &instance.value.spec;
-        let seen = self.host.observe_guest(id).await.map_err(|error| error.problem())?;
+        // The guest is not asked: a QEMU that hangs would hold up all who wait for `references`.
+        let has_disk = self.host.has_root_disk(id).await.map_err(|error| error.problem())?;
         let has_run = self.repo.status(id).await?.is_some_and(|it| it.launched_at.is_some());
-        match (seen.root_disk, has_run, spec.power) {
+        match (has_disk, has_run, spec.power) {
             (true, ..) | (false, false, weft_model::PowerState::Running) => {}
             (false, false, weft_model::PowerState::Stopped) => {
                 let message = format!("instance {id} has no root disk: it has never been started");
@@ -72,20 +75,22 @@ impl Context {
             }
         }
         let source = SnapshotSource::RootDisk(id.clone());
-        self.check_layers(&source, field, spec.root_layers.len()).await?;
+        self.check_layers(&source, field, spec.root_layers.len())?;
         Ok(instance)
     }
 
-    /// The disk of `source` over `layers` can get one more.
-    async fn check_layers(
+    /// The disk of `source` over `layers` can get one more. Whoever makes a snapshot has the turn of
+    /// its source until the cache has it.
+    fn check_layers(
         &self,
         source: &SnapshotSource,
         field: &str,
         layers: usize,
     ) -> Result<(), Problem> {
-        let pending = self.repo.list::<Snapshots>().await?;
-        let is_of = |one: &&SnapshotRecord| one.spec.is_pending() && one.spec.source == *source;
-        check_depth(field, source, layers + pending.iter().filter(is_of).count())
+        let world = self.cache.read();
+        let is_of =
+            |one: &&Arc<SnapshotRecord>| one.spec.is_pending() && one.spec.source == *source;
+        check_depth(field, source, layers + world.snapshots.values().filter(is_of).count())
     }
 
     /// The volume, if it can be snapshotted. The caller holds `references` for reading, and the
@@ -113,7 +118,7 @@ impl Context {
                 .remedy(format!("put that right first: weft get {id} tells when it is")));
         }
         let source = SnapshotSource::Volume(id.clone());
-        self.check_layers(&source, field, volume.spec.layers.len()).await?;
+        self.check_layers(&source, field, volume.spec.layers.len())?;
         Ok(volume)
     }
 }

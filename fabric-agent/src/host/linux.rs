@@ -244,6 +244,10 @@ impl Host for LinuxHost {
         self.guests.root_disk_bytes(id).await
     }
 
+    async fn has_root_disk(&self, id: &InstanceId) -> Result<bool, HostError> {
+        self.guests.has_root_disk(id).await
+    }
+
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
         self.guests.list()
     }

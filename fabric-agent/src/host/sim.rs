@@ -364,6 +364,10 @@ impl Host for SimHost {
         guest.root_disk.then_some(guest.root_bytes)
     }
 
+    async fn has_root_disk(&self, id: &InstanceId) -> Result<bool, HostError> {
+        Ok(self.reality.guest(id).is_some_and(|guest| guest.root_disk))
+    }
+
     async fn observe_guests(&self) -> Result<BTreeSet<InstanceId>, HostError> {
         Ok(self.reality.guests())
     }

@@ -117,6 +117,28 @@ async fn what_cannot_be_snapshotted_is_refused_at_its_field() {
 }
 
 #[tokio::test]
+async fn a_hypervisor_that_does_not_answer_holds_up_no_request() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let id = id_of(api.running("hung", &api.image_id().await).await.metadata.as_ref());
+    let other = id_of(api.group("other").await.metadata.as_ref());
+    let orders = agent.state_dir().join("sim-orders.json");
+    let hang = r#"{"orders": [{"step": "observe_guest", "on": "hung", "hang": true}]}"#;
+    std::fs::write(&orders, hang).unwrap();
+    // While it hangs: what is asked is answered, and so is who waits for all that makes references.
+    let asked = ok(api.snapshots.clone().create(of(&id)).await);
+    assert_eq!(asked.state, "pending");
+    ok(api.groups.clone().delete(delete(&other)).await);
+    std::fs::remove_file(orders).unwrap();
+    let snapshot_id = id_of(asked.metadata.as_ref());
+    eventually("the snapshot is made", async || {
+        let now = ok(api.snapshots.clone().get(get(&snapshot_id)).await);
+        (now.state == "completed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_instance_becomes_an_image_that_instances_are_made_of() {
     let agent = Agent::start().await;
     let api = agent.api().await;

@@ -433,6 +433,13 @@ impl LinuxGuests {
         })
     }
 
+    pub(super) async fn has_root_disk(&self, id: &InstanceId) -> Result<bool, HostError> {
+        let found = tokio::fs::try_exists(self.root(id)).await;
+        found.map_err(|error| {
+            HostError::new(format!("look for the root disk of {id}"), true).caused_by(error)
+        })
+    }
+
     pub(super) async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {
         self.disks.disk_bytes(&self.root(id)).await.unwrap_or_default()
     }
