@@ -109,7 +109,7 @@ impl Agent {
 pub(crate) struct Connection {
     pub(crate) settings: Settings,
     pub(crate) reads: Reads,
-    /// One upload at a time: two images that share a kernel do not send it twice.
+    /// One image's files at a time: two that share a kernel do not send it twice.
     pub(crate) uploads: tokio::sync::Mutex<()>,
     pub(crate) planned_types: PlannedTypes,
     pub(crate) planned_networks: PlannedNetworks,

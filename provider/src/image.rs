@@ -23,7 +23,7 @@ use weft_proto::v1::{self};
 
 use crate::agent::fetch::Fetch;
 use crate::agent::unpack::Unpack;
-use crate::agent::upload::upload;
+use crate::agent::upload::Uploads;
 use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
@@ -244,6 +244,7 @@ impl Image {
     ) -> Result<Value, Diagnostics> {
         let failed = |problem: Problem| kind::fail::<Self>("create", &problem, &ctx.config);
         let mut plan = ctx.plan.clone();
+        let mut files = Vec::new();
         for (role, shown) in plan::FILES {
             let Some(path) = ctx.plan.read::<Option<String>>(role.attribute())? else {
                 plan.set(shown, Value::Null);
@@ -259,13 +260,19 @@ impl Image {
                     .at(role.attribute())
                     .into());
             }
-            upload(connection, &ctx.cancel, deadline, &file.path, file.digest, file.size)
-                .await
-                .map_err(|problem| match problem.field.is_some() {
+            plan.set(shown, digest);
+            files.push((role, file));
+        }
+        let Some((_, first)) = files.first() else { return Ok(with_boot_mode(plan)) };
+        let uploads = Uploads::begin(connection, &ctx.cancel, deadline, &first.path);
+        let uploads = uploads.await.map_err(failed)?;
+        for (role, file) in &files {
+            uploads.send(&file.path, file.digest, file.size).await.map_err(
+                |problem| match problem.field.is_some() {
                     true => failed(problem),
                     false => failed(problem.at(role.attribute())),
-                })?;
-            plan.set(shown, digest);
+                },
+            )?;
         }
         Ok(with_boot_mode(plan))
     }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tfplugin::CancellationToken;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{MutexGuard, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_model::{Digest, Problem, Reason};
@@ -23,17 +23,49 @@ const MAX_STALLS: u32 = 5;
 /// How long the agent may take to say what it has: after a restart it reads its part again.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Brings the file at `path`, `size` bytes with the digest `digest`, to the agent.
-///
-/// Another run may be sending the same file: then each goes on where both have come to together.
-pub(crate) async fn upload(
-    connection: &Connection,
+/// The turn of one image: all of its files are sent before any of another's, so that none of them
+/// waits at the agent, which keeps them for a while only, for what others send.
+pub(crate) struct Uploads<'a> {
+    connection: &'a Connection,
+    cancel: &'a CancellationToken,
+    deadline: Instant,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl<'a> Uploads<'a> {
+    /// Waits for the turn; `path` is what is to be sent first.
+    ///
+    /// # Errors
+    /// [`Reason::DeadlineExceeded`], and that the run was cancelled.
+    pub(crate) async fn begin(
+        connection: &'a Connection,
+        cancel: &'a CancellationToken,
+        deadline: Instant,
+        path: &Path,
+    ) -> Result<Self, Problem> {
+        let turn = async { Ok(connection.uploads.lock().await) };
+        let turn = in_time(cancel, deadline, path, turn).await?;
+        Ok(Self { connection, cancel, deadline, _turn: turn })
+    }
+
+    /// Brings the file at `path`, `size` bytes with the digest `digest`, to the agent.
+    ///
+    /// Another run may be sending the same file: then each goes on where both have come to together.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin`], the agent's, and that the file cannot be read.
+    pub(crate) async fn send(&self, path: &Path, digest: Digest, size: u64) -> Result<(), Problem> {
+        let sent = upload_all(self.connection, path, digest, size);
+        in_time(self.cancel, self.deadline, path, sent).await
+    }
+}
+
+async fn in_time<T>(
     cancel: &CancellationToken,
     deadline: Instant,
     path: &Path,
-    digest: Digest,
-    size: u64,
-) -> Result<(), Problem> {
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
     tokio::select! {
         biased;
         () = tokio::time::sleep_until(deadline) => Err(Problem::new(
@@ -42,7 +74,7 @@ pub(crate) async fn upload(
         )
         .remedy("apply again: what the agent has already is not sent twice; or raise timeouts.create")),
         () = cancel.cancelled() => Err(cancelled(path)),
-        result = upload_all(connection, path, digest, size) => result,
+        result = work => result,
     }
 }
 
@@ -52,7 +84,6 @@ async fn upload_all(
     digest: Digest,
     size: u64,
 ) -> Result<(), Problem> {
-    let _one_at_a_time = connection.uploads.lock().await;
     let (mut reached, mut stalls) = (None, 0);
     loop {
         let have = begin(connection, digest, size).await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tfplugin::Value;
 
+use crate::samples::bz_image;
 use crate::support::{Fake, attributes, connected, connected_with, said};
 
 const DISK_BYTES: u32 = 5_000_000;
@@ -83,4 +84,34 @@ async fn ctrl_c_ends_an_upload_that_the_agent_does_not_answer() {
     assert!(text.contains("was cancelled"), "{text}");
     assert!(text.contains("what the agent has already is not sent twice"), "{text}");
     assert!(applied.state.is_none());
+}
+
+#[tokio::test]
+async fn the_files_of_an_image_are_sent_one_after_the_other_whatever_others_wait() {
+    let (terraform, fake) = connected().await;
+    // Long enough for each to begin while another is sending.
+    fake.world().begin_takes = Duration::from_millis(20);
+    let image = |n: u8| {
+        let disk: Vec<u8> = (0..100_000).map(|at: u32| (at % 251) as u8 ^ n).collect();
+        attributes([
+            ("name", format!("image {n}").into()),
+            ("source_path", fake.file(&format!("{n}.raw"), &disk).into()),
+            ("kernel", fake.file(&format!("vmlinuz-{n}"), &bz_image(n)).into()),
+            ("initrd", fake.file(&format!("initrd-{n}"), &[n; 1000]).into()),
+            ("default_user", "weft".into()),
+        ])
+    };
+    let created =
+        futures::future::join_all((0..4).map(|n| terraform.create("weft_image", image(n))));
+    let images: Vec<Value> = created.await.into_iter().map(|it| it.unwrap().value).collect();
+    let begun = fake.world().begun.clone();
+    let owner = |digest: &String| {
+        let files = ["digest", "kernel_digest", "initrd_digest"];
+        let is_it = |image: &Value, file| image.get(file).as_str() == Some(digest);
+        images.iter().position(|image| files.into_iter().any(|it| is_it(image, it))).unwrap()
+    };
+    let mut turns: Vec<usize> = begun.iter().map(owner).collect();
+    assert_eq!(turns.len(), 12);
+    turns.dedup();
+    assert_eq!(turns.len(), 4, "each image had one turn: {turns:?}");
 }

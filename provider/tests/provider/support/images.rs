@@ -20,6 +20,7 @@ impl v1::images_server::Images for Shared {
         let takes = {
             let mut world = self.lock();
             world.calls.push("Images.BeginUpload");
+            world.begun.push(sha256.clone());
             world.begin_takes
         };
         tokio::time::sleep(takes).await;

@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) wait_fails: Option<Problem>,
     /// Waits never end.
     pub(crate) wait_hangs: bool,
+    /// The blobs whose uploads were begun, in order.
+    pub(crate) begun: Vec<String>,
     /// The next upload breaks after so many bytes.
     pub(crate) upload_breaks_after: Option<usize>,
     /// What another run sends of the same file when the next upload begins.
