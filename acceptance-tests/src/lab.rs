@@ -21,6 +21,9 @@ use crate::small_disk::SmallDisk;
 use crate::terraform::Terraform;
 use crate::wait::{eventually, within};
 
+/// Where pools are in a lab's directory.
+const POOLS: &str = "pools";
+
 /// Everything one story needs. What it made is removed with it, also when the story fails.
 #[derive(Debug)]
 pub struct Lab {
@@ -104,6 +107,34 @@ impl Lab {
         let agent = Agent::new(Host::Linux, directory.path(), &[]);
         let disk = SmallDisk::at(&agent.state_dir(), mib)?;
         Ok(Some((Self::start_in(directory, Host::Linux, &[])?, disk)))
+    }
+
+    /// As [`Lab::linux_with`], with the storage pool `name` on a disk of `mib` MiB, in
+    /// [`Lab::pool`].
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn linux_with_small_pool(
+        name: &str,
+        mib: u32,
+        flags: &[&str],
+    ) -> Result<Option<(Self, SmallDisk)>> {
+        if let Some(reason) = why_no_guests() {
+            skipped(&reason);
+            return Ok(None);
+        }
+        let directory = tempfile::Builder::new().prefix("weft-lab-").tempdir()?;
+        let pool = directory.path().join(POOLS).join(name);
+        let disk = SmallDisk::at(&pool, mib)?;
+        let flag = format!("--pool={name}={}", pool.display());
+        let flags: Vec<&str> =
+            std::iter::once(flag.as_str()).chain(flags.iter().copied()).collect();
+        Ok(Some((Self::start_in(directory, Host::Linux, &flags)?, disk)))
+    }
+
+    /// Where a storage pool is.
+    pub fn pool(&self, name: &str) -> PathBuf {
+        self.directory().join(POOLS).join(name)
     }
 
     fn start(host: Host, flags: &[&str]) -> Result<Self> {
@@ -378,9 +409,16 @@ impl Lab {
                 leftovers::links()
             ));
         }
-        left.extend(leftovers::mounts(self.directory()).into_iter().map(|m| format!("mount {m}")));
-        let roots = [self.agent.state_dir(), self.agent.runtime_dir()];
-        let files = leftovers::files(&[&roots[0], &roots[1]], |_| false);
+        // A small disk of the story's own is in its directory as well, and ends with the story.
+        let mounts = leftovers::mounts(self.directory()).into_iter();
+        let of_a_pool = format!("{POOLS}/");
+        let mounts = mounts.filter(|mount| !mount.contains(&of_a_pool));
+        left.extend(mounts.map(|m| format!("mount {m}")));
+        let pools = self.directory().join(POOLS);
+        // The directories of pools are their operator's.
+        let is_pool = |path: &Path| path.parent() == Some(pools.as_path());
+        let roots = [self.agent.state_dir(), self.agent.runtime_dir(), pools.clone()];
+        let files = leftovers::files(&[&roots[0], &roots[1], &roots[2]], is_pool);
         left.extend(files.iter().map(|path| format!("file {}", path.display())));
         self.closed = true;
         if !left.is_empty() {

@@ -45,6 +45,8 @@ mod office_lan_ipv6;
 mod own_image;
 #[path = "linux/picture.rs"]
 mod picture;
+#[path = "linux/pools.rs"]
+mod pools;
 #[path = "linux/services.rs"]
 mod services;
 #[path = "linux/storage_crashes.rs"]
