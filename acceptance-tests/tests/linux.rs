@@ -19,6 +19,8 @@ mod disk_full;
 mod display;
 #[path = "linux/drift.rs"]
 mod drift;
+#[path = "linux/encryption.rs"]
+mod encryption;
 #[path = "linux/figures.rs"]
 mod figures;
 #[path = "linux/guest_killed.rs"]

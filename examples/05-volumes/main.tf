@@ -10,6 +10,7 @@
 #   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; resize2fs
 #   terraform apply ... -var root_size_gib=1   # so are the machines' own disks
 #   terraform apply ... -var iops=200 -var throughput_mibps=2   # it is slower at once; without, as before
+#   terraform apply -var encrypted=true        # from the start: it never changes; the agent needs --volume-key-file
 #   terraform apply ... -var snapshot=true     # sync before: what the guest has not written is not in it
 #   terraform apply ... -var snapshot=true -var restore=true  # a second volume, in the first machine
 
@@ -67,6 +68,12 @@ variable "throughput_mibps" {
   description = "The same in MiB, read and written together."
   type        = number
   default     = null
+}
+
+variable "encrypted" {
+  description = "Whether the volume is encrypted on the host, and so what is made of it; a change replaces it."
+  type        = bool
+  default     = false
 }
 
 variable "snapshot" {
@@ -136,8 +143,9 @@ resource "weft_instance" "machine" {
 }
 
 resource "weft_volume" "data" {
-  name     = "data"
-  size_gib = var.size_gib
+  name      = "data"
+  size_gib  = var.size_gib
+  encrypted = var.encrypted
 
   iops             = var.iops
   throughput_mibps = var.throughput_mibps

@@ -243,6 +243,9 @@ impl Context {
         spec.interface.source_dest_check = order.source_dest_check;
         check_hibernated(&before.value.id, old, &spec)?;
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
+        if spec.run_epoch > old.run_epoch {
+            self.check_keys_of(&before.value.id).map_err(|problem| problem.at("power_state"))?;
+        }
         let on = power == PowerState::Running;
         let memory = self.host.memory_cost_mib(memory_mib, order.display);
         let memory = if on { memory } else { 0 };

@@ -155,6 +155,14 @@ pub(crate) async fn capture(
     };
     let spec = until_made(context, &record, field).await?;
     let _held = captures.hold(&id, &spec);
+    if spec.secret.is_some() {
+        let message = format!(
+            "snapshot {id} is encrypted, and an image is not: whoever uses the host's API could read it"
+        );
+        return Err(Problem::invalid(field, message).remedy(
+            "make a volume of the snapshot (weft_volume with snapshot_id), which is encrypted",
+        ));
+    }
     let Some(boots) = spec.boots.clone() else {
         let message = format!("snapshot {id} is of no root disk: nothing says how it boots");
         return Err(Problem::invalid(field, message)
@@ -325,6 +333,7 @@ mod tests {
             boots: None,
             between_guests: false,
             for_image: Some("token".to_owned()),
+            secret: None,
             state: SnapshotState::Pending,
         };
         let held = captures.hold_found(&id, &spec);

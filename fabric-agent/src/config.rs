@@ -45,6 +45,10 @@ pub(crate) struct ServeArgs {
     /// shared: other hosts have the same file system
     #[arg(long, value_name = "NAME=DIRECTORY[,shared]")]
     pub(crate) pool: Vec<GivenPool>,
+    /// A file with the root key of encrypted volumes (fabric-agent volume-key makes one), which only
+    /// the agent's user may read; unset: no volume is encrypted, and none that is can be used
+    #[arg(long, value_name = "FILE")]
+    pub(crate) volume_key_file: Option<PathBuf>,
     /// What to run guests on
     #[arg(long, value_enum, default_value_t = HostKind::Linux)]
     pub(crate) host: HostKind,

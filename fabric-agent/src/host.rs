@@ -31,6 +31,7 @@ use weft_planner::{
 use weft_services::Sockets;
 
 use crate::reconcile::Saying;
+use crate::volume_keys::VolumeKeys;
 use pools::Pools;
 
 /// A byte stream to a guest.
@@ -265,6 +266,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// Where volumes can be.
     fn pools(&self) -> &Pools;
+
+    /// What opens the secrets of encrypted volumes.
+    fn volume_keys(&self) -> &VolumeKeys;
 
     /// What the host has of one volume that belongs into `pool`.
     async fn observe_volume(&self, id: &VolumeId, pool: &PoolName)

@@ -36,6 +36,7 @@ mod testing;
 mod tls;
 mod transfers;
 mod turns;
+mod volume_keys;
 mod wait;
 
 use std::path::PathBuf;
@@ -59,6 +60,12 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Make the certificates that TCP needs: a CA, the agent's, and those of clients
     Init(tls::init::InitArgs),
+    /// Make a root key for encrypted volumes, in a new file that only its owner may read
+    VolumeKey {
+        /// The file; fabric-agent serve --volume-key-file takes it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Look at this machine as a running agent would (weft doctor runs it where none answers):
     /// prints JSON
     #[command(hide = true)]
@@ -71,6 +78,9 @@ enum Command {
         /// What to start
         #[arg(long)]
         spec: PathBuf,
+        /// The descriptor that it inherits with the secrets of encrypted volumes
+        #[arg(long)]
+        secrets: Option<i32>,
     },
     /// Hold one VPC's network namespace (started by the agent)
     #[command(hide = true)]
@@ -90,7 +100,7 @@ enum Command {
 fn main() -> ExitCode {
     // The holders come first: they must not have a runtime, nor threads.
     match Cli::parse().command {
-        Command::HoldGuest { spec } => weft_hypervisor::holder::run(&spec),
+        Command::HoldGuest { spec, secrets } => weft_hypervisor::holder::run(&spec, secrets),
         Command::HoldNetns { vpc: _, record, join } => {
             match weft_network::holder::run(&weft_network::HolderArgs { record, join }) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -99,7 +109,10 @@ fn main() -> ExitCode {
         }
         Command::Serve(args) => run(async move { serve::serve(*args).await }),
         Command::Doctor(directories) => run(async move { doctor(&directories).await }),
-        Command::Init(args) => init(&args),
+        Command::Init(args) => {
+            tell(tls::init::init(&args, &config::machine_name(), std::time::SystemTime::now()))
+        }
+        Command::VolumeKey { file } => tell(volume_keys::make_file(&file)),
         Command::Purge(directories) => run(async move { purge::purge(&directories).await }),
     }
 }
@@ -121,9 +134,10 @@ async fn doctor(directories: &Directories) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn init(args: &tls::init::InitArgs) -> ExitCode {
+/// Prints what was made.
+fn tell(made: anyhow::Result<String>) -> ExitCode {
     use std::io::Write as _;
-    match tls::init::init(args, &config::machine_name(), std::time::SystemTime::now()) {
+    match made {
         Ok(report) => match std::io::stdout().lock().write_all(report.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => logging::last_words(&format!("cannot write to standard output: {error}")),

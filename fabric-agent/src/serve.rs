@@ -43,6 +43,7 @@ use crate::store_mark;
 use crate::tls;
 use crate::tls::certificates::Certificates;
 use crate::transfers::Transfers;
+use crate::volume_keys::VolumeKeys;
 
 /// How long a step under way may take at the end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -91,6 +92,10 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let network = open_network(&args).await?;
     let metrics = monitoring::server::listen(args.metrics_listen).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
+    let keys = VolumeKeys::open(args.volume_key_file.as_deref())?;
+    if let Some(id) = keys.id() {
+        tracing::info!(root_key.id = %id, "volumes can be encrypted");
+    }
     let prices = metering::read_prices(args.prices.as_deref())?;
     let (ca_file, mirror) = (args.fetch_ca.clone(), args.image_mirror.clone());
     let fetcher = Fetcher::new(FetchOptions { ca_file, mirror, ..FetchOptions::default() })?;
@@ -107,7 +112,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         HostKind::Linux => Some(alone::in_network_namespace(&directories.prefix).await?),
         HostKind::Sim => None,
     };
-    let host = open_host(&args, pools, &clock).await?;
+    let host = open_host(&args, pools, keys, &clock).await?;
     let facts = host.facts();
     tracing::info!(
         host.name = facts.name,
@@ -268,6 +273,7 @@ fn open_clock(args: &ServeArgs) -> anyhow::Result<Arc<dyn Clock>> {
 async fn open_host(
     args: &ServeArgs,
     pools: Pools,
+    keys: VolumeKeys,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Host>> {
     let directories = &args.directories;
@@ -280,12 +286,13 @@ async fn open_host(
             let (state, blobs) = (&directories.state_dir, directories.blobs());
             let (memory, clock) = (args.sim_memory_mib, Arc::clone(clock));
             Arc::new(
-                SimHost::open(state, &blobs, pools, name, args.sim_vcpus, memory, clock).await?,
+                SimHost::open(state, &blobs, (pools, keys), name, args.sim_vcpus, memory, clock)
+                    .await?,
             )
         }
         HostKind::Linux => {
             let holder = std::env::current_exe().context("cannot find the agent's own program")?;
-            Arc::new(LinuxHost::open(directories, pools, args.accel, name, holder).await?)
+            Arc::new(LinuxHost::open(directories, pools, keys, args.accel, name, holder).await?)
         }
     })
 }

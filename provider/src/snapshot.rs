@@ -81,6 +81,13 @@ impl Kind for Snapshot {
             Attribute::number("size_gib", "What a guest saw of the disk, in GiB, rounded up.")
                 .computed(),
         )
+        .attribute(
+            Attribute::bool(
+                "encrypted",
+                "Whether it is encrypted, as the volume is that it is of.",
+            )
+            .computed(),
+        )
     }
 
     fn kept(plan: &Value) -> Result<Kept, ConvertError> {
@@ -105,6 +112,7 @@ impl Kind for Snapshot {
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
             ("size_gib", size_gib.into()),
+            ("encrypted", view.encrypted.into()),
         ]))
     }
 }

@@ -1,20 +1,24 @@
 //! `weft_volume`: a disk that outlives the instances that have it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    Attribute, ConvertError, Diagnostic, Diagnostics, PlanContext, Schema, Validator, Value,
+    Attribute, ConvertError, Diagnostic, Diagnostics, Known, PlanContext, Schema, Validator, Value,
     async_trait,
 };
 use weft_model::{
     DISK_GIB, DISK_IOPS, DISK_MIBPS, ImageId, PoolName, Problem, SnapshotId, VolumeSource,
-    VolumeState, check_no_shrink,
+    VolumeState, check_encryption, check_no_shrink,
 };
-use weft_proto::convert::volume_from_wire;
+use weft_proto::convert::{snapshot_from_wire, volume_from_wire};
 use weft_proto::v1;
 
-use crate::agent::Agent;
+use crate::agent::reads::{self, Claim};
+use crate::agent::{Agent, Connection};
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
+use crate::snapshot::Snapshot;
 use crate::tags::TagMap;
 use crate::{checks, kept, problem, tags};
 
@@ -84,6 +88,18 @@ impl Kind for Volume {
             .replace_on_change()
             .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
         )
+        .attribute(
+            Attribute::bool(
+                "encrypted",
+                "Whether what is on it is encrypted on the host, by a secret of its own that the \
+                 agent's root key protects (`--volume-key-file`); see the guide on encryption. \
+                 Unset: as the snapshot is that it is made from, else not. One that is made from an \
+                 encrypted snapshot is encrypted; one that is made from an image, or from a snapshot \
+                 that is not, cannot be.",
+            )
+            .optional_computed()
+            .replace_on_change(),
+        )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`vol-` and 17 hexadecimal digits.").computed())
     }
@@ -108,6 +124,7 @@ impl Kind for Volume {
             ("image_id", image_id.into()),
             ("iops", order.limits.iops.into()),
             ("throughput_mibps", order.limits.throughput_mibps.into()),
+            ("encrypted", order.encrypted.unwrap_or_default().into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
         ]))
@@ -143,10 +160,11 @@ impl Plain for Volume {
             image_id: plan.read("image_id")?,
             iops: plan.read("iops")?,
             throughput_mibps: plan.read("throughput_mibps")?,
+            encrypted: plan.read::<Known<bool>>("encrypted")?.value(),
         })
     }
 
-    async fn plan(_agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+    async fn plan(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         if ctx.plan.get("snapshot_id").is_set() && ctx.plan.get("image_id").is_set() {
             return Err(Diagnostic::error("A volume is made from one thing")
                 .cause("both snapshot_id and image_id are set")
@@ -154,8 +172,10 @@ impl Plain for Volume {
                 .at("image_id")
                 .into());
         }
+        plan_encryption(agent.asked_in_plans(), ctx).await?;
         // One that is replaced is another one.
-        let replaced = ["type", "snapshot_id", "image_id"].iter().any(|name| ctx.changes(*name));
+        let replaced =
+            ["type", "snapshot_id", "image_id", "encrypted"].iter().any(|name| ctx.changes(*name));
         if ctx.is_create() || !ctx.changes("size_gib") || replaced {
             return Ok(());
         }
@@ -167,4 +187,45 @@ impl Plain for Volume {
             problem::diagnostic(summary, &problem, &Self::schema(), &ctx.config).into()
         })
     }
+}
+
+/// What a new volume is made from says whether it is encrypted. Without the agent's answer a plan is as
+/// good as it can be; Create says what is wrong.
+async fn plan_encryption(
+    connection: Option<Arc<Connection>>,
+    ctx: &mut PlanContext,
+) -> Result<(), Diagnostics> {
+    let made_from = ["snapshot_id", "image_id", "encrypted"];
+    if !ctx.is_create() && !made_from.iter().any(|name| ctx.changes(*name)) {
+        return Ok(());
+    }
+    let (snapshot_id, image_id) = (ctx.plan.get("snapshot_id"), ctx.plan.get("image_id"));
+    let id = |value: &Value| value.as_str().map(str::to_owned);
+    let source = match (id(snapshot_id), id(image_id)) {
+        (Some(id), None) => id.parse().ok().map(VolumeSource::Snapshot),
+        (None, Some(id)) => id.parse().ok().map(VolumeSource::Image),
+        _ => None,
+    };
+    let below = match &source {
+        Some(VolumeSource::Snapshot(id)) => is_encrypted(connection, id).await,
+        Some(VolumeSource::Image(_)) => Some(false),
+        // One of both may be set, and not be known yet.
+        None => (snapshot_id.is_null() && image_id.is_null()).then_some(false),
+    };
+    let Some(below) = below else { return Ok(()) };
+    if ctx.config.get("encrypted").is_null() {
+        ctx.set("encrypted", below);
+        return Ok(());
+    }
+    let wanted = ctx.plan.get("encrypted").as_bool();
+    check_encryption(wanted, source.as_ref(), below).map_err(|problem| {
+        let (summary, schema) = ("The volume cannot be encrypted so", Volume::schema());
+        problem::diagnostic(summary, &problem, &schema, &ctx.config).into()
+    })
+}
+
+/// Whether a snapshot is, as far as that can be told while planning.
+async fn is_encrypted(connection: Option<Arc<Connection>>, id: &SnapshotId) -> Option<bool> {
+    let wire = reads::read::<Snapshot>(&connection?, id.as_str(), Claim::No).await.ok()??;
+    Some(snapshot_from_wire(wire).ok()?.spec.encrypted)
 }

@@ -11,7 +11,11 @@ use weft_hypervisor::{GuestSpec, Guests, HolderCommand, holder};
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["hold", spec] => holder::run(Path::new(spec)),
+        ["hold", spec] => holder::run(Path::new(spec), None),
+        ["hold", spec, HolderCommand::SECRETS, fd] => match fd.parse() {
+            Ok(fd) => holder::run(Path::new(spec), Some(fd)),
+            Err(_) => ExitCode::FAILURE,
+        },
         ["launch", root, spec] => launch(root, spec),
         _ => {
             eprintln!("usage: holder hold SPEC | holder launch ROOT SPEC");

@@ -56,6 +56,12 @@ pub struct HolderCommand {
     pub args: Vec<String>,
 }
 
+impl HolderCommand {
+    /// The argument that follows it where the guest has encrypted volumes; the next one is the number of
+    /// the descriptor that [`crate::holder::run`] takes.
+    pub const SECRETS: &str = "--secrets";
+}
+
 /// What is known about a guest now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestObservation {

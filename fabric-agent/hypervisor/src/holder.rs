@@ -14,17 +14,18 @@ mod spawn;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, ExitStatus};
 
-use weft_model::LinkName;
+use weft_model::{LinkName, VolumeId};
 
 use crate::layout::{self, GuestDir};
 use crate::process::{ProcessIdentity, boot_id};
 use crate::qemu::{GuestSpec, QemuVersion};
 use crate::record::{ExitCause, GuestExit, GuestIdentity, monotonic_ms, now_unix_ms};
+use crate::secrets::{self, VolumeSecrets};
 use crate::sys;
 use console::Console;
 
@@ -51,6 +52,8 @@ enum HolderError {
          the file mode 0444 (the directories above it may stay closed)"
     )]
     NotReadable { what: &'static str, path: PathBuf },
+    #[error("nobody gave the secret of the encrypted volume {volume_id}")]
+    NoSecret { volume_id: VolumeId },
     #[error("open the tap {link}")]
     Tap {
         link: LinkName,
@@ -76,13 +79,14 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> HolderError {
 
 /// Holds the guest that the file at `spec_path` specifies, until its QEMU ends. The file's
 /// directory is the guest's. To be called first thing in a process of its own, whose standard
-/// input is the locked `lock` file of that directory.
-pub fn run(spec_path: &Path) -> ExitCode {
+/// input is the locked `lock` file of that directory. `secrets` is the descriptor that it inherits with
+/// the secrets of encrypted volumes, where there are any.
+pub fn run(spec_path: &Path, secrets: Option<RawFd>) -> ExitCode {
     sys::ignore_session_signals();
     // Fails only where this process leads its session already.
     let _ = nix::unistd::setsid();
     let dir = GuestDir::new(spec_path.parent().unwrap_or_else(|| Path::new(".")));
-    match hold(&dir, spec_path) {
+    match hold(&dir, spec_path, secrets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", chain(&error));
@@ -91,7 +95,7 @@ pub fn run(spec_path: &Path) -> ExitCode {
     }
 }
 
-fn hold(dir: &GuestDir, spec_path: &Path) -> Result<(), HolderError> {
+fn hold(dir: &GuestDir, spec_path: &Path, secrets: Option<RawFd>) -> Result<(), HolderError> {
     let _lock = take_lock(dir)?;
     let me = ProcessIdentity::current()
         .ok_or_else(|| at("read /proc/self/stat")(io::ErrorKind::InvalidData.into()))?;
@@ -100,7 +104,11 @@ fn hold(dir: &GuestDir, spec_path: &Path) -> Result<(), HolderError> {
     let spec: GuestSpec =
         serde_json::from_slice(&spec).map_err(|e| at("parse the specification")(e.into()))?;
 
-    match start(dir, &spec, me) {
+    let secrets = match secrets {
+        Some(fd) => take_secrets(fd).map_err(at("read the secrets of volumes")),
+        None => Ok(VolumeSecrets::new()),
+    };
+    match secrets.and_then(|secrets| start(dir, &spec, &secrets, me)) {
         Ok(started) => serve(dir, &spec, started),
         Err(error) => {
             let cause = ExitCause::NotStarted(chain(&error));
@@ -132,10 +140,19 @@ struct Started {
     _namespaces: Vec<Option<File>>,
 }
 
-fn start(dir: &GuestDir, spec: &GuestSpec, me: ProcessIdentity) -> Result<Started, HolderError> {
+fn take_secrets(fd: RawFd) -> io::Result<VolumeSecrets> {
+    secrets::from_agent(sys::take_inherited(fd)?)
+}
+
+fn start(
+    dir: &GuestDir,
+    spec: &GuestSpec,
+    secrets: &VolumeSecrets,
+    me: ProcessIdentity,
+) -> Result<Started, HolderError> {
     let console_listener =
         dir.listen(layout::CONSOLE_SOCKET).map_err(at("listen on the console"))?;
-    let files = files::GuestFiles::open(dir, spec)?;
+    let files = files::GuestFiles::open(dir, spec, secrets)?;
     let mut child = spawn::qemu(spec, &files)?;
     let recorded = record_guest(dir, spec, me, &files, &child)
         .and_then(|()| Console::new(dir, console_listener, &mut child));

@@ -20,6 +20,7 @@ mod process;
 pub mod qemu;
 pub mod qmp;
 mod record;
+mod secrets;
 mod sys;
 mod tap;
 
@@ -35,3 +36,4 @@ pub use qemu::{
     QemuError, QemuVersion, ROOT_DEVICE, Resume, RootDisk, VolumeDisk,
 };
 pub use record::{Clocks, ExitCause, GuestEvents, GuestExit, GuestIdentity, GuestRun};
+pub use secrets::VolumeSecrets;

@@ -9,10 +9,11 @@ mod spec;
 mod volume_disk;
 
 pub use binary::{QemuBinary, QemuError, QemuVersion};
-pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, command_line};
+pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, VolumeFds, command_line};
 pub use firmware::Firmware;
 pub use spec::{
     Accel, BackingImage, Boot, DISPLAY_MIB, GuestSpec, GuestUuid, InvalidUuid, NicSpec, Resume,
     RootDisk,
 };
 pub use volume_disk::VolumeDisk;
+pub(crate) use volume_disk::decryption;

@@ -85,6 +85,18 @@ pub(crate) fn clear_cloexec(fd: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A descriptor that this process was started with, by its number; nothing else here may own it.
+pub(crate) fn take_inherited(fd: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD takes an integer and touches no memory of ours; a number that is no open
+    // descriptor is refused.
+    if fd <= libc::STDERR_FILENO || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0
+    {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and was made by whoever started us for whoever takes it here, once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Gives up every privilege: no other groups than `groups`, user and group `uid`, no way back.
 /// Async-signal-safe: for use between fork and exec.
 pub(crate) fn become_user(uid: u32, groups: &[libc::gid_t]) -> io::Result<()> {

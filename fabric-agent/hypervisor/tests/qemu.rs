@@ -13,6 +13,9 @@ mod console;
 #[path = "qemu/display.rs"]
 mod display;
 #[cfg(test)]
+#[path = "qemu/encrypted.rs"]
+mod encrypted;
+#[cfg(test)]
 #[path = "qemu/life.rs"]
 mod life;
 #[cfg(test)]

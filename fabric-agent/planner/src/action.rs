@@ -9,6 +9,7 @@ use weft_model::{
     Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, HostForward, ImageBase,
     ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, Sha512,
     SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
+    WrappedSecret,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -165,6 +166,9 @@ pub enum Action {
         size_bytes: u64,
         /// The instance that it is attached to: if its guest has it, that goes on above the layer.
         instance_id: Option<InstanceId>,
+        /// What encrypts it.
+        #[serde(default)]
+        secret: Option<WrappedSecret>,
     },
     /// Removes a layer that nothing lies over any more.
     RemoveLayer {
@@ -189,6 +193,9 @@ pub enum Action {
         base: Option<ImageBase>,
         /// The sealed layers above that, from the lowest to the highest.
         layers: Vec<LayerId>,
+        /// What encrypts it.
+        #[serde(default)]
+        secret: Option<WrappedSecret>,
     },
     /// Makes a volume's disk larger.
     GrowVolume {
@@ -200,6 +207,9 @@ pub enum Action {
         size_bytes: u64,
         /// The instance whose guest runs and has it: that one's hypervisor does it.
         instance_id: Option<InstanceId>,
+        /// What encrypts it.
+        #[serde(default)]
+        secret: Option<WrappedSecret>,
     },
     /// Removes what a pool has of a volume that no guest has.
     RemoveVolume {
@@ -470,6 +480,9 @@ pub struct GuestVolume {
     pub base: Option<ImageBase>,
     /// The sealed layers above that, from the lowest to the highest.
     pub layers: Vec<LayerId>,
+    /// What encrypts all of it.
+    #[serde(default)]
+    pub secret: Option<WrappedSecret>,
 }
 
 /// What a hypervisor is started with.

@@ -90,6 +90,7 @@ pub fn plan_volume(
             size_bytes: record.spec.size_bytes(),
             base: record.spec.base.clone(),
             layers: record.spec.layers.clone(),
+            secret: record.spec.secret.clone(),
         })),
         (SeenDisk::There(_), false) => VolumeStep::Settle,
         // Its file is open, and whoever has it open does nothing else now.
@@ -104,6 +105,7 @@ pub fn plan_volume(
                 pool: record.spec.volume_type.clone(),
                 size_bytes: record.spec.size_bytes(),
                 instance_id: user.filter(|it| runs(it)).map(|it| it.instance_id.clone()),
+                secret: record.spec.secret.clone(),
             }))
         }
         (SeenDisk::There(_), true) => VolumeStep::Rest,
@@ -158,6 +160,7 @@ fn plan_seal(
         below: record.spec.layers.clone(),
         size_bytes,
         instance_id: user.map(|it| it.instance_id.clone()),
+        secret: record.spec.secret.clone(),
     };
     Some(VolumeStep::Seal(seal.snapshot_id.clone(), Box::new(action)))
 }
@@ -186,6 +189,7 @@ mod tests {
                 base: None,
                 layers: Vec::new(),
                 limits: Default::default(),
+                secret: None,
             },
             tags: Tags::default(),
             client_data: String::new(),

@@ -168,6 +168,7 @@ async fn switch(
             if switch == Switch::Reboot && !is_on {
                 return Err(is_off(id));
             }
+            context.check_keys_of(id)?;
             spec.power = PowerState::Running;
             spec.stop_seconds = None;
             spec.hibernate = false;

@@ -117,6 +117,7 @@ impl Context {
                 .evidence(why)
                 .remedy(format!("put that right first: weft get {id} tells when it is")));
         }
+        self.check_key(&volume.spec, field)?;
         let source = SnapshotSource::Volume(id.clone());
         self.check_layers(&source, field, volume.spec.layers.len())?;
         Ok(volume)
@@ -143,6 +144,7 @@ pub(crate) fn of_root_disk(
         }),
         between_guests: false,
         for_image: None,
+        secret: None,
         state: SnapshotState::Pending,
     }
 }
@@ -158,6 +160,7 @@ fn of_volume(volume: &Record<VolumeId, VolumeSpec>, description: String) -> Snap
         boots: None,
         between_guests: false,
         for_image: None,
+        secret: volume.spec.secret.clone(),
         state: SnapshotState::Pending,
     }
 }

@@ -59,6 +59,7 @@ async fn place(
             .remedy(format!("put right what its reason says, or replace it: weft get {volume_id}"))
             .evidence(why));
     }
+    context.check_key(&volume.value.spec, "volume_id")?;
     let attachments = context.repo.list::<VolumeAttachments>().await?;
     if let Some(other) = attachments.iter().find(|one| one.spec.volume_id == volume_id) {
         return Err(attached_already(context, other));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    ImageBase, LayerId, Object, Problem, Reason, Record, SnapshotState, VolumeId, VolumeOrder,
-    VolumeSource, VolumeSpec, VolumeView, check_holds, check_no_shrink,
+    ImageBase, InstanceId, LayerId, Object, Problem, Reason, Record, SnapshotState, VolumeId,
+    VolumeOrder, VolumeSource, VolumeSpec, VolumeView, WrappedSecret, check_encryption,
+    check_holds, check_no_shrink,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, volume_order_from_wire, volume_to_wire,
@@ -45,17 +46,21 @@ fn name(spec: &VolumeSpec) -> &str {
     spec.name.as_ref().map(weft_model::Name::as_str).unwrap_or_default()
 }
 
+/// What a new volume lies over, and what encrypts that.
+#[derive(Default)]
+struct Below {
+    base: Option<ImageBase>,
+    layers: Vec<LayerId>,
+    secret: Option<WrappedSecret>,
+}
+
 /// What a volume of `size_gib` made from `source` lies over. The caller holds `references` for reading:
 /// nothing of it goes meanwhile.
-async fn below(
-    context: &Context,
-    source: &VolumeSource,
-    size_gib: u32,
-) -> Result<(Option<ImageBase>, Vec<LayerId>), Problem> {
+async fn below(context: &Context, source: &VolumeSource, size_gib: u32) -> Result<Below, Problem> {
     let refused =
         |message: String, field: &str| Problem::new(Reason::FailedPrecondition, message).at(field);
     let field = source.field();
-    let (bytes, base, layers) = match source {
+    let (bytes, below) = match source {
         VolumeSource::Snapshot(id) => {
             let snapshot = context.repo.find::<Snapshots>(id).await?.ok_or_else(|| {
                 Problem::not_found(format!("snapshot {id} does not exist"))
@@ -75,7 +80,7 @@ async fn below(
                     return Err(refused(message, field).remedy("make a new one"));
                 }
             };
-            (spec.size_bytes, spec.base, layers)
+            (spec.size_bytes, Below { base: spec.base, layers, secret: spec.secret })
         }
         VolumeSource::Image(id) => {
             let image = context.repo.find::<Images>(id).await?.ok_or_else(|| {
@@ -85,11 +90,51 @@ async fn below(
             })?;
             let content = image.value.spec.content;
             let base = ImageBase { digest: content.disk, format: content.format };
-            (content.virtual_size_bytes, Some(base), Vec::new())
+            (content.virtual_size_bytes, Below { base: Some(base), ..Below::default() })
         }
     };
     check_holds(source, bytes, size_gib)?;
-    Ok((base, layers))
+    Ok(below)
+}
+
+/// What encrypts a new volume: the secret of what it is made from, or one of its own.
+fn secret_of(
+    context: &Context,
+    order: &VolumeOrder,
+    below: Option<WrappedSecret>,
+) -> Result<Option<WrappedSecret>, Problem> {
+    let keys = context.host.volume_keys();
+    check_encryption(order.encrypted, order.source.as_ref(), below.is_some())?;
+    match below {
+        Some(secret) => {
+            keys.unwrap(&secret).map(|_| Some(secret)).map_err(|it| it.at("snapshot_id"))
+        }
+        None if order.encrypted == Some(true) => keys.new_secret().map(Some),
+        None => Ok(None),
+    }
+}
+
+impl Context {
+    /// # Errors
+    /// The instance has an encrypted volume whose key is not there: no guest of it could be started.
+    pub(crate) fn check_keys_of(&self, instance: &InstanceId) -> Result<(), Problem> {
+        let world = self.cache.read();
+        let volumes = world.volumes_of(instance).map(|attachment| attachment.id.second());
+        for volume in volumes.filter_map(|id| world.volumes.get(id)) {
+            self.check_key(&volume.spec, "id").map_err(|problem| {
+                let text = format!("volume {}: {}", volume.id, problem.message);
+                Problem { message: text, ..problem }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The volume is encrypted, and its key is not there: a [`Problem`] at `field`.
+    pub(super) fn check_key(&self, volume: &VolumeSpec, field: &str) -> Result<(), Problem> {
+        let Some(secret) = &volume.secret else { return Ok(()) };
+        self.host.volume_keys().unwrap(secret).map(drop).map_err(|problem| problem.at(field))
+    }
 }
 
 async fn create(
@@ -108,12 +153,13 @@ async fn create(
     context.host.pools().check(&volume_type)?;
     let record = {
         let _guard = context.references.read().await;
-        let (base, layers) = match &order.source {
+        let Below { base, layers, secret } = match &order.source {
             Some(source) => below(context, source, order.size_gib).await?,
-            None => (None, Vec::new()),
+            None => Below::default(),
         };
-        let VolumeOrder { name, size_gib, volume_type: _, source, limits } = order;
-        let spec = VolumeSpec { name, size_gib, volume_type, source, base, layers, limits };
+        let secret = secret_of(context, &order, secret)?;
+        let VolumeOrder { name, size_gib, volume_type: _, source, limits, encrypted: _ } = order;
+        let spec = VolumeSpec { name, size_gib, volume_type, source, base, layers, limits, secret };
         let id = Volumes::new_id(random::bytes(), &spec);
         let record = context.new_record::<Volumes>(id, spec, &creation, &content);
         context.store_new::<Volumes>(&record, &creation, &content, Txn::new()).await?;
@@ -147,9 +193,16 @@ async fn update(
         let message = format!("what volume {} was made from cannot change", update.id);
         return Err(Problem::invalid(field, message).remedy("replace the volume"));
     }
+    if order.encrypted.is_some_and(|wanted| wanted != old.secret.is_some()) {
+        let is = if old.secret.is_some() { "is encrypted" } else { "is not encrypted" };
+        let message = format!("volume {} {is}, and that cannot change", update.id);
+        return Err(Problem::invalid("encrypted", message)
+            .remedy("make another volume and copy what is on this one"));
+    }
     check_no_shrink("size_gib", &format!("volume {}", update.id), old.size_gib, order.size_gib)?;
     let grows = order.size_gib > old.size_gib;
     if grows {
+        context.check_key(old, "size_gib")?;
         check_seen_growing(context, &update.id)?;
     }
     let is_limited_anew = order.limits != old.limits;

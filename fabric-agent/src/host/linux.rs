@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipnetwork::Ipv4Network;
 use tokio::sync::broadcast;
-use weft_hypervisor::{Accel, Firmware, ROOT_DEVICE, VolumeDisk};
+use weft_hypervisor::{Accel, Firmware, ROOT_DEVICE, VolumeDisk, VolumeSecrets};
 use weft_images::UnpackProgress;
 use weft_model::{
     Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
@@ -36,6 +36,7 @@ use super::{
     SshProbe, UploadState,
 };
 use crate::config::{AccelChoice, Directories};
+use crate::volume_keys::VolumeKeys;
 use guests::LinuxGuests;
 use networks::LinuxNetworks;
 use volumes::LinuxVolumes;
@@ -62,6 +63,7 @@ impl LinuxHost {
     pub(crate) async fn open(
         directories: &Directories,
         pools: Pools,
+        keys: VolumeKeys,
         choice: AccelChoice,
         name: String,
         holder: PathBuf,
@@ -89,7 +91,7 @@ impl LinuxHost {
         let networks = LinuxNetworks::open(directories, holder.clone())?;
         let doctor = doctor::Doctor::of_agent(directories, pools.clone(), accelerator);
         let guests = LinuxGuests::open(directories, pools.clone(), qemu, accel, holder).await?;
-        let volumes = LinuxVolumes::open(pools)?;
+        let volumes = LinuxVolumes::open(pools, keys)?;
         Ok(Self { facts, blobs, guests, volumes, networks, doctor })
     }
 }
@@ -145,7 +147,13 @@ impl Host for LinuxHost {
                 let netns = networks.path_for_others(&launch.vpc_id)?;
                 let volumes = launch.volumes.iter().map(|volume| self.volume_disk(volume));
                 let volumes = volumes.collect::<Result<_, _>>()?;
-                guests.start(launch, netns, volumes, |digest| self.blobs.path(digest)).await
+                let mut secrets = VolumeSecrets::new();
+                for volume in &launch.volumes {
+                    let secret = self.volumes.secret(&volume.volume_id, volume.secret.as_ref())?;
+                    secrets.extend(secret.map(|secret| (volume.volume_id.clone(), secret)));
+                }
+                let blob = |digest: &Digest| self.blobs.path(digest);
+                guests.start(launch, netns, (volumes, secrets), blob).await
             }
             Action::PlugNic { instance_id, vpc_id, nic } => {
                 guests.plug(instance_id, nic, &networks.path_for_others(vpc_id)?).await
@@ -154,7 +162,8 @@ impl Host for LinuxHost {
                 guests.unplug(instance_id, interface_id).await
             }
             Action::PlugVolume { instance_id, volume } => {
-                guests.plug_volume(instance_id, &self.volume_disk(volume)?).await
+                let secret = self.volumes.secret(&volume.volume_id, volume.secret.as_ref())?;
+                guests.plug_volume(instance_id, &self.volume_disk(volume)?, secret.as_ref()).await
             }
             Action::UnplugVolume { instance_id, volume_id, layers } => {
                 guests.unplug_volume(instance_id, volume_id, layers).await
@@ -178,22 +187,34 @@ impl Host for LinuxHost {
             Action::SealRootDisk { instance_id, layer, size_bytes, uid } => {
                 guests.seal_root(instance_id, layer, *size_bytes, *uid).await
             }
-            Action::SealVolume { volume_id, pool, layer, below, size_bytes, instance_id } => {
+            Action::SealVolume {
+                volume_id,
+                pool,
+                layer,
+                below,
+                size_bytes,
+                instance_id,
+                secret,
+            } => {
                 let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
+                let secret = self.volumes.secret(volume_id, secret.as_ref())?;
                 let guest = instance_id.as_ref();
-                guests.seal_volume(volume_id, &spec, layer, below, guest).await
+                guests.seal_volume(volume_id, &spec, (layer, below), guest, secret.as_ref()).await
             }
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
-            Action::MakeVolume { volume_id, pool, size_bytes, base, layers } => {
+            Action::MakeVolume { volume_id, pool, size_bytes, base, layers, secret } => {
                 let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
-                self.volumes.make(volume_id, pool, *size_bytes, base, layers).await
+                let secret = self.volumes.secret(volume_id, secret.as_ref())?;
+                let volumes = &self.volumes;
+                volumes.make(volume_id, pool, *size_bytes, (base, layers), secret.as_ref()).await
             }
             Action::GrowVolume { volume_id, size_bytes, instance_id: Some(id), .. } => {
                 guests.grow_disk(id, volume_id.as_str(), *size_bytes).await
             }
-            Action::GrowVolume { volume_id, pool, size_bytes, instance_id: None } => {
-                self.volumes.grow(volume_id, pool, *size_bytes).await
+            Action::GrowVolume { volume_id, pool, size_bytes, instance_id: None, secret } => {
+                let secret = self.volumes.secret(volume_id, secret.as_ref())?;
+                self.volumes.grow(volume_id, pool, *size_bytes, secret.as_ref()).await
             }
             Action::RemoveVolume { volume_id, pool } => self.volumes.remove(volume_id, pool).await,
 
@@ -254,6 +275,10 @@ impl Host for LinuxHost {
 
     fn pools(&self) -> &Pools {
         self.volumes.pools()
+    }
+
+    fn volume_keys(&self) -> &VolumeKeys {
+        self.volumes.keys()
     }
 
     async fn observe_volume(

@@ -45,6 +45,7 @@ use super::{
     SeenGuest, SshProbe, UploadState,
 };
 use crate::clock::Clock;
+use crate::volume_keys::VolumeKeys;
 use behaviour::Behaviour;
 use orders::Orders;
 use reality::{Guest, Reality, Volume};
@@ -55,6 +56,7 @@ pub(crate) struct SimHost {
     facts: HostFacts,
     blobs: Blobs,
     pools: Pools,
+    keys: VolumeKeys,
     reality: Reality,
     orders: Orders,
     clock: Arc<dyn Clock>,
@@ -76,7 +78,7 @@ impl SimHost {
     pub(crate) async fn open(
         dir: &Path,
         blobs: &Path,
-        pools: Pools,
+        (pools, keys): (Pools, VolumeKeys),
         name: String,
         vcpus: u32,
         memory_mib: u64,
@@ -99,6 +101,7 @@ impl SimHost {
             facts,
             blobs,
             pools,
+            keys,
             reality,
             orders,
             clock,
@@ -374,6 +377,10 @@ impl Host for SimHost {
 
     fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    fn volume_keys(&self) -> &VolumeKeys {
+        &self.keys
     }
 
     async fn observe_volume(

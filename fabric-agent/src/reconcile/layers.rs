@@ -146,6 +146,7 @@ mod tests {
                 boots: None,
                 between_guests: false,
                 for_image: None,
+                secret: None,
                 state,
             },
             tags: Tags::default(),

@@ -279,7 +279,13 @@ async fn steps(
             VolumeStep::Damaged(why) => return Err(Failure::Step(HostError::new(why, true))),
             VolumeStep::Rest => {
                 let bytes = disk_bytes.unwrap_or_default();
-                return Ok(Rest::As(Some(Condition::Made { bytes, trouble: None })));
+                // Nobody can read it, and nothing is wrong with it.
+                let secret = record.spec.secret.as_ref();
+                let locked = secret.and_then(|secret| host.volume_keys().unwrap(secret).err());
+                let trouble = locked.map(|problem| {
+                    format!("{}: {}", problem.message, problem.remedy.unwrap_or_default())
+                });
+                return Ok(Rest::As(Some(Condition::Made { bytes, trouble })));
             }
         }
     }

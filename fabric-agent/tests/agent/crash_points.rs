@@ -17,6 +17,7 @@ use std::process::ExitStatus;
 use futures::{StreamExt as _, stream};
 use weft_fetch::testing::{Page, Site};
 
+use crate::encryption;
 use crate::support::{Agent, Files, eventually};
 use client::{Client, DISK_BY_URL, Patience, Stage};
 
@@ -158,6 +159,10 @@ async fn dies(agent: &mut Agent) -> ExitStatus {
 /// An agent, not running, and what its client knows, at a stage.
 async fn at(stage: Stage, program: &Path, site: &Site) -> (Agent, Client) {
     let mut agent = Agent::not_started(&[]);
+    // Beside what is copied for each run, and there as long as the first agent is.
+    let key = agent.directory().join("volume.key");
+    encryption::make_key(&key);
+    agent.set_flags(&[&encryption::flag(&key)]);
     agent.use_program(program);
     let url = site.put("/disk.raw", Page::new(DISK_BY_URL));
     let mut client = Client::new(&agent, &url);

@@ -15,6 +15,7 @@ mod crashes;
 mod creation;
 mod disk_full;
 mod display;
+mod encryption;
 mod fetches;
 mod garbage;
 mod groups;

@@ -34,6 +34,7 @@ mod text;
 mod view;
 mod volume;
 mod volume_attachment;
+mod volume_secret;
 mod vpc;
 
 pub use checksum::{Checksum, InvalidChecksum, InvalidSha512, Sha512};
@@ -109,10 +110,14 @@ pub use view::{
 };
 pub use volume::{
     DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSource, VolumeSpec, VolumeState,
-    VolumeView, check_disk_gib, check_holds, check_no_shrink,
+    VolumeView, check_disk_gib, check_encryption, check_holds, check_no_shrink,
 };
 pub use volume_attachment::{
     MAX_VOLUMES_PER_INSTANCE, VolumeAttachmentOrder, VolumeAttachmentSpec, place_for_volume,
+};
+pub use volume_secret::{
+    DataSecret, HexBytes, InvalidHexBytes, KEY_BYTES, RootKeyId, SealedText, SecretId, WrapNonce,
+    WrappedSecret,
 };
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,

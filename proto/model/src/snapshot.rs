@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::words;
 use crate::{
     Architecture, BootMode, Digest, DiskFormat, InstanceId, KernelContent, LayerId, Problem,
-    Reason, Timestamp, VolumeId,
+    Reason, Timestamp, VolumeId, WrappedSecret,
 };
 
 /// Layers that a disk may lie over: every read of something old goes through all of them.
@@ -132,6 +132,9 @@ pub struct SnapshotSpec {
     /// The token of the client that has an image made of it, where it is there for that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_image: Option<String>,
+    /// What encrypts its layers; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<WrappedSecret>,
     /// Where it is in its life.
     pub state: SnapshotState,
 }
@@ -186,6 +189,8 @@ pub struct SnapshotView {
     pub size_bytes: u64,
     /// When it was done.
     pub completed_at: Option<Timestamp>,
+    /// Whether it is encrypted, as the disk is that it is of.
+    pub encrypted: bool,
 }
 
 impl SnapshotView {
@@ -203,7 +208,8 @@ impl From<SnapshotSpec> for SnapshotView {
             SnapshotState::Error { why } => (SnapshotProgress::Error, Some(why), None),
         };
         let order = SnapshotOrder { source: spec.source, description: spec.description };
-        Self { order, progress, reason, size_bytes: spec.size_bytes, completed_at }
+        let (size_bytes, encrypted) = (spec.size_bytes, spec.secret.is_some());
+        Self { order, progress, reason, size_bytes, completed_at, encrypted }
     }
 }
 
@@ -236,6 +242,7 @@ mod tests {
             reason: None,
             size_bytes,
             completed_at: None,
+            encrypted: false,
         };
         assert_eq!(of(1).size_gib(), 1);
         assert_eq!(of(1 << 30).size_gib(), 1);

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::net::serde_as_text;
-use crate::{DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId};
+use crate::{
+    DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId, WrappedSecret,
+};
 
 /// GiB that a disk can have: qcow2's limit with the clusters that are used here is 64 TiB.
 pub const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=(64 << 10);
@@ -54,6 +56,37 @@ pub fn check_holds(source: &VolumeSource, bytes: u64, wanted: u32) -> Result<(),
     let gib = bytes.div_ceil(1 << 30);
     let message = format!("{} needs {gib} GiB, the volume would have {wanted}", source.id());
     Err(Problem::invalid("size_gib", message).remedy(format!("set it to {gib} or more")))
+}
+
+/// # Errors
+/// A volume made from `source`, which is `encrypted_below` or not, cannot be encrypted as asked: a
+/// [`Problem`] at `encrypted`. What lies below a volume is encrypted with its secret, or not at all.
+pub fn check_encryption(
+    wanted: Option<bool>,
+    source: Option<&VolumeSource>,
+    encrypted_below: bool,
+) -> Result<(), Problem> {
+    let (Some(wanted), Some(source)) = (wanted, source) else { return Ok(()) };
+    if wanted == encrypted_below {
+        return Ok(());
+    }
+    let id = source.id();
+    let (message, remedy) = match (source, wanted) {
+        (_, false) => (
+            format!("{id} is encrypted, and so is every volume that is made from it"),
+            "leave encrypted out, or set it to true; for one that is not encrypted, copy what is on \
+             the volume to an empty one",
+        ),
+        (VolumeSource::Snapshot(_), true) => (
+            format!("{id} is not encrypted, and what it has would be below the volume as it is"),
+            "make an empty encrypted volume and copy the files there",
+        ),
+        (VolumeSource::Image(_), true) => (
+            format!("what {id} has would be below the volume as it is: images are not encrypted"),
+            "make an empty encrypted volume and copy the files there",
+        ),
+    };
+    Err(Problem::invalid("encrypted", message).remedy(remedy))
 }
 
 /// What a volume was made from: all of it is on the volume at first.
@@ -173,6 +206,9 @@ pub struct VolumeSpec {
     /// What it may do each second, wherever it is attached.
     #[serde(default)]
     pub limits: DiskLimits,
+    /// What encrypts its file, and each layer below; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<WrappedSecret>,
 }
 
 impl VolumeSpec {
@@ -195,6 +231,8 @@ pub struct VolumeOrder {
     pub source: Option<VolumeSource>,
     /// What it may do each second.
     pub limits: DiskLimits,
+    /// Whether its disk is encrypted; `None` is as what it is made from.
+    pub encrypted: Option<bool>,
 }
 
 words! {
@@ -228,8 +266,10 @@ pub struct VolumeView {
 
 impl From<VolumeSpec> for VolumeOrder {
     fn from(spec: VolumeSpec) -> Self {
-        let VolumeSpec { name, size_gib, volume_type, source, base: _, layers: _, limits } = spec;
-        Self { name, size_gib, volume_type: Some(volume_type), source, limits }
+        let VolumeSpec { name, size_gib, volume_type, source, base: _, layers: _, limits, secret } =
+            spec;
+        let (volume_type, encrypted) = (Some(volume_type), Some(secret.is_some()));
+        Self { name, size_gib, volume_type, source, limits, encrypted }
     }
 }
 
@@ -252,7 +292,40 @@ mod tests {
         let spec: VolumeSpec = serde_json::from_str(r#"{"size_gib":3}"#).unwrap();
         assert_eq!(spec.volume_type, PoolName::standard());
         assert_eq!((spec.base, spec.layers.len(), spec.name), (None, 0, None));
-        assert_eq!(spec.limits, DiskLimits::default());
+        assert_eq!((spec.limits, spec.secret), (DiskLimits::default(), None));
+    }
+
+    #[test]
+    fn a_volume_is_encrypted_as_what_it_is_made_from() {
+        let snapshot = VolumeSource::Snapshot(SnapshotId::from_random([1; 9]));
+        let image = VolumeSource::Image(ImageId::from_random([1; 9]));
+        #[rustfmt::skip]
+        let cases = [
+            // wanted,     made from,       encrypted, refused with
+            (None,         None,            false,     None),
+            (Some(true),   None,            false,     None),
+            (Some(false),  None,            false,     None),
+            (None,         Some(&snapshot), true,      None),
+            (Some(true),   Some(&snapshot), true,      None),
+            (Some(false),  Some(&snapshot), true,      Some("every volume that is made from it")),
+            (None,         Some(&snapshot), false,     None),
+            (Some(false),  Some(&snapshot), false,     None),
+            (Some(true),   Some(&snapshot), false,     Some("is not encrypted")),
+            (None,         Some(&image),    false,     None),
+            (Some(true),   Some(&image),    false,     Some("images are not encrypted")),
+        ];
+        for (wanted, source, below, refused) in cases {
+            let checked = check_encryption(wanted, source, below);
+            let shown = format!("{wanted:?} {source:?} {below}: {checked:?}");
+            match (checked, refused) {
+                (Ok(()), None) => {}
+                (Err(problem), Some(text)) => {
+                    assert!(problem.message.contains(text), "{shown}");
+                    assert_eq!(problem.field.as_deref(), Some("encrypted"), "{shown}");
+                }
+                _ => panic!("{shown}"),
+            }
+        }
     }
 
     #[test]

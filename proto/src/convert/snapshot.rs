@@ -41,7 +41,8 @@ pub fn snapshot_order_to_wire(order: SnapshotOrder) -> v1::SnapshotSpec {
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn snapshot_from_wire(wire: v1::Snapshot) -> Result<Object<SnapshotId, SnapshotView>, Problem> {
-    let v1::Snapshot { metadata, spec, state, reason, size_bytes, completed_at_unix_ms } = wire;
+    let v1::Snapshot { metadata, spec, state, reason, size_bytes, completed_at_unix_ms, encrypted } =
+        wire;
     let progress: SnapshotProgress = parse_word("state", &state)?;
     let completed_at =
         completed_at_unix_ms.map(|ms| time_from_wire("completed_at_unix_ms", ms)).transpose()?;
@@ -51,6 +52,7 @@ pub fn snapshot_from_wire(wire: v1::Snapshot) -> Result<Object<SnapshotId, Snaps
         reason: Some(reason).filter(|reason| !reason.is_empty()),
         size_bytes,
         completed_at,
+        encrypted,
     };
     object_from_wire(metadata, view)
 }
@@ -58,7 +60,7 @@ pub fn snapshot_from_wire(wire: v1::Snapshot) -> Result<Object<SnapshotId, Snaps
 /// The wire's form of `object`.
 pub fn snapshot_to_wire(object: Object<SnapshotId, SnapshotView>) -> v1::Snapshot {
     let (metadata, view) = object_to_wire(object);
-    let SnapshotView { order, progress, reason, size_bytes, completed_at } = view;
+    let SnapshotView { order, progress, reason, size_bytes, completed_at, encrypted } = view;
     v1::Snapshot {
         metadata: Some(metadata),
         spec: Some(snapshot_order_to_wire(order)),
@@ -66,5 +68,6 @@ pub fn snapshot_to_wire(object: Object<SnapshotId, SnapshotView>) -> v1::Snapsho
         reason: reason.unwrap_or_default(),
         size_bytes,
         completed_at_unix_ms: completed_at.map(|at| at.as_millisecond()),
+        encrypted,
     }
 }

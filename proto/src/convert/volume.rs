@@ -11,8 +11,9 @@ use crate::v1;
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn volume_order_from_wire(spec: Option<v1::VolumeSpec>) -> Result<VolumeOrder, Problem> {
-    let v1::VolumeSpec { name, size_gib, r#type, snapshot_id, image_id, iops, throughput_mibps } =
-        required("spec", spec)?;
+    let spec = required("spec", spec)?;
+    let v1::VolumeSpec { name, size_gib, r#type, snapshot_id, image_id, .. } = spec;
+    let v1::VolumeSpec { iops, throughput_mibps, encrypted, .. } = spec;
     check_disk_gib("size_gib", size_gib)?;
     let source = match (snapshot_id, image_id) {
         (None, None) => None,
@@ -29,12 +30,13 @@ pub fn volume_order_from_wire(spec: Option<v1::VolumeSpec>) -> Result<VolumeOrde
         volume_type: r#type.map(|text| parse("type", &text)).transpose()?,
         source,
         limits: DiskLimits { iops, throughput_mibps }.check("")?,
+        encrypted,
     })
 }
 
 /// The wire's form of `order`.
 pub fn volume_order_to_wire(order: VolumeOrder) -> v1::VolumeSpec {
-    let VolumeOrder { name, size_gib, volume_type, source, limits } = order;
+    let VolumeOrder { name, size_gib, volume_type, source, limits, encrypted } = order;
     let source = source.as_ref();
     v1::VolumeSpec {
         name: name.map(|name| name.to_string()),
@@ -44,6 +46,7 @@ pub fn volume_order_to_wire(order: VolumeOrder) -> v1::VolumeSpec {
         image_id: source.and_then(VolumeSource::image).map(ToString::to_string),
         iops: limits.iops,
         throughput_mibps: limits.throughput_mibps,
+        encrypted,
     }
 }
 

@@ -25,13 +25,15 @@ pub(crate) fn snapshot_view() -> impl Strategy<Value = SnapshotView> {
     let at = option::of(
         (0_i64..4_000_000_000_000).prop_map(|ms| Timestamp::from_millisecond(ms).unwrap()),
     );
-    (snapshot_order(), word(SnapshotProgress::WORDS), reason, any::<u64>(), at).prop_map(
-        |(order, progress, reason, size_bytes, completed_at)| SnapshotView {
+    let progress = word(SnapshotProgress::WORDS);
+    (snapshot_order(), progress, reason, any::<u64>(), at, any::<bool>()).prop_map(
+        |(order, progress, reason, size_bytes, completed_at, encrypted)| SnapshotView {
             order,
             progress,
             reason,
             size_bytes,
             completed_at,
+            encrypted,
         },
     )
 }

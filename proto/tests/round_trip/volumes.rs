@@ -22,13 +22,22 @@ fn source() -> impl Strategy<Value = VolumeSource> {
 }
 
 pub(crate) fn volume_order() -> impl Strategy<Value = VolumeOrder> {
-    (option::of(name()), DISK_GIB, option::of(pool()), option::of(source()), disk_limits())
-        .prop_map(|(name, size_gib, volume_type, source, limits)| VolumeOrder {
+    let encrypted = option::of(any::<bool>());
+    (
+        option::of(name()),
+        DISK_GIB,
+        option::of(pool()),
+        option::of(source()),
+        disk_limits(),
+        encrypted,
+    )
+        .prop_map(|(name, size_gib, volume_type, source, limits, encrypted)| VolumeOrder {
             name,
             size_gib,
             volume_type,
             source,
             limits,
+            encrypted,
         })
 }
 

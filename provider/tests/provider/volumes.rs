@@ -122,3 +122,47 @@ async fn limits_of_a_volume_change_live_and_go_again() {
         assert!(again.is_empty(), "{again:?}");
     }
 }
+
+#[tokio::test]
+async fn a_volume_is_encrypted_for_good_and_so_is_what_is_made_from_it() {
+    let (terraform, fake) = connected().await;
+    let plain = least("weft_volume", &terraform, &fake).await;
+    let unset = terraform.create("weft_volume", plain.clone()).await.unwrap();
+    assert_eq!(unset.get("encrypted").as_bool(), Some(false));
+    let config = with(&plain, "encrypted", true);
+    let plan = terraform.plan("weft_volume", config.clone(), Some(&unset)).await.unwrap();
+    assert_eq!(plan.action, tfplugin::testing::Action::Replace);
+    let state = terraform.create("weft_volume", config.clone()).await.unwrap();
+    assert_eq!(state.get("encrypted").as_bool(), Some(true));
+    // What is left out again changes nothing: a volume is not destroyed for that.
+    let plan = terraform.plan("weft_volume", plain.clone(), Some(&state)).await.unwrap();
+    assert!(plan.is_empty(), "{plan:?}");
+
+    let volume_id = state.get("id").as_str().unwrap().to_owned();
+    let of_volume = attributes([("volume_id", volume_id.as_str().into())]);
+    let snapshot = terraform.create("weft_snapshot", of_volume).await.unwrap();
+    assert_eq!(snapshot.get("encrypted").as_bool(), Some(true));
+    let made_from = |id: &Value| with(&plain, "snapshot_id", id.clone());
+    let copy = made_from(snapshot.get("id"));
+    let plan = terraform.plan("weft_volume", copy.clone(), None).await.unwrap();
+    assert_eq!(plan.planned.get("encrypted").as_bool(), Some(true), "it is known while planning");
+    let copied = terraform.apply(plan).await.state.unwrap();
+    assert_eq!(copied.get("encrypted").as_bool(), Some(true));
+    let not = terraform.plan("weft_volume", with(&copy, "encrypted", false), None).await;
+    let text = not.unwrap_err().to_string();
+    assert!(text.contains("every volume that is made from it"), "{text}");
+
+    let of_unset = attributes([("volume_id", unset.get("id").clone())]);
+    let snapshot = terraform.create("weft_snapshot", of_unset).await.unwrap();
+    assert_eq!(snapshot.get("encrypted").as_bool(), Some(false));
+    let copy = with(&made_from(snapshot.get("id")), "encrypted", true);
+    let text = terraform.plan("weft_volume", copy, None).await.unwrap_err().to_string();
+    assert!(text.contains("is not encrypted"), "{text}");
+    let image = with(&config, "image_id", "img-0123456789abcdef0");
+    let text = terraform.plan("weft_volume", image, None).await.unwrap_err().to_string();
+    assert!(text.contains("images are not encrypted"), "{text}");
+
+    // What is to be made by the same apply says so then.
+    let later = terraform.plan("weft_volume", made_from(&Value::Unknown), None).await.unwrap();
+    assert_eq!(*later.planned.get("encrypted"), Value::Unknown);
+}

@@ -28,6 +28,7 @@ impl Noun for Object<SnapshotId, SnapshotView> {
             ("state", self.spec.progress.to_string()),
             ("reason", text(self.spec.reason.as_ref())),
             ("size", format!("{} bytes", self.spec.size_bytes)),
+            ("encrypted", self.spec.encrypted.to_string()),
             ("completed", text(self.spec.completed_at.as_ref())),
         ];
         pairs.extend(common_details(self));
@@ -46,6 +47,7 @@ impl Noun for Object<SnapshotId, SnapshotView> {
             "state": self.spec.progress,
             "reason": self.spec.reason,
             "size_bytes": self.spec.size_bytes,
+            "encrypted": self.spec.encrypted,
             "completed_at": self.spec.completed_at,
         });
         common_json(self, specific)

@@ -35,6 +35,7 @@ impl Noun for Object<VolumeId, VolumeView> {
             ("size", format!("{} GiB", order.size_gib)),
             ("type", text(order.volume_type.as_ref())),
             ("limits", order.limits.to_string()),
+            ("encrypted", order.encrypted.unwrap_or_default().to_string()),
             ("state", self.spec.state.to_string()),
         ];
         pairs.extend(order.source.as_ref().map(|source| ("made from", source.id().to_owned())));
@@ -54,6 +55,7 @@ impl Noun for Object<VolumeId, VolumeView> {
                 "type": order.volume_type,
                 "iops": order.limits.iops,
                 "throughput_mibps": order.limits.throughput_mibps,
+                "encrypted": order.encrypted.unwrap_or_default(),
                 "snapshot_id": order.source.as_ref().and_then(VolumeSource::snapshot),
                 "image_id": order.source.as_ref().and_then(VolumeSource::image),
                 "state": self.spec.state,

@@ -12,14 +12,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use weft_model::InstanceId;
+use weft_model::{DataSecret, InstanceId};
 
 use super::{ANSWER_DEADLINE, GuestError, Guests};
+use crate::qemu::VolumeDisk;
 use crate::qmp::{QmpClient, QmpError};
 use crate::record::GuestIdentity;
 
 /// Where QEMU has the devices that have names.
 pub(super) const NAMED_DEVICES: &str = "/machine/peripheral";
+/// Where it has the secrets of encrypted volumes.
+const OBJECTS: &str = "/objects";
 /// How long a guest may take to let go of a device. An idle one takes some milliseconds.
 pub(super) const LET_GO_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -119,6 +122,28 @@ impl<'a> Devices<'a> {
         let file = file.map_err(|source| GuestError::Disk { id, path, source })?;
         let given = self.client.add_fd(file.as_fd(), whose, ANSWER_DEADLINE).await;
         given.map_err(self.failed("add-fd"))
+    }
+
+    /// Tells QEMU what encrypts a volume, unless it knows.
+    pub(super) async fn give_secret(
+        &self,
+        volume_id: &str,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), GuestError> {
+        let Some(secret) = secret else { return Ok(()) };
+        let name = VolumeDisk::key_name(volume_id);
+        let known = self.execute("qom-list", json!({ "path": OBJECTS })).await?;
+        if known.as_array().into_iter().flatten().any(|it| it["name"] == name.as_str()) {
+            return Ok(());
+        }
+        let object = json!({ "qom-type": "secret", "id": name, "data": secret.reveal() });
+        self.execute("object-add", object).await.map(|_| ())
+    }
+
+    /// Has QEMU forget it; one that it does not know is refused, which is what is wanted.
+    pub(super) async fn take_secret(&self, volume_id: &str) -> Result<(), GuestError> {
+        let name = VolumeDisk::key_name(volume_id);
+        self.execute_or_not("object-del", json!({ "id": name })).await
     }
 
     /// Closes the descriptors that QEMU was started with, or given, for `whose`: a volume's id, or the

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,10 +16,14 @@ use crate::cgroup::Entrance;
 use crate::layout::{self, GuestDir};
 use crate::lock;
 use crate::qemu::GuestSpec;
+use crate::secrets::{VolumeSecrets, for_holder};
 use crate::sys;
 
 /// QEMU answers within a second on an idle machine; a busy one gets time.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+/// What opening one encrypted file takes on a busy machine: LUKS tries its passphrase in as many rounds
+/// as were made for it.
+const DECRYPT_DEADLINE: Duration = Duration::from_secs(2);
 /// Memory is read back as fast as a disk reads.
 const READ_BACK_PER_GIB: Duration = Duration::from_secs(30);
 /// A holder has the lock for a moment after it wrote how its guest ended.
@@ -34,6 +38,17 @@ impl Guests {
     /// second one start, also when the agent is killed in between. After an error the guest is
     /// either not there or found by `observe`.
     pub async fn launch(&self, spec: &GuestSpec, holder: &HolderCommand) -> Result<(), GuestError> {
+        self.launch_with(spec, holder, &VolumeSecrets::new()).await
+    }
+
+    /// The same of a guest that has encrypted volumes; the holder gets their secrets as it gets the
+    /// lock, for they are in no file.
+    pub async fn launch_with(
+        &self,
+        spec: &GuestSpec,
+        holder: &HolderCommand,
+        secrets: &VolumeSecrets,
+    ) -> Result<(), GuestError> {
         let id = &spec.instance_id;
         let dir = self.guest_dir(id);
         let prepare = |step| move |source| GuestError::Prepare { id: id.clone(), step, source };
@@ -61,17 +76,23 @@ impl Guests {
             source,
         })?;
         weft_crash_points::point("guest.launch.grouped");
-        let child = spawn(&dir, lock, holder, entrance).map_err(|source| GuestError::Holder {
-            id: id.clone(),
-            program: holder.program.clone(),
-            source,
+        let secrets = match secrets.is_empty() {
+            true => None,
+            false => Some(for_holder(secrets).map_err(prepare("keep the secrets of volumes"))?),
+        };
+        let child = spawn(&dir, lock, secrets, holder, entrance).map_err(|source| {
+            GuestError::Holder { id: id.clone(), program: holder.program.clone(), source }
         })?;
         weft_crash_points::point("guest.launch.holder_started");
         let seconds = match spec.resume {
             None => START_DEADLINE,
             Some(_) => START_DEADLINE + READ_BACK_PER_GIB * spec.memory_mib.div_ceil(1024),
         };
-        self.wait_until_running(id, &dir, child, seconds).await
+        let encrypted = spec.volumes.iter().filter(|volume| volume.encrypted);
+        let files = encrypted.map(|volume| volume.files().count()).sum::<usize>();
+        let files = u32::try_from(files).unwrap_or(u32::MAX);
+        let deadline = seconds.saturating_add(DECRYPT_DEADLINE.saturating_mul(files));
+        self.wait_until_running(id, &dir, child, deadline).await
     }
 
     async fn wait_until_running(
@@ -126,6 +147,7 @@ impl Guests {
 fn spawn(
     dir: &GuestDir,
     lock: File,
+    secrets: Option<OwnedFd>,
     holder: &HolderCommand,
     entrance: Entrance,
 ) -> io::Result<Child> {
@@ -144,9 +166,11 @@ fn spawn(
             (command, Vec::new())
         }
     };
+    command.args(&holder.args).arg(dir.file(layout::SPEC));
+    if let Some(secrets) = &secrets {
+        command.arg(HolderCommand::SECRETS).arg(secrets.as_raw_fd().to_string());
+    }
     command
-        .args(&holder.args)
-        .arg(dir.file(layout::SPEC))
         .current_dir("/")
         .stdin(Stdio::from(lock))
         .stdout(Stdio::null())
@@ -156,6 +180,7 @@ fn spawn(
     unsafe {
         command.pre_exec(move || {
             sys::inherit_standard_streams_only();
+            secrets.iter().try_for_each(|fd| sys::clear_cloexec(fd.as_raw_fd()))?;
             groups.iter().try_for_each(|group| sys::enter_cgroup(group.as_fd()))
         });
     }

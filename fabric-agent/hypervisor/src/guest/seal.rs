@@ -9,10 +9,11 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weft_model::{InstanceId, LayerId};
+use weft_model::{DataSecret, InstanceId, LayerId};
 
 use super::devices::{Devices, NAMED_DEVICES};
 use super::{GuestError, GuestObservation, Guests};
+use crate::qemu::decryption;
 
 impl Guests {
     /// Whether QEMU has the guest's disks open.
@@ -28,7 +29,8 @@ impl Guests {
     }
 
     /// Has the guest write to `next` from now on, on its disk `device`; `layer` is what that becomes
-    /// which it has written so far. Done already is success.
+    /// which it has written so far. Done already is success. `secret` encrypts both, where the disk is an
+    /// encrypted volume.
     ///
     /// # Errors
     /// QEMU refused ([`GuestError::refused`]: then nothing has changed for the guest), or did not
@@ -39,6 +41,7 @@ impl Guests {
         device: &str,
         layer: &LayerId,
         next: &Path,
+        secret: Option<&DataSecret>,
     ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
         let node = Node::of(layer);
@@ -48,6 +51,7 @@ impl Guests {
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;
+        devices.give_secret(device, secret).await?;
         let given = devices.give_file(next, true, device).await?;
         weft_crash_points::point("guest.seal.given");
         // A node of its own: QEMU would open the file of an inner one anew when it becomes read-only
@@ -58,10 +62,13 @@ impl Guests {
         let added = devices.execute("blockdev-add", arguments).await;
         devices.take_back(&[given]).await?;
         added?;
-        let arguments = json!({
+        let mut arguments = json!({
             "driver": "qcow2", "node-name": node.disk, "file": node.file, "backing": Value::Null,
             "discard": "unmap",
         });
+        if secret.is_some() {
+            arguments["encrypt"] = decryption(device);
+        }
         devices.execute("blockdev-add", arguments).await?;
         weft_crash_points::point("guest.seal.added");
         let arguments = json!({ "node": top, "overlay": node.disk });

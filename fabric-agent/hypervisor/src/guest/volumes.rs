@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use weft_model::{InstanceId, LayerId, VolumeId};
+use weft_model::{DataSecret, InstanceId, LayerId, VolumeId};
 
 use super::devices::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
 use super::seal::{node_of_layer, top_of};
@@ -38,12 +38,17 @@ impl GuestVolumes {
 
 impl Guests {
     /// Plugs a volume into a guest that runs. Done already is success; what an earlier attempt left
-    /// half way is made anew.
+    /// half way is made anew. `secret` is what encrypts it, where it is encrypted.
     ///
     /// # Errors
     /// A file of the volume cannot be opened, or QEMU refused: the port is another one's, say, or
     /// another guest has the volume.
-    pub async fn plug_volume(&self, id: &InstanceId, disk: &VolumeDisk) -> Result<(), GuestError> {
+    pub async fn plug_volume(
+        &self,
+        id: &InstanceId,
+        disk: &VolumeDisk,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
         if GuestVolumes::of(&devices.names().await?).attached.contains(&disk.volume_id) {
             return Ok(());
@@ -54,7 +59,10 @@ impl Guests {
             paths.push(devices.give_file(path, write, disk.volume_id.as_str()).await?);
         }
         weft_crash_points::point("guest.plug_volume.given");
-        let added = devices.add_nodes(disk.nodes(&paths)).await;
+        let added = match devices.give_secret(disk.volume_id.as_str(), secret).await {
+            Ok(()) => devices.add_nodes(disk.nodes(&paths)).await,
+            refused => refused,
+        };
         devices.take_back(&paths).await?;
         weft_crash_points::point("guest.plug_volume.nodes_added");
         let plugged = match added {
@@ -169,7 +177,7 @@ impl Devices<'_> {
             let mut there = nodes.as_array().into_iter().flatten();
             let is_ours = |node: &Value| names.iter().any(|name| node["node-name"] == **name);
             if !there.any(is_ours) {
-                return Ok(());
+                return self.take_secret(volume_id.as_str()).await;
             }
             if started.elapsed() > LET_GO_DEADLINE {
                 return Err(self.keeps(volume_id));

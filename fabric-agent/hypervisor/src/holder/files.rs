@@ -5,9 +5,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use weft_model::VolumeId;
+
 use super::{HolderError, at};
 use crate::layout::{GuestDir, QMP_SOCKET};
-use crate::qemu::{Accel, Boot, GuestFds, GuestSpec, NicSpec};
+use crate::qemu::{Accel, Boot, GuestFds, GuestSpec, NicSpec, VolumeFds};
+use crate::secrets::{self, VolumeSecrets};
 use crate::tap;
 
 /// Every descriptor of one guest.
@@ -21,7 +24,11 @@ pub(super) struct GuestFiles {
 }
 
 impl GuestFiles {
-    pub(super) fn open(dir: &GuestDir, spec: &GuestSpec) -> Result<Self, HolderError> {
+    pub(super) fn open(
+        dir: &GuestDir,
+        spec: &GuestSpec,
+        secrets: &VolumeSecrets,
+    ) -> Result<Self, HolderError> {
         let mut owned = Vec::new();
         let mut keep = |fd: OwnedFd| -> RawFd {
             let number = fd.as_raw_fd();
@@ -78,7 +85,12 @@ impl GuestFiles {
         for volume in &spec.volumes {
             let opened = volume.files().map(|(path, write)| open("a volume's file", path, write));
             let opened: Vec<OwnedFd> = opened.collect::<Result<_, _>>()?;
-            volumes.push(opened.into_iter().map(&mut keep).collect());
+            let files = opened.into_iter().map(&mut keep).collect();
+            let secret = match volume.encrypted {
+                true => Some(keep(secret_of(&volume.volume_id, spec.uid, secrets)?)),
+                false => None,
+            };
+            volumes.push(VolumeFds { files, secret });
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
@@ -122,6 +134,12 @@ impl GuestFiles {
     pub(super) fn into_namespaces(self) -> Vec<Option<File>> {
         self.namespaces
     }
+}
+
+fn secret_of(id: &VolumeId, uid: u32, secrets: &VolumeSecrets) -> Result<OwnedFd, HolderError> {
+    let missing = || HolderError::NoSecret { volume_id: id.clone() };
+    let secret = secrets.get(id).ok_or_else(missing)?;
+    secrets::for_qemu(secret, uid).map_err(at("keep a volume's secret in memory"))
 }
 
 fn open(what: &'static str, path: &Path, write: bool) -> Result<OwnedFd, HolderError> {

@@ -72,12 +72,21 @@ pub struct GuestFds {
     pub efi_variables: Option<RawFd>,
     /// `/dev/kvm`, where QEMU can take it as a descriptor.
     pub kvm: Option<RawFd>,
-    /// The files of each volume, in the order of [`VolumeDisk::files`].
-    pub volumes: Vec<Vec<RawFd>>,
+    /// Those of each volume.
+    pub volumes: Vec<VolumeFds>,
     /// One open tap for each interface, in order.
     pub taps: Vec<RawFd>,
     /// A listening Unix socket for QMP.
     pub qmp: RawFd,
+}
+
+/// The descriptors of one volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeFds {
+    /// Its files, in the order of [`VolumeDisk::files`].
+    pub files: Vec<RawFd>,
+    /// Its secret, in memory, where it is encrypted.
+    pub secret: Option<RawFd>,
 }
 
 /// The arguments that start `spec`, without the program itself.
@@ -273,9 +282,15 @@ fn volumes(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {
         let (name, chassis) = (VolumeDisk::port_name(port), VOLUME_CHASSIS + port);
         root_port(line, &name, chassis, VOLUME_PORTS_SLOT, port - 1);
     }
-    for (volume, files) in spec.volumes.iter().zip(&fds.volumes) {
-        let paths: Vec<String> =
-            files.iter().map(|fd| line.fd_set_of(*fd, volume.volume_id.as_str())).collect();
+    for (volume, fds) in spec.volumes.iter().zip(&fds.volumes) {
+        let id = volume.volume_id.as_str();
+        if let Some(fd) = fds.secret {
+            // It stays as long as the guest has the volume: a guest that was hibernated has its disks
+            // opened once more before it goes on, and a snapshot adds a file.
+            let key = VolumeDisk::key_name(id);
+            line.option("-object", format!("secret,id={key},file=/proc/self/fd/{fd}"));
+        }
+        let paths: Vec<String> = fds.files.iter().map(|fd| line.fd_set_of(*fd, id)).collect();
         volume.nodes(&paths).into_iter().for_each(|node| line.blockdev(node));
         line.option("-device", volume.device().to_string());
     }

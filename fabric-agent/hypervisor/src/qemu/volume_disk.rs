@@ -24,12 +24,20 @@ pub struct VolumeDisk {
     pub disk: PathBuf,
     /// What lies below it, from the lowest to the highest. Given here and not taken from headers.
     pub below: Vec<BackingImage>,
+    /// Whether all of it is encrypted, each file with a LUKS header of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 impl VolumeDisk {
     /// What QEMU calls a root port for volumes.
     pub(crate) fn port_name(port: u8) -> String {
         format!("disk-port{port}")
+    }
+
+    /// What QEMU calls the secret of an encrypted volume: it opens each of its files with that.
+    pub(crate) fn key_name(volume_id: &str) -> String {
+        format!("key-{volume_id}")
     }
 
     /// The files to open, and whether for writing: as [`Self::nodes`] takes them.
@@ -61,6 +69,7 @@ impl VolumeDisk {
                 // Whatever the header names, nothing else is opened.
                 disk["backing"] = below;
             }
+            self.decrypt(&mut disk);
             nodes.push(disk);
             below = Value::from(node);
         }
@@ -68,11 +77,19 @@ impl VolumeDisk {
         nodes.push(json!({
             "driver": "file", "node-name": file_node(node), "filename": file, "discard": "unmap",
         }));
-        nodes.push(json!({
+        let mut disk = json!({
             "driver": "qcow2", "node-name": node, "file": file_node(node), "backing": below,
             "discard": "unmap",
-        }));
+        });
+        self.decrypt(&mut disk);
+        nodes.push(disk);
         nodes
+    }
+
+    fn decrypt(&self, node: &mut Value) {
+        if self.encrypted {
+            node["encrypt"] = decryption(self.volume_id.as_str());
+        }
     }
 
     /// The arguments of `device_add`.
@@ -94,6 +111,11 @@ impl VolumeDisk {
     }
 }
 
+/// How QEMU opens a node of an encrypted volume. A file without a LUKS header is refused then.
+pub(crate) fn decryption(volume_id: &str) -> Value {
+    json!({ "format": "luks", "key-secret": VolumeDisk::key_name(volume_id) })
+}
+
 fn below_node(volume_id: &VolumeId, index: usize) -> String {
     format!("{volume_id}-b{index}")
 }
@@ -108,7 +130,7 @@ mod tests {
 
     fn disk(below: Vec<BackingImage>) -> VolumeDisk {
         let volume_id = "vol-0123456789abcdef0".parse().unwrap();
-        VolumeDisk { volume_id, port: 2, disk: "/v".into(), below }
+        VolumeDisk { volume_id, port: 2, disk: "/v".into(), below, encrypted: false }
     }
 
     #[test]
@@ -143,5 +165,21 @@ mod tests {
         assert_eq!(nodes.len(), 2);
         assert_eq!(nodes[1].get("backing"), Some(&Value::Null));
         assert_eq!(disk(Vec::new()).device()["serial"], "vol0123456789abcdef0");
+    }
+
+    #[test]
+    fn each_layer_of_an_encrypted_volume_is_opened_with_its_secret() {
+        let layer = BackingImage { path: "/layer".into(), format: DiskFormat::Qcow2 };
+        let plain = disk(vec![layer]);
+        let encrypted = VolumeDisk { encrypted: true, ..plain.clone() };
+        let opened = ["/dev/fdset/1", "/dev/fdset/2"].map(str::to_owned);
+        let keys = |disk: &VolumeDisk| -> Vec<Option<Value>> {
+            let nodes = disk.nodes(&opened).into_iter();
+            let nodes = nodes.filter(|node| node["driver"] == "qcow2");
+            nodes.map(|node| node.get("encrypt").cloned()).collect()
+        };
+        let luks = json!({ "format": "luks", "key-secret": "key-vol-0123456789abcdef0" });
+        assert_eq!(keys(&encrypted), [Some(luks.clone()), Some(luks)]);
+        assert_eq!(keys(&plain), [None, None]);
     }
 }

@@ -23,7 +23,13 @@ pub(crate) fn disk(bench: &Bench, n: u8, port: u8, over_image: bool) -> VolumeDi
         below.push(BackingImage { path: image, format: DiskFormat::Raw });
     }
     assert!(qemu_img.arg(&path).arg("8M").status().unwrap().success());
-    VolumeDisk { volume_id: VolumeId::from_random([n; 9]), port, disk: path, below }
+    VolumeDisk {
+        volume_id: VolumeId::from_random([n; 9]),
+        port,
+        disk: path,
+        below,
+        encrypted: false,
+    }
 }
 
 /// How often the process has the file open.
@@ -54,15 +60,15 @@ async fn a_guest_has_volumes_from_its_start_and_gets_others_while_it_runs() {
     assert!(volumes.can_be_given);
     assert_eq!(volumes.attached, [early.volume_id.clone()].into());
 
-    bench.guests.plug_volume(id, &late).await.unwrap();
-    bench.guests.plug_volume(id, &late).await.unwrap();
+    bench.guests.plug_volume(id, &late, None).await.unwrap();
+    bench.guests.plug_volume(id, &late, None).await.unwrap();
     let both = [early.volume_id.clone(), late.volume_id.clone()];
     assert_eq!(bench.guests.devices(id).await.unwrap().1.attached, both.into());
     assert_eq!(times_open(pid, &late.disk), 1, "nothing but its node keeps it open");
 
     // One guest at a time: another one is refused the file, and nothing of it stays there.
     let other = bench.launch(boot_sector::HELLO).await;
-    let refused = bench.guests.plug_volume(&other.instance_id, &late).await.unwrap_err();
+    let refused = bench.guests.plug_volume(&other.instance_id, &late, None).await.unwrap_err();
     let text =
         format!("{refused}: {:?}", std::error::Error::source(&refused).map(ToString::to_string));
     assert!(text.contains("lock"), "{text}");

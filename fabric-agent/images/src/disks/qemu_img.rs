@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::timeout;
+use weft_model::DataSecret;
 
 use super::DiskError;
+use super::encryption::Passphrase;
 use crate::files::FileError;
 
 /// The end of an error message that is kept, in bytes.
@@ -74,6 +76,26 @@ pub(super) async fn run(
     limits: Limits,
 ) -> Result<(), DiskError> {
     run_with(program, arguments, limits, None, Vec::new()).await
+}
+
+/// The same for a disk that may be encrypted: `command` gets the passphrase of `secret`.
+pub(super) async fn run_on(
+    program: &Path,
+    command: &str,
+    secret: Option<&DataSecret>,
+    arguments: &[&OsStr],
+    limits: Limits,
+) -> Result<(), DiskError> {
+    let command: [&OsStr; 1] = [command.as_ref()];
+    let Some(secret) = secret else {
+        return run(program, &[command.as_slice(), arguments].concat(), limits).await;
+    };
+    let key = Passphrase::open(secret)?;
+    let object = key.object();
+    let told: [&OsStr; 2] = ["--object".as_ref(), object.as_ref()];
+    let arguments = [command.as_slice(), told.as_slice(), arguments].concat();
+    let limits = super::encryption::limits(limits);
+    run_with(program, &arguments, limits, None, vec![key.into_fd()]).await
 }
 
 async fn run_with(

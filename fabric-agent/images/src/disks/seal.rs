@@ -18,6 +18,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use weft_model::DataSecret;
+
+use super::encryption::create_options;
 use super::{DiskError, RootDisks, qemu_img};
 use crate::files::{FileError, appear, blocking, create_dir, remove, sync_dir, temporary};
 
@@ -52,13 +55,18 @@ pub enum Seal {
 }
 
 impl RootDisks {
-    /// Gives the layer its name and makes the file that the disk goes on in.
+    /// Gives the layer its name and makes the file that the disk goes on in, which `secret` encrypts
+    /// as it does the layer.
     ///
     /// # Errors
     /// [`DiskError::Gone`] where there is no disk; [`DiskError::File`] and those of `qemu-img`, of
     /// which a full disk is the usual one. The disk is as it was; [`Self::undo_seal`] gives back
     /// what was made.
-    pub async fn prepare_seal(&self, spec: &SealSpec) -> Result<Seal, DiskError> {
+    pub async fn prepare_seal(
+        &self,
+        spec: &SealSpec,
+        secret: Option<&DataSecret>,
+    ) -> Result<Seal, DiskError> {
         let wanted = spec.clone();
         let linked = blocking(move || link(&wanted)).await?;
         if linked == Seal::Done {
@@ -71,7 +79,7 @@ impl RootDisks {
             return Ok(Seal::Prepared);
         }
         let make = async {
-            let made = self.make_over(&temporary(&next), spec).await;
+            let made = self.make_over(&temporary(&next), spec, secret).await;
             weft_crash_points::point("disk.seal.overlay_made");
             made
         };
@@ -127,11 +135,19 @@ impl RootDisks {
     }
 
     /// An empty file over the layer. The layer is not opened: its header is the guest's.
-    async fn make_over(&self, new: &Path, spec: &SealSpec) -> Result<(), DiskError> {
-        let size = spec.size_bytes.to_string();
-        let arguments: [&OsStr; 11] = [
-            "create".as_ref(),
-            "-q".as_ref(),
+    async fn make_over(
+        &self,
+        new: &Path,
+        spec: &SealSpec,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), DiskError> {
+        let (size, options) = (spec.size_bytes.to_string(), create_options());
+        let mut arguments: Vec<&OsStr> = Vec::new();
+        if secret.is_some() {
+            arguments.extend(["-o".as_ref(), OsStr::new(&options)]);
+        }
+        arguments.extend([
+            OsStr::new("-q"),
             "-u".as_ref(),
             "-f".as_ref(),
             "qcow2".as_ref(),
@@ -141,8 +157,8 @@ impl RootDisks {
             "qcow2".as_ref(),
             new.as_os_str(),
             size.as_ref(),
-        ];
-        qemu_img::run(&self.qemu_img, &arguments, self.limits).await
+        ]);
+        qemu_img::run_on(&self.qemu_img, "create", secret, &arguments, self.limits).await
     }
 }
 

@@ -322,7 +322,7 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
     let path = bench.dir.path().join("vol-1").join("disk.qcow2");
     let disk = |below| DiskSpec { path: path.clone(), size_bytes: 64 * MIB, below };
     assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), None);
-    bench.disks.create_disk(&disk(None)).await.unwrap();
+    bench.disks.create_disk(&disk(None), None).await.unwrap();
     assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(64 * MIB));
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!(metadata.mode() & 0o777, 0o600);
@@ -330,23 +330,27 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
 
     // Once more, after a crash: what is there is the disk, also if it has grown since.
     let before = metadata.ino();
-    bench.disks.create_disk(&DiskSpec { size_bytes: MIB, ..disk(None) }).await.unwrap();
+    bench.disks.create_disk(&DiskSpec { size_bytes: MIB, ..disk(None) }, None).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().ino(), before);
 
     fs::remove_file(&path).unwrap();
     let (image, format) = (bench.raw_image(MIB), DiskFormat::Raw);
-    bench.disks.create_disk(&disk(Some(Below { path: image.clone(), format }))).await.unwrap();
+    bench
+        .disks
+        .create_disk(&disk(Some(Below { path: image.clone(), format })), None)
+        .await
+        .unwrap();
     let shown = qemu_img(&["info", "--output=json"], &path);
     assert!(shown.contains(image.to_str().unwrap()), "{shown}");
 
-    bench.disks.grow_disk(&path, 1 << 40).await.unwrap();
+    bench.disks.grow_disk(&path, 1 << 40, None).await.unwrap();
     assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(1 << 40));
-    bench.disks.grow_disk(&path, MIB).await.unwrap();
+    bench.disks.grow_disk(&path, MIB, None).await.unwrap();
     assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(1 << 40), "it never shrinks");
     let shown = qemu_img(&["info", "--output=json"], &path);
     assert!(shown.contains(image.to_str().unwrap()), "what is below it stays: {shown}");
 
     fs::write(&path, "not a disk").unwrap();
-    let error = bench.disks.create_disk(&disk(None)).await.unwrap_err();
+    let error = bench.disks.create_disk(&disk(None), None).await.unwrap_err();
     assert!(matches!(error, DiskError::NotADisk { .. }), "{error}");
 }

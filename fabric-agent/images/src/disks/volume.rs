@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use weft_model::DiskFormat;
+use weft_model::{DataSecret, DiskFormat};
 
+use super::encryption::{KEY, create_options};
 use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
 use crate::files::{FileError, appear, blocking, temporary};
@@ -32,16 +33,20 @@ pub struct DiskSpec {
 
 impl RootDisks {
     /// Makes a disk that appears at its path as a whole; its file grows with what is written. Where
-    /// there is one already it is left as it is.
+    /// there is one already it is left as it is. `secret` encrypts it.
     ///
     /// # Errors
     /// [`DiskError::NotADisk`] where something else is at the path, and those of `qemu-img`.
-    pub async fn create_disk(&self, spec: &DiskSpec) -> Result<(), DiskError> {
+    pub async fn create_disk(
+        &self,
+        spec: &DiskSpec,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), DiskError> {
         if self.disk_bytes(&spec.path).await?.is_some() {
             return Ok(());
         }
         let make = async {
-            let made = self.make_disk(&temporary(&spec.path), spec).await;
+            let made = self.make_disk(&temporary(&spec.path), spec, secret).await;
             weft_crash_points::point("disk.make.disk_made");
             made
         };
@@ -49,10 +54,17 @@ impl RootDisks {
         appear(&spec.path, nix::unistd::geteuid().as_raw(), make).await
     }
 
-    async fn make_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), DiskError> {
-        let size = spec.size_bytes.to_string();
-        let mut arguments: Vec<&OsStr> =
-            vec!["create".as_ref(), "-q".as_ref(), "-f".as_ref(), "qcow2".as_ref()];
+    async fn make_disk(
+        &self,
+        path: &Path,
+        spec: &DiskSpec,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), DiskError> {
+        let (size, options) = (spec.size_bytes.to_string(), create_options());
+        let mut arguments: Vec<&OsStr> = vec!["-q".as_ref(), "-f".as_ref(), "qcow2".as_ref()];
+        if secret.is_some() {
+            arguments.extend(["-o".as_ref(), OsStr::new(&options)]);
+        }
         if let Some(Below { path: below, format }) = &spec.below {
             if !below.is_absolute() {
                 return Err(DiskError::RelativeBacking { backing: below.clone() });
@@ -68,7 +80,7 @@ impl RootDisks {
             ]);
         }
         arguments.extend([path.as_os_str(), size.as_ref()]);
-        qemu_img::run(&self.qemu_img, &arguments, self.limits).await
+        qemu_img::run_on(&self.qemu_img, "create", secret, &arguments, self.limits).await
     }
 
     /// Makes the disk at `path`, which no guest has open, larger. Where it has that size already, it is
@@ -76,7 +88,12 @@ impl RootDisks {
     ///
     /// # Errors
     /// [`DiskError::Gone`]; those of `qemu-img`, which refuses a disk that a guest has open.
-    pub async fn grow_disk(&self, path: &Path, size_bytes: u64) -> Result<(), DiskError> {
+    pub async fn grow_disk(
+        &self,
+        path: &Path,
+        size_bytes: u64,
+        secret: Option<&DataSecret>,
+    ) -> Result<(), DiskError> {
         match self.disk_bytes(path).await? {
             None => return Err(DiskError::Gone { path: path.to_owned() }),
             Some(bytes) if bytes >= size_bytes => return Ok(()),
@@ -86,17 +103,19 @@ impl RootDisks {
         let read = FileError::new("look at", path);
         let file_bytes = blocking(move || std::fs::metadata(&owned)).await.map_err(read)?.len();
         // Whatever its header names, nothing else is opened.
-        let disk = serde_json::json!({
+        let mut disk = serde_json::json!({
             "driver": "qcow2", "backing": null,
             "file": { "driver": "file", "filename": path.to_string_lossy() },
         });
+        if secret.is_some() {
+            disk["encrypt"] = serde_json::json!({ "format": "luks", "key-secret": KEY });
+        }
         let (disk, size) = (format!("json:{disk}"), size_bytes.to_string());
-        let arguments: [&OsStr; 4] =
-            ["resize".as_ref(), "-q".as_ref(), disk.as_ref(), size.as_ref()];
+        let arguments: [&OsStr; 3] = ["-q".as_ref(), disk.as_ref(), size.as_ref()];
         // A larger table goes to the end of the file.
         let file_size_bytes = file_bytes.saturating_add(self.limits.file_size_bytes);
         let limits = Limits { file_size_bytes, ..self.limits };
-        let grown = qemu_img::run(&self.qemu_img, &arguments, limits).await;
+        let grown = qemu_img::run_on(&self.qemu_img, "resize", secret, &arguments, limits).await;
         weft_crash_points::point("disk.grow.grown");
         grown
     }

@@ -48,6 +48,7 @@ mod tests {
             pool: PoolName::standard(),
             base: None,
             layers: Vec::new(),
+            secret: None,
         };
         AttachedVolume { volume, leaving, ready: true, sealing: false, limits }
     }

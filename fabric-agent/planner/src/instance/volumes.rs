@@ -129,6 +129,7 @@ mod tests {
             pool: PoolName::standard(),
             base: None,
             layers: Vec::new(),
+            secret: None,
         };
         AttachedVolume { volume, leaving, ready, sealing: false, limits: DiskLimits::default() }
     }

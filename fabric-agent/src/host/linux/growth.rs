@@ -12,7 +12,7 @@ impl LinuxGuests {
         id: &InstanceId,
         size_bytes: u64,
     ) -> Result<(), HostError> {
-        self.disks.grow_disk(&self.root(id), size_bytes).await.map_err(|error| {
+        self.disks.grow_disk(&self.root(id), size_bytes, None).await.map_err(|error| {
             HostError::new(format!("grow the root disk of {id}"), error.is_retryable())
                 .caused_by(error)
         })

@@ -16,12 +16,13 @@ use tokio::sync::broadcast;
 use weft_hypervisor::{
     Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
     GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk, VolumeDisk,
+    VolumeSecrets,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
-    BootMode, Digest, DiskFormat, DiskLimits, GuestFigures, InstanceId, InterfaceId, LayerId,
-    PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
+    BootMode, DataSecret, Digest, DiskFormat, DiskLimits, GuestFigures, InstanceId, InterfaceId,
+    LayerId, PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
 };
 use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenVolumes};
 
@@ -200,7 +201,7 @@ impl LinuxGuests {
         &self,
         launch: &GuestLaunch,
         netns: PathBuf,
-        volumes: Vec<VolumeDisk>,
+        (volumes, secrets): (Vec<VolumeDisk>, VolumeSecrets),
         blob: impl Fn(&Digest) -> PathBuf,
     ) -> Result<(), HostError> {
         let id = &launch.instance_id;
@@ -241,7 +242,7 @@ impl LinuxGuests {
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
         self.warn_of_too_many_vcpus(&spec);
-        match self.guests.launch(&spec, &self.holder).await {
+        match self.guests.launch_with(&spec, &self.holder, &secrets).await {
             // An earlier attempt got this far before the agent died.
             Err(GuestError::AlreadyRunning { .. }) => Ok(()),
             other if launch.resume => other.map_err(failed(memory::not_read_back(id))),
@@ -279,9 +280,10 @@ impl LinuxGuests {
         &self,
         id: &InstanceId,
         disk: &VolumeDisk,
+        secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         // Whatever QEMU refuses now, it may take later.
-        self.guests.plug_volume(id, disk).await.map_err(|error| {
+        self.guests.plug_volume(id, disk, secret).await.map_err(|error| {
             let what = format!("plug {} into the guest of {id}", disk.volume_id);
             HostError::new(what, true).caused_by(error)
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use weft_hypervisor::{GuestError, ROOT_DEVICE};
 use weft_images::{DiskError, FileError, Layers, Seal, SealSpec};
-use weft_model::{InstanceId, LayerId, PoolName, Reason, VolumeId};
+use weft_model::{DataSecret, InstanceId, LayerId, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::HostError;
@@ -28,17 +28,18 @@ impl LinuxGuests {
     ) -> Result<(), HostError> {
         let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
         let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
-        self.seal(&spec, layer, Some((id, ROOT_DEVICE))).await
+        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), None).await
     }
 
-    /// Seals a volume; `below` is what was sealed of it before, `guest` whom it is attached to.
+    /// Seals a volume into `layer`; `below` is what was sealed of it before, `guest` whom it is attached
+    /// to, `secret` what encrypts it.
     pub(super) async fn seal_volume(
         &self,
         id: &VolumeId,
         spec: &SealSpec,
-        layer: &LayerId,
-        below: &[LayerId],
+        (layer, below): (&LayerId, &[LayerId]),
         guest: Option<&InstanceId>,
+        secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         // Another look tells: a guest that starts or ends just now, or keeps what it let go of.
         let look =
@@ -48,7 +49,7 @@ impl LinuxGuests {
             None => false,
         };
         let guest = guest.filter(|_| has);
-        self.seal(spec, layer, guest.map(|guest| (guest, id.as_str()))).await
+        self.seal(spec, layer, guest.map(|guest| (guest, id.as_str())), secret).await
     }
 
     /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it.
@@ -60,6 +61,7 @@ impl LinuxGuests {
         spec: &SealSpec,
         layer: &LayerId,
         guest: Option<(&InstanceId, &str)>,
+        secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         let what = || format!("snapshot the disk {}", spec.top.display());
         let undone = async |error: HostError| match self.disks.undo_seal(spec).await {
@@ -67,12 +69,12 @@ impl LinuxGuests {
             // Once more, until what was made is given back.
             Err(undo) => HostError::new(what(), true).caused_by(undo),
         };
-        let seal = match self.disks.prepare_seal(spec).await {
+        let seal = match self.disks.prepare_seal(spec, secret).await {
             Ok(seal) => seal,
             Err(error) => return Err(undone(for_good(what(), error)).await),
         };
         if let (Seal::Prepared, Some((id, device))) = (seal, guest)
-            && let Err(error) = self.hand_over(id, device, layer, spec).await
+            && let Err(error) = self.hand_over((id, device), layer, spec, secret).await
         {
             let refused = error.refused();
             let told = HostError::new(what(), !refused).caused_by(error);
@@ -87,15 +89,16 @@ impl LinuxGuests {
     /// Has a guest that runs write above the layer.
     async fn hand_over(
         &self,
-        id: &InstanceId,
-        device: &str,
+        (id, device): (&InstanceId, &str),
         layer: &LayerId,
         spec: &SealSpec,
+        secret: Option<&DataSecret>,
     ) -> Result<(), GuestError> {
         if !self.guests.has_disks_open(id).await? {
             return Ok(());
         }
-        let switched = self.guests.switch_disk(id, device, layer, &spec.next()).await;
+        let next = spec.next();
+        let switched = self.guests.switch_disk(id, device, layer, &next, secret).await;
         if switched.as_ref().is_err_and(GuestError::refused) {
             self.guests.forget_switch(id, layer).await?;
         }

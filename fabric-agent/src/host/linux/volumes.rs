@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 
 use weft_hypervisor::{BackingImage, VolumeDisk};
 use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks, SealSpec};
-use weft_model::{Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId};
+use weft_model::{
+    DataSecret, Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId, WrappedSecret,
+};
 use weft_planner::{GuestVolume, SeenDisk, SeenVolume};
 
 use super::guests::make_dir;
 use crate::host::HostError;
 use crate::host::pools::Pools;
+use crate::volume_keys::VolumeKeys;
 
 #[derive(Debug)]
 pub(super) struct LinuxVolumes {
     pools: Pools,
+    keys: VolumeKeys,
     disks: RootDisks,
 }
 
@@ -26,15 +30,31 @@ fn failed(what: String) -> impl FnOnce(DiskError) -> HostError {
 }
 
 impl LinuxVolumes {
-    pub(super) fn open(pools: Pools) -> Result<Self, HostError> {
+    pub(super) fn open(pools: Pools, keys: VolumeKeys) -> Result<Self, HostError> {
         for dir in pools.volumes_dirs().map(|(_, dir)| dir).chain(pools.layers_dirs()) {
             make_dir(&dir)?;
         }
-        Ok(Self { pools, disks: RootDisks::new("qemu-img", Limits::default()) })
+        Ok(Self { pools, keys, disks: RootDisks::new("qemu-img", Limits::default()) })
     }
 
     pub(super) fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    pub(super) fn keys(&self) -> &VolumeKeys {
+        &self.keys
+    }
+
+    /// What encrypts a volume, in the clear.
+    ///
+    /// # Errors
+    /// There is no key for it, or another one.
+    pub(super) fn secret(
+        &self,
+        id: &VolumeId,
+        wrapped: Option<&WrappedSecret>,
+    ) -> Result<Option<DataSecret>, HostError> {
+        self.keys.of_disk(format_args!("the volume {id}"), wrapped)
     }
 
     /// `base` is the blob at the bottom, `layers` what lies over it.
@@ -43,8 +63,8 @@ impl LinuxVolumes {
         id: &VolumeId,
         pool: &PoolName,
         size_bytes: u64,
-        base: Option<(PathBuf, DiskFormat)>,
-        layers: &[LayerId],
+        (base, layers): (Option<(PathBuf, DiskFormat)>, &[LayerId]),
+        secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         make_dir(&self.pools.volume_dir(pool, id)?)?;
         let below = match layers.last() {
@@ -55,7 +75,7 @@ impl LinuxVolumes {
         };
         let spec = DiskSpec { path: self.pools.disk(pool, id)?, size_bytes, below };
         let what = format!("make the disk of {id} in the storage pool \"{pool}\"");
-        self.disks.create_disk(&spec).await.map_err(failed(what))
+        self.disks.create_disk(&spec, secret).await.map_err(failed(what))
     }
 
     /// The files of a volume for its guest, with what lies below from the record.
@@ -64,7 +84,7 @@ impl LinuxVolumes {
         volume: &GuestVolume,
         blob: impl Fn(&Digest) -> PathBuf,
     ) -> Result<VolumeDisk, HostError> {
-        let GuestVolume { volume_id, place, pool, base, layers } = volume;
+        let GuestVolume { volume_id, place, pool, base, layers, secret } = volume;
         let base =
             base.iter().map(|base| BackingImage { path: blob(&base.digest), format: base.format });
         let mut below: Vec<BackingImage> = base.collect();
@@ -73,7 +93,8 @@ impl LinuxVolumes {
             below.push(BackingImage { path, format });
         }
         let disk = self.pools.disk(pool, volume_id)?;
-        Ok(VolumeDisk { volume_id: volume_id.clone(), port: *place, disk, below })
+        let encrypted = secret.is_some();
+        Ok(VolumeDisk { volume_id: volume_id.clone(), port: *place, disk, below, encrypted })
     }
 
     /// What becomes what when a volume is sealed into `layer`.
@@ -99,9 +120,10 @@ impl LinuxVolumes {
         id: &VolumeId,
         pool: &PoolName,
         size_bytes: u64,
+        secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         let disk = self.pools.disk(pool, id)?;
-        let grown = self.disks.grow_disk(&disk, size_bytes).await;
+        let grown = self.disks.grow_disk(&disk, size_bytes, secret).await;
         grown.map_err(failed(format!("grow the disk of {id}")))
     }
 

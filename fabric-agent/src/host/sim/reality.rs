@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use weft_metering::{Moment, Run};
 use weft_model::{
-    DiskLimits, InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, Throttle,
-    Throttles, Timestamp, VolumeId, VpcId,
+    DiskLimits, InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, SecretId,
+    Throttle, Throttles, Timestamp, VolumeId, VpcId,
 };
 use weft_planner::SeenNetwork;
 
@@ -106,6 +106,9 @@ pub(super) struct Volume {
     /// What it lies over, bottom to top.
     #[serde(default)]
     pub(super) layers: Vec<LayerId>,
+    /// What encrypts it: who opens it needs this one.
+    #[serde(default)]
+    pub(super) secret: Option<SecretId>,
 }
 
 /// A simulated hypervisor.

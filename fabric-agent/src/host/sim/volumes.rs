@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_model::{LayerId, Reason};
+use weft_model::{LayerId, Reason, VolumeId, WrappedSecret};
 use weft_planner::{Action, GuestVolume};
 
 use super::SimHost;
@@ -19,12 +19,13 @@ impl SimHost {
     /// Carries out a step about a volume's disk.
     pub(super) async fn change_volume(&self, action: &Action) -> Result<(), HostError> {
         match action {
-            Action::SealVolume { volume_id, pool, layer, .. } => {
+            Action::SealVolume { volume_id, pool, layer, secret, .. } => {
                 self.pools.dir(pool)?;
                 let Some(mut volume) = self.reality.volume(volume_id) else {
                     let what = format!("snapshot {volume_id}: it has no disk");
                     return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
                 };
+                self.open_disk(volume_id, &volume, secret.as_ref())?;
                 self.reality.add_layer(layer, pool).await?;
                 weft_crash_points::point("sim.seal.layer_made");
                 if !volume.layers.contains(layer) {
@@ -32,21 +33,24 @@ impl SimHost {
                 }
                 self.reality.put_volume(volume_id, Some(volume)).await
             }
-            Action::MakeVolume { volume_id, pool, size_bytes, layers, .. } => {
+            Action::MakeVolume { volume_id, pool, size_bytes, layers, secret, .. } => {
                 self.pools.dir(pool)?;
+                self.unwrap(volume_id, secret.as_ref())?;
                 let there = self.layers_there();
                 if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
                     let what = format!("make the disk of {volume_id}: {missing} is not there");
                     return Err(HostError::new(what, false).reason(Reason::Internal));
                 }
                 let (pool, layers) = (pool.clone(), layers.clone());
-                let volume = Volume { pool, size_bytes: *size_bytes, layers };
+                let secret = secret.as_ref().map(|secret| secret.id);
+                let volume = Volume { pool, size_bytes: *size_bytes, layers, secret };
                 self.reality.put_volume(volume_id, Some(volume)).await
             }
-            Action::GrowVolume { volume_id, size_bytes, .. } => {
+            Action::GrowVolume { volume_id, size_bytes, secret, .. } => {
                 let Some(volume) = self.reality.volume(volume_id) else {
                     return Err(HostError::new(format!("grow {volume_id}: it has no disk"), true));
                 };
+                self.open_disk(volume_id, &volume, secret.as_ref())?;
                 let size_bytes = volume.size_bytes.max(*size_bytes);
                 self.reality.put_volume(volume_id, Some(Volume { size_bytes, ..volume })).await
             }
@@ -65,6 +69,28 @@ impl SimHost {
         }
     }
 
+    /// Opens the secret as a real host does, which then has a use for it.
+    fn unwrap(&self, id: &VolumeId, secret: Option<&WrappedSecret>) -> Result<(), HostError> {
+        self.keys.of_disk(format_args!("the volume {id}"), secret).map(drop)
+    }
+
+    /// Opens a disk that there is: with what it was made with.
+    fn open_disk(
+        &self,
+        id: &VolumeId,
+        has: &Volume,
+        secret: Option<&WrappedSecret>,
+    ) -> Result<(), HostError> {
+        self.unwrap(id, secret)?;
+        let given = secret.map(|secret| secret.id);
+        if given == has.secret {
+            return Ok(());
+        }
+        let what =
+            format!("open the disk of {id} with {given:?}: it was made with {:?}", has.secret);
+        Err(HostError::new(what, false).reason(Reason::Internal))
+    }
+
     /// Whether a guest can be given the volume: with what lies below it as its disk has it.
     pub(super) fn check_volume(&self, volume: &GuestVolume) -> Result<(), HostError> {
         let id = &volume.volume_id;
@@ -73,6 +99,7 @@ impl SimHost {
             let what = format!("give {id} to the guest: it has no disk");
             return Err(HostError::new(what, true));
         };
+        self.open_disk(id, &has, volume.secret.as_ref())?;
         let there = self.layers_there();
         if has.layers == volume.layers && has.layers.iter().all(|layer| there.contains(layer)) {
             return Ok(());

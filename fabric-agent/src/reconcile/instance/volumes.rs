@@ -57,6 +57,7 @@ impl Pass<'_> {
                     pool: record.spec.volume_type.clone(),
                     base: record.spec.base.clone(),
                     layers: record.spec.layers.clone(),
+                    secret: record.spec.secret.clone(),
                 },
                 leaving: attachment.deleting_since.is_some(),
                 ready: matches!(condition, Some(Condition::Made { .. })),

@@ -21,6 +21,7 @@ use crate::metering::Metering;
 use crate::reconcile::instance;
 use crate::repo::{Instances, Kind, RecordOf, Repo, Snapshots, VolumeAttachments, encode};
 use crate::testing;
+use crate::volume_keys::VolumeKeys;
 
 /// An instance that is off, with a root disk; a volume is attached to it.
 struct Scene {
@@ -51,7 +52,15 @@ impl Scene {
         let pools = Pools::of(&directories, &[], &host_id).unwrap();
         let name = "host".to_owned();
         let images = dir.join("images");
-        let opened = SimHost::open(dir, &images, pools, name, 4, 4096, Arc::clone(&clock));
+        let opened = SimHost::open(
+            dir,
+            &images,
+            (pools, VolumeKeys::default()),
+            name,
+            4,
+            4096,
+            Arc::clone(&clock),
+        );
         let host = Arc::new(opened.await.unwrap());
         let mut instance = testing::instance(1, 1, None);
         instance.spec.power = PowerState::Stopped;
@@ -65,6 +74,7 @@ impl Scene {
                 base: None,
                 layers: Vec::new(),
                 limits: Default::default(),
+                secret: None,
             },
         );
         let attachment = testing::record(
@@ -142,6 +152,7 @@ impl Scene {
             boots: None,
             between_guests: false,
             for_image: None,
+            secret: None,
             state: SnapshotState::Pending,
         };
         self.put::<Snapshots>(&testing::record(SnapshotId::from_random([n; 9]), spec)).await;

@@ -1,6 +1,7 @@
 //! Snapshots of the fake agent.
 
 use tonic::{Request, Response, Status};
+use weft_model::SnapshotSource;
 use weft_proto::convert::{snapshot_order_from_wire, snapshot_order_to_wire};
 use weft_proto::v1;
 
@@ -21,6 +22,11 @@ impl v1::snapshots_server::Snapshots for Shared {
             Err(id) => return get(&world.snapshots, &id).map(Response::new),
         };
         let id = metadata.id.clone();
+        let volume = match &spec.source {
+            SnapshotSource::Volume(id) => world.volumes.get(id.as_str()),
+            SnapshotSource::RootDisk(_) => None,
+        };
+        let encrypted = volume.and_then(|it| it.spec.as_ref()?.encrypted).unwrap_or_default();
         let spec = Some(snapshot_order_to_wire(spec));
         // It is made by the time of the second look.
         let wire = v1::Snapshot {
@@ -30,6 +36,7 @@ impl v1::snapshots_server::Snapshots for Shared {
             reason: String::new(),
             size_bytes: 3 << 30,
             completed_at_unix_ms: None,
+            encrypted,
         };
         world.snapshots.insert(id, wire.clone());
         Ok(Response::new(wire))

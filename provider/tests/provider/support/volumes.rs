@@ -1,6 +1,7 @@
 //! Volumes and their attachments of the fake agent.
 
 use tonic::{Request, Response, Status};
+use weft_model::{VolumeSource, check_encryption};
 use weft_proto::convert::{
     volume_attachment_order_from_wire, volume_attachment_order_to_wire, volume_order_from_wire,
     volume_order_to_wire,
@@ -17,8 +18,14 @@ impl v1::volumes_server::Volumes for Shared {
         request: Request<v1::CreateVolumeRequest>,
     ) -> Result<Response<v1::Volume>, Status> {
         let v1::CreateVolumeRequest { context, spec } = request.into_inner();
-        let spec = volume_order_to_wire(volume_order_from_wire(spec).map_err(refused)?);
+        let mut order = volume_order_from_wire(spec).map_err(refused)?;
         let mut world = self.lock();
+        let snapshot = order.source.as_ref().and_then(VolumeSource::snapshot);
+        let below = snapshot.and_then(|id| world.snapshots.get(id.as_str()));
+        let below = below.is_some_and(|snapshot| snapshot.encrypted);
+        check_encryption(order.encrypted, order.source.as_ref(), below).map_err(refused)?;
+        order.encrypted = Some(order.encrypted.unwrap_or(below));
+        let spec = volume_order_to_wire(order);
         let metadata = match world.begin_create("Volumes.Create", "vol-", context)? {
             Ok(metadata) => metadata,
             Err(id) => return get(&world.volumes, &id).map(Response::new),

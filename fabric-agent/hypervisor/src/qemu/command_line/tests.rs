@@ -200,7 +200,7 @@ mod fuzz {
         weft_fuzz::fuzz(500, weft_fuzz::hostile(vec![spec, exit, identity]), |bytes| {
             if let Ok(spec) = serde_json::from_slice::<GuestSpec>(&bytes) {
                 let taps = vec![50; spec.nics.len()];
-                let volumes = vec![Vec::new(); spec.volumes.len()];
+                let volumes = vec![VolumeFds::default(); spec.volumes.len()];
                 let line = command_line(&spec, &GuestFds { taps, volumes, ..fds() });
                 // Each option is a word of its own: nothing in a name becomes one.
                 proptest::prop_assert!(line.len() > 20);

@@ -41,7 +41,7 @@ impl Bench {
     }
 
     async fn seal(&self, spec: &SealSpec) -> Seal {
-        let seal = self.disks.prepare_seal(spec).await.unwrap();
+        let seal = self.disks.prepare_seal(spec, None).await.unwrap();
         self.disks.finish_seal(spec).await.unwrap();
         seal
     }
@@ -86,11 +86,11 @@ async fn a_seal_that_was_interrupted_anywhere_is_carried_to_its_end() {
                 fs::write(temporary(&spec.next()), "ha").unwrap();
             }
             "renamed" => {
-                bench.disks.prepare_seal(&spec).await.unwrap();
+                bench.disks.prepare_seal(&spec, None).await.unwrap();
                 fs::rename(spec.next(), &spec.top).unwrap();
             }
             _ => {
-                bench.disks.prepare_seal(&spec).await.unwrap();
+                bench.disks.prepare_seal(&spec, None).await.unwrap();
             }
         }
         if cut == "next written to" {
@@ -113,7 +113,7 @@ async fn what_could_not_be_sealed_is_as_it_was() {
     let spec = bench.spec("layer-a");
     let limits = Limits { file_size_bytes: 4096, ..Limits::default() };
     let cramped = RootDisks::new("qemu-img", limits);
-    cramped.prepare_seal(&spec).await.unwrap_err();
+    cramped.prepare_seal(&spec, None).await.unwrap_err();
     assert_eq!(bench.files(), ["layer-a.qcow2", "root.qcow2"]);
     cramped.undo_seal(&spec).await.unwrap();
     assert_eq!(bench.files(), ["root.qcow2"]);
@@ -130,7 +130,7 @@ async fn a_disk_that_is_not_there_cannot_be_sealed() {
     let Some(bench) = bench() else { return };
     let spec = bench.spec("layer-a");
     fs::remove_file(&spec.top).unwrap();
-    let error = bench.disks.prepare_seal(&spec).await.unwrap_err();
+    let error = bench.disks.prepare_seal(&spec, None).await.unwrap_err();
     assert!(matches!(error, DiskError::Gone { .. }), "{error:?}");
 }
 
@@ -143,6 +143,6 @@ async fn a_full_file_system_is_told_from_other_failures() {
     File::open(&program).unwrap().set_permissions(PermissionsExt::from_mode(0o755)).unwrap();
     let limits = Limits { deadline: Duration::from_secs(10), ..Limits::default() };
     let full = RootDisks::new(&program, limits);
-    let error = full.prepare_seal(&bench.spec("layer-a")).await.unwrap_err();
+    let error = full.prepare_seal(&bench.spec("layer-a"), None).await.unwrap_err();
     assert!(error.is_out_of_space(), "{error}");
 }

@@ -82,5 +82,5 @@ impl Client {
 
 fn volume_spec(size_gib: u32) -> v1::VolumeSpec {
     let name = Some("data".to_owned());
-    v1::VolumeSpec { name, size_gib, ..v1::VolumeSpec::default() }
+    v1::VolumeSpec { name, size_gib, encrypted: Some(true), ..v1::VolumeSpec::default() }
 }
