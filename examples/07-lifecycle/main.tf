@@ -7,6 +7,8 @@
 #   terraform apply -var power_state=stopped        # shuts down; disk and address stay, computing ends
 #   terraform apply                                 # starts again
 #   terraform apply -var instance_type=w1.small     # restarts with more memory; the plan says so
+#   terraform apply -var max_memory_mib=2048        # restarts once more, with room to grow ...
+#   terraform apply -var max_memory_mib=2048 -var instance_type=w1.medium    # ... and grows while it runs
 #   weft hibernate machine && terraform apply       # memory and all: it goes on where it was
 #   weft exec machine -- sudo poweroff              # auto_restart: it comes back by itself
 #   terraform destroy                               # refused: protected
@@ -36,6 +38,12 @@ variable "instance_type" {
   description = "How big the machine is; data.weft_instance_types lists them all."
   type        = string
   default     = "w1.micro"
+}
+
+variable "max_memory_mib" {
+  description = "How much memory it may grow to while it runs; null leaves growth to a restart."
+  type        = number
+  default     = null
 }
 
 variable "power_state" {
@@ -93,6 +101,7 @@ resource "weft_instance" "machine" {
   name               = "machine"
   image_id           = weft_image.tiny.id
   instance_type      = var.instance_type
+  max_memory_mib     = var.max_memory_mib
   key_names          = [weft_key_pair.me.key_name]
   security_group_ids = [weft_security_group.ssh.id]
   wait_for           = "ssh"

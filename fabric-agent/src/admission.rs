@@ -6,8 +6,9 @@ mod size;
 use std::net::Ipv4Addr;
 
 use weft_model::{
-    ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceStatus, InterfaceId,
-    KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip, check_no_shrink,
+    GuestSize, ImageId, ImageSpec, InstanceId, InstanceOrder, InstanceSpec, InstanceStatus,
+    InterfaceId, KeyMaterial, Name, PowerState, Problem, Reason, Record, check_map_public_ip,
+    check_no_shrink,
 };
 use weft_store::Txn;
 
@@ -55,6 +56,7 @@ impl Context {
     ) -> Result<(InstanceSpec, Reserved, Txn, Option<Turn>), Problem> {
         let Resolved { instance_type, vcpus, memory_mib, network_mbps } =
             self.resolve_size(&order.size).await?;
+        let maxima = order.maxima.check(GuestSize { vcpus, memory_mib })?;
         let references = self.resolve(&order).await?;
         let image = &references.image;
         image.check_architecture(self.host.facts().architecture)?;
@@ -94,6 +96,7 @@ impl Context {
             instance_type,
             vcpus,
             memory_mib,
+            maxima,
             network_mbps,
             interface,
             keys: references.keys,
@@ -208,6 +211,7 @@ impl Context {
         check_immutable(old, &order)?;
         let Resolved { instance_type, vcpus, memory_mib, network_mbps } =
             self.resize(old, &order.size).await?;
+        let maxima = order.maxima.check(GuestSize { vcpus, memory_mib })?;
         self.check_memory_for_image(old, memory_mib).await?;
         let keys = self.keys_beside(&old.keys, &order.key_names).await?;
         let vpc_id = &old.interface.vpc_id;
@@ -224,6 +228,7 @@ impl Context {
             instance_type,
             vcpus,
             memory_mib,
+            maxima,
             network_mbps,
             keys,
             // Unset, it is as it is.
@@ -265,8 +270,9 @@ fn next_epoch(
     if new.power != PowerState::Running {
         return old.run_epoch;
     }
-    let needs_restart = old.vcpus != new.vcpus
-        || old.memory_mib != new.memory_mib
+    // A guest that is being restarted gets its maxima with its next start.
+    let needs_restart = old.maxima != new.maxima
+        || !new.maxima.lets_grow(old.size(), new.size())
         || old.user_data != new.user_data
         || old.display != new.display;
     let switched_on = old.power == PowerState::Stopped;
@@ -311,6 +317,8 @@ fn check_hibernated(
         ("instance_type", old.instance_type != new.instance_type),
         ("vcpus", old.vcpus != new.vcpus),
         ("memory_mib", old.memory_mib != new.memory_mib),
+        ("max_vcpus", old.maxima.vcpus != new.maxima.vcpus),
+        ("max_memory_mib", old.maxima.memory_mib != new.maxima.memory_mib),
         ("user_data", old.user_data != new.user_data),
         ("display", old.display != new.display),
         ("root_volume.size_gib", old.root_size_gib != new.root_size_gib),

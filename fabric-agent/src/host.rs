@@ -26,7 +26,8 @@ use weft_model::{
     Timestamp, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestState, HostEdge, HostRoute, SeenNetwork, SeenNics, SeenVolume, SeenVolumes,
+    Action, GuestState, HostEdge, HostRoute, SeenNetwork, SeenNics, SeenSize, SeenVolume,
+    SeenVolumes,
 };
 use weft_services::Sockets;
 
@@ -56,6 +57,8 @@ pub(crate) struct SeenGuest {
     pub(crate) volumes: SeenVolumes,
     /// What its disks are kept to.
     pub(crate) throttles: Throttles,
+    /// How big the guest is.
+    pub(crate) size: SeenSize,
     /// What ails a guest whose hypervisor runs.
     pub(crate) trouble: Option<String>,
     /// Whether a full disk has halted it.

@@ -28,6 +28,7 @@ use weft_model::{
     AttachmentId, InstanceId, InstanceStatus, InterfaceId, SnapshotId, SnapshotSource, Throttles,
     VolumeAttachmentId, VolumeId,
 };
+use weft_planner::SeenSize;
 
 use crate::cache::{Cache, STATUS_KIND};
 use crate::captures::Captures;
@@ -112,6 +113,8 @@ pub(crate) struct Reconciler {
     pub(crate) plugged_volumes: Plugged<VolumeId>,
     /// What the disks of guests that run are kept to.
     pub(crate) throttled: Noted<InstanceId, Throttles>,
+    /// How big guests that run are.
+    pub(crate) sized: Noted<InstanceId, SeenSize>,
     config: Config,
     queue: WorkQueue<InstanceId>,
     /// The agent is the only writer of statuses; this is newer than the cache.
@@ -155,6 +158,7 @@ impl Reconciler {
             plugged: Plugged::default(),
             plugged_volumes: Plugged::default(),
             throttled: Noted::default(),
+            sized: Noted::default(),
             config,
             queue: WorkQueue::new(),
             statuses: Mutex::new(statuses),

@@ -90,6 +90,7 @@ pub(crate) fn instance(n: u8, vpc: u8, groups: Option<&[u8]>) -> Record<Instance
         instance_type: None,
         vcpus: 1,
         memory_mib: 128,
+        maxima: Default::default(),
         network_mbps: None,
         interface: Interface {
             id: InterfaceId::from_random([n, vpc, 0, 0, 0, 0, 0, 0, 0]),

@@ -11,8 +11,19 @@ use tfplugin::{Attribute, Mode, Provider as _, Schema};
 use crate::Weft;
 
 /// The attributes of an instance whose change shuts a running guest down and starts it again.
-pub(crate) const RESTARTING: [&str; 6] =
-    ["instance_type", "vcpus", "memory_mib", "display", "user_data", "user_data_base64"];
+pub(crate) const RESTARTING: [&str; 8] = [
+    "instance_type",
+    "vcpus",
+    "memory_mib",
+    "max_vcpus",
+    "max_memory_mib",
+    "display",
+    "user_data",
+    "user_data_base64",
+];
+
+/// Those of them that say how big it is: growth within its maxima is live.
+pub(crate) const SIZE: [&str; 3] = ["instance_type", "vcpus", "memory_mib"];
 
 /// What a change of an attribute does to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +70,7 @@ const CONTENT: [(&str, &str); 7] = [
 ];
 
 /// What an effect depends on, and what more there is to know.
-const NOTES: [(&str, &str, &str); 22] = [
+const NOTES: [(&str, &str, &str); 24] = [
     (
         "weft_instance",
         "root_volume",
@@ -68,9 +79,15 @@ const NOTES: [(&str, &str, &str); 22] = [
     ("weft_volume", "size_gib", "grows, never shrinks"),
     ("weft_instance", "image_id", "recorded only, with `replace_on_image_change = false`"),
     ("weft_instance", "replace_on_image_change", "set to true, it replaces an outdated instance"),
-    ("weft_instance", "instance_type", "of an instance that runs"),
-    ("weft_instance", "vcpus", "of an instance that runs"),
-    ("weft_instance", "memory_mib", "of an instance that runs"),
+    ("weft_instance", "instance_type", "of one that runs; live, where it grows within its maxima"),
+    ("weft_instance", "vcpus", "of one that runs; live, where they grow up to `max_vcpus`"),
+    (
+        "weft_instance",
+        "memory_mib",
+        "of one that runs; live, where it grows up to `max_memory_mib`",
+    ),
+    ("weft_instance", "max_vcpus", "of an instance that runs"),
+    ("weft_instance", "max_memory_mib", "of an instance that runs"),
     ("weft_instance", "display", "of an instance that runs"),
     ("weft_instance", "user_data", "of one that runs; replace, with `user_data_replace_on_change`"),
     (

@@ -32,6 +32,34 @@ resource "weft_instance" "it" {{
 }
 
 #[test]
+fn an_agent_that_dies_while_a_guest_grows_goes_on_from_there() -> Result<()> {
+    let Some(lab) = Lab::thorough()? else { return Ok(()) };
+    let base = image("")? + &access(&lab.key("id")?);
+    // What would be a restart is refused: the guest grows, whatever dies.
+    let instance = |vcpus: u32, memory_mib: u32| {
+        format!(
+            r#"
+resource "weft_instance" "it" {{
+  name               = "it"
+  image_id           = weft_image.tiny.id
+  vcpus              = {vcpus}
+  memory_mib         = {memory_mib}
+  max_vcpus          = 3
+  max_memory_mib     = 1024
+  key_names          = [weft_key_pair.me.key_name]
+  security_group_ids = [weft_security_group.ssh.id]
+  apply_policy       = "live_only"
+}}
+"#
+        )
+    };
+    let (created, updated) = (base.clone() + &instance(1, 256), base + &instance(3, 512));
+    let Some(story) = CrashStory::new(lab, Machine::new(created, updated))? else { return Ok(()) };
+    let meant = &["host.raise_limits", "host.add_", "guest.add_"];
+    story.only(meant).tell(1)?.close()
+}
+
+#[test]
 fn an_agent_that_dies_while_it_makes_a_bridge_converges_with_a_real_guest() -> Result<()> {
     let Some(lab) = Lab::thorough()? else { return Ok(()) };
     let host = lab.outside()?;

@@ -24,7 +24,7 @@ use weft_model::InstanceId;
 use crate::qemu::GuestSpec;
 use files::Files;
 use hierarchy::Hierarchies;
-use limits::Limits;
+pub(crate) use limits::Limits;
 use systemd::Systemd;
 
 /// What all groups of guests are below.
@@ -58,8 +58,8 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
-    /// systemd did not make a scope.
-    #[error("make a scope with systemd-run: {said}")]
+    /// systemd did not make a scope, or did not change one.
+    #[error("have systemd limit a scope: {said}")]
     Systemd {
         /// What it said.
         said: String,
@@ -144,13 +144,28 @@ impl Cgroups {
 
     /// Makes the group of a guest that is about to be started.
     pub(crate) fn enter(&self, spec: &GuestSpec) -> Result<Entrance, CgroupError> {
-        let limits = Limits::of(spec);
+        let limits = Limits::new(spec.accel, spec.size(), spec.display);
         match &self.kind {
             Kind::None { .. } => Ok(Entrance::Nowhere),
             Kind::Files(files) => {
                 files.make(&self.name(&spec.instance_id), &limits).map(Entrance::Files)
             }
             Kind::Systemd(systemd) => Ok(systemd.entrance(&self.unit(&spec.instance_id), &limits)),
+        }
+    }
+
+    /// Changes the limits of a guest that runs, whose QEMU is the process `pid`. One that was started
+    /// without a group has none.
+    pub(crate) fn set(
+        &self,
+        id: &InstanceId,
+        pid: i32,
+        limits: &Limits,
+    ) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::None { .. } => Ok(()),
+            Kind::Files(files) => files.set(&self.name(id), limits),
+            Kind::Systemd(systemd) => systemd.set(pid, limits),
         }
     }
 

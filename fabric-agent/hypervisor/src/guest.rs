@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod error;
 mod figures;
+mod grow;
 mod launch;
 mod memory;
 mod namespaces;
@@ -36,8 +37,9 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
+pub use grow::GrownSize;
+pub use memory::{Booted, MemoryFiles, SavedMachine, Saving};
 pub(crate) use memory::{MEMORY, incoming_uri};
-pub use memory::{MemoryFiles, SavedMachine, Saving};
 pub use nics::GuestNics;
 pub use volumes::GuestVolumes;
 

@@ -26,14 +26,15 @@ mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
-    GuestError, GuestNics, GuestObservation, GuestVolumes, Guests, HolderCommand, MemoryFiles,
-    SavedMachine, Saving,
+    Booted, GrownSize, GuestError, GuestNics, GuestObservation, GuestVolumes, Guests,
+    HolderCommand, MemoryFiles, SavedMachine, Saving,
 };
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};
 pub use qemu::{
-    Accel, BackingImage, Boot, DISPLAY_MIB, Firmware, GuestSpec, GuestUuid, NicSpec, QemuBinary,
-    QemuError, QemuVersion, ROOT_DEVICE, Resume, RootDisk, VolumeDisk,
+    Accel, BackingImage, Boot, DISPLAY_MIB, Firmware, GuestParts, GuestSpec, GuestUuid, MemoryPart,
+    NicSpec, QemuBinary, QemuError, QemuVersion, ROOT_DEVICE, Resume, RootDisk, VcpuPart,
+    VolumeDisk,
 };
 pub use record::{Clocks, ExitCause, GuestEvents, GuestExit, GuestIdentity, GuestRun};
 pub use secrets::VolumeSecrets;

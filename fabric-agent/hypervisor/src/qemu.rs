@@ -5,12 +5,14 @@
 mod binary;
 mod command_line;
 mod firmware;
+mod parts;
 mod spec;
 mod volume_disk;
 
 pub use binary::{QemuBinary, QemuError, QemuVersion};
 pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, VolumeFds, command_line};
 pub use firmware::Firmware;
+pub use parts::{GuestParts, MemoryPart, VcpuPart};
 pub use spec::{
     Accel, BackingImage, Boot, DISPLAY_MIB, GuestSpec, GuestUuid, InvalidUuid, NicSpec, Resume,
     RootDisk,

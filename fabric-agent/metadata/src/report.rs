@@ -1,11 +1,15 @@
-//! How a guest tells us that cloud-init has ended: a script of our own beside the user data.
+//! Scripts of our own beside the user data: one tells us that cloud-init has ended, one takes into use
+//! what comes while the guest runs.
 //!
-//! It is a boot hook of the vendor data: cloud-init runs those on every boot (`PER_ALWAYS` in
+//! They are boot hooks of the vendor data: cloud-init runs those on every boot (`PER_ALWAYS` in
 //! `handlers/boot_hook.py`), and nothing in user data replaces them, as a user's `runcmd` would
-//! replace ours. The script leaves a process that waits and then reports to the metadata service.
+//! replace ours. The first one leaves a process that waits and then reports to the metadata service.
 
 /// The script, for `sh`. Needs what every cloud-init brings: Python 3.
 pub(crate) const REPORT_SCRIPT: &str = include_str!("report/report.sh");
+
+/// The script that has udev take processors and memory into use that come later.
+pub(crate) const GROW_SCRIPT: &str = include_str!("report/grow.sh");
 
 /// Separates the parts; no part has it in a line of its own.
 const BOUNDARY: &str = "==weft-vendor-data==";
@@ -32,12 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_is_valid_and_has_no_boundary_in_it() {
-        assert!(REPORT_SCRIPT.starts_with("#!/bin/sh\n"));
-        assert!(!REPORT_SCRIPT.contains(BOUNDARY));
-        let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
-        shell.stdin.take().unwrap().write_all(REPORT_SCRIPT.as_bytes()).unwrap();
-        assert!(shell.wait().unwrap().success());
+    fn the_scripts_are_valid_and_have_no_boundary_in_them() {
+        for script in [REPORT_SCRIPT, GROW_SCRIPT] {
+            assert!(script.starts_with("#!/bin/sh\n"));
+            assert!(!script.contains(BOUNDARY));
+            let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+            shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+            assert!(shell.wait().unwrap().success(), "{script}");
+        }
     }
 
     #[test]

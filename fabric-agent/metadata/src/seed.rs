@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use weft_model::{Digest, MacAddr, ROUTER_V6, SUBNET_PREFIX_V6, SshHostKey};
 
-use crate::report::{REPORT_SCRIPT, multipart};
+use crate::report::{GROW_SCRIPT, REPORT_SCRIPT, multipart};
 
 /// All that a seed is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,10 +210,11 @@ fn same_subnet(network: &Network) -> bool {
 }
 
 /// What is ours goes here and not into user data, which is the user's alone: the host key, and
-/// the script that reports how cloud-init ended.
+/// the scripts that report how cloud-init ended and let the guest grow.
 fn vendor_data(host_key: &SshHostKey) -> String {
     let config = format!("#cloud-config\n{}", host_key_config(host_key));
-    multipart(&[("text/cloud-config", &config), ("text/cloud-boothook", REPORT_SCRIPT)])
+    let hook = "text/cloud-boothook";
+    multipart(&[("text/cloud-config", &config), (hook, REPORT_SCRIPT), (hook, GROW_SCRIPT)])
 }
 
 /// With `ssh_keys` given, `cc_ssh` generates no others; those of the image are deleted.
@@ -282,7 +283,7 @@ pub(crate) mod tests {
             } } })
         );
         let vendor = String::from_utf8(file(&seed, "vendor-data")).unwrap();
-        assert!(vendor.contains(REPORT_SCRIPT), "{vendor}");
+        assert!(vendor.contains(REPORT_SCRIPT) && vendor.contains(GROW_SCRIPT), "{vendor}");
         // weft-tiny takes the configuration by its place: one line after the header.
         let mut lines = vendor.lines().skip_while(|line| *line != "#cloud-config");
         let config: Value = serde_json::from_str(lines.nth(1).unwrap()).unwrap();

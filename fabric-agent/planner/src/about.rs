@@ -15,6 +15,9 @@ impl Action {
             Self::PlugVolume { .. } => "plug_volume",
             Self::UnplugVolume { .. } => "unplug_volume",
             Self::LimitDisk { .. } => "limit_disk",
+            Self::RaiseLimits { .. } => "raise_limits",
+            Self::AddVcpus { .. } => "add_vcpus",
+            Self::AddMemory { .. } => "add_memory",
             Self::PressPowerButton { .. } => "press_power_button",
             Self::HibernateGuest { .. } => "hibernate_guest",
             Self::KeepMemory { .. } => "keep_memory",
@@ -86,7 +89,10 @@ impl Action {
                 let volume = volume_id.as_ref().map(ToString::to_string);
                 std::iter::once(instance_id.to_string()).chain(volume).collect()
             }
-            Self::PressPowerButton { instance_id }
+            Self::RaiseLimits { instance_id, .. }
+            | Self::AddVcpus { instance_id, .. }
+            | Self::AddMemory { instance_id, .. }
+            | Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
             | Self::KeepMemory { instance_id }
             | Self::ResumeGuest { instance_id }
@@ -140,6 +146,9 @@ impl Action {
             | Self::PlugVolume { instance_id, .. }
             | Self::UnplugVolume { instance_id, .. }
             | Self::LimitDisk { instance_id, .. }
+            | Self::RaiseLimits { instance_id, .. }
+            | Self::AddVcpus { instance_id, .. }
+            | Self::AddMemory { instance_id, .. }
             | Self::PressPowerButton { instance_id }
             | Self::HibernateGuest { instance_id, .. }
             | Self::KeepMemory { instance_id }

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, HostForward, ImageBase,
-    ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, PoolName, Routes, Sha512,
-    SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId, VpcNetwork,
-    WrappedSecret,
+    Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, GuestSize, HostForward,
+    ImageBase, ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, Maxima, PoolName,
+    Routes, Sha512, SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId,
+    VpcNetwork, WrappedSecret,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -91,6 +91,31 @@ pub enum Action {
         volume_id: Option<VolumeId>,
         /// The limits.
         limits: DiskLimits,
+    },
+    /// Lets a guest that runs take more of its host, before it is given more.
+    RaiseLimits {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// How big it is to be.
+        size: GuestSize,
+        /// Whether it has a display.
+        display: bool,
+    },
+    /// Gives a guest that runs processors, until it has so many.
+    AddVcpus {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// How many it is to have.
+        vcpus: u32,
+    },
+    /// Gives a guest that runs more memory.
+    AddMemory {
+        /// Whose guest.
+        instance_id: InstanceId,
+        /// The slot of its machine that the memory goes into; what is in it is there already.
+        slot: u8,
+        /// How much, in MiB.
+        mib: u32,
     },
     /// Presses the power button: the guest shuts down if it wants to.
     PressPowerButton {
@@ -498,6 +523,9 @@ pub struct GuestLaunch {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// How far it may grow while it runs.
+    #[serde(default)]
+    pub maxima: Maxima,
     /// The image's blobs and how to boot them.
     pub image: ImageContent,
     /// The layers between the image's blob and the root disk's file, bottom to top.

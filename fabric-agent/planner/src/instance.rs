@@ -1,5 +1,6 @@
 //! One instance: from what the host has of it to what is wanted.
 
+mod grow;
 mod limits;
 mod nics;
 mod volumes;
@@ -13,6 +14,7 @@ use weft_model::{
 
 use crate::{Action, GuestLaunch, GuestNic, SeedContent, SeedInterface};
 
+pub use grow::SeenSize;
 pub use nics::{AttachedNic, SeenNics};
 pub use volumes::{AttachedVolume, SeenVolumes};
 
@@ -156,6 +158,8 @@ pub struct SeenInstance {
     pub unplugged_volumes: BTreeSet<VolumeId>,
     /// What its disks are kept to.
     pub throttles: Throttles,
+    /// How big the guest is.
+    pub size: SeenSize,
 }
 
 /// What to do next about one instance. After each step it is observed and planned again.
@@ -292,6 +296,9 @@ fn keep(
     if let Some(limit) = limits::keep(record, &attached.volumes, &seen.throttles) {
         return limit;
     }
+    if let Some(grow) = grow::grow(record, &seen.size) {
+        return grow;
+    }
     match nics::keep(record, &attached.nics, seen) {
         InstanceStep::Rest => volumes::unplug(record, &attached.volumes, seen),
         other => other,
@@ -364,6 +371,7 @@ fn start(
         name: spec.name.as_ref().map_or_else(|| id.to_string(), ToString::to_string),
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
+        maxima: spec.maxima,
         image: spec.image.clone(),
         root_layers: spec.root_layers.clone(),
         resume: seen.memory,

@@ -20,7 +20,7 @@ pub use action::{
 pub use growth::plan_growth;
 pub use instance::{
     Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, Saving, SeenInstance,
-    SeenNics, SeenVolumes, Wanted, is_to_end, plan_instance, wanted,
+    SeenNics, SeenSize, SeenVolumes, Wanted, is_to_end, plan_instance, wanted,
 };
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,

@@ -5,8 +5,8 @@ use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use weft_model::{
-    DiskLimits, InstanceId, InstanceSpec, InstanceState, PairId, Problem, Reason, Record, Throttle,
-    VolumeId,
+    DiskLimits, GuestSize, InstanceId, InstanceSpec, InstanceState, PairId, Problem, Reason,
+    Record, Throttle, VolumeId,
 };
 
 use crate::admission::hibernated;
@@ -69,6 +69,18 @@ pub(super) async fn limited(
     {
         let disk = volume.map_or("root", VolumeId::as_str);
         tracing::warn!(instance.id = %id, disk, "a disk is not kept to its limits yet");
+    }
+}
+
+/// Returns when a guest that runs is as big as it should be, or after a while, with a line in the log:
+/// the agent goes on trying, and the instance says why it fails.
+pub(super) async fn grown(context: &Context, id: &InstanceId, size: GuestSize) {
+    let state = context.cache.read().statuses.get(id).map(|status| status.state);
+    let holds = context.reconciler.sized.until(id, |seen| seen.covers(size));
+    if state == Some(InstanceState::Running)
+        && tokio::time::timeout(TAKEN_IN_WITHIN, holds).await.is_err()
+    {
+        tracing::warn!(instance.id = %id, "the guest has not grown yet");
     }
 }
 

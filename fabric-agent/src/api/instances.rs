@@ -100,6 +100,8 @@ async fn update(
     let changes_network = new.security_group_ids != old.security_group_ids
         || new.source_dest_check != old.source_dest_check
         || spec.network_mbps != before.value.spec.network_mbps;
+    let grows_live =
+        spec.run_epoch == before.value.spec.run_epoch && spec.size() != before.value.spec.size();
     let is_limited_anew = spec.root_limits != before.value.spec.root_limits;
     let record = InstanceRecord {
         spec,
@@ -115,6 +117,9 @@ async fn update(
     drop((turn, guard));
     if is_limited_anew {
         attaching::limited(context, &record.id, None, record.spec.root_limits).await;
+    }
+    if grows_live {
+        attaching::grown(context, &record.id, record.spec.size()).await;
     }
     Ok(record)
 }

@@ -172,6 +172,13 @@ impl Host for LinuxHost {
                 let device = volume_id.as_ref().map_or(ROOT_DEVICE, VolumeId::as_str);
                 guests.limit_disk(instance_id, device, *limits).await
             }
+            Action::RaiseLimits { instance_id, size, display } => {
+                guests.raise_limits(instance_id, *size, *display).await
+            }
+            Action::AddVcpus { instance_id, vcpus } => guests.add_vcpus(instance_id, *vcpus).await,
+            Action::AddMemory { instance_id, slot, mib } => {
+                guests.add_memory(instance_id, *slot, *mib).await
+            }
             Action::PressPowerButton { instance_id } => guests.power_button(instance_id).await,
             Action::HibernateGuest { instance_id, memory_mib } => {
                 guests.hibernate(instance_id, *memory_mib).await

@@ -10,6 +10,7 @@
 mod behaviour;
 mod disk_image;
 mod display;
+mod growth;
 mod life;
 mod load;
 mod orders;
@@ -218,6 +219,13 @@ impl Host for SimHost {
             Action::LimitDisk { instance_id, volume_id, limits } => {
                 self.limit_disk(instance_id, volume_id.as_ref(), *limits).await
             }
+            Action::RaiseLimits { instance_id, size, .. } => {
+                self.reality.change_guest(instance_id, |guest| guest.may_take = Some(*size)).await
+            }
+            Action::AddVcpus { instance_id, vcpus } => self.add_vcpus(instance_id, *vcpus).await,
+            Action::AddMemory { instance_id, slot, mib } => {
+                self.add_memory(instance_id, *slot, *mib).await
+            }
             // Its disks have no end.
             Action::ContinueGuest { .. } => Ok(()),
             Action::PressPowerButton { instance_id } => self.press_power_button(instance_id).await,
@@ -315,6 +323,7 @@ impl Host for SimHost {
         self.orders.obey("observe_guest", &subjects, &self.reality).await?;
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
         let (run, folder, throttles) = (guest.run(), guest.has_folder(), guest.throttles());
+        let size = guest.seen_size();
         let said = match guest.state {
             reality::State::Running { since, .. } => guest.behaviour.says(since),
             _ => Vec::new(),
@@ -347,6 +356,7 @@ impl Host for SimHost {
             nics,
             volumes,
             throttles,
+            size,
             memory: guest.memory,
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             folder,

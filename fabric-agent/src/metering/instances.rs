@@ -132,8 +132,11 @@ impl Found {
         let mut runs = false;
         if let (Run::Running { .. }, GuestState::Running { epoch }) = (&seen.run, &seen.guest) {
             runs = true;
-            // A guest of an older launch goes on as it was started.
-            let item = match *epoch >= record.spec.run_epoch {
+            // A guest of an older launch goes on as it was started; one that is to grow counts as it
+            // was until it has.
+            let is_as_wanted =
+                *epoch >= record.spec.run_epoch && seen.size.covers(record.spec.size());
+            let item = match is_as_wanted {
                 true => running_item(&record.spec),
                 false => meter.item.clone(),
             };

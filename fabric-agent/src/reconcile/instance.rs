@@ -233,6 +233,7 @@ impl Pass<'_> {
                     self.note_nics(&attached.nics, &seen.nics);
                     self.note_volumes(&attached.volumes, &seen.volumes);
                     self.note_throttles(&seen);
+                    self.note_size(&seen);
                     self.note_console(&seen_guest);
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);

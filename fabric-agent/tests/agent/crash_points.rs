@@ -223,6 +223,11 @@ async fn at_each_point_of_an_update_with_a_restart() {
 }
 
 #[tokio::test]
+async fn at_each_point_of_growing_while_it_runs() {
+    at_each_point(Stage::Made, Stage::Grown).await;
+}
+
+#[tokio::test]
 async fn at_each_point_of_stopping() {
     at_each_point(Stage::Made, Stage::Stopped).await;
 }

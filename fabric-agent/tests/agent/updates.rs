@@ -169,6 +169,85 @@ async fn a_new_name_is_live_and_a_new_size_restarts() {
     assert_eq!(after.assigned.unwrap().memory_mib, 256);
 }
 
+/// What the simulated hypervisor has: vCPUs and MiB.
+fn has(agent: &Agent) -> (u64, u64) {
+    let guest = &agent.things("guest")[0].1;
+    (guest["vcpus"].as_u64().unwrap(), guest["memory_mib"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn a_guest_with_room_grows_while_it_runs_and_a_restart_makes_it_smaller() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("web", &image);
+    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
+    (spec.max_vcpus, spec.max_memory_mib) = (Some(4), Some(1024));
+    let made = ok(api.create(spec).await);
+    let id = made.metadata.unwrap().id;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let resize = async |vcpus, memory_mib| {
+        let mut request = update(&api.instance(&id).await);
+        let spec = request.spec.as_mut().unwrap();
+        (spec.vcpus, spec.memory_mib) = (Some(vcpus), Some(memory_mib));
+        api.instances.clone().update(request).await
+    };
+    let epoch = |instance: &v1::Instance| instance.assigned.as_ref().unwrap().run_epoch;
+
+    // The answer comes when the guest has it.
+    assert_eq!(epoch(&ok(resize(3, 512).await)), 1);
+    assert_eq!(has(&agent), (3, 512));
+    assert_eq!(epoch(&ok(resize(3, 640).await)), 1);
+    assert_eq!(has(&agent), (3, 640));
+    let slots = agent.things("guest")[0].1["slots"].clone();
+    assert_eq!(slots, serde_json::json!({ "0": 384, "1": 128 }));
+
+    let message = refused(resize(3, 700).await, Reason::InvalidArgument, "memory_mib");
+    assert!(message.contains("steps of 128 MiB"), "{message}");
+    let message = refused(resize(5, 640).await, Reason::InvalidArgument, "max_vcpus");
+    assert!(message.contains("4 vCPUs is no maximum"), "{message}");
+
+    // It sleeps with all of it, and nothing of it changes meanwhile.
+    let get = v1::GetRequest { id: id.clone(), claim: false };
+    ok(api.instances.clone().hibernate(get.clone()).await);
+    refused(resize(4, 640).await, Reason::FailedPrecondition, "vcpus");
+    ok(api.instances.clone().start(get).await);
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    assert_eq!(has(&agent), (3, 640));
+    let before = epoch(&api.instance(&id).await);
+    assert_eq!(epoch(&ok(resize(4, 640).await)), before);
+    assert_eq!(has(&agent), (4, 640));
+
+    assert_eq!(epoch(&ok(resize(2, 256).await)), before + 1);
+    eventually("it is smaller", async || (has(&agent) == (2, 256)).then_some(())).await;
+    assert_eq!(agent.things("guest")[0].1["slots"], serde_json::json!({}));
+    // Other maxima are the next guest's.
+    let mut request = update(&api.instance(&id).await);
+    request.spec.as_mut().unwrap().max_vcpus = None;
+    assert_eq!(epoch(&ok(api.instances.clone().update(request).await)), before + 2);
+}
+
+#[tokio::test]
+async fn growth_that_the_hypervisor_refuses_is_told_and_tried_again() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("web", &image);
+    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
+    spec.max_memory_mib = Some(1024);
+    let made = ok(api.create(spec).await);
+    let id = made.metadata.unwrap().id;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let orders =
+        r#"{"orders": [{"step": "add_memory", "on": "web", "times": 2, "fail": "no room"}]}"#;
+    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    let mut request = update(&api.instance(&id).await);
+    request.spec.as_mut().unwrap().memory_mib = Some(256);
+    ok(api.instances.clone().update(request).await);
+    assert_eq!(has(&agent), (1, 256), "the answer waits for it");
+    assert_eq!(agent.log().matches("obeying an order").count(), 2, "{}", agent.log());
+}
+
 #[tokio::test]
 async fn claims_and_updates_of_what_an_instance_refers_to_do_not_disturb_its_creation() {
     let agent = Agent::start().await;

@@ -396,3 +396,33 @@ async fn a_price_file_that_is_wrong_keeps_the_agent_from_starting_and_says_where
     assert!(log.contains("prices.toml"), "{log}");
     assert!(log.contains("public_ip_hour: \"cheap\" is not an amount"), "{log}");
 }
+
+#[tokio::test]
+async fn a_guest_that_grows_is_counted_as_it_was_until_it_has() {
+    let (mut machine, agent) = Machine::with_agent().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let spec = v1::InstanceSpec { max_memory_mib: Some(1024), ..instance_spec("web", &image) };
+    let web = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
+    machine.pass(100);
+    let orders = agent.state_dir().join("sim-orders.json");
+    let held_up = r#"{"orders": [{"step": "add_memory", "on": "web", "hang": true}]}"#;
+    std::fs::write(&orders, held_up).unwrap();
+    let grow = update(&api, &web, |request| {
+        request.spec.as_mut().unwrap().instance_type = Some("w1.micro".to_owned());
+    });
+    let meanwhile = async {
+        eventually("it is about to grow", async || {
+            agent.log().contains("obeying an order").then_some(())
+        })
+        .await;
+        machine.pass(200);
+        assert_eq!(used(&api).await, ["instance w1.nano 300 seconds"]);
+        std::fs::write(&orders, r#"{"orders": []}"#).unwrap();
+    };
+    tokio::join!(grow, meanwhile);
+    machine.pass(400);
+    let both = ["instance w1.micro 400 seconds", "instance w1.nano 300 seconds"];
+    assert_eq!(used(&api).await, both);
+}

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    CloudInitReport, DiskLimits, GroupId, ImageContent, ImageId, InterfaceId, LayerId, Lifecycle,
-    LinkName, MacAddr, MetadataOptions, Name, PublicKey, Restarts, Signal, SubnetId, Timestamp,
-    VpcId,
+    CloudInitReport, DiskLimits, GroupId, GuestSize, ImageContent, ImageId, InterfaceId, LayerId,
+    Lifecycle, LinkName, MacAddr, Maxima, MetadataOptions, Name, PublicKey, Restarts, Signal,
+    SubnetId, Timestamp, VpcId,
 };
 
 /// The largest user data, in bytes before base64.
@@ -177,6 +177,9 @@ pub struct InstanceSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// How far it may grow while its guest runs.
+    #[serde(default)]
+    pub maxima: Maxima,
     /// Mbit/s in each direction that its interfaces are limited to, each on its own, from its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_mbps: Option<u32>,
@@ -224,6 +227,11 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// How big its guest is to be.
+    pub fn size(&self) -> GuestSize {
+        GuestSize { vcpus: self.vcpus, memory_mib: self.memory_mib }
+    }
+
     /// Whether its guest's memory is kept, or to be, while it is off.
     pub fn is_hibernated(&self) -> bool {
         self.hibernate && self.power == PowerState::Stopped

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Architecture, BootMode, Claim, Digest, DiskLimits, GroupId, HostId, ImageId, InstanceId,
-    InstanceSpec, InstanceStatus, InterfaceId, KernelContent, Lifecycle, MacAddr, MetadataOptions,
-    Name, PowerState, Record, SubnetId, Tags, Timestamp, UserData, VpcId,
+    InstanceSpec, InstanceStatus, InterfaceId, KernelContent, Lifecycle, MacAddr, Maxima,
+    MetadataOptions, Name, PowerState, Record, SubnetId, Tags, Timestamp, UserData, VpcId,
 };
 
 /// An object as clients see it. `S` is its specification.
@@ -126,6 +126,8 @@ pub struct InstanceOrder {
     pub image_id: ImageId,
     /// How big.
     pub size: Size,
+    /// How far it may grow while its guest runs.
+    pub maxima: Maxima,
     /// `None` is the default subnet.
     pub subnet_id: Option<SubnetId>,
     /// `None` is the lowest free address.
@@ -231,6 +233,7 @@ impl From<InstanceSpec> for InstanceOrder {
             name: spec.name,
             image_id: spec.image_id,
             size,
+            maxima: spec.maxima,
             subnet_id: Some(spec.interface.subnet_id),
             private_ip: Some(spec.interface.private_ip),
             associate_public_ip: Some(spec.public_ip.is_some()),

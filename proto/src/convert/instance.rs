@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use weft_model::{
     Assigned, AutoRestart, CloudInitReport, DiskLimits, GroupId, InstanceOrder, InstanceStatus,
-    InstanceView, Lifecycle, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, MetadataOptions,
-    PhaseRecord, Problem, Restarts, SHUTDOWN_SECONDS, Signal, Size, UserData, check_disk_gib,
-    check_hop_limit, check_size,
+    InstanceView, Lifecycle, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Maxima,
+    MetadataOptions, PhaseRecord, Problem, Restarts, SHUTDOWN_SECONDS, Signal, Size, UserData,
+    check_disk_gib, check_hop_limit, check_size,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -33,6 +33,8 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         display,
         root_volume_iops,
         root_volume_throughput_mibps,
+        max_vcpus,
+        max_memory_mib,
         associate_public_ip_address,
         source_dest_check,
         termination_protection,
@@ -52,6 +54,7 @@ pub fn instance_order_from_wire(spec: Option<v1::InstanceSpec>) -> Result<Instan
         name: name.map(|text| parse("name", &text)).transpose()?,
         image_id: parse("image_id", &image_id)?,
         size: size_from_wire(instance_type, vcpus, memory_mib)?,
+        maxima: Maxima { vcpus: max_vcpus, memory_mib: max_memory_mib },
         subnet_id: subnet_id.map(|text| parse("subnet_id", &text)).transpose()?,
         private_ip: private_ip.map(|text| parse("private_ip", &text)).transpose()?,
         associate_public_ip: associate_public_ip_address,
@@ -171,6 +174,8 @@ pub fn instance_order_to_wire(order: InstanceOrder) -> v1::InstanceSpec {
         root_volume_size_gib: order.root_size_gib,
         root_volume_iops: order.root_limits.iops,
         root_volume_throughput_mibps: order.root_limits.throughput_mibps,
+        max_vcpus: order.maxima.vcpus,
+        max_memory_mib: order.maxima.memory_mib,
         power_state: order.power.map(|power| power.to_string()),
         display: Some(order.display),
         metadata_options: order.metadata_options.map(|options| v1::MetadataOptions {

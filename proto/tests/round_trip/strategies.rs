@@ -22,7 +22,7 @@ use weft_model::{
     Digest, DiskFormat, ElasticIpId, Event, EventKind, GroupId, HostFacts, HostId, HostView,
     HttpEndpoint, HttpTokens, ImageContent, ImageId, ImageOrder, ImageSpec, InstanceId,
     InstanceOrder, InstanceState, InstanceStatus, InstanceType, InstanceTypeId, InstanceTypeSpec,
-    InstanceView, InterfaceId, KernelContent, KeyPairId, KeyPairSpec, Lifecycle, MacAddr,
+    InstanceView, InterfaceId, KernelContent, KeyPairId, KeyPairSpec, Lifecycle, MacAddr, Maxima,
     MetadataOptions, Name, Object, Phase, PhaseRecord, PortForwardId, PowerState, PrefixListId,
     Restarts, RouteTableId, RuleId, SHUTDOWN_SECONDS, SessionId, Signal, SignalOutcome, Size,
     SubnetId, Tags, Timestamp, UserData, VolumeId, VpcId,
@@ -238,7 +238,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
     let given = (
         vec(name(), 0..4),
         option::of(vec(any::<u8>(), 0..200).prop_map(UserData)),
-        (option::of(1..=(64_u32 << 10)), disk_limits()),
+        (option::of(1..=(64_u32 << 10)), disk_limits(), maxima()),
         option::of(word::<PowerState>(PowerState::WORDS)),
         option::of(metadata_options()),
         (any::<bool>(), any::<bool>()),
@@ -250,7 +250,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
             let (
                 key_names,
                 user_data,
-                (root_size_gib, root_limits),
+                (root_size_gib, root_limits, maxima),
                 power,
                 metadata_options,
                 (source_dest_check, display),
@@ -260,6 +260,7 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
                 name,
                 image_id,
                 size,
+                maxima,
                 subnet_id,
                 private_ip,
                 associate_public_ip,
@@ -276,6 +277,11 @@ pub(crate) fn instance_order() -> impl Strategy<Value = InstanceOrder> {
             }
         },
     )
+}
+
+fn maxima() -> impl Strategy<Value = Maxima> {
+    (option::of(any::<u32>()), option::of(any::<u32>()))
+        .prop_map(|(vcpus, memory_mib)| Maxima { vcpus, memory_mib })
 }
 
 fn lifecycle() -> impl Strategy<Value = Lifecycle> {

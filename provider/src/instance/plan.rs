@@ -1,7 +1,7 @@
 //! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
 
 use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
-use weft_model::{check_no_shrink, find_type};
+use weft_model::{GuestSize, Maxima, check_no_shrink, find_type};
 
 use super::{guard, order};
 use crate::agent::Settings;
@@ -81,6 +81,7 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     tags::plan(settings, ctx);
     plan_size(ctx);
     let user_data = plan_user_data(ctx);
+    check_maxima(ctx);
     plan_image(ctx);
     if ctx.is_create() {
         return;
@@ -137,6 +138,37 @@ fn plan_size(ctx: &mut PlanContext) {
 }
 
 /// What becomes of the user data.
+fn number(values: &Value, name: &str) -> Option<u32> {
+    values.get(name).as_i64().and_then(|number| u32::try_from(number).ok())
+}
+
+/// How big it is, where that is known.
+fn size(values: &Value) -> Option<GuestSize> {
+    let (vcpus, memory_mib) = (number(values, "vcpus")?, number(values, "memory_mib")?);
+    Some(GuestSize { vcpus, memory_mib })
+}
+
+fn maxima(values: &Value) -> Maxima {
+    Maxima { vcpus: number(values, "max_vcpus"), memory_mib: number(values, "max_memory_mib") }
+}
+
+/// How far it may grow has to fit its size.
+fn check_maxima(ctx: &mut PlanContext) {
+    let Some(size) = size(&ctx.plan) else { return };
+    if let Err(problem) = maxima(&ctx.plan).check(size) {
+        let (summary, schema) = ("The instance cannot grow so far", super::schema::schema());
+        ctx.error(problem::diagnostic(summary, &problem, &schema, &ctx.config));
+    }
+}
+
+/// Whether the change of its size is nothing but growth for which a guest that runs has room.
+fn grows_live(ctx: &PlanContext) -> bool {
+    match (size(&ctx.prior), size(&ctx.plan)) {
+        (Some(now), Some(wanted)) => maxima(&ctx.prior).lets_grow(now, wanted),
+        _ => false,
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UserData {
     Same,
@@ -206,7 +238,9 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
     let stays_down = stops || is(&ctx.prior, "stopped");
     let size: Vec<&str> =
         ["vcpus", "memory_mib"].into_iter().filter(|name| ctx.changes(*name)).collect();
-    let mut causes = size.clone();
+    let size = if grows_live(ctx) { Vec::new() } else { size };
+    let maxima = ["max_vcpus", "max_memory_mib"].into_iter().filter(|name| ctx.changes(*name));
+    let mut causes: Vec<&str> = size.iter().copied().chain(maxima).collect();
     causes.extend(ctx.changes("display").then_some("display"));
     causes.extend((user_data == UserData::Restart).then_some("user_data"));
     let mut restarting = Vec::new();
@@ -237,6 +271,7 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
             .into_iter()
             .filter(|name| ctx.changes(*name))
             .filter(|name| user_data == UserData::Restart || !name.starts_with("user_data"))
+            .filter(|name| !size.is_empty() || !update_table::SIZE.contains(name))
             .collect();
     }
     if stops && is(&ctx.prior, "running") {

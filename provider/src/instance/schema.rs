@@ -27,7 +27,7 @@ pub(crate) fn schema() -> Schema {
     .attributes(what_the_agent_chose())
 }
 
-fn what_it_is() -> [Attribute; 8] {
+fn what_it_is() -> [Attribute; 10] {
     [
         Attribute::string("name", "For people, and the guest's host name where it can be one. Changes live (the guest sees it at its next start).")
             .validate(checks::name()),
@@ -36,13 +36,17 @@ fn what_it_is() -> [Attribute; 8] {
             .validate(checks::id::<ImageId>(ImageId::PREFIX, "an image")),
         Attribute::bool("replace_on_image_change", "Whether another `image_id` replaces the instance. With false it is only recorded, and `image_outdated` becomes true; set to true later, it replaces an instance whose image is outdated.")
             .default(true),
-        Attribute::string("instance_type", "A named size: a built-in one (see `data.weft_instance_types`), or `weft_instance_type.NAME.name`. Either this, or `vcpus` and `memory_mib`. A change restarts a running instance.")
+        Attribute::string("instance_type", "A named size: a built-in one (see `data.weft_instance_types`), or `weft_instance_type.NAME.name`. Either this, or `vcpus` and `memory_mib`. A change restarts a running instance, unless it grows within `max_vcpus` and `max_memory_mib`.")
             .validate(Validator::length(1..=255)),
-        Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance.")
+        Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance; with `max_vcpus`, growth is live.")
             .optional_computed()
             .validate(checks::number("vCPUs", checks::wide(VCPUS))),
-        Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance.")
+        Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance; with `max_memory_mib`, growth is live.")
             .optional_computed()
+            .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
+        Attribute::number("max_vcpus", "How many virtual processors it may grow to while its guest runs; at least what it has. Unset, growth restarts it. A change restarts a running instance. The guide on updates says what a guest does with them.")
+            .validate(checks::number("vCPUs", checks::wide(VCPUS))),
+        Attribute::number("max_memory_mib", "How much memory, in MiB, it may grow to while its guest runs; at least what it has, and both are multiples of 128. Unset, growth restarts it. A change restarts a running instance.")
             .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
         Attribute::object("root_volume", "The root disk.", [
             Attribute::number("size_gib", "Its size in GiB, not less than the image's. It grows live: a guest that runs sees a larger disk at once, and grows what is on it itself. It never shrinks.")

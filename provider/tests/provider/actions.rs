@@ -228,7 +228,9 @@ async fn instances() {
         ("power_state",        "unmanaged".into(),                  Live),
         ("user_data_replace_on_change", true.into(),                Live),
         ("replace_on_image_change", false.into(),                   Live),
-        ("instance_type",      "w1.micro".into(),                   Restart),
+        ("instance_type",      "w1.micro".into(),                   Live),
+        ("max_vcpus",          Value::Null,                         Restart),
+        ("max_memory_mib",     2048.into(),                         Restart),
         ("display",            false.into(),                        Restart),
         ("display",            Value::Null,                         Restart),
         ("user_data",          "#!/bin/ash\n".into(),               Restart),
@@ -315,7 +317,8 @@ async fn another_image_can_be_recorded_only_and_made_good_later() {
 async fn instances_of_other_forms() {
     let (terraform, fake) = connected().await;
     let type_name = "weft_instance";
-    let base = full(type_name, &terraform, &fake).await;
+    let base = with(&full(type_name, &terraform, &fake).await, "max_vcpus", Value::Null);
+    let base = with(&base, "max_memory_mib", Value::Null);
     let custom = |vcpus: u32, memory: u32| {
         let config = with(&with(&base, "instance_type", Value::Null), "vcpus", vcpus);
         with(&config, "memory_mib", memory)
@@ -324,6 +327,15 @@ async fn instances_of_other_forms() {
         with(&with(&base, "user_data", Value::Null), "user_data_base64", "IyEvYmluL3NoCg==");
     let replacing = with(&base, "user_data_replace_on_change", true);
     let stopped = with(&base, "power_state", "stopped");
+    let maxima = |config: &Value, vcpus: u32, memory: u32| {
+        with(&with(config, "max_vcpus", vcpus), "max_memory_mib", memory)
+    };
+    let small = maxima(&custom(1, 128), 4, 512);
+    let large = maxima(&custom(4, 512), 4, 512);
+    let of_type = maxima(&base, 4, 512);
+    let micro = with(&of_type, "instance_type", "w1.micro");
+    let vcpus_only = with(&custom(1, 128), "max_vcpus", 4);
+    let also_shown = with(&large, "display", false);
     #[rustfmt::skip]
     let rows = [
         ("by numbers that are the type's",  &base,         custom(1, 128),                         Live),
@@ -332,6 +344,16 @@ async fn instances_of_other_forms() {
         ("back to a type",                  &custom(1, 96), base.clone(),                          Restart),
         ("the same bytes in base64",        &base,         base64,                                 Live),
         ("user data that replace",          &replacing,    with(&replacing, "user_data", "x"),     Replace),
+        ("growth within its maxima",        &small,        large.clone(),                         Live),
+        ("growth of its vCPUs alone",       &small,        with(&small, "vcpus", 2),              Live),
+        ("growth by type",                  &of_type,      micro.clone(),                         Live),
+        ("growth beside what restarts",     &small,        also_shown,                            Restart),
+        ("less",                            &large,        small.clone(),                         Restart),
+        ("less, by type",                   &micro,        of_type.clone(),                       Restart),
+        ("more of one, less of another",    &small,        with(&with(&large, "memory_mib", 384), "max_vcpus", 8), Restart),
+        ("growth without room for it",      &vcpus_only,   with(&vcpus_only, "memory_mib", 256),  Restart),
+        ("other maxima",                    &small,        with(&small, "max_vcpus", 8),          Restart),
+        ("no maxima any more",              &small,        custom(1, 128),                        Restart),
         ("started",                         &stopped,      base.clone(),                           Restart),
         ("resized while stopped",           &stopped,      with(&stopped, "instance_type", "w1.micro"), Live),
     ];

@@ -69,6 +69,40 @@ async fn a_plan_does_no_more_than_the_policy_allows() {
 }
 
 #[tokio::test]
+async fn growth_within_the_maxima_is_live_and_what_goes_beyond_them_is_refused() {
+    let (terraform, fake) = connected().await;
+    let least = least("weft_instance", &terraform, &fake).await;
+    let of = |vcpus: u32, memory_mib: u32| {
+        let values = [("vcpus", vcpus), ("memory_mib", memory_mib)];
+        let maxima = [("max_vcpus", 4), ("max_memory_mib", 512)];
+        let config = with(&least, "apply_policy", "live_only");
+        values
+            .iter()
+            .chain(&maxima)
+            .fold(config, |config, (path, value)| with(&config, path, Value::from(*value)))
+    };
+    let state = terraform.create("weft_instance", of(2, 256)).await.unwrap();
+    let plan = terraform.plan("weft_instance", of(4, 512), Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    let launched = plan.planned.get("launched_at").clone();
+    assert_eq!(&launched, state.get("launched_at"), "nothing is started again");
+    #[rustfmt::skip]
+    let refused = [
+        (of(1, 256), "vcpus",          "restarts the instance"),
+        (of(2, 128), "memory_mib",     "restarts the instance"),
+        (of(8, 256), "max_vcpus",      "4 vCPUs is no maximum of an instance that has 8"),
+        (of(2, 640), "max_memory_mib", "640 to 4194304"),
+        (of(2, 300), "memory_mib",     "256 or 384"),
+    ];
+    for (config, path, told) in refused {
+        let found = terraform.plan("weft_instance", config, Some(&state)).await.unwrap_err();
+        assert!(said(&found).contains(told), "{}", said(&found));
+        assert!(places(&found).contains(&path.to_owned()), "{:?}", places(&found));
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_instance_is_resized_under_any_policy_as_nothing_restarts() {
     let (terraform, fake) = connected().await;
     let (config, state) = made(&terraform, &fake, "power_state", "stopped".into()).await;

@@ -128,6 +128,8 @@ pub(crate) async fn full(type_name: &str, terraform: &Terraform, fake: &Fake) ->
             ("name", "web-1".into()),
             ("image_id", "img-0000000000000000a".into()),
             ("instance_type", "w1.nano".into()),
+            ("max_vcpus", 2.into()),
+            ("max_memory_mib", 1024.into()),
             ("private_ip", "172.31.0.77".into()),
             ("auto_restart", "on_failure".into()),
             ("shutdown_timeout_seconds", 20.into()),

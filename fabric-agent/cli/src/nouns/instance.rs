@@ -1,7 +1,9 @@
 //! Instances.
 
 use serde_json::{Value, json};
-use weft_model::{CloudInitReport, InstanceView, PhaseRecord, Restarts, Signal, Size, Timestamp};
+use weft_model::{
+    CloudInitReport, InstanceView, Maxima, PhaseRecord, Restarts, Signal, Size, Timestamp,
+};
 
 use super::{Noun, common_details, common_json, lines, text};
 use crate::output::{age, size};
@@ -42,6 +44,7 @@ impl Noun for InstanceView {
             ("type", type_name(&spec.size)),
             ("vcpus", assigned.vcpus.to_string()),
             ("memory", format!("{} MiB", assigned.memory_mib)),
+            ("grows live to", room(spec.maxima)),
             ("root disk", size(assigned.root_size_bytes)),
             ("root disk limits", spec.root_limits.to_string()),
             ("image", spec.image_id.to_string()),
@@ -88,6 +91,8 @@ impl Noun for InstanceView {
             "instance_type": instance_type,
             "vcpus": assigned.vcpus,
             "memory_mib": assigned.memory_mib,
+            "max_vcpus": spec.maxima.vcpus,
+            "max_memory_mib": spec.maxima.memory_mib,
             "root_volume_size_gib": spec.root_size_gib,
             "root_volume_iops": spec.root_limits.iops,
             "root_volume_throughput_mibps": spec.root_limits.throughput_mibps,
@@ -128,6 +133,14 @@ fn restarts(restarts: &Restarts) -> String {
         (n, None) => format!("{n} in a row"),
         (n, Some(at)) => format!("{n} in a row, the next one at {at}"),
     }
+}
+
+/// How far it may grow while it runs.
+fn room(maxima: Maxima) -> String {
+    let vcpus = maxima.vcpus.map(|vcpus| format!("{vcpus} vCPUs"));
+    let memory = maxima.memory_mib.map(|mib| format!("{mib} MiB"));
+    let room: Vec<String> = vcpus.into_iter().chain(memory).collect();
+    if room.is_empty() { "no further: growth restarts it".to_owned() } else { room.join(", ") }
 }
 
 fn type_name(size: &Size) -> String {

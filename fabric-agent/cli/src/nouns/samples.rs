@@ -19,6 +19,7 @@ pub(crate) fn instance_view() -> InstanceView {
                 name: Some("web".parse().unwrap()),
                 image_id: ImageId::from_random([1; 9]),
                 size: Size::Type("w1.small".to_owned()),
+                maxima: Default::default(),
                 subnet_id: Some(SubnetId::from_random([2; 9])),
                 private_ip: Some("10.0.0.4".parse().unwrap()),
                 associate_public_ip: Some(false),

@@ -74,6 +74,21 @@ impl Files {
         Ok(entrances)
     }
 
+    /// Changes the limits of a group, where it is there.
+    pub(super) fn set(&self, name: &str, limits: &Limits) -> Result<(), CgroupError> {
+        let there = self.hierarchies.all.iter();
+        there.map(|it| set_limits(it, &format!("{SLICE}/{name}"), limits)).try_for_each(|set| {
+            match set {
+                Err(CgroupError::Step { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    Ok(())
+                }
+                set => set,
+            }
+        })
+    }
+
     pub(super) fn remove(&self, name: &str) -> Result<bool, CgroupError> {
         let mut gone = true;
         for hierarchy in &self.hierarchies.all {

@@ -1,6 +1,8 @@
 //! What one guest may take.
 
-use crate::qemu::GuestSpec;
+use weft_model::GuestSize;
+
+use crate::qemu::Accel;
 
 /// Added to what admission counts, in MiB: admission counts what QEMU usually takes, this is the
 /// point where something must be wrong with it. The page cache of its disks is counted by the
@@ -12,7 +14,7 @@ const THREADS: u64 = 128;
 
 /// The limits of one guest's group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Bytes of memory, page cache included.
     pub(super) memory_bytes: u64,
     /// Processes and threads.
@@ -22,9 +24,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(spec: &GuestSpec) -> Self {
-        let mib = spec.accel.memory_cost_mib(spec.memory_mib, spec.display) + HEADROOM_MIB;
-        let vcpus = u64::from(spec.vcpus);
+    /// Of a guest of this size.
+    pub(crate) fn new(accel: Accel, size: GuestSize, display: bool) -> Self {
+        let mib = accel.memory_cost_mib(size.memory_mib, display) + HEADROOM_MIB;
+        let vcpus = u64::from(size.vcpus);
         Self { memory_bytes: mib << 20, pids: THREADS + vcpus, vcpus }
     }
 

@@ -43,12 +43,44 @@ impl Systemd {
         args.push(format!("--slice={SLICE}"));
         args.push(format!("--unit={unit}"));
         args.push("--description=a guest of weft".to_owned());
-        args.push(format!("--property=MemoryMax={}", limits.memory_bytes));
-        args.push(format!("--property=TasksMax={}", limits.pids));
-        args.push(format!("--property=CPUWeight={}", Limits::weight(limits.vcpus)));
+        args.extend(properties(limits).map(|property| format!("--property={property}")));
         args.push("--".to_owned());
         Entrance::Scope { program: PROGRAM.to_owned(), args }
     }
+
+    /// Changes the limits of the scope that a process is in; systemd forgets them with the scope.
+    pub(super) fn set(&self, pid: i32, limits: &Limits) -> Result<(), CgroupError> {
+        let failed = |error: std::io::Error| CgroupError::Systemd { said: error.to_string() };
+        let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(failed)?;
+        // It was started while no scopes could be made.
+        let Some(unit) = scope_of(&table) else { return Ok(()) };
+        let mut command = Command::new("systemctl");
+        command.args(["set-property", "--runtime", unit]).args(properties(limits));
+        let output = command.stdin(Stdio::null()).output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(CgroupError::Systemd { said })
+    }
+}
+
+/// What a scope is told.
+fn properties(limits: &Limits) -> [String; 3] {
+    [
+        format!("MemoryMax={}", limits.memory_bytes),
+        format!("TasksMax={}", limits.pids),
+        format!("CPUWeight={}", Limits::weight(limits.vcpus)),
+    ]
+}
+
+/// The scope of a process, by its `/proc/PID/cgroup` (cgroups(7)), where it is one of ours.
+fn scope_of(table: &str) -> Option<&str> {
+    let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut ours = paths.filter_map(|path| path.rsplit_once('/'));
+    let (_, unit) =
+        ours.find(|(above, unit)| above.ends_with(SLICE) && unit.ends_with(".scope"))?;
+    Some(unit)
 }
 
 #[cfg(test)]
@@ -66,5 +98,18 @@ mod tests {
             assert!(args.iter().any(|arg| arg == wanted), "{wanted} in {args:?}");
         }
         assert_eq!(args.last().unwrap(), "--");
+    }
+
+    #[test]
+    fn a_process_is_in_one_scope_of_ours_or_in_none() {
+        let v2 = "0::/weft.slice/weft-i-1-a.scope\n";
+        let v1 = "4:memory:/weft.slice/weft-i-1-a.scope\n0::/\n";
+        let nested = "0::/outer.slice/weft.slice/weft-i-1-a.scope\n";
+        for table in [v2, v1, nested] {
+            assert_eq!(scope_of(table), Some("weft-i-1-a.scope"), "{table}");
+        }
+        for table in ["0::/user.slice/other.scope\n", "0::/weft.slice\n", ""] {
+            assert_eq!(scope_of(table), None, "{table}");
+        }
     }
 }

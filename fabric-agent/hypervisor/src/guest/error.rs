@@ -43,6 +43,14 @@ pub enum GuestError {
         #[source]
         source: CgroupError,
     },
+    /// The guest has no places for so many processors.
+    #[error("{id} was started without places for {vcpus} vCPUs; a restart gives it them")]
+    NoPlace {
+        /// Whose guest.
+        id: InstanceId,
+        /// How many it should have.
+        vcpus: u32,
+    },
     /// Nothing of the guest runs, and its control group cannot be removed.
     #[error("the control group of {id} is still used by some process")]
     CgroupInUse {
@@ -253,6 +261,7 @@ impl GuestError {
             | Self::NotSaved { .. }
             | Self::NotRunning { .. }
             | Self::NoDisk { .. }
+            | Self::NoPlace { .. }
             | Self::NoDisplay { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {

@@ -86,7 +86,7 @@ impl Guests {
         weft_crash_points::point("guest.launch.holder_started");
         let seconds = match spec.resume {
             None => START_DEADLINE,
-            Some(_) => START_DEADLINE + READ_BACK_PER_GIB * spec.memory_mib.div_ceil(1024),
+            Some(_) => START_DEADLINE + READ_BACK_PER_GIB * spec.size().memory_mib.div_ceil(1024),
         };
         let encrypted = spec.volumes.iter().filter(|volume| volume.encrypted);
         let files = encrypted.map(|volume| volume.files().count()).sum::<usize>();

@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use weft_model::InstanceId;
+use weft_model::{GuestSize, InstanceId, Maxima};
 
 use super::devices::Devices;
 use super::{ANSWER_DEADLINE, GuestError, Guests};
-use crate::qemu::QemuVersion;
+use crate::qemu::{GuestParts, QemuVersion};
 
 const PART: &str = "memory.part";
 const SAVED: &str = "memory.saved";
@@ -47,6 +47,21 @@ pub struct SavedMachine {
     /// The version of the machine that QEMU played, such as `pc-q35-10.0`: a newer QEMU plays
     /// another one unless told.
     pub machine: String,
+    /// What a guest with room to grow has; others are as big as their instance says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted: Option<Booted>,
+}
+
+/// A guest that may have grown since it was booted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Booted {
+    /// How big it was booted.
+    pub size: GuestSize,
+    /// How far it may grow.
+    pub maxima: Maxima,
+    /// What came later.
+    pub parts: GuestParts,
 }
 
 /// The files of one guest's memory.
@@ -175,7 +190,16 @@ impl Guests {
         if matches!(saving(&devices).await?, Saving::UnderWay | Saving::Written) {
             return Ok(());
         }
-        match ask(&devices, files, self.qemu_version(id)?).await {
+        let key = self.size_key(id)?.filter(|key| key.maxima.is_set());
+        let booted = match key {
+            None => None,
+            Some(key) => Some(Booted {
+                size: GuestSize { vcpus: key.vcpus, memory_mib: key.memory_mib },
+                maxima: key.maxima,
+                parts: self.parts(&devices).await?,
+            }),
+        };
+        match ask(&devices, files, booted, self.qemu_version(id)?).await {
             Err(error) if error.refused() => give_up(&devices, files, refusal(error)).await,
             other => other,
         }
@@ -308,13 +332,14 @@ fn refusal(error: GuestError) -> String {
 async fn ask(
     devices: &Devices<'_>,
     files: &MemoryFiles,
+    booted: Option<Booted>,
     version: QemuVersion,
 ) -> Result<(), GuestError> {
     let arguments = json!({ "path": "/machine", "property": "type" });
     let machine = devices.execute("qom-get", arguments).await?;
     // Types of QOM end so: `TYPE_MACHINE_SUFFIX` in QEMU's `include/hw/boards.h`.
     let machine = machine.as_str().unwrap_or_default().trim_end_matches("-machine").to_owned();
-    let file = files.begin(SavedMachine { machine }).await;
+    let file = files.begin(SavedMachine { machine, booted }).await;
     let file = file.map_err(failed(devices.id, "make a file for the memory"))?;
     weft_crash_points::point("guest.hibernate.begun");
     let arguments = json!({ "max-bandwidth": NO_LIMIT });
@@ -361,7 +386,7 @@ mod tests {
         let files = MemoryFiles::in_dir(dir.path());
         let seen = |files: &MemoryFiles| (files.is_begun(), files.is_saved());
         assert_eq!(seen(&files), (false, false));
-        let machine = SavedMachine { machine: "pc-q35-10.0".to_owned() };
+        let machine = SavedMachine { machine: "pc-q35-10.0".to_owned(), booted: None };
         drop(files.begin(machine.clone()).await.unwrap());
         assert_eq!(seen(&files), (true, false));
         files.keep().await.unwrap();

@@ -8,7 +8,10 @@
 use std::os::fd::RawFd;
 
 use serde_json::json;
-use weft_model::{DiskFormat, MAX_INTERFACES_PER_INSTANCE, MAX_VOLUMES_PER_INSTANCE};
+use weft_model::{
+    DiskFormat, MAX_INTERFACES_PER_INSTANCE, MAX_VOLUMES_PER_INSTANCE, MEMORY_SLOTS,
+    MEMORY_STEP_MIB,
+};
 
 use super::VolumeDisk;
 use super::spec::{Accel, Boot, GuestSpec, NicSpec};
@@ -102,9 +105,7 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     let machine = escape(machine);
     line.option("-machine", format!("{machine},vmport=off,dump-guest-core=off{flash}"));
     accel(&mut line, spec, fds);
-    let vcpus = spec.vcpus;
-    line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
-    line.option("-m", format!("size={}M", spec.memory_mib));
+    size(&mut line, spec);
     line.option("-rtc", "base=utc");
     // Both beginning with "ec2" and alike is how cloud-init knows EC2; the seed is found by its
     // label, which comes first: `dscheck_NoCloud` in cloud-init's tools/ds-identify.
@@ -143,7 +144,33 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
     if spec.display {
         display(&mut line);
     }
+    parts(&mut line, spec);
     line.0
+}
+
+/// What the guest boots with, and the room that it has to grow. Without any, the machine is the same as
+/// if there were no such thing.
+fn size(line: &mut Line, spec: &GuestSpec) {
+    let (vcpus, mib) = (spec.vcpus, spec.memory_mib);
+    let most = spec.maxima.vcpus.unwrap_or(vcpus).max(vcpus);
+    let room = if most > vcpus { format!(",maxcpus={most}") } else { String::new() };
+    line.option("-smp", format!("cpus={vcpus}{room},sockets=1,cores={most},threads=1"));
+    let most = spec.maxima.memory_mib.unwrap_or(mib).max(mib);
+    let steps = (most - mib).div_ceil(MEMORY_STEP_MIB);
+    let slots = steps.min(MEMORY_SLOTS.into());
+    let room = if slots > 0 { format!(",slots={slots},maxmem={most}M") } else { String::new() };
+    line.option("-m", format!("size={mib}M{room}"));
+}
+
+/// What came later to a guest whose memory is read back: it finds all of it where it was.
+fn parts(line: &mut Line, spec: &GuestSpec) {
+    for part in &spec.parts.memory {
+        line.option("-object", part.backend().to_string());
+        line.option("-device", part.device().to_string());
+    }
+    for part in &spec.parts.vcpus {
+        line.option("-device", part.device().to_string());
+    }
 }
 
 /// What shows something under every firmware and kernel: text in BIOS, a frame buffer under UEFI

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use weft_model::{DiskFormat, InstanceId, InterfaceId, LinkName, MacAddr};
+use weft_model::{DiskFormat, GuestSize, InstanceId, InterfaceId, LinkName, MacAddr, Maxima};
 
-use super::{QemuBinary, VolumeDisk};
+use super::{GuestParts, QemuBinary, VolumeDisk};
 
 /// What one start of a guest needs. Written to `spec.json` in the guest's directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +25,16 @@ pub struct GuestSpec {
     pub uid: u32,
     /// The binary to run, as detected by the agent.
     pub qemu: QemuBinary,
-    /// Virtual processors, at least one.
+    /// Virtual processors that it boots with, at least one.
     pub vcpus: u32,
-    /// Guest memory in MiB.
+    /// Guest memory that it boots with, in MiB.
     pub memory_mib: u32,
+    /// How far it may grow while it runs. Guests of agents before this cannot.
+    #[serde(default)]
+    pub maxima: Maxima,
+    /// What came later to a guest whose memory is read back.
+    #[serde(default, skip_serializing_if = "GuestParts::is_empty")]
+    pub parts: GuestParts,
     /// How instructions are executed.
     pub accel: Accel,
     /// How the guest starts.
@@ -52,6 +58,18 @@ pub struct GuestSpec {
     pub display: bool,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
+}
+
+impl GuestSpec {
+    /// How big the guest is, with all of its parts.
+    pub fn size(&self) -> GuestSize {
+        let vcpus = u32::try_from(self.parts.vcpus.len()).unwrap_or(u32::MAX);
+        let parts = self.parts.memory.iter();
+        GuestSize {
+            vcpus: self.vcpus.saturating_add(vcpus),
+            memory_mib: parts.fold(self.memory_mib, |mib, part| mib.saturating_add(part.mib)),
+        }
+    }
 }
 
 /// The memory of a guest that was hibernated.

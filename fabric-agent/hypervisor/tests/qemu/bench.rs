@@ -158,6 +158,8 @@ impl Bench {
             qemu: QemuBinary::detect().unwrap(),
             vcpus: 1,
             memory_mib: 64,
+            maxima: Default::default(),
+            parts: Default::default(),
             accel: Accel::Tcg { tb_size_mib: 32 },
             boot: Boot::Bios,
             root: RootDisk {

@@ -9,7 +9,7 @@ use crate::bench::{Bench, boot_sector, kill, wait_for};
 
 /// The directories of a process's groups that are below `weft.slice`, where this machine has them
 /// mounted.
-fn groups(pid: i32) -> Vec<PathBuf> {
+pub(crate) fn groups(pid: i32) -> Vec<PathBuf> {
     let table = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let mut found = Vec::new();
     for line in table.lines().filter(|line| line.contains(":/weft.slice/")) {
@@ -20,7 +20,7 @@ fn groups(pid: i32) -> Vec<PathBuf> {
     found
 }
 
-fn limit(groups: &[PathBuf], files: [&str; 2]) -> Option<u64> {
+pub(crate) fn limit(groups: &[PathBuf], files: [&str; 2]) -> Option<u64> {
     let paths = groups.iter().flat_map(|group| files.map(|file| group.join(file)));
     paths.into_iter().find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
 }

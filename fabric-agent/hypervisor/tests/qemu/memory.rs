@@ -8,7 +8,7 @@ use weft_model::InstanceId;
 use crate::bench::{Bench, boot_sector, holder, wait_for};
 
 /// Writes "B" once, then sends back each byte plus one: "B" again would be another boot.
-fn counts_its_boots() -> Vec<u8> {
+pub(crate) fn counts_its_boots() -> Vec<u8> {
     let says = [
         0xba, 0xf8, 0x03, // mov dx, 0x3f8
         0xb0, b'B', // mov al, 'B'
@@ -22,7 +22,7 @@ async fn console(bench: &Bench, id: &InstanceId) -> String {
 }
 
 /// Types until it is heard: `typed` comes back plus one.
-async fn answers(bench: &Bench, id: &InstanceId, typed: u8) {
+pub(crate) async fn answers(bench: &Bench, id: &InstanceId, typed: u8) {
     use tokio::io::AsyncWriteExt as _;
     let mut console_in = bench.guests.console_attach(id).await.unwrap();
     let want = char::from(typed + 1);

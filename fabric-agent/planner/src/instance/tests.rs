@@ -27,6 +27,7 @@ pub(crate) fn record(power: PowerState, run_epoch: u64) -> Record<InstanceId, In
             instance_type: None,
             vcpus: 1,
             memory_mib: 128,
+            maxima: Default::default(),
             network_mbps: None,
             interface: Interface {
                 id: InterfaceId::from_random([1; 9]),

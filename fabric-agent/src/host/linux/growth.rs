@@ -1,6 +1,7 @@
-//! Disks that become larger: where they are open.
+//! What becomes larger: disks, where they are open, and guests while they run.
 
-use weft_model::InstanceId;
+use weft_hypervisor::GuestError;
+use weft_model::{GuestSize, InstanceId};
 
 use super::guests::LinuxGuests;
 use crate::host::HostError;
@@ -30,4 +31,39 @@ impl LinuxGuests {
             HostError::new(format!("grow {device} of the guest of {id}"), true).caused_by(error)
         })
     }
+
+    /// Lets a guest that runs take as much of the host as one of this size may.
+    pub(super) async fn raise_limits(
+        &self,
+        id: &InstanceId,
+        size: GuestSize,
+        display: bool,
+    ) -> Result<(), HostError> {
+        let raised = self.guests.raise_limits(id, size, display).await;
+        raised.map_err(not_grown(id, "let it take more of the host"))
+    }
+
+    /// Gives a guest that runs processors until it has `vcpus`.
+    pub(super) async fn add_vcpus(&self, id: &InstanceId, vcpus: u32) -> Result<(), HostError> {
+        let added = self.guests.add_vcpus(id, vcpus).await;
+        added.map_err(not_grown(id, &format!("give it {vcpus} vCPUs")))
+    }
+
+    /// Gives a guest that runs more memory, into a slot of its machine.
+    pub(super) async fn add_memory(
+        &self,
+        id: &InstanceId,
+        slot: u8,
+        mib: u32,
+    ) -> Result<(), HostError> {
+        let added = self.guests.add_memory(id, slot, mib).await;
+        added.map_err(not_grown(id, &format!("give it {mib} MiB more memory")))
+    }
+}
+
+/// It may be done later, and is when it is started again: it runs on as it is.
+fn not_grown(id: &InstanceId, what: &str) -> impl FnOnce(GuestError) -> HostError {
+    let what =
+        format!("grow the guest of {id}, which runs on (weft reboot {id} makes it so): {what}");
+    move |error| HostError::new(what, true).caused_by(error)
 }

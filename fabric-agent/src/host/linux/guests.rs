@@ -14,17 +14,19 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
 use weft_hypervisor::{
-    Accel, BackingImage, Boot, Cgroups, ExitCause, Firmware, GuestError, GuestObservation,
-    GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary, RootDisk, VolumeDisk,
-    VolumeSecrets,
+    Accel, BackingImage, Boot, Booted, Cgroups, ExitCause, Firmware, GrownSize, GuestError,
+    GuestObservation, GuestParts, GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary,
+    RootDisk, VolumeDisk, VolumeSecrets,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
-    BootMode, DataSecret, Digest, DiskFormat, DiskLimits, GuestFigures, InstanceId, InterfaceId,
-    LayerId, PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
+    BootMode, DataSecret, Digest, DiskFormat, DiskLimits, GuestFigures, GuestSize, InstanceId,
+    InterfaceId, LayerId, PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
 };
-use weft_planner::{GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenVolumes};
+use weft_planner::{
+    GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenSize, SeenVolumes,
+};
 
 use crate::chain::Chain;
 use crate::config::Directories;
@@ -217,6 +219,13 @@ impl LinuxGuests {
         };
         let layers = launch.root_layers.iter().map(|id| self.pools.layer(id));
         let layers = layers.collect::<Result<_, _>>()?;
+        let saved = self.resume_of(launch).await?;
+        let (resume, booted) = saved.unzip();
+        let Booted { size, maxima, parts } = booted.flatten().unwrap_or_else(|| Booted {
+            size: GuestSize { vcpus: launch.vcpus, memory_mib: launch.memory_mib },
+            maxima: launch.maxima,
+            parts: GuestParts::default(),
+        });
         let spec = GuestSpec {
             instance_id: id.clone(),
             epoch: launch.epoch,
@@ -224,8 +233,10 @@ impl LinuxGuests {
             name: launch.name.clone(),
             uid: launch.uid,
             qemu: self.qemu.clone(),
-            vcpus: launch.vcpus,
-            memory_mib: launch.memory_mib,
+            vcpus: size.vcpus,
+            memory_mib: size.memory_mib,
+            maxima,
+            parts,
             accel: self.accel,
             boot,
             root: RootDisk {
@@ -237,7 +248,7 @@ impl LinuxGuests {
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             volumes,
-            resume: self.resume_of(launch).await?,
+            resume,
             display: launch.display,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
@@ -319,13 +330,17 @@ impl LinuxGuests {
         &self,
         id: &InstanceId,
         observed: &GuestObservation,
-    ) -> (SeenNics, SeenVolumes, Throttles) {
-        let unknown = || (SeenNics::Unknown, SeenVolumes::Unknown, Throttles::default());
+    ) -> (SeenNics, SeenVolumes, Throttles, SeenSize) {
+        let unknown =
+            || (SeenNics::Unknown, SeenVolumes::Unknown, Throttles::default(), SeenSize::Unknown);
         if !matches!(observed, GuestObservation::Running { .. }) {
             return unknown();
         }
-        let seen = async { Ok((self.guests.devices(id).await?, self.guests.throttles(id).await?)) };
-        let ((nics, volumes), throttles) = match seen.await {
+        let seen = async {
+            let devices = self.guests.devices(id).await?;
+            Ok((devices, self.guests.throttles(id).await?, self.guests.grown_size(id).await?))
+        };
+        let ((nics, volumes), throttles, grown) = match seen.await {
             Ok(seen) => seen,
             Err(error) => {
                 let error: GuestError = error;
@@ -341,14 +356,18 @@ impl LinuxGuests {
             true => SeenVolumes::Has(volumes.attached),
             false => SeenVolumes::Fixed,
         };
-        (nics, volumes, throttles)
+        let size = match grown {
+            Some(GrownSize { size, slots }) => SeenSize::Has { size, slots },
+            None => SeenSize::Fixed,
+        };
+        (nics, volumes, throttles, size)
     }
 
     /// Seen with QEMU 7.2 to 10.0: such guests hang now and then while they boot, their virtual
     /// processors waiting for one that does not get to run.
     fn warn_of_too_many_vcpus(&self, spec: &GuestSpec) {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let vcpus = usize::try_from(spec.vcpus).unwrap_or(usize::MAX);
+        let vcpus = usize::try_from(spec.size().vcpus).unwrap_or(usize::MAX);
         if matches!(spec.accel, Accel::Tcg { .. }) && vcpus > processors {
             tracing::warn!(
                 instance.id = %spec.instance_id,
@@ -410,7 +429,7 @@ impl LinuxGuests {
             }
             _ => Starved::No,
         };
-        let (nics, volumes, throttles) = self.devices(id, &observed).await;
+        let (nics, volumes, throttles, size) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
         let guest = match self.saving(id, &files, &observed).await {
@@ -424,6 +443,7 @@ impl LinuxGuests {
             nics,
             volumes,
             throttles,
+            size,
             said: Vec::new(),
             trouble,
             starved,

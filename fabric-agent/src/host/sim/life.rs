@@ -49,7 +49,7 @@ impl SimHost {
             let links = launch.nics.iter();
             guest.links = links.map(|n| (n.interface_id.clone(), n.link.clone())).collect();
             guest.display = launch.display;
-            (guest.vcpus, guest.memory_mib) = (launch.vcpus, launch.memory_mib);
+            guest.size_at_start(launch);
             let ends = [Behaviour::Crash, Behaviour::Panic, Behaviour::PowersOff];
             guest.ended = ends.contains(&behaviour).then(|| started.clone());
             guest.started = Some(started);

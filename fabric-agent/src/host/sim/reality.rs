@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use weft_metering::{Moment, Run};
 use weft_model::{
-    DiskLimits, InstanceId, InterfaceId, LayerId, LinkName, ObservedNetwork, PoolName, SecretId,
-    Throttle, Throttles, Timestamp, VolumeId, VpcId,
+    DiskLimits, GuestSize, InstanceId, InterfaceId, LayerId, LinkName, Maxima, ObservedNetwork,
+    PoolName, SecretId, Throttle, Throttles, Timestamp, VolumeId, VpcId,
 };
 use weft_planner::SeenNetwork;
 
@@ -61,6 +61,15 @@ pub(super) struct Guest {
     pub(super) vcpus: u32,
     #[serde(default)]
     pub(super) memory_mib: u32,
+    /// How far it may grow.
+    #[serde(default)]
+    pub(super) maxima: Maxima,
+    /// MiB that were put into slots of its machine since it was booted.
+    #[serde(default)]
+    pub(super) slots: BTreeMap<u8, u32>,
+    /// How big a guest its limits are of; none before they were raised.
+    #[serde(default)]
+    pub(super) may_take: Option<GuestSize>,
     /// Whether the last guest was started with a display.
     #[serde(default)]
     pub(super) display: bool,

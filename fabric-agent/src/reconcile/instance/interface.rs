@@ -43,6 +43,7 @@ impl NetworkView {
             nics: seen.nics.clone(),
             volumes: seen.volumes.clone(),
             throttles: seen.throttles.clone(),
+            size: seen.size.clone(),
             ..SeenInstance::default()
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weft_model::InstanceId;
-use weft_planner::{GuestState, SeenInstance};
+use weft_planner::{GuestState, SeenInstance, SeenSize};
 
 use super::Pass;
 use crate::reconcile::Reconciler;
@@ -18,6 +18,7 @@ impl Reconciler {
         self.plugged.note(id, None);
         self.plugged_volumes.note(id, None);
         self.throttled.note(id, None);
+        self.sized.note(id, None);
     }
 }
 
@@ -27,5 +28,11 @@ impl Pass<'_> {
     pub(super) fn note_throttles(&self, seen: &SeenInstance) {
         let runs = matches!(seen.guest, GuestState::Running { .. });
         self.reconciler.throttled.note(&self.record.id, runs.then(|| seen.throttles.clone()));
+    }
+
+    /// How big the guest is, for who waits for it to grow.
+    pub(super) fn note_size(&self, seen: &SeenInstance) {
+        let is_known = seen.size != SeenSize::Unknown;
+        self.reconciler.sized.note(&self.record.id, is_known.then(|| seen.size.clone()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weft_proto::v1;
 
-use super::client::{Away, Client, GROWN_GIB, IMAGES, ROOT_IOPS, Stage};
+use super::client::{Away, Client, GROWN, GROWN_GIB, IMAGES, ROOT_IOPS, Stage};
 use crate::support::Files;
 
 /// Bytes of disks that have grown.
@@ -96,9 +96,17 @@ async fn look(
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
         && taps.len() == usize::from(runs)
         && (guests[0].1["memory"] == true) == (stage == Stage::Hibernated)
+        && (stage != Stage::Grown || has_grown(&guests[0].1))
         && (stage != Stage::Awake || guests[0].1["booted_by"] == 1)
         && (stage != Stage::Stored || guests[0].1["root_bytes"] == GROWN_BYTES);
     Ok(as_wanted.then_some(()).ok_or_else(|| format!("{status:?} {guests:?} {taps:?}")))
+}
+
+/// To its full size, in one piece of memory, and never started again.
+fn has_grown(guest: &serde_json::Value) -> bool {
+    (&guest["vcpus"], &guest["memory_mib"]) == (&GROWN.0.into(), &GROWN.1.into())
+        && guest["slots"].as_object().is_some_and(|slots| slots.len() == 1)
+        && guest["booted_by"] == 1
 }
 
 /// One that has grown, over the layer of its snapshot; or none.

@@ -16,7 +16,7 @@ use weft_proto::{problem_from_status, v1};
 
 use crate::support::{Agent, Api, token};
 use module::State;
-pub(super) use module::{DISK_BY_URL, IMAGES, ROOT_IOPS};
+pub(super) use module::{DISK_BY_URL, GROWN, IMAGES, ROOT_IOPS};
 pub(super) use storage::GROWN_GIB;
 
 /// How far a module is.
@@ -30,8 +30,10 @@ pub(super) enum Stage {
     Made,
     /// All have other names or tags.
     Renamed,
-    /// The instance has another type.
+    /// The instance has another type, and no room to grow any more.
     Resized,
+    /// The instance's guest has grown while it ran.
+    Grown,
     /// The instance is stopped.
     Stopped,
     /// There are a snapshot and an image of the instance.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
-use weft_model::{Problem, Reason};
+use weft_model::{GuestSize, Maxima, Problem, Reason};
 use weft_proto::convert::instance_order_from_wire;
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until;
@@ -158,7 +158,14 @@ impl v1::instances_server::Instances for Shared {
         let asked = spec.power_state.is_some();
         spec.power_state = spec.power_state.or_else(|| old.power_state.clone());
         let assigned = instance.assigned.as_mut().unwrap();
-        let resized = (assigned.vcpus, assigned.memory_mib) != (vcpus, memory_mib);
+        let size_of = |vcpus, memory_mib| GuestSize { vcpus, memory_mib };
+        let before = size_of(assigned.vcpus, assigned.memory_mib);
+        let (after, room) = (size_of(vcpus, memory_mib), |spec: &v1::InstanceSpec| Maxima {
+            vcpus: spec.max_vcpus,
+            memory_mib: spec.max_memory_mib,
+        });
+        let maxima = room(&spec).check(after).map_err(refused)?;
+        let resized = room(&old) != maxima || !maxima.lets_grow(before, after);
         (assigned.vcpus, assigned.memory_mib) = (vcpus, memory_mib);
         let restarts = resized || spec.user_data != old.user_data || spec.display != old.display;
         let powered = asked && spec.power_state != old.power_state;

@@ -1,7 +1,11 @@
 use std::path::PathBuf;
 
+use weft_model::Maxima;
+
 use super::*;
-use crate::qemu::{BackingImage, NicSpec, QemuBinary, QemuVersion, RootDisk};
+use crate::qemu::{
+    BackingImage, GuestParts, MemoryPart, NicSpec, QemuBinary, QemuVersion, RootDisk, VcpuPart,
+};
 
 fn spec() -> GuestSpec {
     GuestSpec {
@@ -17,6 +21,8 @@ fn spec() -> GuestSpec {
         },
         vcpus: 2,
         memory_mib: 512,
+        maxima: Default::default(),
+        parts: Default::default(),
         accel: Accel::Tcg { tb_size_mib: 128 },
         boot: Boot::Bios,
         root: RootDisk {
@@ -184,6 +190,44 @@ fn no_argument_names_a_file_of_the_host() {
     let line = text(&spec, &GuestFds { seed: Some(30), ..fds() });
     for path in ["/o", "/b", "/s"] {
         assert!(!line.split(['"', ' ', ',']).any(|word| word == path), "{path} in {line}");
+    }
+}
+
+#[test]
+fn room_to_grow_is_there_where_it_is_asked_for() {
+    #[rustfmt::skip]
+    let cases = [
+        // vCPUs,   MiB,          what the guest of 2 and 512 is started with
+        (None,      None,         "-smp cpus=2,sockets=1,cores=2,threads=1 -m size=512M -rtc"),
+        (Some(2),   Some(512),    "-smp cpus=2,sockets=1,cores=2,threads=1 -m size=512M -rtc"),
+        (Some(4),   None,         "-smp cpus=2,maxcpus=4,sockets=1,cores=4,threads=1 -m size=512M -rtc"),
+        (None,      Some(640),    "cores=2,threads=1 -m size=512M,slots=1,maxmem=640M -rtc"),
+        (Some(3),   Some(65_536), "cores=3,threads=1 -m size=512M,slots=64,maxmem=65536M -rtc"),
+    ];
+    for (vcpus, memory_mib, want) in cases {
+        let spec = GuestSpec { maxima: Maxima { vcpus, memory_mib }, ..spec() };
+        let line = text(&spec, &fds());
+        assert!(line.contains(want), "{want}\nnot in\n{line}");
+    }
+}
+
+#[test]
+fn a_guest_that_had_grown_finds_all_of_it_again() {
+    let place = [("core-id".to_owned(), 2), ("socket-id".to_owned(), 0)].into();
+    let parts = GuestParts {
+        vcpus: vec![VcpuPart { driver: "host-x86_64-cpu".to_owned(), place }],
+        memory: vec![MemoryPart { slot: 1, mib: 256, address: Some(1 << 32) }],
+    };
+    let maxima = Maxima { vcpus: Some(4), memory_mib: Some(1024) };
+    let spec = GuestSpec { parts, maxima, resume: Some(resume()), ..spec() };
+    assert_eq!(spec.size(), weft_model::GuestSize { vcpus: 3, memory_mib: 768 });
+    let line = text(&spec, &fds());
+    for want in [
+        r#"-object {"id":"memory1","qom-type":"memory-backend-ram","size":268435456}"#,
+        r#"-device {"addr":4294967296,"driver":"pc-dimm","id":"dimm1","memdev":"memory1","slot":1}"#,
+        r#"-device {"core-id":2,"driver":"host-x86_64-cpu","id":"vcpu2","socket-id":0}"#,
+    ] {
+        assert!(line.contains(want), "{want}\nnot in\n{line}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! The memory of guests that are hibernated.
 
-use weft_hypervisor::{GuestError, GuestObservation, MemoryFiles, Resume, Saving as Written};
+use weft_hypervisor::{
+    Booted, GuestError, GuestObservation, MemoryFiles, Resume, SavedMachine, Saving as Written,
+};
 use weft_model::{InstanceId, Reason};
 use weft_planner::{GuestLaunch, GuestState, Saving};
 
@@ -61,11 +63,11 @@ impl LinuxGuests {
         Some(GuestState::Saving { epoch, saving })
     }
 
-    /// What a launch reads back.
+    /// What a launch reads back, and what had grown by then.
     pub(super) async fn resume_of(
         &self,
         launch: &GuestLaunch,
-    ) -> Result<Option<Resume>, HostError> {
+    ) -> Result<Option<(Resume, Option<Booted>)>, HostError> {
         let (id, files) = (&launch.instance_id, self.memory(&launch.instance_id));
         let failed =
             |error: std::io::Error| HostError::new(not_read_back(id), true).caused_by(error);
@@ -73,8 +75,8 @@ impl LinuxGuests {
         if !launch.resume {
             return Ok(None);
         }
-        let machine = files.machine().map_err(failed)?.machine;
-        Ok(Some(Resume { path: files.saved(), machine }))
+        let SavedMachine { machine, booted } = files.machine().map_err(failed)?;
+        Ok(Some((Resume { path: files.saved(), machine }, booted)))
     }
 
     pub(in crate::host::linux) async fn hibernate(

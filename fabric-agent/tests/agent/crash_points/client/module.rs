@@ -23,6 +23,8 @@ pub(in super::super) const DISK_BY_URL: &[u8] = &[9; 4096];
 const BLOBS_ARE_KEPT: Duration = Duration::from_secs(2);
 /// How many images there are.
 pub(in super::super) const IMAGES: usize = 2;
+/// vCPUs and MiB of memory that the instance's guest can grow to: those of the type `w1.large`.
+pub(in super::super) const GROWN: (u32, u32) = (2, 2048);
 /// What the instance's root disk is limited to.
 pub(in super::super) const ROOT_IOPS: u32 = 300;
 
@@ -163,8 +165,13 @@ impl Client {
         if stage == Stage::Stored {
             spec.root_volume_size_gib = Some(GROWN_GIB);
         }
+        (spec.max_vcpus, spec.max_memory_mib) = (Some(GROWN.0), Some(GROWN.1));
         if stage == Stage::Resized {
             spec.instance_type = Some("w1.micro".to_owned());
+            (spec.max_vcpus, spec.max_memory_mib) = (None, None);
+        }
+        if stage == Stage::Grown {
+            spec.instance_type = Some("w1.large".to_owned());
         }
         spec
     }
