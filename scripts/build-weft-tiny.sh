@@ -15,7 +15,7 @@ readonly DISK_MIB=20
 
 # Drivers the guest loads; a name that is built into the kernel counts as found.
 readonly NEEDED_MODULES="virtio_pci virtio_blk virtio_net ext4 vfat nls_cp437 nls_ascii
-    nls_utf8 isofs button evdev"
+    nls_utf8 isofs button evdev virtio_console"
 readonly OPTIONAL_MODULES="nls_iso8859_1 virtio_rng virtio_balloon pvpanic_pci"
 # What a guest loads when it translates addresses with nft; on its disk, for few do.
 readonly DISK_MODULES="nft_chain_nat nft_masq nft_ct"
@@ -63,7 +63,7 @@ kernel_packages() {
 # Everything the programs need, by the package relations; which libraries of it go
 # into the image is decided later by the loader itself.
 program_packages() {
-    apt-cache depends --recurse --important dropbear-bin nftables | grep '^[a-z0-9]' |
+    apt-cache depends --recurse --important dropbear-bin nftables qemu-guest-agent | grep '^[a-z0-9]' |
         grep -Ev '^(debconf|gcc-.*-base|.*:)'
 }
 
@@ -198,7 +198,8 @@ build_rootfs() {
     LOADER=$(find "$PACKAGES" -name 'ld-linux-x86-64.so.2' -print -quit)
     LOADER=$(resolve_in_packages "$LOADER")
     install -m 755 "$LOADER" "$ROOTFS/usr/lib64/ld-linux-x86-64.so.2"
-    for program in /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient /usr/sbin/nft; do
+    for program in /usr/sbin/dropbear /usr/bin/dropbearkey /usr/bin/dbclient /usr/sbin/nft \
+        /usr/sbin/qemu-ga; do
         add_program "$program"
     done
     add_disk_modules

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use weft_model::{
-    Boots, Claim, Digest, InstanceId, InstanceSpec, PowerState, Problem, Reason, Record,
-    SnapshotId, SnapshotSpec, SnapshotState, Tags,
+    Boots, Claim, Consistency, Digest, InstanceId, InstanceSpec, PowerState, Problem, Reason,
+    Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Tags,
 };
 use weft_planner::Action;
 use weft_store::Txn;
@@ -118,6 +118,8 @@ pub(crate) enum Source {
         id: InstanceId,
         /// Whether its guest shuts down before, and is started again after.
         reboot: bool,
+        /// Of the one that runs on.
+        consistency: Consistency,
     },
 }
 
@@ -137,8 +139,15 @@ pub(crate) async fn capture(
     let captures = &context.reconciler.captures;
     let (id, field, _own) = match &source {
         Source::Snapshot(id) => (id.clone(), "source_snapshot_id", None),
-        Source::Instance { id, reboot } => {
-            let (id, held) = snapshot_for(context, token, id, *reboot).await?;
+        Source::Instance { id, reboot, consistency } => {
+            let is_mine = |one: &SnapshotRecord| one.spec.for_image.as_deref() == Some(token);
+            let begun = context.cache.read().snapshots.values().any(|one| is_mine(one));
+            if !begun {
+                let source = SnapshotSource::RootDisk(id.clone());
+                context.check_freeze(*consistency, &source).await?;
+            }
+            let how = (*reboot, *consistency);
+            let (id, held) = snapshot_for(context, token, id, how).await?;
             (id, "source_instance_id", Some(held))
         }
     };
@@ -183,9 +192,10 @@ async fn snapshot_for<'a>(
     context: &'a Context,
     token: &str,
     instance_id: &InstanceId,
-    reboot: bool,
+    (reboot, consistency): (bool, Consistency),
 ) -> Result<(SnapshotId, Held<'a>), Problem> {
     let captures = &context.reconciler.captures;
+    let source = SnapshotSource::RootDisk(instance_id.clone());
     let _guard = context.references.read().await;
     let _turn = context.turns().object(instance_id.as_str()).await;
     // Whoever makes one has the instance's turn until the cache has it.
@@ -203,8 +213,11 @@ async fn snapshot_for<'a>(
     }
     let instance = context.snapshotable(instance_id, "source_instance_id").await?;
     let description = format!("for an image of {instance_id} that is being made");
+    let had_guest = context.guest_to_freeze(consistency, &source).await?.is_some();
     let spec = SnapshotSpec {
         between_guests: reboot,
+        consistency,
+        had_guest,
         for_image: Some(token.to_owned()),
         ..of_root_disk(&instance.value, description)
     };
@@ -316,7 +329,7 @@ async fn blob_of(
 
 #[cfg(test)]
 mod tests {
-    use weft_model::{LayerId, SnapshotSource};
+    use weft_model::LayerId;
 
     use super::*;
 
@@ -332,6 +345,8 @@ mod tests {
             base: None,
             boots: None,
             between_guests: false,
+            consistency: Consistency::Crash,
+            had_guest: false,
             for_image: Some("token".to_owned()),
             secret: None,
             state: SnapshotState::Pending,

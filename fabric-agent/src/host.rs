@@ -45,6 +45,8 @@ pub(crate) struct SeenGuest {
     /// Whether there is a place for its files, be it empty: what an interrupted step left is in it.
     pub(crate) folder: bool,
     pub(crate) root_disk: bool,
+    /// Whether its file systems may be frozen, and nobody is about to thaw them.
+    pub(crate) left_frozen: bool,
     /// Whether the guest's memory was saved.
     pub(crate) memory: bool,
     /// Whether the guest's memory was read back at its start.
@@ -142,6 +144,8 @@ pub(crate) struct HostError {
     what: String,
     /// Whether the same step may succeed later with no change of what is wanted.
     retryable: bool,
+    /// Whether the step was carried out all the same, but not as it was asked for.
+    carried_out: bool,
     /// The reason that a client is told.
     reason: Reason,
     #[source]
@@ -151,7 +155,7 @@ pub(crate) struct HostError {
 impl HostError {
     pub(crate) fn new(what: impl Into<String>, retryable: bool) -> Self {
         let reason = Reason::Internal;
-        Self { what: what.into(), retryable, reason, source: None }
+        Self { what: what.into(), retryable, carried_out: false, reason, source: None }
     }
 
     pub(crate) fn caused_by(
@@ -170,6 +174,15 @@ impl HostError {
     pub(crate) fn reason(mut self, reason: Reason) -> Self {
         self.reason = reason;
         self
+    }
+
+    pub(crate) fn carried_out(mut self) -> Self {
+        self.carried_out = true;
+        self
+    }
+
+    pub(crate) fn is_carried_out(&self) -> bool {
+        self.carried_out
     }
 
     pub(crate) fn is_retryable(&self) -> bool {
@@ -256,6 +269,12 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// What the host has of one instance.
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError>;
+
+    /// Whether the guest's file systems could be frozen now.
+    ///
+    /// # Errors
+    /// Not to be retried: nobody in the guest can do it.
+    async fn can_freeze(&self, id: &InstanceId) -> Result<(), HostError>;
 
     /// What a guest sees of the instance's root disk, in bytes; nothing where there is none, or none that
     /// can be read, which the guest's next start tells of. It reads the disk's header.

@@ -63,7 +63,8 @@ pub use route::{
     route_table_order_from_wire, route_table_order_to_wire, route_table_to_wire,
 };
 pub use snapshot::{
-    snapshot_from_wire, snapshot_order_from_wire, snapshot_order_to_wire, snapshot_to_wire,
+    consistency_from_wire, snapshot_from_wire, snapshot_order_from_wire, snapshot_order_to_wire,
+    snapshot_to_wire,
 };
 pub use volume::{volume_from_wire, volume_order_from_wire, volume_order_to_wire, volume_to_wire};
 pub use volume_attachment::{

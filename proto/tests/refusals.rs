@@ -476,6 +476,7 @@ fn volumes_and_snapshots() {
         (|s| s.volume_id.clear(),        "instance_id", "nothing says"),
         (|s| s.volume_id = id("i"),      "volume_id",   "an instance"),
         (|s| s.instance_id = id("i"),    "volume_id",   "both"),
+        (|s| s.consistency = "stopped".to_owned(), "consistency", "one of"),
     ];
     refused(&good, |spec| c::snapshot_order_from_wire(Some(spec)), cases);
 }

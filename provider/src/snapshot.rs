@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
+    ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
 };
 use tokio::time::Instant;
-use weft_model::{InstanceId, Problem, SnapshotSource, VolumeId};
+use weft_model::{Consistency, InstanceId, Problem, SnapshotSource, VolumeId};
 use weft_proto::convert::snapshot_from_wire;
 use weft_proto::v1;
 
@@ -45,7 +45,8 @@ impl Kind for Snapshot {
     fn schema() -> Schema {
         Schema::new(
             "What a disk had on it at one moment, as if its machine had lost power then: what the \
-             guest was told is written is in it. The guest goes on running. Only what has changed \
+             guest was told is written is in it; with `consistency = \"frozen\"`, all that its \
+             programs had written. The guest goes on running. Only what has changed \
              since the last snapshot of the disk takes space. A disk can have 32 snapshots and \
              images taken of it in its life, those counted that what it was made from had. It \
              outlives the disk. Deleting a snapshot gives its space back once nothing \
@@ -64,7 +65,8 @@ impl Kind for Snapshot {
             Attribute::string(
                 "volume_id",
                 "The volume that is snapshotted, wherever it is attached, or nowhere. What a guest \
-                 has not written out yet is not in it: sync there first, or unmount.",
+                 has not written out yet is not in it, unless `consistency` is `frozen`: sync \
+                 there first, or unmount.",
             )
             .replace_on_change()
             .validate(checks::id::<VolumeId>(VolumeId::PREFIX, "a volume")),
@@ -73,6 +75,19 @@ impl Kind for Snapshot {
             Attribute::string("description", "What it is there for.")
                 .default("")
                 .validate(checks::description()),
+        )
+        .attribute(
+            Attribute::string(
+                "consistency",
+                "`crash`: as if the machine had lost power. `frozen`: the agent that the guest runs \
+                 (the package `qemu-guest-agent`) writes all out and freezes its file systems for \
+                 that moment, seconds at most; where none answers, the snapshot is an error. An \
+                 instance that is stopped, and a volume that is attached to none, have nothing to \
+                 be frozen.",
+            )
+            .default(Consistency::Crash.as_str())
+            .replace_on_change()
+            .validate(Validator::one_of(Consistency::WORDS.iter().copied())),
         )
         .attribute(timeouts::attribute([Operation::Create]))
         .attributes(tags::attributes())
@@ -108,6 +123,7 @@ impl Kind for Snapshot {
             ("instance_id", instance_id.into()),
             ("volume_id", volume_id.into()),
             ("description", view.order.description.into()),
+            ("consistency", view.order.consistency.as_str().into()),
             ("timeouts", kept.timeouts.into()),
             ("tags", kept.tags.into()),
             ("tags_all", object.tags.into_map().into()),
@@ -122,6 +138,7 @@ fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
         instance_id: plan.read::<Option<_>>("instance_id")?.unwrap_or_default(),
         volume_id: plan.read::<Option<_>>("volume_id")?.unwrap_or_default(),
         description: plan.read("description")?,
+        consistency: plan.read("consistency")?,
     })
 }
 

@@ -9,6 +9,7 @@ mod devices;
 mod display;
 mod error;
 mod figures;
+mod freeze;
 mod grow;
 mod launch;
 mod memory;
@@ -37,6 +38,7 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
+pub use freeze::FreezeNote;
 pub use grow::GrownSize;
 pub use memory::{Booted, MemoryFiles, SavedMachine, Saving};
 pub(crate) use memory::{MEMORY, incoming_uri};
@@ -132,6 +134,8 @@ struct Inner {
     cgroups: Cgroups,
     slots: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<Slot>>>>,
     hints: broadcast::Sender<InstanceId>,
+    /// Whose turn it is to freeze a guest.
+    freezing: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Guests {
@@ -144,7 +148,13 @@ impl Guests {
     /// The same, each in a control group of its own.
     pub fn in_cgroups(root: impl Into<PathBuf>, cgroups: Cgroups) -> Self {
         let (hints, _) = broadcast::channel(HINT_BACKLOG);
-        let inner = Inner { root: root.into(), cgroups, slots: Mutex::default(), hints };
+        let inner = Inner {
+            root: root.into(),
+            cgroups,
+            slots: Mutex::default(),
+            hints,
+            freezing: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -267,5 +277,6 @@ impl Guests {
 
     fn forget(&self, id: &InstanceId) {
         self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.inner.freezing.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }

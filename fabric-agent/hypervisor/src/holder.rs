@@ -231,7 +231,7 @@ fn record_exit(
         at_monotonic_ms: monotonic_ms(),
     };
     dir.write(layout::EXIT, &exit).map_err(at("write exit.json"))?;
-    for socket in [layout::CONSOLE_SOCKET, layout::QMP_SOCKET] {
+    for socket in [layout::CONSOLE_SOCKET, layout::QMP_SOCKET, layout::AGENT_SOCKET] {
         dir.remove(socket).map_err(at("remove a socket"))?;
     }
     Ok(())

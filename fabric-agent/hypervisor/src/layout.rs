@@ -11,6 +11,7 @@
 //!   exit.json                 how QEMU ended; there exactly when the holder saw it end
 //!   console.log, console.log.1  the console's output, newest first, 512 KiB each at most
 //!   console.sock, qmp.sock    the console and the machine protocol
+//!   agent.sock                the agent that the guest may run
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -36,10 +37,11 @@ pub(crate) const CONSOLE_LOG: &str = "console.log";
 pub(crate) const OLD_CONSOLE_LOG: &str = "console.log.1";
 pub(crate) const CONSOLE_SOCKET: &str = "console.sock";
 pub(crate) const QMP_SOCKET: &str = "qmp.sock";
+pub(crate) const AGENT_SOCKET: &str = "agent.sock";
 
 /// What belongs to one start of a guest and is removed before the next.
-const OF_ONE_START: [&str; 7] =
-    [HOLDER, GUEST, EVENTS, EXIT, CONSOLE_SOCKET, QMP_SOCKET, HOLDER_LOG];
+const OF_ONE_START: [&str; 8] =
+    [HOLDER, GUEST, EVENTS, EXIT, CONSOLE_SOCKET, QMP_SOCKET, AGENT_SOCKET, HOLDER_LOG];
 
 /// The directory of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +140,14 @@ impl GuestDir {
     /// Connects to a socket of this directory.
     pub(crate) fn connect(&self, name: &str) -> io::Result<UnixStream> {
         self.with_short_path(name, UnixStream::connect)
+    }
+
+    /// The same, without waiting for whoever listens: where too many wait for it already, that is an
+    /// error.
+    pub(crate) async fn connect_now(&self, name: &str) -> io::Result<tokio::net::UnixStream> {
+        let directory = File::open(&self.0)?;
+        let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+        tokio::net::UnixStream::connect(path).await
     }
 
     /// A socket's path has at most 107 bytes (unix(7)), a directory's may have more: so the

@@ -7,7 +7,8 @@
 //!  agent ──launch──> holder ──spawn, setuid──> QEMU (own uid, sandboxed)
 //!    │                 │  console pipes, wait      │
 //!    │                 └── console.log, console.sock, guest.json, exit.json
-//!    └──────────────── qmp.sock (one connection, see Guests) ──┘
+//!    ├──────────────── qmp.sock (one connection, see Guests) ──┤
+//!    └──────────────── agent.sock (to the guest's own agent) ──┘
 //! ```
 
 pub mod cgroup;
@@ -18,6 +19,7 @@ mod layout;
 mod lock;
 mod process;
 pub mod qemu;
+pub mod qga;
 pub mod qmp;
 mod record;
 mod secrets;
@@ -26,7 +28,7 @@ mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
-    Booted, GrownSize, GuestError, GuestNics, GuestObservation, GuestVolumes, Guests,
+    Booted, FreezeNote, GrownSize, GuestError, GuestNics, GuestObservation, GuestVolumes, Guests,
     HolderCommand, MemoryFiles, SavedMachine, Saving,
 };
 pub use kvm::KvmProbe;

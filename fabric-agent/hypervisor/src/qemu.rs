@@ -10,7 +10,9 @@ mod spec;
 mod volume_disk;
 
 pub use binary::{QemuBinary, QemuError, QemuVersion};
-pub use command_line::{BALLOON_DEVICE, GuestFds, ROOT_DEVICE, VolumeFds, command_line};
+pub use command_line::{
+    AGENT_DEVICE, BALLOON_DEVICE, GuestFds, ROOT_DEVICE, VolumeFds, command_line,
+};
 pub use firmware::Firmware;
 pub use parts::{GuestParts, MemoryPart, VcpuPart};
 pub use spec::{

@@ -16,6 +16,9 @@ mod display;
 #[path = "qemu/encrypted.rs"]
 mod encrypted;
 #[cfg(test)]
+#[path = "qemu/freeze.rs"]
+mod freeze;
+#[cfg(test)]
 #[path = "qemu/grow.rs"]
 mod grow;
 #[cfg(test)]

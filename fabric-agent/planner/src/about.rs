@@ -30,6 +30,7 @@ impl Action {
             Self::RemoveDisks { .. } => "remove_disks",
             Self::SealRootDisk { .. } => "seal_root_disk",
             Self::SealVolume { .. } => "seal_volume",
+            Self::ThawGuest { .. } => "thaw_guest",
             Self::RemoveLayer { .. } => "remove_layer",
             Self::MakeVolume { .. } => "make_volume",
             Self::GrowVolume { .. } => "grow_volume",
@@ -99,6 +100,7 @@ impl Action {
             | Self::ForgetMemory { instance_id }
             | Self::ResetGuest { instance_id }
             | Self::ContinueGuest { instance_id }
+            | Self::ThawGuest { instance_id }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::GrowRootDisk { instance_id, .. }
@@ -159,6 +161,7 @@ impl Action {
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }
+            | Self::ThawGuest { instance_id }
             | Self::GrowRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => Some(instance_id),
             Self::StartGuest(launch) => Some(&launch.instance_id),

@@ -176,6 +176,10 @@ pub enum Action {
         size_bytes: u64,
         /// Who may write the new file.
         uid: u32,
+        /// Whether the guest's file systems are frozen when it goes over; where no guest runs, it is
+        /// refused then.
+        #[serde(default)]
+        freeze: bool,
     },
     /// The same of a volume's disk.
     SealVolume {
@@ -194,6 +198,14 @@ pub enum Action {
         /// What encrypts it.
         #[serde(default)]
         secret: Option<WrappedSecret>,
+        /// Whether that guest's file systems are frozen then; where none runs, it is refused.
+        #[serde(default)]
+        freeze: bool,
+    },
+    /// Thaws the file systems of a guest that was left frozen.
+    ThawGuest {
+        /// Whose.
+        instance_id: InstanceId,
     },
     /// Removes a layer that nothing lies over any more.
     RemoveLayer {

@@ -3,7 +3,7 @@
 //! They come before everything else that is to be done about the instance: while one is pending no
 //! guest is started, for what an interrupted attempt left behind has to be carried to its end first.
 
-use weft_model::{InstanceId, InstanceSpec, LayerId, Record, SnapshotId};
+use weft_model::{Consistency, InstanceId, InstanceSpec, LayerId, Record, SnapshotId};
 
 use crate::{Action, GuestState, Wanted};
 
@@ -16,6 +16,27 @@ pub struct PendingSeal {
     pub layer: LayerId,
     /// Whether the guest of an older launch has to have shut down first.
     pub between_guests: bool,
+    /// What is to be true of it.
+    pub consistency: Consistency,
+    /// Whether a guest ran, or was to, when it was asked for.
+    pub had_guest: bool,
+}
+
+impl PendingSeal {
+    /// Whether the guest that has the disk is frozen for it. One that has shut down has left its file
+    /// systems clean; where one ended otherwise since it was asked for, the host finds nobody to freeze.
+    pub(crate) fn freezes(&self, guest: &GuestState) -> bool {
+        let has_to_be = match guest {
+            GuestState::PoweredOff { .. } => false,
+            GuestState::Absent | GuestState::Exited { .. } => self.had_guest,
+            GuestState::Running { .. }
+            | GuestState::Panicked { .. }
+            | GuestState::Saving { .. }
+            | GuestState::Loading { .. }
+            | GuestState::Loaded { .. } => true,
+        };
+        has_to_be && self.consistency == Consistency::Frozen
+    }
 }
 
 /// What to do next about an instance's pending snapshots.
@@ -39,9 +60,8 @@ pub fn plan_seal(
     has_run: bool,
     guest: &GuestState,
 ) -> SealStep {
-    let Some(PendingSeal { snapshot_id, layer, between_guests }) = pending.first() else {
-        return SealStep::Rest;
-    };
+    let Some(seal) = pending.first() else { return SealStep::Rest };
+    let PendingSeal { snapshot_id, layer, between_guests, .. } = seal;
     let Some(size_bytes) = root_bytes else {
         let refuse = |why| SealStep::Refuse(snapshot_id.clone(), why);
         return match wanted {
@@ -87,6 +107,7 @@ pub fn plan_seal(
             // Not what it should have: a guest would not see that it has grown.
             size_bytes,
             uid: record.spec.uid,
+            freeze: seal.freezes(guest),
         }),
     )
 }
@@ -132,6 +153,8 @@ mod tests {
                 snapshot_id: SnapshotId::from_random([1; 9]),
                 layer: LayerId::from_random([1; 9]),
                 between_guests,
+                consistency: Consistency::Crash,
+                had_guest: false,
             }];
             let root_bytes = root_disk.then_some(3 << 30);
             let step = plan_seal(&record, wanted, &pending, root_bytes, has_run, &guest);
@@ -143,6 +166,42 @@ mod tests {
             assert!(seen.contains(want), "{between_guests} {wanted:?} {guest:?}: {step:?}");
             let none = plan_seal(&record, wanted, &[], root_bytes, has_run, &guest);
             assert_eq!(none, SealStep::Rest);
+        }
+    }
+
+    #[test]
+    fn a_guest_is_frozen_unless_it_has_shut_down_or_never_ran() {
+        let (crash, frozen) = (Consistency::Crash, Consistency::Frozen);
+        let running = || GuestState::Running { epoch: 2 };
+        let exited = || GuestState::Exited { epoch: 2, how: "killed".to_owned() };
+        #[rustfmt::skip]
+        let cases = [
+            (crash,  true,  running(),                            false),
+            (frozen, true,  running(),                            true),
+            // It was to be off, and has not got there yet.
+            (frozen, false, running(),                            true),
+            // The host refuses it: what a guest left that died is not what was asked for.
+            (frozen, true,  GuestState::Absent,                   true),
+            (frozen, true,  exited(),                             true),
+            (frozen, false, GuestState::Absent,                   false),
+            (frozen, false, exited(),                             false),
+            (frozen, true,  GuestState::Panicked { epoch: 2 },    true),
+            (frozen, true,  GuestState::PoweredOff { epoch: 2 },  false),
+        ];
+        let record = record(PowerState::Running, 2);
+        for (consistency, had_guest, guest, want) in cases {
+            let pending = [PendingSeal {
+                snapshot_id: SnapshotId::from_random([1; 9]),
+                layer: LayerId::from_random([1; 9]),
+                between_guests: false,
+                consistency,
+                had_guest,
+            }];
+            let run = Wanted::Run { epoch: 2 };
+            let step = plan_seal(&record, run, &pending, Some(1 << 30), true, &guest);
+            let SealStep::Seal(_, action) = step else { panic!("{step:?}") };
+            let freezes = matches!(*action, Action::SealRootDisk { freeze: true, .. });
+            assert_eq!(freezes, want, "{consistency} {had_guest} {guest:?}");
         }
     }
 }

@@ -161,6 +161,7 @@ fn plan_seal(
         size_bytes,
         instance_id: user.map(|it| it.instance_id.clone()),
         secret: record.spec.secret.clone(),
+        freeze: seal.freezes(user.map_or(&GuestState::Absent, |user| &user.guest)),
     };
     Some(VolumeStep::Seal(seal.snapshot_id.clone(), Box::new(action)))
 }
@@ -248,6 +249,8 @@ mod tests {
             snapshot_id: SnapshotId::from_random([1; 9]),
             layer: weft_model::LayerId::from_random([1; 9]),
             between_guests: false,
+            consistency: weft_model::Consistency::Crash,
+            had_guest: false,
         }];
         let user = |guest| Some(VolumeUser { instance_id: InstanceId::from_random([1; 9]), guest });
         let there = || SeenDisk::There(1 << 30);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Response;
-use weft_model::{BootMode, Problem};
+use weft_model::{BootMode, Consistency, Problem};
+use weft_proto::convert::consistency_from_wire;
 use weft_proto::v1::{self, capture_request};
 
 use super::{Answers, refuse};
@@ -19,7 +20,13 @@ const EVENT_EVERY: Duration = Duration::from_secs(1);
 const MAX_TOKEN_BYTES: usize = 128;
 
 fn parse(request: v1::CaptureRequest) -> Result<(String, Source), Problem> {
-    let v1::CaptureRequest { client_token, source, reboot } = request;
+    let v1::CaptureRequest { client_token, source, reboot, consistency } = request;
+    let consistency = consistency_from_wire(&consistency)?;
+    let frozen = consistency == Consistency::Frozen;
+    if reboot && frozen {
+        let message = "a guest that shuts down is not frozen";
+        return Err(Problem::invalid("consistency", message).remedy("ask for one of both"));
+    }
     if client_token.is_empty() || client_token.len() > MAX_TOKEN_BYTES {
         let message = format!("a client token has 1 to {MAX_TOKEN_BYTES} bytes");
         return Err(Problem::invalid("client_token", message));
@@ -31,11 +38,16 @@ fn parse(request: v1::CaptureRequest) -> Result<(String, Source), Problem> {
     let source = match source {
         Some(capture_request::Source::InstanceId(id)) => {
             let id = id.parse().map_err(invalid("source_instance_id"))?;
-            Source::Instance { id, reboot }
+            Source::Instance { id, reboot, consistency }
         }
         Some(capture_request::Source::SnapshotId(_)) if reboot => {
             let message = "a snapshot is made already: nothing is rebooted for it";
             return Err(Problem::invalid("snapshot_without_reboot", message));
+        }
+        Some(capture_request::Source::SnapshotId(_)) if frozen => {
+            let message = "a snapshot is made already: nothing is frozen for it";
+            return Err(Problem::invalid("consistency", message)
+                .remedy("have the snapshot itself made with consistency = \"frozen\""));
         }
         Some(capture_request::Source::SnapshotId(id)) => {
             Source::Snapshot(id.parse().map_err(invalid("source_snapshot_id"))?)

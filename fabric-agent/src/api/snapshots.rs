@@ -5,10 +5,11 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Architecture, Boots, ImageBase, InstanceId, InstanceSpec, LayerId, Object, Problem, Reason,
-    Record, SnapshotId, SnapshotOrder, SnapshotSource, SnapshotSpec, SnapshotState, SnapshotView,
-    VolumeId, VolumeSpec, check_depth,
+    Architecture, Boots, Consistency, ImageBase, InstanceId, InstanceSpec, LayerId, Object,
+    PowerState, Problem, Reason, Record, SnapshotId, SnapshotOrder, SnapshotSource, SnapshotSpec,
+    SnapshotState, SnapshotView, VolumeId, VolumeSpec, check_depth,
 };
+use weft_planner::GuestState;
 use weft_proto::convert::{
     Creation, Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire,
     snapshot_to_wire,
@@ -124,6 +125,60 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The instance whose guest runs, or is to, and has to be frozen for a snapshot of `source`. The guest
+    /// is not asked.
+    ///
+    /// # Errors
+    /// A [`Problem`] at `consistency`: it is hibernated.
+    pub(crate) async fn guest_to_freeze(
+        &self,
+        consistency: Consistency,
+        source: &SnapshotSource,
+    ) -> Result<Option<InstanceId>, Problem> {
+        if consistency != Consistency::Frozen {
+            return Ok(None);
+        }
+        let attached = |id| {
+            let world = self.cache.read();
+            world.attachment_of_volume(id).map(|it| it.spec.instance_id.clone())
+        };
+        let id = match source {
+            SnapshotSource::RootDisk(id) => Some(id.clone()),
+            SnapshotSource::Volume(id) => attached(id),
+        };
+        // A volume of nobody's is written by nobody.
+        let Some(id) = id else { return Ok(None) };
+        let missing =
+            || Problem::not_found(format!("instance {id} does not exist")).at(source.field());
+        let spec = self.repo.find::<Instances>(&id).await?.ok_or_else(missing)?.value.spec;
+        if spec.hibernate {
+            let message = format!(
+                "instance {id} is hibernated: what its programs have not written yet is in its memory"
+            );
+            return Err(Problem::new(Reason::FailedPrecondition, message)
+                .at("consistency")
+                .remedy(format!("start it first (weft start {id}), or say \"crash\"")));
+        }
+        Ok((spec.power == PowerState::Running).then_some(id))
+    }
+
+    /// Refuses at once what nobody in the guest can do. The guest is asked: nobody may wait for who
+    /// calls this.
+    pub(crate) async fn check_freeze(
+        &self,
+        consistency: Consistency,
+        source: &SnapshotSource,
+    ) -> Result<(), Problem> {
+        let Some(id) = self.guest_to_freeze(consistency, source).await? else { return Ok(()) };
+        match self.host.can_freeze(&id).await {
+            // It may be looked at later.
+            Err(error) if !error.is_retryable() => Err(error.problem().at("consistency")),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+}
+
 /// A snapshot of the root disk of `instance`, to be made.
 pub(crate) fn of_root_disk(
     instance: &Record<InstanceId, InstanceSpec>,
@@ -143,6 +198,8 @@ pub(crate) fn of_root_disk(
             default_user: spec.default_user.clone(),
         }),
         between_guests: false,
+        consistency: Consistency::Crash,
+        had_guest: false,
         for_image: None,
         secret: None,
         state: SnapshotState::Pending,
@@ -159,6 +216,8 @@ fn of_volume(volume: &Record<VolumeId, VolumeSpec>, description: String) -> Snap
         base: volume.spec.base.clone(),
         boots: None,
         between_guests: false,
+        consistency: Consistency::Crash,
+        had_guest: false,
         for_image: None,
         secret: volume.spec.secret.clone(),
         state: SnapshotState::Pending,
@@ -172,14 +231,15 @@ async fn create(
     let v1::CreateSnapshotRequest { context: creation, spec } = request;
     let creation = creation_from_wire(creation)?;
     let bytes = spec.as_ref().map(v1::SnapshotSpec::encode_to_vec).unwrap_or_default();
-    let SnapshotOrder { source, description } = snapshot_order_from_wire(spec)?;
+    let order = snapshot_order_from_wire(spec)?;
     // Whoever asks for a snapshot means the disk as it is now, not as it was when another client died.
     let known = context.known_where::<Snapshots>(&bytes, &creation, SnapshotSpec::is_pending);
     let content = match known.await? {
         Outcome::Known(record) => return Ok(record),
         Outcome::New(content) => content,
     };
-    let record = take(context, source, description, &creation, &content).await?;
+    context.check_freeze(order.consistency, &order.source).await?;
+    let record = take(context, order, &creation, &content).await?;
     // This client may have died meanwhile, too.
     let superseded = context.superseded::<Snapshots>(&content);
     for old in superseded.into_iter().filter(|old| *old != record.id) {
@@ -193,11 +253,11 @@ async fn create(
 
 async fn take(
     context: &Context,
-    source: SnapshotSource,
-    description: String,
+    order: SnapshotOrder,
     creation: &Creation,
     content: &Novelty,
 ) -> Result<SnapshotRecord, Problem> {
+    let SnapshotOrder { source, description, consistency } = order;
     let _guard = context.references.read().await;
     // What is forgotten meanwhile would leave the snapshot behind.
     let _turn = context.turns().object(source.id()).await;
@@ -209,6 +269,8 @@ async fn take(
             of_volume(&context.snapshotable_volume(id, source.field()).await?, description)
         }
     };
+    let had_guest = context.guest_to_freeze(consistency, &source).await?.is_some();
+    let spec = SnapshotSpec { consistency, had_guest, ..spec };
     let id = Snapshots::new_id(random::bytes(), &spec);
     let record = context.new_record::<Snapshots>(id, spec, creation, content);
     context.store_new::<Snapshots>(&record, creation, content, Txn::new()).await?;
@@ -228,6 +290,10 @@ async fn update(
         let message = "what a snapshot is of cannot change";
         let field = order.source.field();
         return Err(Problem::invalid(field, message).remedy("replace the snapshot"));
+    }
+    if order.consistency != before.value.spec.consistency {
+        let message = "the consistency of a snapshot cannot change";
+        return Err(Problem::invalid("consistency", message).remedy("replace the snapshot"));
     }
     let mut record = before.value.clone();
     record.spec.description = order.description;

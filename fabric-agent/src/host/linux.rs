@@ -191,8 +191,8 @@ impl Host for LinuxHost {
             Action::EndGuest { instance_id } => guests.end(instance_id).await,
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
-            Action::SealRootDisk { instance_id, layer, size_bytes, uid } => {
-                guests.seal_root(instance_id, layer, *size_bytes, *uid).await
+            Action::SealRootDisk { instance_id, layer, size_bytes, uid, freeze } => {
+                guests.seal_root(instance_id, layer, (*size_bytes, *uid), *freeze).await
             }
             Action::SealVolume {
                 volume_id,
@@ -202,12 +202,15 @@ impl Host for LinuxHost {
                 size_bytes,
                 instance_id,
                 secret,
+                freeze,
             } => {
                 let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
                 let secret = self.volumes.secret(volume_id, secret.as_ref())?;
                 let guest = instance_id.as_ref();
-                guests.seal_volume(volume_id, &spec, (layer, below), guest, secret.as_ref()).await
+                let (secret, freeze) = (secret.as_ref(), *freeze);
+                guests.seal_volume(volume_id, &spec, (layer, below), guest, secret, freeze).await
             }
+            Action::ThawGuest { instance_id } => guests.thaw(instance_id).await,
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
             Action::MakeVolume { volume_id, pool, size_bytes, base, layers, secret } => {
@@ -266,6 +269,10 @@ impl Host for LinuxHost {
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
         self.guests.observe(id).await
+    }
+
+    async fn can_freeze(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.guests.can_freeze(id).await
     }
 
     async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {

@@ -10,6 +10,7 @@
 mod behaviour;
 mod disk_image;
 mod display;
+mod freeze;
 mod growth;
 mod life;
 mod load;
@@ -249,11 +250,15 @@ impl Host for SimHost {
                 };
                 self.reality.change_guest(instance_id, change).await
             }
-            Action::SealRootDisk { instance_id, layer, .. } => {
+            Action::SealRootDisk { instance_id, layer, freeze, .. } => {
                 let known = self.reality.guest(instance_id).is_some_and(|guest| guest.root_disk);
                 if !known {
                     let what = format!("snapshot the root disk of {instance_id}: there is none");
                     return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+                }
+                let guest = self.reality.guest(instance_id).unwrap_or_default();
+                if *freeze && !guest.layers.contains(layer) {
+                    self.freeze(instance_id).await?;
                 }
                 self.reality.add_layer(layer, &PoolName::standard()).await?;
                 weft_crash_points::point("sim.seal.layer_made");
@@ -262,8 +267,10 @@ impl Host for SimHost {
                         guest.layers.push(layer.clone());
                     }
                 };
-                self.reality.change_guest(instance_id, change).await
+                self.reality.change_guest(instance_id, change).await?;
+                if *freeze { self.thaw(instance_id).await } else { Ok(()) }
             }
+            Action::ThawGuest { instance_id } => self.thaw(instance_id).await,
             Action::RemoveLayer { layer } => {
                 if let Some(id) = self.reality.what_lies_over(layer) {
                     let what = format!("remove the layer {layer}: the disk of {id} lies over it");
@@ -315,6 +322,10 @@ impl Host for SimHost {
         }
     }
 
+    async fn can_freeze(&self, id: &InstanceId) -> Result<(), HostError> {
+        self.can_be_frozen(id)
+    }
+
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {
         #[cfg(test)]
         self.asked.guest.fetch_add(1, Ordering::Relaxed);
@@ -358,6 +369,7 @@ impl Host for SimHost {
             throttles,
             size,
             memory: guest.memory,
+            left_frozen: guest.frozen && matches!(state, GuestState::Running { .. }),
             resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
             folder,
             root_disk: guest.root_disk,

@@ -185,7 +185,7 @@ impl Pass<'_> {
         let mut network = NetworkView::default();
         let mut unplugged = BTreeSet::new();
         let mut unplugged_volumes = BTreeSet::new();
-        let mut not_grown = None;
+        let (mut not_grown, mut not_thawed) = (None, None);
         for _ in 0..MAX_STEPS {
             let _held = self.reconciler.hold_volumes(id).await;
             let attached =
@@ -206,6 +206,16 @@ impl Pass<'_> {
                 unplugged_volumes: unplugged_volumes.clone(),
                 ..network.complete(self.record, &attached.nics, &seen_guest)
             };
+            if seen_guest.left_frozen && not_thawed.is_none() {
+                match host.apply(&Action::ThawGuest { instance_id: id.clone() }).await {
+                    Ok(()) => {
+                        tracing::info!(instance.id = %id, "thawed a guest that was left frozen");
+                        continue;
+                    }
+                    // It must not keep a guest from being stopped.
+                    Err(error) => not_thawed = Some(error),
+                }
+            }
             match self.seal(wanted, &seen_guest).await {
                 Ok(true) => return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false)),
                 Ok(false) => {}
@@ -238,7 +248,7 @@ impl Pass<'_> {
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
                     let next = self.feed(seen_guest.starved).await;
-                    return match not_grown {
+                    return match not_thawed.or(not_grown) {
                         Some(error) => Err(Failure::Step(error)),
                         None => Ok((seen.guest, Some(next), false)),
                     };

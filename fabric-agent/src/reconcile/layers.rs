@@ -145,6 +145,8 @@ mod tests {
                 base: None,
                 boots: None,
                 between_guests: false,
+                consistency: Default::default(),
+                had_guest: false,
                 for_image: None,
                 secret: None,
                 state,

@@ -24,6 +24,8 @@ pub(super) fn pending(world: &World, source: &SnapshotSource) -> Vec<PendingSeal
         snapshot_id: record.id.clone(),
         layer: record.spec.layer.clone(),
         between_guests: record.spec.between_guests,
+        consistency: record.spec.consistency,
+        had_guest: record.spec.had_guest,
     };
     records.into_iter().map(|record| seal(record)).collect()
 }
@@ -31,8 +33,9 @@ pub(super) fn pending(world: &World, source: &SnapshotSource) -> Vec<PendingSeal
 /// What became of a snapshot.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The disk, of so many bytes, has been sealed into this layer.
-    Sealed { layer: LayerId, size_bytes: u64 },
+    /// The disk, of so many bytes, has been sealed into this layer; with a reason, what is in it is not
+    /// what was asked for.
+    Sealed { layer: LayerId, size_bytes: u64, in_vain: Option<String> },
     /// Why it cannot be made.
     Failed(String),
 }
@@ -45,12 +48,16 @@ pub(super) async fn carry_out(
     reconciler: &Reconciler,
     action: Action,
 ) -> Result<Outcome, HostError> {
-    match (reconciler.host.apply(&action).await, action) {
+    let (done, in_vain) = match reconciler.host.apply(&action).await {
+        Err(error) if error.is_carried_out() => (Ok(()), Some(Chain(&error).to_string())),
+        done => (done, None),
+    };
+    match (done, action) {
         (
             Ok(()),
             Action::SealRootDisk { layer, size_bytes, .. }
             | Action::SealVolume { layer, size_bytes, .. },
-        ) => Ok(Outcome::Sealed { layer, size_bytes }),
+        ) => Ok(Outcome::Sealed { layer, size_bytes, in_vain }),
         (Ok(()), _) => Ok(Outcome::Failed("it was no snapshot; this is a defect".to_owned())),
         (Err(error), _) if !error.is_retryable() => Ok(Outcome::Failed(Chain(&error).to_string())),
         (Err(error), _) => Err(error),
@@ -76,7 +83,7 @@ pub(super) async fn write_down<K: Kind>(
     }
     let of = snapshot.value.spec.source.id().to_owned();
     let failed = match &outcome {
-        Outcome::Sealed { .. } => None,
+        Outcome::Sealed { in_vain, .. } => in_vain.clone(),
         Outcome::Failed(why) => Some(why.clone()),
     };
     let mut changed = before.value;
@@ -106,10 +113,13 @@ fn settle(
     let Stored { value: mut record, revision } = snapshot;
     let key = object_key::<Snapshots>(&record.id);
     record.spec.state = match outcome {
-        Outcome::Sealed { layer, size_bytes } => {
+        Outcome::Sealed { layer, size_bytes, in_vain } => {
             layers.push(layer);
             record.spec.size_bytes = size_bytes;
-            SnapshotState::Completed { layers: layers.clone(), at }
+            match in_vain {
+                None => SnapshotState::Completed { layers: layers.clone(), at },
+                Some(why) => SnapshotState::Error { why },
+            }
         }
         Outcome::Failed(why) => SnapshotState::Error { why },
     };

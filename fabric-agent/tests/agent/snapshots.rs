@@ -49,7 +49,21 @@ async fn capture(
     source: Source,
     reboot: bool,
 ) -> Result<v1::CaptureEvent, tonic::Status> {
-    let request = v1::CaptureRequest { client_token: token(), source: Some(source), reboot };
+    capture_as(api, source, reboot, "").await
+}
+
+async fn capture_as(
+    api: &Api,
+    source: Source,
+    reboot: bool,
+    consistency: &str,
+) -> Result<v1::CaptureEvent, tonic::Status> {
+    let request = v1::CaptureRequest {
+        client_token: token(),
+        source: Some(source),
+        reboot,
+        consistency: consistency.to_owned(),
+    };
     let mut events = api.images.clone().capture(request).await?.into_inner();
     while let Some(event) = events.message().await? {
         if event.done {
@@ -220,4 +234,76 @@ async fn a_snapshot_that_fails_says_why_and_changes_nothing_for_the_guest() {
     order(&agent, r#"{"orders": []}"#);
     ok(api.instances.clone().reboot(get(&id)).await);
     api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
+}
+
+fn frozen(instance_id: &str) -> v1::CreateSnapshotRequest {
+    let mut request = of(instance_id);
+    request.spec.as_mut().unwrap().consistency = "frozen".to_owned();
+    request
+}
+
+#[tokio::test]
+async fn a_guest_is_frozen_for_a_snapshot_where_its_agent_answers_and_is_not_left_so() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = id_of(api.running("web", &image).await.metadata.as_ref());
+    let made = ok(api.snapshots.clone().create(frozen(&id)).await);
+    let made = settled(&api, &id_of(made.metadata.as_ref())).await;
+    assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
+    assert_eq!(made.spec.unwrap().consistency, "frozen");
+    capture_as(&api, Source::InstanceId(id.clone()), false, "frozen").await.unwrap();
+    assert_eq!(agent.things("guest")[0].1["frozen"], false);
+    // What it was asked to be cannot change.
+    let metadata = made.metadata.unwrap();
+    let context = Some(v1::UpdateContext {
+        id: metadata.id,
+        expected_generation: metadata.generation,
+        ..v1::UpdateContext::default()
+    });
+    let update = v1::UpdateSnapshotRequest { context, spec: of(&id).spec };
+    let refused = refusal(api.snapshots.clone().update(update).await);
+    assert_eq!(refused.field.as_deref(), Some("consistency"));
+
+    let both = capture_as(&api, Source::InstanceId(id.clone()), true, "frozen").await;
+    assert_eq!(refusal(both.map(tonic::Response::new)).field.as_deref(), Some("consistency"));
+
+    // The memory of one that sleeps has what its disk lacks.
+    ok(api.instances.clone().hibernate(get(&id)).await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    let refused = refusal(api.snapshots.clone().create(frozen(&id)).await);
+    assert_eq!(refused.field.as_deref(), Some("consistency"));
+    assert!(refused.message.contains("hibernated"), "{refused:?}");
+
+    // One that is off has nothing to be frozen.
+    ok(api.instances.clone().start(get(&id)).await);
+    api.wait(&id, Until::WaitFor("running".to_owned())).await.unwrap();
+    ok(api.instances.clone().stop(v1::StopRequest { id: id.clone(), ..Default::default() }).await);
+    api.wait(&id, Until::Stopped(true)).await.unwrap();
+    let made = ok(api.snapshots.clone().create(frozen(&id)).await);
+    let made = settled(&api, &id_of(made.metadata.as_ref())).await;
+    assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
+}
+
+#[tokio::test]
+async fn a_guest_without_an_agent_is_told_and_nothing_is_taken_of_its_disk() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let id = id_of(api.running("sim-no-guest-agent", &image).await.metadata.as_ref());
+    let refused = refusal(api.snapshots.clone().create(frozen(&id)).await);
+    assert_eq!(refused.field.as_deref(), Some("consistency"));
+    assert_eq!(refused.reason, Reason::FailedPrecondition);
+    assert!(refused.message.contains("qemu-guest-agent"), "{refused:?}");
+    let captured = capture_as(&api, Source::InstanceId(id.clone()), false, "frozen").await;
+    let captured = refusal(captured.map(tonic::Response::new));
+    assert_eq!(captured.field.as_deref(), Some("consistency"));
+    let all = ok(api.snapshots.clone().list(v1::ListRequest::default()).await);
+    assert!(all.items.is_empty() && agent.things("layer").is_empty(), "{all:?}");
+
+    let made = snapshot(&api, &id).await;
+    let of_it =
+        capture_as(&api, Source::SnapshotId(id_of(made.metadata.as_ref())), false, "frozen");
+    let of_it = refusal(of_it.await.map(tonic::Response::new));
+    assert_eq!(of_it.field.as_deref(), Some("consistency"));
 }

@@ -59,7 +59,7 @@ macro_rules! words {
             pub const WORDS: &'static [&'static str] = &[$($word),*];
 
             /// The word in HCL, the API and the store.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
         }

@@ -102,8 +102,8 @@ pub use route::{
     RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, check_no_loop, check_routes,
 };
 pub use snapshot::{
-    Boots, ImageBase, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotSpec,
-    SnapshotState, SnapshotView, check_depth,
+    Boots, Consistency, ImageBase, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource,
+    SnapshotSpec, SnapshotState, SnapshotView, check_depth,
 };
 pub use tags::Tags;
 pub use text::{InvalidName, Name};

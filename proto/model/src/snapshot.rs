@@ -78,6 +78,18 @@ impl SnapshotSource {
     }
 }
 
+words! {
+    /// What is true of what a snapshot has on it.
+    #[derive(Default)]
+    Consistency {
+        /// As if the machine had lost power at that moment.
+        #[default]
+        Crash = "crash",
+        /// The guest's file systems were frozen, if a guest ran: nothing is half written.
+        Frozen = "frozen",
+    }
+}
+
 /// How a disk boots, from the image that its instance was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boots {
@@ -129,6 +141,12 @@ pub struct SnapshotSpec {
     /// Whether it is taken between two guests, once the first has shut down.
     #[serde(default)]
     pub between_guests: bool,
+    /// What was asked for.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// Whether a guest ran then, or was to, if it has to be frozen: one that has ended since cannot be.
+    #[serde(default)]
+    pub had_guest: bool,
     /// The token of the client that has an image made of it, where it is there for that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_image: Option<String>,
@@ -162,6 +180,8 @@ pub struct SnapshotOrder {
     pub source: SnapshotSource,
     /// Free text.
     pub description: String,
+    /// What is to be true of it.
+    pub consistency: Consistency,
 }
 
 words! {
@@ -207,8 +227,9 @@ impl From<SnapshotSpec> for SnapshotView {
             SnapshotState::Completed { at, .. } => (SnapshotProgress::Completed, None, Some(at)),
             SnapshotState::Error { why } => (SnapshotProgress::Error, Some(why), None),
         };
-        let order = SnapshotOrder { source: spec.source, description: spec.description };
-        let (size_bytes, encrypted) = (spec.size_bytes, spec.secret.is_some());
+        let SnapshotSpec { source, description, consistency, size_bytes, secret, .. } = spec;
+        let order = SnapshotOrder { source, description, consistency };
+        let encrypted = secret.is_some();
         Self { order, progress, reason, size_bytes, completed_at, encrypted }
     }
 }
@@ -237,6 +258,7 @@ mod tests {
             order: SnapshotOrder {
                 source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
                 description: String::new(),
+                consistency: Consistency::default(),
             },
             progress: SnapshotProgress::Pending,
             reason: None,

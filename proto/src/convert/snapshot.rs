@@ -1,7 +1,8 @@
 //! Snapshots.
 
 use weft_model::{
-    Object, Problem, SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotView,
+    Consistency, Object, Problem, SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource,
+    SnapshotView,
 };
 
 use super::object::{object_from_wire, object_to_wire};
@@ -11,7 +12,8 @@ use crate::v1;
 /// # Errors
 /// A [`Problem`] at the field that is wrong.
 pub fn snapshot_order_from_wire(spec: Option<v1::SnapshotSpec>) -> Result<SnapshotOrder, Problem> {
-    let v1::SnapshotSpec { instance_id, volume_id, description } = required("spec", spec)?;
+    let v1::SnapshotSpec { instance_id, volume_id, description, consistency } =
+        required("spec", spec)?;
     let source = match (instance_id.as_str(), volume_id.as_str()) {
         ("", "") => {
             let message = "nothing says what is to be snapshotted";
@@ -25,17 +27,27 @@ pub fn snapshot_order_from_wire(spec: Option<v1::SnapshotSpec>) -> Result<Snapsh
             return Err(Problem::invalid("volume_id", message).remedy("make a snapshot of each"));
         }
     };
-    Ok(SnapshotOrder { source, description: description_from_wire(description)? })
+    let description = description_from_wire(description)?;
+    Ok(SnapshotOrder { source, description, consistency: consistency_from_wire(&consistency)? })
+}
+
+/// # Errors
+/// A [`Problem`] at `consistency`.
+pub fn consistency_from_wire(word: &str) -> Result<Consistency, Problem> {
+    match word {
+        "" => Ok(Consistency::default()),
+        word => parse_word("consistency", word),
+    }
 }
 
 /// The wire's form of `order`.
 pub fn snapshot_order_to_wire(order: SnapshotOrder) -> v1::SnapshotSpec {
-    let SnapshotOrder { source, description } = order;
+    let SnapshotOrder { source, description, consistency } = order;
     let (instance_id, volume_id) = match source {
         SnapshotSource::RootDisk(id) => (id.to_string(), String::new()),
         SnapshotSource::Volume(id) => (String::new(), id.to_string()),
     };
-    v1::SnapshotSpec { instance_id, volume_id, description }
+    v1::SnapshotSpec { instance_id, volume_id, description, consistency: consistency.to_string() }
 }
 
 /// # Errors

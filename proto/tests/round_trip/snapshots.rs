@@ -3,7 +3,8 @@
 use proptest::option;
 use proptest::prelude::*;
 use weft_model::{
-    SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotView, Timestamp,
+    Consistency, SnapshotId, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotView,
+    Timestamp,
 };
 
 use super::{instance_id, printable, volume_id, word};
@@ -17,7 +18,9 @@ pub(crate) fn snapshot_order() -> impl Strategy<Value = SnapshotOrder> {
         instance_id().prop_map(SnapshotSource::RootDisk),
         volume_id().prop_map(SnapshotSource::Volume),
     ];
-    (source, printable()).prop_map(|(source, description)| SnapshotOrder { source, description })
+    (source, printable(), word(Consistency::WORDS)).prop_map(
+        |(source, description, consistency)| SnapshotOrder { source, description, consistency },
+    )
 }
 
 pub(crate) fn snapshot_view() -> impl Strategy<Value = SnapshotView> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tfplugin::{ApplyContext, Diagnostic, Diagnostics, Value};
 use tokio::time::Instant;
-use weft_model::{Problem, Reason};
+use weft_model::{Consistency, Problem, Reason};
 use weft_proto::v1::capture_request::Source;
 use weft_proto::v1::images_client::ImagesClient;
 use weft_proto::{problem_from_status, v1};
@@ -19,6 +19,10 @@ use crate::kind;
 
 /// What an image can be made of.
 pub(super) const SOURCES: [&str; 2] = ["source_instance_id", "source_snapshot_id"];
+/// What can be true of a disk that is captured: words of snapshots, and that its guest has shut down.
+pub(super) const CONSISTENCIES: [&str; 3] =
+    [Consistency::Crash.as_str(), Consistency::Frozen.as_str(), STOPPED];
+const STOPPED: &str = "stopped";
 /// What comes along with the disk, and cannot be chosen.
 const INHERITED: [&str; 8] = [
     "source_path",
@@ -73,12 +77,26 @@ pub(super) fn validate(config: &Value) -> Diagnostics {
 
 /// What needs an instance to be captured, or none to be.
 pub(super) fn validate_others(config: &Value, found: &mut Diagnostics) {
-    if config.get("snapshot_without_reboot").is_set() && config.get(SOURCES[0]).is_null() {
+    let others = [
+        ("snapshot_without_reboot", "no instance is captured that could be rebooted"),
+        ("consistency", "no instance is captured that could be frozen or shut down"),
+    ];
+    for (name, cause) in others {
+        if config.get(name).is_set() && config.get(SOURCES[0]).is_null() {
+            found.push(
+                Diagnostic::error(format!("{name} without source_instance_id"))
+                    .cause(cause)
+                    .remedy("Remove it, or set source_instance_id")
+                    .at(name),
+            );
+        }
+    }
+    if others.iter().all(|(name, _)| config.get(*name).is_set()) {
         found.push(
-            Diagnostic::error("snapshot_without_reboot without source_instance_id")
-                .cause("no instance is captured that could be rebooted")
-                .remedy("Remove it, or set source_instance_id")
-                .at("snapshot_without_reboot"),
+            Diagnostic::error("consistency beside snapshot_without_reboot")
+                .cause("both say how the instance is captured")
+                .remedy("Keep consistency: \"stopped\" is snapshot_without_reboot = false")
+                .at("consistency"),
         );
     }
     if config.get("default_user").is_null() && !is_captured(config) {
@@ -103,10 +121,15 @@ impl Image {
         let mut plan = ctx.plan.clone();
         let instance: Option<String> = plan.read(SOURCES[0])?;
         let snapshot: Option<String> = plan.read(SOURCES[1])?;
-        let reboot = plan.get("snapshot_without_reboot").as_bool() == Some(false);
+        let asked: Option<String> = plan.read("consistency")?;
+        let reboot = match asked.as_deref() {
+            Some(word) => word == STOPPED,
+            None => plan.get("snapshot_without_reboot").as_bool() == Some(false),
+        };
+        let consistency = asked.filter(|word| word != STOPPED).unwrap_or_default();
         let source = instance.map(Source::InstanceId).or_else(|| snapshot.map(Source::SnapshotId));
-        let request =
-            v1::CaptureRequest { client_token: random_token().map_err(failed)?, source, reboot };
+        let client_token = random_token().map_err(failed)?;
+        let request = v1::CaptureRequest { client_token, source, reboot, consistency };
         let followed = tokio::select! {
             biased;
             followed = follow(connection, &request) => followed,

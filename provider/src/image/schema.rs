@@ -54,6 +54,13 @@ pub(crate) fn schema() -> Schema {
         "snapshot_without_reboot",
         "With `source_instance_id`: `true`, which it is unless set, captures the instance as it runs, as if it had lost power at that moment. With `false` its guest shuts down first, so that its file systems are clean, and is started again at once. A change alone changes nothing.",
     ))
+    .attribute(
+        Attribute::string(
+            "consistency",
+            "Instead of `snapshot_without_reboot`: `crash` is its `true`, `stopped` its `false`. With `frozen` the guest runs on, and the agent that it runs (the package `qemu-guest-agent`) writes all out and freezes its file systems for the moment in which they are captured, seconds at most; where none answers, that is an error. A change alone changes nothing.",
+        )
+        .validate(Validator::one_of(super::capture::CONSISTENCIES)),
+    )
     .attribute(Attribute::string(
         "sha256_url",
         "Instead of `sha256`: a list of digests that its publisher has beside the file, such as SHA256SUMS, SHA512SUMS or Fedora's CHECKSUM, which the agent reads while planning, or in the apply. It is read once: what it says later changes nothing, until `source_url` or `sha256_url` changes.",

@@ -1,6 +1,7 @@
 //! Images of instances and of snapshots, and snapshots that cannot be made.
 
 use tfplugin::Value;
+use tfplugin::testing::Action;
 use weft_model::{Problem, Reason};
 
 use crate::support::{attributes, connected, with};
@@ -45,6 +46,43 @@ async fn the_guest_is_rebooted_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn an_instance_is_captured_as_its_consistency_says() {
+    let calls = [
+        ("crash", "Images.Capture"),
+        ("frozen", "Images.Capture frozen"),
+        ("stopped", "Images.Capture rebooted"),
+    ];
+    for (word, call) in calls {
+        let (terraform, fake) = connected().await;
+        let config = with(&of_instance(), "consistency", word);
+        let state = terraform.create("weft_image", config.clone()).await.unwrap();
+        assert!(fake.world().calls.contains(&call), "{word}: {:?}", fake.world().calls);
+        let read = terraform.refresh(&state).await.unwrap().unwrap();
+        let changed = with(&config, "consistency", "crash");
+        let plan = terraform.plan("weft_image", changed, Some(&read)).await.unwrap();
+        assert_ne!(plan.action, Action::Replace, "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_consistency_is_another_snapshot() {
+    let (terraform, fake) = connected().await;
+    let config = attributes([("instance_id", "i-0123456789abcdef0".into())]);
+    let state = terraform.create("weft_snapshot", config.clone()).await.unwrap();
+    assert_eq!(state.get("consistency").as_str(), Some("crash"));
+    let frozen = with(&config, "consistency", "frozen");
+    let plan = terraform.plan("weft_snapshot", frozen.clone(), Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Replace, "{plan:?}");
+    let state = terraform.create("weft_snapshot", frozen).await.unwrap();
+    assert_eq!(state.get("consistency").as_str(), Some("frozen"));
+    let asked: Vec<String> = {
+        let world = fake.world();
+        world.snapshots.values().map(|it| it.spec.as_ref().unwrap().consistency.clone()).collect()
+    };
+    assert!(asked.contains(&"frozen".to_owned()), "{asked:?}");
+}
+
+#[tokio::test]
 async fn contradictions_are_refused_at_their_attributes() {
     let (terraform, _fake) = connected().await;
     #[rustfmt::skip]
@@ -65,6 +103,12 @@ async fn contradictions_are_refused_at_their_attributes() {
     let without = with(&path, "snapshot_without_reboot", true);
     let error = terraform.create("weft_image", without).await.unwrap_err();
     assert!(format!("{error:?}").contains("snapshot_without_reboot without"), "{error:?}");
+    let without = with(&path, "consistency", "frozen");
+    let error = terraform.create("weft_image", without).await.unwrap_err();
+    assert!(format!("{error:?}").contains("consistency without"), "{error:?}");
+    let both = with(&with(&of_instance(), "consistency", "crash"), "snapshot_without_reboot", true);
+    let error = terraform.create("weft_image", both).await.unwrap_err();
+    assert!(format!("{error:?}").contains("both say how"), "{error:?}");
 }
 
 #[tokio::test]

@@ -93,6 +93,6 @@ async fn until_ended(process: ProcessIdentity, id: &InstanceId) {
 }
 
 /// Nobody listening is fine.
-fn hint(hints: &broadcast::Sender<InstanceId>, id: &InstanceId) {
+pub(super) fn hint(hints: &broadcast::Sender<InstanceId>, id: &InstanceId) {
     let _ = hints.send(id.clone());
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use weft_model::{InstanceId, InterfaceId, LinkName, VolumeId};
 
 use crate::cgroup::CgroupError;
+use crate::qga::QgaError;
 use crate::qmp::QmpError;
 use crate::record::ExitCause;
 
@@ -174,6 +175,69 @@ pub enum GuestError {
         /// What QEMU should call it.
         device: String,
     },
+    /// It was started by an agent that knew of none.
+    #[error(
+        "the guest of {id} was started before there was a way to freeze its file systems; stop it and \
+         start it again, or ask for consistency = \"crash\""
+    )]
+    NoAgentPort {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// There is nothing to freeze, where something was.
+    #[error(
+        "no guest of {id} runs that could freeze its file systems; start it, or ask for consistency = \
+         \"crash\""
+    )]
+    NobodyToFreeze {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// Nobody in the guest can freeze its file systems.
+    #[error(
+        "no guest agent answers in the guest of {id}: install the package qemu-guest-agent there and \
+         see that it runs, or ask for consistency = \"crash\""
+    )]
+    NoAgent {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was seen.
+        #[source]
+        source: QgaError,
+    },
+    /// The guest goes on, and nothing was taken of its disks.
+    #[error(
+        "the guest of {id} did not freeze its file systems ({why}); try again when it writes less, or \
+         ask for consistency = \"crash\""
+    )]
+    NotFrozen {
+        /// Whose guest.
+        id: InstanceId,
+        /// In the words of its agent.
+        why: String,
+    },
+    /// The disk was taken, and what is in it may be from the middle of a program's writing.
+    #[error(
+        "nobody knows whether the file systems of the guest of {id} were frozen all the time; its agent \
+         in the guest, or the guest, ended meanwhile, or thawed them by itself"
+    )]
+    NotKeptFrozen {
+        /// Whose guest.
+        id: InstanceId,
+    },
+    /// The guest may stand still wherever it writes.
+    #[error(
+        "the file systems of the guest of {id} may still be frozen, and its guest agent does not thaw \
+         them; it is told again and again; what helps is to start qemu-guest-agent in the guest, \
+         fsfreeze --unfreeze there, or to stop the instance by force"
+    )]
+    StaysFrozen {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was seen.
+        #[source]
+        source: QgaError,
+    },
     /// The file of a disk could not be opened.
     #[error("open {} for the guest of {id}", path.display())]
     Disk {
@@ -250,7 +314,15 @@ pub enum GuestError {
 impl GuestError {
     /// Whether QEMU has said no: what was asked for has not been done.
     pub fn refused(&self) -> bool {
-        matches!(self, Self::NoDisk { .. } | Self::Qmp { source: QmpError::Refused { .. }, .. })
+        matches!(
+            self,
+            Self::NoDisk { .. }
+                | Self::NobodyToFreeze { .. }
+                | Self::NoAgentPort { .. }
+                | Self::NoAgent { .. }
+                | Self::NotFrozen { .. }
+                | Self::Qmp { source: QmpError::Refused { .. }, .. }
+        )
     }
 
     /// Whether the same call may succeed later with no change of what is asked for.
@@ -263,6 +335,11 @@ impl GuestError {
             | Self::NoDisk { .. }
             | Self::NoPlace { .. }
             | Self::NoDisplay { .. }
+            | Self::NobodyToFreeze { .. }
+            | Self::NoAgentPort { .. }
+            | Self::NoAgent { .. }
+            | Self::NotFrozen { .. }
+            | Self::NotKeptFrozen { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
@@ -272,6 +349,7 @@ impl GuestError {
             | Self::CgroupInUse { .. }
             | Self::Tap { .. }
             | Self::StartsJustNow { .. }
+            | Self::StaysFrozen { .. }
             | Self::Disk { .. }
             | Self::Display { .. }
             | Self::KeepsNic { .. }

@@ -23,7 +23,7 @@ use weft_model::{GuestSize, InstanceId, Maxima};
 
 use super::devices::Devices;
 use super::{ANSWER_DEADLINE, GuestError, Guests};
-use crate::qemu::{GuestParts, QemuVersion};
+use crate::qemu::{AGENT_DEVICE, GuestParts, QemuVersion};
 
 const PART: &str = "memory.part";
 const SAVED: &str = "memory.saved";
@@ -50,6 +50,9 @@ pub struct SavedMachine {
     /// What a guest with room to grow has; others are as big as their instance says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booted: Option<Booted>,
+    /// Whether it had a port to the guest's agent, as those that older agents started have not.
+    #[serde(default)]
+    pub guest_agent: bool,
 }
 
 /// A guest that may have grown since it was booted.
@@ -339,7 +342,8 @@ async fn ask(
     let machine = devices.execute("qom-get", arguments).await?;
     // Types of QOM end so: `TYPE_MACHINE_SUFFIX` in QEMU's `include/hw/boards.h`.
     let machine = machine.as_str().unwrap_or_default().trim_end_matches("-machine").to_owned();
-    let file = files.begin(SavedMachine { machine, booted }).await;
+    let guest_agent = devices.names().await?.iter().any(|name| name == AGENT_DEVICE);
+    let file = files.begin(SavedMachine { machine, booted, guest_agent }).await;
     let file = file.map_err(failed(devices.id, "make a file for the memory"))?;
     weft_crash_points::point("guest.hibernate.begun");
     let arguments = json!({ "max-bandwidth": NO_LIMIT });
@@ -386,7 +390,8 @@ mod tests {
         let files = MemoryFiles::in_dir(dir.path());
         let seen = |files: &MemoryFiles| (files.is_begun(), files.is_saved());
         assert_eq!(seen(&files), (false, false));
-        let machine = SavedMachine { machine: "pc-q35-10.0".to_owned(), booted: None };
+        let machine = "pc-q35-10.0".to_owned();
+        let machine = SavedMachine { machine, booted: None, guest_agent: true };
         drop(files.begin(machine.clone()).await.unwrap());
         assert_eq!(seen(&files), (true, false));
         files.keep().await.unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_model::{DataSecret, InstanceId, LayerId};
 
 use super::devices::{Devices, NAMED_DEVICES};
-use super::{GuestError, GuestObservation, Guests};
+use super::{FreezeNote, GuestError, GuestObservation, Guests};
 use crate::qemu::decryption;
 
 impl Guests {
@@ -30,11 +30,11 @@ impl Guests {
 
     /// Has the guest write to `next` from now on, on its disk `device`; `layer` is what that becomes
     /// which it has written so far. Done already is success. `secret` encrypts both, where the disk is an
-    /// encrypted volume.
+    /// encrypted volume. With a note, the guest's file systems are frozen when it goes over.
     ///
     /// # Errors
-    /// QEMU refused ([`GuestError::refused`]: then nothing has changed for the guest), or did not
-    /// answer.
+    /// QEMU, or the guest's agent, refused ([`GuestError::refused`]: then nothing has changed for the
+    /// guest), or did not answer; [`GuestError::NotKeptFrozen`]: done, and not as it was asked for.
     pub async fn switch_disk(
         &self,
         id: &InstanceId,
@@ -42,12 +42,21 @@ impl Guests {
         layer: &LayerId,
         next: &Path,
         secret: Option<&DataSecret>,
+        freeze: Option<&FreezeNote>,
     ) -> Result<(), GuestError> {
+        let _turn = match freeze {
+            Some(_) => Some(self.turn_to_freeze(id).await),
+            None => None,
+        };
+        if let Some(note) = freeze {
+            self.thaw_in_turn(id, note).await?;
+        }
         let devices = Devices::of(self, id).await?;
         let node = Node::of(layer);
         let top = top_of(&devices, id, device).await?;
         if top == node.disk {
-            return Ok(());
+            // In an earlier attempt.
+            return freeze.map_or(Ok(()), |note| self.judge_frozen(id, layer, note));
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;
@@ -72,7 +81,11 @@ impl Guests {
         devices.execute("blockdev-add", arguments).await?;
         weft_crash_points::point("guest.seal.added");
         let arguments = json!({ "node": top, "overlay": node.disk });
-        devices.execute("blockdev-snapshot", arguments).await?;
+        let go_over = devices.execute("blockdev-snapshot", arguments);
+        match freeze {
+            Some(note) => self.while_frozen(id, layer, note, go_over).await?,
+            None => drop(go_over.await?),
+        }
         weft_crash_points::point("guest.seal.switched");
         Ok(())
     }

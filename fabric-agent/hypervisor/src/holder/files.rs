@@ -8,7 +8,7 @@ use std::path::Path;
 use weft_model::VolumeId;
 
 use super::{HolderError, at};
-use crate::layout::{GuestDir, QMP_SOCKET};
+use crate::layout::{AGENT_SOCKET, GuestDir, QMP_SOCKET};
 use crate::qemu::{Accel, Boot, GuestFds, GuestSpec, NicSpec, VolumeFds};
 use crate::secrets::{self, VolumeSecrets};
 use crate::tap;
@@ -94,6 +94,13 @@ impl GuestFiles {
         }
         let listener = dir.listen(QMP_SOCKET).map_err(at("listen for qmp"))?;
         let qmp = keep(listener.into());
+        let agent = match spec.guest_agent {
+            true => {
+                let listener = dir.listen(AGENT_SOCKET);
+                Some(keep(listener.map_err(at("listen for the guest's agent"))?.into()))
+            }
+            false => None,
+        };
         let fds = GuestFds {
             root,
             layers,
@@ -109,6 +116,7 @@ impl GuestFiles {
             volumes,
             taps,
             qmp,
+            agent,
         };
         Ok(Self { fds, owned, namespaces, kvm_groups })
     }

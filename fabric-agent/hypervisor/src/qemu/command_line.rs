@@ -26,6 +26,11 @@ pub const ROOT_DEVICE: &str = "root";
 /// What QEMU calls the balloon, which tells what the guest says of its memory.
 pub const BALLOON_DEVICE: &str = "balloon";
 
+/// What QEMU calls the port to the guest's agent.
+pub const AGENT_DEVICE: &str = "agent";
+/// What the guest's agent looks for: `QGA_VIRTIO_PATH_DEFAULT` in QEMU's `qga/main.c`.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+
 /// What QEMU calls the graphics card.
 const DISPLAY_DEVICE: &str = "display";
 
@@ -36,6 +41,7 @@ const SEED_SLOT: u8 = 0x03;
 const RNG_SLOT: u8 = 0x04;
 /// All root ports, one a function.
 const PORTS_SLOT: u8 = 0x05;
+const AGENT_SLOT: u8 = 0x0c;
 const BALLOON_SLOT: u8 = 0x0d;
 const TABLET_SLOT: u8 = 0x0e;
 /// Next to the interfaces: what comes later has the slots below.
@@ -81,6 +87,8 @@ pub struct GuestFds {
     pub taps: Vec<RawFd>,
     /// A listening Unix socket for QMP.
     pub qmp: RawFd,
+    /// The same for the guest's agent.
+    pub agent: Option<RawFd>,
 }
 
 /// The descriptors of one volume.
@@ -141,6 +149,9 @@ pub fn command_line(spec: &GuestSpec, fds: &GuestFds) -> Vec<String> {
         "-device",
         format!("virtio-balloon-pci,id={BALLOON_DEVICE},addr={BALLOON_SLOT:#x}"),
     );
+    if let Some(fd) = fds.agent {
+        agent(&mut line, fd);
+    }
     if spec.display {
         display(&mut line);
     }
@@ -186,6 +197,20 @@ fn display(line: &mut Line) {
         ),
     );
     line.option("-device", format!("virtio-tablet-pci,addr={TABLET_SLOT:#x}"));
+}
+
+/// A serial port that the guest knows by its name. One client at a time talks through the socket; while
+/// there is none, what the guest says is thrown away.
+fn agent(line: &mut Line, fd: RawFd) {
+    line.option("-chardev", format!("socket,id={AGENT_DEVICE},fd={fd},server=on,wait=off"));
+    line.option("-device", format!("virtio-serial-pci,id=serial,addr={AGENT_SLOT:#x}"));
+    line.option(
+        "-device",
+        format!(
+            "virtserialport,bus=serial.0,nr=1,chardev={AGENT_DEVICE},id={AGENT_DEVICE},\
+             name={AGENT_PORT}"
+        ),
+    );
 }
 
 fn accel(line: &mut Line, spec: &GuestSpec, fds: &GuestFds) {

@@ -56,6 +56,10 @@ pub struct GuestSpec {
     /// Whether it has a display: a graphics card and a pointer.
     #[serde(default)]
     pub display: bool,
+    /// Whether it has a port to the agent that it may run. Guests of agents before this have none, and
+    /// one of their memories is read back into such a machine.
+    #[serde(default)]
+    pub guest_agent: bool,
     /// Network interfaces in device order, at most eight.
     pub nics: Vec<NicSpec>,
 }
@@ -80,6 +84,9 @@ pub struct Resume {
     pub path: PathBuf,
     /// The machine that it is of, such as `pc-q35-10.0`.
     pub machine: String,
+    /// Whether that had a port to the guest's agent.
+    #[serde(default)]
+    pub guest_agent: bool,
 }
 
 /// How guest instructions are executed.

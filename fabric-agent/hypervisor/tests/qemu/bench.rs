@@ -172,6 +172,7 @@ impl Bench {
             volumes: Vec::new(),
             resume: None,
             display: false,
+            guest_agent: false,
             nics: Vec::new(),
         }
     }

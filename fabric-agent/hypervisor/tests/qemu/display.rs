@@ -118,7 +118,7 @@ async fn a_guest_that_was_hibernated_shows_what_it_showed() {
     drop(viewer);
     let machine = files.machine().unwrap().machine;
     spec.epoch += 1;
-    spec.resume = Some(Resume { path: files.saved(), machine });
+    spec.resume = Some(Resume { path: files.saved(), machine, guest_agent: false });
     bench.guests.launch(&spec, &holder()).await.unwrap();
     crate::memory::is_read_back(&bench, &id).await;
     bench.guests.resume(&id, &files).await.unwrap();

@@ -54,7 +54,7 @@ async fn read_back(bench: &Bench, spec: &mut GuestSpec, files: &MemoryFiles) {
     let machine = files.machine().unwrap().machine;
     assert!(machine.starts_with("pc-q35-"), "{machine}");
     spec.epoch += 1;
-    spec.resume = Some(Resume { path: files.saved(), machine });
+    spec.resume = Some(Resume { path: files.saved(), machine, guest_agent: false });
     bench.guests.launch(spec, &holder()).await.unwrap();
     is_read_back(bench, &spec.instance_id).await;
 }

@@ -10,7 +10,7 @@ use crate::bench::{Bench, boot_sector, holder};
 use crate::volumes::disk;
 
 /// An empty disk for a guest to go over to.
-fn next_disk(bench: &Bench) -> PathBuf {
+pub(crate) fn next_disk(bench: &Bench) -> PathBuf {
     let path = bench.dir.path().join("next.qcow2");
     let mut qemu_img = Command::new("qemu-img");
     qemu_img.args(["create", "-q", "-f", "qcow2"]).arg(&path).arg("8M");

@@ -2,6 +2,7 @@
 
 mod boot;
 mod display;
+mod freeze;
 mod memory;
 mod runs;
 mod starved;
@@ -220,6 +221,12 @@ impl LinuxGuests {
         let layers = launch.root_layers.iter().map(|id| self.pools.layer(id));
         let layers = layers.collect::<Result<_, _>>()?;
         let saved = self.resume_of(launch).await?;
+        if saved.is_none() {
+            // That was of the guest before it.
+            self.freeze_note(id).remove().map_err(|error| {
+                HostError::new(format!("start the guest of {id}"), true).caused_by(error)
+            })?;
+        }
         let (resume, booted) = saved.unzip();
         let Booted { size, maxima, parts } = booted.flatten().unwrap_or_else(|| Booted {
             size: GuestSize { vcpus: launch.vcpus, memory_mib: launch.memory_mib },
@@ -248,6 +255,7 @@ impl LinuxGuests {
             // Not there where an agent before this wrote the seed.
             credentials: Some(self.credentials(id)).filter(|path| path.exists()),
             volumes,
+            guest_agent: resume.as_ref().is_none_or(|resume| resume.guest_agent),
             resume,
             display: launch.display,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
@@ -432,6 +440,7 @@ impl LinuxGuests {
         let (nics, volumes, throttles, size) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
+        let left_frozen = self.is_left_frozen(id, &observed)?;
         let guest = match self.saving(id, &files, &observed).await {
             Some(saving) => saving,
             None => judge(observed),
@@ -448,6 +457,7 @@ impl LinuxGuests {
             trouble,
             starved,
             folder: self.dir(id).exists(),
+            left_frozen,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
             guest,

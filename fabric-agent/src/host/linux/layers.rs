@@ -23,12 +23,12 @@ impl LinuxGuests {
         &self,
         id: &InstanceId,
         layer: &LayerId,
-        size_bytes: u64,
-        uid: u32,
+        (size_bytes, uid): (u64, u32),
+        freeze: bool,
     ) -> Result<(), HostError> {
         let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
         let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
-        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), None).await
+        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), None, freeze).await
     }
 
     /// Seals a volume into `layer`; `below` is what was sealed of it before, `guest` whom it is attached
@@ -40,6 +40,7 @@ impl LinuxGuests {
         (layer, below): (&LayerId, &[LayerId]),
         guest: Option<&InstanceId>,
         secret: Option<&DataSecret>,
+        freeze: bool,
     ) -> Result<(), HostError> {
         // Another look tells: a guest that starts or ends just now, or keeps what it let go of.
         let look =
@@ -48,20 +49,27 @@ impl LinuxGuests {
             Some(guest) => self.guests.has_volume_open(guest, id, below).await.map_err(look)?,
             None => false,
         };
-        let guest = guest.filter(|_| has);
-        self.seal(spec, layer, guest.map(|guest| (guest, id.as_str())), secret).await
+        let freeze = match guest {
+            Some(guest) if freeze => self.has_to_be_frozen(guest, has).await.map_err(look)?,
+            _ => false,
+        };
+        let guest = guest.filter(|_| has || freeze).map(|guest| (guest, id.as_str()));
+        self.seal(spec, layer, guest, secret, freeze).await
     }
 
-    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it.
+    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. With `freeze`, that
+    /// guest's file systems are frozen when it goes over to its next file.
     ///
     /// # Errors
-    /// One that is not to be retried says that the disk is as it was.
+    /// One that is not to be retried says that the disk is as it was, or, where it was carried out,
+    /// that it was sealed and nobody knows whether the guest was frozen.
     pub(super) async fn seal(
         &self,
         spec: &SealSpec,
         layer: &LayerId,
         guest: Option<(&InstanceId, &str)>,
         secret: Option<&DataSecret>,
+        freeze: bool,
     ) -> Result<(), HostError> {
         let what = || format!("snapshot the disk {}", spec.top.display());
         let undone = async |error: HostError| match self.disks.undo_seal(spec).await {
@@ -69,36 +77,59 @@ impl LinuxGuests {
             // Once more, until what was made is given back.
             Err(undo) => HostError::new(what(), true).caused_by(undo),
         };
+        // A guest may have gone over to it before it ended.
+        let begun = spec.next().exists();
         let seal = match self.disks.prepare_seal(spec, secret).await {
             Ok(seal) => seal,
             Err(error) => return Err(undone(for_good(what(), error)).await),
         };
-        if let (Seal::Prepared, Some((id, device))) = (seal, guest)
-            && let Err(error) = self.hand_over((id, device), layer, spec, secret).await
-        {
-            let refused = error.refused();
-            let told = HostError::new(what(), !refused).caused_by(error);
-            return Err(if refused { undone(told).await } else { told });
+        let handed = match (seal, guest) {
+            (Seal::Prepared, Some(guest)) => {
+                self.hand_over(guest, layer, spec, secret, (freeze, begun)).await
+            }
+            (Seal::Done, Some((id, _))) if freeze => {
+                self.guests.judge_frozen(id, layer, &self.freeze_note(id))
+            }
+            (Seal::Prepared | Seal::Done, _) => Ok(()),
+        };
+        let in_vain = match handed {
+            Ok(()) => None,
+            Err(error @ GuestError::NotKeptFrozen { .. }) => Some(error),
+            Err(error) if error.refused() => {
+                let told = HostError::new(what(), false).reason(Reason::FailedPrecondition);
+                return Err(undone(told.caused_by(error)).await);
+            }
+            Err(error) => return Err(HostError::new(what(), true).caused_by(error)),
+        };
+        let finished = self.disks.finish_seal(spec).await;
+        finished.map_err(|error| HostError::new(what(), true).caused_by(error))?;
+        match in_vain {
+            None => Ok(()),
+            Some(error) => Err(HostError::new(what(), false).caused_by(error).carried_out()),
         }
-        self.disks
-            .finish_seal(spec)
-            .await
-            .map_err(|error| HostError::new(what(), true).caused_by(error))
     }
 
-    /// Has a guest that runs write above the layer.
+    /// Has a guest that runs write above the layer, with its file systems frozen as it goes over, if
+    /// that is asked for; `begun` says whether it may have gone over before.
     async fn hand_over(
         &self,
         (id, device): (&InstanceId, &str),
         layer: &LayerId,
         spec: &SealSpec,
         secret: Option<&DataSecret>,
+        (freeze, begun): (bool, bool),
     ) -> Result<(), GuestError> {
+        let note = freeze.then(|| self.freeze_note(id));
         if !self.guests.has_disks_open(id).await? {
-            return Ok(());
+            return match note {
+                None => Ok(()),
+                Some(note) if begun => self.guests.judge_frozen(id, layer, &note),
+                Some(_) => Err(GuestError::NobodyToFreeze { id: id.clone() }),
+            };
         }
         let next = spec.next();
-        let switched = self.guests.switch_disk(id, device, layer, &next, secret).await;
+        let note = note.as_ref();
+        let switched = self.guests.switch_disk(id, device, layer, &next, secret, note).await;
         if switched.as_ref().is_err_and(GuestError::refused) {
             self.guests.forget_switch(id, layer).await?;
         }

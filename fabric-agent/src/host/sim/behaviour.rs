@@ -20,6 +20,8 @@ pub(crate) enum Behaviour {
     KeepsNics,
     /// Lets go of no volume while it runs: the name contains `sim-keeps-volumes`.
     KeepsVolumes,
+    /// Has no agent of its own that could freeze it: the name contains `sim-no-guest-agent`.
+    NoGuestAgent,
     /// The hypervisor dies at once: the name contains `sim-crash`.
     Crash,
     /// The guest's kernel panics at once: the name contains `sim-panic`.
@@ -49,6 +51,7 @@ impl Behaviour {
             ("sim-keeps-nics", Self::KeepsNics),
             ("sim-keeps-volumes", Self::KeepsVolumes),
             ("sim-no-hibernate", Self::NoHibernate),
+            ("sim-no-guest-agent", Self::NoGuestAgent),
             ("sim-crash", Self::Crash),
             ("sim-panic", Self::Panic),
             ("sim-powers-off", Self::PowersOff),

@@ -38,6 +38,7 @@ impl SimHost {
             guest.behaviour = behaviour;
             if !launch.resume {
                 guest.booted_by = epoch;
+                guest.frozen = false;
             }
             guest.name = Some(launch.name.clone());
             guest.nics = launch.nics.iter().map(|nic| nic.interface_id.clone()).collect();

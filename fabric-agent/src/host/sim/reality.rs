@@ -32,6 +32,9 @@ pub(super) struct Guest {
     /// Whether its memory was saved.
     #[serde(default)]
     pub(super) memory: bool,
+    /// Whether its file systems are frozen.
+    #[serde(default)]
+    pub(super) frozen: bool,
     /// The launch that booted what runs, or is saved.
     #[serde(default)]
     pub(super) booted_by: u64,

@@ -19,19 +19,27 @@ impl SimHost {
     /// Carries out a step about a volume's disk.
     pub(super) async fn change_volume(&self, action: &Action) -> Result<(), HostError> {
         match action {
-            Action::SealVolume { volume_id, pool, layer, secret, .. } => {
+            Action::SealVolume { volume_id, pool, layer, secret, instance_id, freeze, .. } => {
                 self.pools.dir(pool)?;
+                let frozen = instance_id.as_ref().filter(|_| *freeze);
                 let Some(mut volume) = self.reality.volume(volume_id) else {
                     let what = format!("snapshot {volume_id}: it has no disk");
                     return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
                 };
                 self.open_disk(volume_id, &volume, secret.as_ref())?;
+                if let Some(id) = frozen.filter(|_| !volume.layers.contains(layer)) {
+                    self.freeze(id).await?;
+                }
                 self.reality.add_layer(layer, pool).await?;
                 weft_crash_points::point("sim.seal.layer_made");
                 if !volume.layers.contains(layer) {
                     volume.layers.push(layer.clone());
                 }
-                self.reality.put_volume(volume_id, Some(volume)).await
+                self.reality.put_volume(volume_id, Some(volume)).await?;
+                match frozen {
+                    Some(id) => self.thaw(id).await,
+                    None => Ok(()),
+                }
             }
             Action::MakeVolume { volume_id, pool, size_bytes, layers, secret, .. } => {
                 self.pools.dir(pool)?;

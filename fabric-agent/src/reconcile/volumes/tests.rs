@@ -151,6 +151,8 @@ impl Scene {
             base: None,
             boots: None,
             between_guests: false,
+            consistency: Default::default(),
+            had_guest: false,
             for_image: None,
             secret: None,
             state: SnapshotState::Pending,

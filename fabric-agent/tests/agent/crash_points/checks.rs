@@ -92,6 +92,7 @@ async fn look(
         && guests.len() == 1
         && guests[0].0 == *id
         && (guests[0].1["state"]["state"] == "running") == runs
+        && guests[0].1["frozen"] == false
         && (!runs || guests[0].1["root_limits"]["iops"] == ROOT_IOPS)
         && (!runs || guests[0].1["state"]["epoch"] == epoch)
         && taps.len() == usize::from(runs)

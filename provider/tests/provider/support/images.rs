@@ -49,9 +49,14 @@ impl v1::images_server::Images for Shared {
     ) -> Result<Response<Self::CaptureStream>, Status> {
         use futures::StreamExt as _;
         use sha2::Digest as _;
-        let v1::CaptureRequest { client_token: _, source, reboot } = request.into_inner();
+        let v1::CaptureRequest { client_token: _, source, reboot, consistency } =
+            request.into_inner();
         let mut world = self.lock();
-        world.calls.push(if reboot { "Images.Capture rebooted" } else { "Images.Capture" });
+        world.calls.push(match (reboot, consistency.as_str()) {
+            (true, _) => "Images.Capture rebooted",
+            (false, "frozen") => "Images.Capture frozen",
+            (false, _) => "Images.Capture",
+        });
         if let Some(problem) = world.captures_fail.clone() {
             return Err(refused(problem));
         }

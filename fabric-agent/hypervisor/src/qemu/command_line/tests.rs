@@ -35,12 +35,13 @@ fn spec() -> GuestSpec {
         volumes: Vec::new(),
         resume: None,
         display: false,
+        guest_agent: false,
         nics: Vec::new(),
     }
 }
 
 fn resume() -> crate::qemu::Resume {
-    crate::qemu::Resume { path: "/m".into(), machine: "pc-q35-9.0".to_owned() }
+    crate::qemu::Resume { path: "/m".into(), machine: "pc-q35-9.0".to_owned(), guest_agent: false }
 }
 
 fn fds() -> GuestFds {
@@ -59,6 +60,7 @@ fn fds() -> GuestFds {
         volumes: Vec::new(),
         taps: Vec::new(),
         qmp: 12,
+        agent: None,
     }
 }
 
@@ -157,6 +159,10 @@ fn each_part_of_a_specification_has_its_arguments() {
             "-device VGA,id=display,addr=0x1,vgamem_mb=16,edid=on,xres=1280,yres=800",
             "-device virtio-tablet-pci,addr=0xe",
         ]),
+        ("the guest's agent has a port of its own", spec(), GuestFds { agent: Some(13), ..fds() }, &[
+            "-chardev socket,id=agent,fd=13,server=on,wait=off -device virtio-serial-pci,id=serial,addr=0xc \
+             -device virtserialport,bus=serial.0,nr=1,chardev=agent,id=agent,name=org.qemu.guest_agent.0",
+        ]),
         ("there is room for seven more", spec(), fds(), &[
             "-device pcie-root-port,id=port1,chassis=1,slot=1,addr=0x5.0x0,multifunction=on",
             "-device pcie-root-port,id=port7,chassis=7,slot=7,addr=0x5.0x6",
@@ -182,6 +188,7 @@ fn a_guest_may_reboot_and_is_never_daemonized() {
     assert!(!line.contains("-no-reboot") && !line.contains("-daemonize"), "{line}");
     assert!(!line.contains("/dev/kvm"), "{line}");
     assert!(!line.contains("VGA") && !line.contains("-vnc"), "nobody asked for a display: {line}");
+    assert!(!line.contains("virtio-serial"), "a saved memory without one is read back: {line}");
 }
 
 #[test]

@@ -75,8 +75,8 @@ impl LinuxGuests {
         if !launch.resume {
             return Ok(None);
         }
-        let SavedMachine { machine, booted } = files.machine().map_err(failed)?;
-        Ok(Some((Resume { path: files.saved(), machine }, booted)))
+        let SavedMachine { machine, booted, guest_agent } = files.machine().map_err(failed)?;
+        Ok(Some((Resume { path: files.saved(), machine, guest_agent }, booted)))
     }
 
     pub(in crate::host::linux) async fn hibernate(

@@ -23,6 +23,7 @@ impl Client {
         let spec = v1::SnapshotSpec {
             instance_id: instance_id.clone(),
             description: "it".to_owned(),
+            consistency: "frozen".to_owned(),
             ..v1::SnapshotSpec::default()
         };
         self.have_snapshot(spec).await?;
@@ -62,6 +63,7 @@ impl Client {
             client_token: token(),
             source: Some(v1::capture_request::Source::InstanceId(instance_id.to_owned())),
             reboot: true,
+            consistency: String::new(),
         };
         let captured = self
             .call(async |api| {

@@ -39,6 +39,7 @@ impl Client {
         let spec = v1::SnapshotSpec {
             volume_id: volume_id.clone(),
             description: "data".to_owned(),
+            consistency: "frozen".to_owned(),
             ..v1::SnapshotSpec::default()
         };
         self.have_snapshot(spec).await?;

@@ -1,0 +1,333 @@
+//! File systems that a guest's own agent freezes for a moment: what is taken of its disks then is what
+//! its programs had written, and no journal has to be played back.
+//!
+//! ```text
+//!   freeze.json: frozen ──▶ freeze ──▶ (the disk goes over to its next file) ──▶ thaw ──▶ kept, or nothing
+//! ```
+//!
+//! A guest's agent thaws nothing by itself. So what may be frozen is written down before it is: whoever
+//! finds that note thaws, the next agent too. How many file systems a thaw has thawed tells that they
+//! were frozen until then; only a layer that the disk went over from before that is `kept`. Commands:
+//! `guest-fsfreeze-freeze` and `-thaw` in QEMU's `qga/qapi-schema.json`; while frozen, `qemu-ga` obeys
+//! these and `guest-sync-delimited` only.
+
+use std::fs::{self, File, OpenOptions};
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::sync::OwnedMutexGuard;
+use weft_model::{InstanceId, LayerId};
+
+use super::devices::Devices;
+use super::seal::node_of_layer;
+use super::{GuestError, Guests, connection};
+use crate::layout::AGENT_SOCKET;
+use crate::qemu::AGENT_DEVICE;
+use crate::qga::{QgaClient, QgaError};
+use crate::record::monotonic_ms;
+
+/// How long a guest's agent may take to say that it is there: where nobody is connected, it looks
+/// ten times a second.
+const SYNC_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a guest may write out what it holds, and freeze; its programs wait for some of that time.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long it is waited for a thaw, before it is tried again.
+const THAW_DEADLINE: Duration = Duration::from_secs(5);
+
+const NOTE: &str = "freeze.json";
+
+/// What is written down of a guest that may be frozen; in a directory that outlives the guest, for its
+/// memory may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeNote(PathBuf);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Noted {
+    /// Its file systems may be frozen, so that a disk can be sealed into this layer.
+    Frozen { layer: LayerId },
+    /// They have been thawed, and this layer was left behind before that.
+    Kept { layer: LayerId },
+}
+
+impl FreezeNote {
+    /// The note in the instance's directory.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self(dir.join(NOTE))
+    }
+
+    fn read(&self) -> io::Result<Option<Noted>> {
+        match fs::read(&self.0) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces it in one step, also for a machine that loses power then.
+    fn write(&self, noted: &Noted) -> io::Result<()> {
+        let temporary = self.0.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(&serde_json::to_vec(noted)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.0)?;
+        self.sync_dir()
+    }
+
+    /// Nothing is frozen: a guest that boots has nothing of the one before it.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.0) {
+            Ok(()) => self.sync_dir(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(self.0.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
+    }
+
+    /// Whether the layer was left behind while file systems were frozen.
+    pub(super) fn keeps(&self, layer: &LayerId) -> io::Result<bool> {
+        Ok(matches!(self.read()?, Some(Noted::Kept { layer: kept }) if kept == *layer))
+    }
+}
+
+impl Guests {
+    /// Whether somebody was to thaw the guest and has not: an agent that died, or could not.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub fn is_left_frozen(&self, id: &InstanceId, note: &FreezeNote) -> Result<bool, GuestError> {
+        // Who freezes just now also thaws.
+        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(false) };
+        let noted = note.read().map_err(failed(id, "read whether it is frozen"))?;
+        Ok(matches!(noted, Some(Noted::Frozen { .. })))
+    }
+
+    /// Thaws a guest that was left frozen.
+    ///
+    /// # Errors
+    /// [`GuestError::StaysFrozen`], to be tried again.
+    pub async fn thaw(&self, id: &InstanceId, note: &FreezeNote) -> Result<(), GuestError> {
+        let _turn = self.turn_to_freeze(id).await;
+        self.thaw_in_turn(id, note).await
+    }
+
+    /// The same for who has the turn.
+    pub(super) async fn thaw_in_turn(
+        &self,
+        id: &InstanceId,
+        note: &FreezeNote,
+    ) -> Result<(), GuestError> {
+        match note.read().map_err(failed(id, "read whether it is frozen"))? {
+            Some(Noted::Frozen { layer }) => self.thaw_for(id, &layer, note, (None, None)).await,
+            Some(Noted::Kept { .. }) | None => Ok(()),
+        }
+    }
+
+    /// Whether the guest could be frozen now.
+    ///
+    /// # Errors
+    /// [`GuestError::NoAgentPort`], [`GuestError::NoAgent`]; QEMU does not answer.
+    pub async fn agent_answers(&self, id: &InstanceId) -> Result<(), GuestError> {
+        let _turn = self.turn_to_freeze(id).await;
+        self.talk(id).await.map(drop)
+    }
+
+    /// Who freezes a guest, or thaws it, does so alone: one's thaw would end the other's freeze.
+    pub(super) async fn turn_to_freeze(&self, id: &InstanceId) -> OwnedMutexGuard<()> {
+        self.freezing(id).lock_owned().await
+    }
+
+    fn freezing(&self, id: &InstanceId) -> std::sync::Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.inner.freezing.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(id.clone()).or_default().clone()
+    }
+
+    /// Has a disk go over from `layer` while the guest's file systems are frozen; `go_over` does that.
+    /// The caller has the turn.
+    ///
+    /// # Errors
+    /// [`GuestError::NoAgentPort`], [`GuestError::NoAgent`], [`GuestError::NotFrozen`], and what
+    /// `go_over` was refused: the disk is as it was. [`GuestError::NotKeptFrozen`]: it went over, and
+    /// nobody knows from what. Others: try again.
+    pub(super) async fn while_frozen(
+        &self,
+        id: &InstanceId,
+        layer: &LayerId,
+        note: &FreezeNote,
+        go_over: impl Future<Output = Result<Value, GuestError>>,
+    ) -> Result<(), GuestError> {
+        let mut agent = self.talk(id).await?;
+        let noted = Noted::Frozen { layer: layer.clone() };
+        note.write(&noted).map_err(failed(id, "write down that it is about to be frozen"))?;
+        weft_crash_points::point("guest.freeze.noted");
+        let frozen = freeze(id, &mut agent).await;
+        weft_crash_points::point("guest.freeze.frozen");
+        let went_over = match &frozen {
+            Ok(()) => Some(go_over.await),
+            Err(_) => None,
+        };
+        weft_crash_points::point("guest.freeze.went_over");
+        let known = match &went_over {
+            None => Some(false),
+            Some(Ok(_)) => Some(true),
+            Some(Err(error)) => error.refused().then_some(false),
+        };
+        let thawed = self.thaw_for(id, layer, note, (known, Some(agent))).await;
+        weft_crash_points::point("guest.freeze.thawed");
+        if let Err(error) = &thawed {
+            tracing::error!(vm.id = %id, %error, "the guest may be frozen");
+            connection::hint(&self.inner.hints, id);
+        }
+        frozen?;
+        match went_over {
+            Some(Err(error)) if error.refused() => return Err(error),
+            _ => thawed?,
+        }
+        self.judge_frozen(id, layer, note)
+    }
+
+    /// Whether the disk went over from `layer` while the guest was frozen, as far as it is known. The
+    /// disk has gone over.
+    ///
+    /// # Errors
+    /// [`GuestError::NotKeptFrozen`], or the note cannot be read.
+    pub fn judge_frozen(
+        &self,
+        id: &InstanceId,
+        layer: &LayerId,
+        note: &FreezeNote,
+    ) -> Result<(), GuestError> {
+        match note.keeps(layer).map_err(failed(id, "read whether it was frozen"))? {
+            true => Ok(()),
+            false => Err(GuestError::NotKeptFrozen { id: id.clone() }),
+        }
+    }
+
+    /// Thaws, and writes down what the layer is worth. `went_over` says whether the disk has gone over
+    /// from it, where that is known; `agent` is a conversation that goes on.
+    pub(super) async fn thaw_for(
+        &self,
+        id: &InstanceId,
+        layer: &LayerId,
+        note: &FreezeNote,
+        (went_over, agent): (Option<bool>, Option<QgaClient<UnixStream>>),
+    ) -> Result<(), GuestError> {
+        let went_over = match went_over {
+            Some(known) => known,
+            // QEMU does one thing after the other: what it was told before is done when it answers.
+            None => self.is_left_behind(id, layer).await.unwrap_or(false),
+        };
+        let told = match agent {
+            Some(mut agent) => Some(tell_to_thaw(&mut agent).await),
+            None => None,
+        };
+        let thawed = match told {
+            None | Some(Err(QgaError::Closed | QgaError::Io(_))) => {
+                match self.connect_to_agent(id).await {
+                    Ok(mut agent) => tell_to_thaw(&mut agent).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Some(told) => told,
+        };
+        let stays = |source| GuestError::StaysFrozen { id: id.clone(), source };
+        let thawed = thawed.map_err(stays)?;
+        weft_crash_points::point("guest.thaw.thawed");
+        let kept = went_over && thawed.as_u64().is_some_and(|count| count > 0);
+        let written = match kept {
+            true => note.write(&Noted::Kept { layer: layer.clone() }),
+            false => note.remove(),
+        };
+        written.map_err(failed(id, "write down that it was thawed"))
+    }
+
+    /// Whether a disk of the guest lies over the layer.
+    async fn is_left_behind(&self, id: &InstanceId, layer: &LayerId) -> Result<bool, GuestError> {
+        let devices = Devices::of(self, id).await?;
+        let [node, _] = node_of_layer(layer);
+        let blocks = devices.execute("query-block", json!({})).await?;
+        let mut tops = blocks.as_array().into_iter().flatten();
+        Ok(tops.any(|block| block["inserted"]["node-name"].as_str() == Some(&node)))
+    }
+
+    /// Begins a conversation with the guest's agent, which has answered then.
+    async fn talk(&self, id: &InstanceId) -> Result<QgaClient<UnixStream>, GuestError> {
+        let devices = Devices::of(self, id).await?;
+        if !devices.names().await?.iter().any(|name| name == AGENT_DEVICE) {
+            return Err(GuestError::NoAgentPort { id: id.clone() });
+        }
+        let no_agent = |source| GuestError::NoAgent { id: id.clone(), source };
+        let mut agent = self.connect_to_agent(id).await.map_err(no_agent)?;
+        agent.sync(next_id(), SYNC_DEADLINE).await.map_err(no_agent)?;
+        Ok(agent)
+    }
+
+    async fn connect_to_agent(&self, id: &InstanceId) -> Result<QgaClient<UnixStream>, QgaError> {
+        let connected = self.guest_dir(id).connect_now(AGENT_SOCKET).await;
+        connected.map(QgaClient::new).map_err(QgaError::Io)
+    }
+}
+
+async fn freeze(id: &InstanceId, agent: &mut QgaClient<UnixStream>) -> Result<(), GuestError> {
+    let not_frozen = |why: String| GuestError::NotFrozen { id: id.clone(), why };
+    let frozen = agent.execute("guest-fsfreeze-freeze", FREEZE_DEADLINE).await;
+    match frozen.map_err(|error| not_frozen(error.to_string()))?.as_u64() {
+        Some(1..) => Ok(()),
+        Some(0) => Err(not_frozen("it has none that can be frozen".to_owned())),
+        None => Err(not_frozen("its guest agent does not say how many it froze".to_owned())),
+    }
+}
+
+/// It obeys once it has done what it was told before, also where nobody waits for it any more.
+async fn tell_to_thaw(agent: &mut QgaClient<UnixStream>) -> Result<Value, QgaError> {
+    agent.execute_anew(next_id(), "guest-fsfreeze-thaw", THAW_DEADLINE).await
+}
+
+/// Used once: of this process by the count, of an earlier one by the clock.
+fn next_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let milliseconds = monotonic_ms().unwrap_or_default() & u64::from(u32::MAX);
+    let begun = u32::try_from(milliseconds).unwrap_or_default();
+    begun.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn failed(id: &InstanceId, step: &'static str) -> impl FnOnce(io::Error) -> GuestError {
+    let id = id.clone();
+    move |source| GuestError::Prepare { id, step, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_which_layer_was_left_behind_while_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = FreezeNote::in_dir(dir.path());
+        let (one, other) = (LayerId::from_random([1; 9]), LayerId::from_random([2; 9]));
+        assert!(!note.keeps(&one).unwrap());
+        note.write(&Noted::Frozen { layer: one.clone() }).unwrap();
+        assert!(!note.keeps(&one).unwrap());
+        note.write(&Noted::Kept { layer: one.clone() }).unwrap();
+        assert!(note.keeps(&one).unwrap() && !note.keeps(&other).unwrap());
+        note.remove().unwrap();
+        note.remove().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

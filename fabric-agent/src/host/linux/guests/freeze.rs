@@ -1,0 +1,56 @@
+//! File systems of guests that are frozen for a moment.
+
+use weft_hypervisor::{FreezeNote, GuestError, GuestObservation};
+use weft_model::{InstanceId, Reason};
+
+use super::{LinuxGuests, failed};
+use crate::host::HostError;
+
+impl LinuxGuests {
+    /// Where it is written down that a guest may be frozen.
+    pub(in crate::host::linux) fn freeze_note(&self, id: &InstanceId) -> FreezeNote {
+        FreezeNote::in_dir(&self.dir(id))
+    }
+
+    /// Whether the guest may be frozen, and nobody is about to thaw it.
+    pub(super) fn is_left_frozen(
+        &self,
+        id: &InstanceId,
+        observed: &GuestObservation,
+    ) -> Result<bool, HostError> {
+        match observed {
+            GuestObservation::Running { .. } | GuestObservation::Halted { .. } => {
+                let left = self.guests.is_left_frozen(id, &self.freeze_note(id));
+                left.map_err(failed(format!("look at the guest of {id}")))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub(in crate::host::linux) async fn thaw(&self, id: &InstanceId) -> Result<(), HostError> {
+        let thawed = self.guests.thaw(id, &self.freeze_note(id)).await;
+        thawed.map_err(failed(format!("thaw the guest of {id}")))
+    }
+
+    pub(in crate::host::linux) async fn can_freeze(
+        &self,
+        id: &InstanceId,
+    ) -> Result<(), HostError> {
+        self.guests.agent_answers(id).await.map_err(|error| {
+            let what = format!("freeze the file systems of {id}");
+            let (retryable, refused) = (error.is_retryable(), error.refused());
+            let told = HostError::new(what, retryable).caused_by(error);
+            if refused { told.reason(Reason::FailedPrecondition) } else { told }
+        })
+    }
+
+    /// Whether a disk that is to go over while the guest is frozen has to find it so: one that no guest
+    /// has that runs is written by nobody.
+    pub(in crate::host::linux) async fn has_to_be_frozen(
+        &self,
+        id: &InstanceId,
+        has: bool,
+    ) -> Result<bool, GuestError> {
+        Ok(has || !self.guests.has_disks_open(id).await?)
+    }
+}
