@@ -23,6 +23,8 @@ mod drift;
 mod encryption;
 #[path = "linux/figures.rs"]
 mod figures;
+#[path = "linux/frozen.rs"]
+mod frozen;
 #[path = "linux/growth.rs"]
 mod growth;
 #[path = "linux/guest_killed.rs"]

@@ -11,7 +11,7 @@
 #   terraform apply ... -var root_size_gib=1   # so are the machines' own disks
 #   terraform apply ... -var iops=200 -var throughput_mibps=2   # it is slower at once; without, as before
 #   terraform apply -var encrypted=true        # from the start: it never changes; the agent needs --volume-key-file
-#   terraform apply ... -var snapshot=true     # sync before: what the guest has not written is not in it
+#   terraform apply ... -var snapshot=true     # of all that is written there: the guest is frozen for a moment
 #   terraform apply ... -var snapshot=true -var restore=true  # a second volume, in the first machine
 
 terraform {
@@ -161,6 +161,8 @@ resource "weft_snapshot" "data" {
 
   volume_id   = weft_volume.data.id
   description = "of what is on ${weft_volume.data.name}"
+  # What the guest has not written out yet is in it as well; it needs qemu-guest-agent for that.
+  consistency = "frozen"
 
   # The volume is where it is to be; the guest that has it goes on.
   depends_on = [weft_volume_attachment.data]

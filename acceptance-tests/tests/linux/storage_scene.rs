@@ -20,11 +20,13 @@ use crate::volumes::{device_of, gib};
 const SNAPSHOT: &str = r#"
 resource "weft_snapshot" "now" {
   instance_id = weft_instance.it.id
+  consistency = "CONSISTENCY"
 }
 "#;
 const SNAPSHOT_OF_VOLUME: &str = r#"
 resource "weft_snapshot" "data" {
-  volume_id = weft_volume.data.id
+  volume_id   = weft_volume.data.id
+  consistency = "CONSISTENCY"
 }
 "#;
 const CAPTURE: &str = r#"
@@ -201,7 +203,9 @@ resource "weft_image" "fetched" {{
                 module.push_str(SNAPSHOT_OF_VOLUME);
             }
         }
-        module
+        // One that dies cannot be frozen, and is not taken as it is then.
+        let freezes = self.deadly.contains(&"hibernate");
+        module.replace("CONSISTENCY", if freezes { "frozen" } else { "crash" })
     }
 
     fn guest<'a>(&self, lab: &'a Lab, terraform: &Terraform) -> Result<Guest<'a>> {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Architecture, Boots, Consistency, ImageBase, InstanceId, InstanceSpec, LayerId, Object,
-    PowerState, Problem, Reason, Record, SnapshotId, SnapshotOrder, SnapshotSource, SnapshotSpec,
-    SnapshotState, SnapshotView, VolumeId, VolumeSpec, check_depth,
+    Architecture, Boots, Consistency, ImageBase, InstanceId, InstanceSpec, InstanceState, LayerId,
+    Object, PowerState, Problem, Reason, Record, SnapshotId, SnapshotOrder, SnapshotSource,
+    SnapshotSpec, SnapshotState, SnapshotView, VolumeId, VolumeSpec, check_depth,
 };
-use weft_planner::GuestState;
 use weft_proto::convert::{
     Creation, Revision, creation_from_wire, revision_from_wire, snapshot_order_from_wire,
     snapshot_to_wire,
@@ -160,7 +159,12 @@ impl Context {
                 .at("consistency")
                 .remedy(format!("start it first (weft start {id}), or say \"crash\"")));
         }
-        Ok((spec.power == PowerState::Running).then_some(id))
+        // One that has switched itself off has left its file systems clean.
+        let status = self.repo.status(&id).await?;
+        let is_off = status.is_some_and(|it| {
+            it.ended_epoch >= spec.run_epoch && it.state == InstanceState::Stopped
+        });
+        Ok((spec.power == PowerState::Running && !is_off).then_some(id))
     }
 
     /// Refuses at once what nobody in the guest can do. The guest is asked: nobody may wait for who

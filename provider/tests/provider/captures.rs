@@ -108,7 +108,7 @@ async fn contradictions_are_refused_at_their_attributes() {
     assert!(format!("{error:?}").contains("consistency without"), "{error:?}");
     let both = with(&with(&of_instance(), "consistency", "crash"), "snapshot_without_reboot", true);
     let error = terraform.create("weft_image", both).await.unwrap_err();
-    assert!(format!("{error:?}").contains("both say how"), "{error:?}");
+    assert!(format!("{error:?}").contains("Both say how"), "{error:?}");
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 //! its programs had written, and no journal has to be played back.
 //!
 //! ```text
-//!   freeze.json: frozen ──▶ freeze ──▶ (the disk goes over to its next file) ──▶ thaw ──▶ kept, or nothing
+//!   freeze.json: frozen ─▶ freeze ─▶ (the disk goes over to its next file) ─▶ went_over ─▶ thaw ─▶ kept
+//!                                                  └─ no ─▶ thaw ─▶ nothing
 //! ```
 //!
 //! A guest's agent thaws nothing by itself. So what may be frozen is written down before it is: whoever
 //! finds that note thaws, the next agent too. How many file systems a thaw has thawed tells that they
-//! were frozen until then; only a layer that the disk went over from before that is `kept`. Commands:
+//! were frozen until then; only a layer that the disk went over from before that is `kept`. (Where
+//! an agent dies between the thaw and its note, its word that the disk had gone over has to do.) Commands:
 //! `guest-fsfreeze-freeze` and `-thaw` in QEMU's `qga/qapi-schema.json`; while frozen, `qemu-ga` obeys
 //! these and `guest-sync-delimited` only.
 
@@ -44,6 +46,9 @@ const THAW_DEADLINE: Duration = Duration::from_secs(5);
 
 const NOTE: &str = "freeze.json";
 
+/// How many conversations there were.
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+
 /// What is written down of a guest that may be frozen; in a directory that outlives the guest, for its
 /// memory may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +59,13 @@ pub struct FreezeNote(PathBuf);
 enum Noted {
     /// Its file systems may be frozen, so that a disk can be sealed into this layer.
     Frozen { layer: LayerId },
+    /// The same, and the disk has gone over from it.
+    WentOver { layer: LayerId },
     /// They have been thawed, and this layer was left behind before that.
     Kept { layer: LayerId },
+    /// What is written there says nothing, after the machine lost power.
+    #[serde(skip)]
+    Unreadable,
 }
 
 impl FreezeNote {
@@ -66,7 +76,7 @@ impl FreezeNote {
 
     fn read(&self) -> io::Result<Option<Noted>> {
         match fs::read(&self.0) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Noted::Unreadable))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -74,14 +84,25 @@ impl FreezeNote {
 
     /// Replaces it in one step, also for a machine that loses power then.
     fn write(&self, noted: &Noted) -> io::Result<()> {
+        self.replace(noted, true)?;
+        self.sync_dir()
+    }
+
+    /// The same while the guest stands still: it ends with the machine, and nothing is waited for.
+    fn write_for_this_boot(&self, noted: &Noted) -> io::Result<()> {
+        self.replace(noted, false)
+    }
+
+    fn replace(&self, noted: &Noted, durable: bool) -> io::Result<()> {
         let temporary = self.0.with_extension("new");
         let mut options = OpenOptions::new();
         let mut file =
             options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(&serde_json::to_vec(noted)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.0)?;
-        self.sync_dir()
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, &self.0)
     }
 
     /// Nothing is frozen: a guest that boots has nothing of the one before it.
@@ -115,7 +136,7 @@ impl Guests {
         // Who freezes just now also thaws.
         let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(false) };
         let noted = note.read().map_err(failed(id, "read whether it is frozen"))?;
-        Ok(matches!(noted, Some(Noted::Frozen { .. })))
+        Ok(!matches!(noted, None | Some(Noted::Kept { .. })))
     }
 
     /// Thaws a guest that was left frozen.
@@ -134,7 +155,20 @@ impl Guests {
         note: &FreezeNote,
     ) -> Result<(), GuestError> {
         match note.read().map_err(failed(id, "read whether it is frozen"))? {
-            Some(Noted::Frozen { layer }) => self.thaw_for(id, &layer, note, (None, None)).await,
+            Some(Noted::Frozen { layer }) => {
+                // QEMU does one thing after the other: what it was told before is done when it answers.
+                let went_over = self.is_left_behind(id, &layer).await.unwrap_or(false);
+                let thawed = self.thaw_with(id, None).await?;
+                self.note_thawed(id, &layer, note, went_over && thawed)
+            }
+            Some(Noted::WentOver { layer }) => {
+                self.thaw_with(id, None).await?;
+                self.note_thawed(id, &layer, note, true)
+            }
+            Some(Noted::Unreadable) => {
+                self.thaw_with(id, None).await?;
+                note.remove().map_err(failed(id, "write down that it was thawed"))
+            }
             Some(Noted::Kept { .. }) | None => Ok(()),
         }
     }
@@ -183,12 +217,7 @@ impl Guests {
             Err(_) => None,
         };
         weft_crash_points::point("guest.freeze.went_over");
-        let known = match &went_over {
-            None => Some(false),
-            Some(Ok(_)) => Some(true),
-            Some(Err(error)) => error.refused().then_some(false),
-        };
-        let thawed = self.thaw_for(id, layer, note, (known, Some(agent))).await;
+        let thawed = self.thaw_after(id, layer, note, (&went_over, agent)).await;
         weft_crash_points::point("guest.freeze.thawed");
         if let Err(error) = &thawed {
             tracing::error!(vm.id = %id, %error, "the guest may be frozen");
@@ -219,25 +248,44 @@ impl Guests {
         }
     }
 
-    /// Thaws, and writes down what the layer is worth. `went_over` says whether the disk has gone over
-    /// from it, where that is known; `agent` is a conversation that goes on.
-    pub(super) async fn thaw_for(
+    /// Thaws what was frozen just now, and writes down what the layer is worth.
+    async fn thaw_after(
         &self,
         id: &InstanceId,
         layer: &LayerId,
         note: &FreezeNote,
-        (went_over, agent): (Option<bool>, Option<QgaClient<UnixStream>>),
+        (went_over, agent): (&Option<Result<Value, GuestError>>, QgaClient<UnixStream>),
     ) -> Result<(), GuestError> {
         let went_over = match went_over {
-            Some(known) => known,
+            None => false,
+            Some(Ok(_)) => {
+                let noted = Noted::WentOver { layer: layer.clone() };
+                if let Err(error) = note.write_for_this_boot(&noted) {
+                    tracing::warn!(vm.id = %id, %error, "cannot write down how far a snapshot is");
+                }
+                weft_crash_points::point("guest.freeze.noted_over");
+                true
+            }
+            Some(Err(error)) if error.refused() => false,
             // QEMU does one thing after the other: what it was told before is done when it answers.
-            None => self.is_left_behind(id, layer).await.unwrap_or(false),
+            Some(Err(_)) => self.is_left_behind(id, layer).await.unwrap_or(false),
         };
+        let thawed = self.thaw_with(id, Some(agent)).await?;
+        weft_crash_points::point("guest.thaw.thawed");
+        self.note_thawed(id, layer, note, went_over && thawed)
+    }
+
+    /// Has the guest thaw; says whether it was frozen. `agent` is a conversation that goes on.
+    async fn thaw_with(
+        &self,
+        id: &InstanceId,
+        agent: Option<QgaClient<UnixStream>>,
+    ) -> Result<bool, GuestError> {
         let told = match agent {
             Some(mut agent) => Some(tell_to_thaw(&mut agent).await),
             None => None,
         };
-        let thawed = match told {
+        let told = match told {
             None | Some(Err(QgaError::Closed | QgaError::Io(_))) => {
                 match self.connect_to_agent(id).await {
                     Ok(mut agent) => tell_to_thaw(&mut agent).await,
@@ -246,10 +294,17 @@ impl Guests {
             }
             Some(told) => told,
         };
-        let stays = |source| GuestError::StaysFrozen { id: id.clone(), source };
-        let thawed = thawed.map_err(stays)?;
-        weft_crash_points::point("guest.thaw.thawed");
-        let kept = went_over && thawed.as_u64().is_some_and(|count| count > 0);
+        let thawed = told.map_err(|source| GuestError::StaysFrozen { id: id.clone(), source })?;
+        Ok(thawed.as_u64().is_some_and(|count| count > 0))
+    }
+
+    fn note_thawed(
+        &self,
+        id: &InstanceId,
+        layer: &LayerId,
+        note: &FreezeNote,
+        kept: bool,
+    ) -> Result<(), GuestError> {
         let written = match kept {
             true => note.write(&Noted::Kept { layer: layer.clone() }),
             false => note.remove(),
@@ -301,10 +356,9 @@ async fn tell_to_thaw(agent: &mut QgaClient<UnixStream>) -> Result<Value, QgaErr
 
 /// Used once: of this process by the count, of an earlier one by the clock.
 fn next_id() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let milliseconds = monotonic_ms().unwrap_or_default() & u64::from(u32::MAX);
     let begun = u32::try_from(milliseconds).unwrap_or_default();
-    begun.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
+    begun.wrapping_add(NEXT_ID.fetch_add(1, Ordering::Relaxed))
 }
 
 fn failed(id: &InstanceId, step: &'static str) -> impl FnOnce(io::Error) -> GuestError {
@@ -326,8 +380,85 @@ mod tests {
         assert!(!note.keeps(&one).unwrap());
         note.write(&Noted::Kept { layer: one.clone() }).unwrap();
         assert!(note.keeps(&one).unwrap() && !note.keeps(&other).unwrap());
+        note.write_for_this_boot(&Noted::WentOver { layer: one.clone() }).unwrap();
+        assert!(!note.keeps(&one).unwrap());
+        fs::write(dir.path().join(NOTE), "").unwrap();
+        assert_eq!(note.read().unwrap(), Some(Noted::Unreadable));
         note.remove().unwrap();
         note.remove().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// A guest that answers each line that it is told with the next of these.
+    async fn answers(guest: UnixStream, lines: &[&str]) {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+        let mut guest = BufReader::new(guest);
+        for line in lines {
+            let mut told = Vec::new();
+            guest.read_until(b'\n', &mut told).await.unwrap();
+            guest.get_mut().write_all(line.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn only_who_says_how_many_it_froze_has_frozen() {
+        let id = InstanceId::from_random([1; 9]);
+        let no = r#"{"error": {"class": "GenericError", "desc": "fsfreeze hook has failed"}}"#;
+        let cases = [
+            (r#"{"return": 2}"#, None),
+            (r#"{"return": 0}"#, Some("none that can be frozen")),
+            (r#"{"return": {}}"#, Some("does not say how many")),
+            (no, Some("fsfreeze hook has failed")),
+            ("nonsense", Some("nonsense")),
+        ];
+        for (said, want) in cases {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut agent = QgaClient::new(ours);
+            let said = format!("{said}\n");
+            let lines = [said.as_str()];
+            let (frozen, ()) = tokio::join!(freeze(&id, &mut agent), answers(theirs, &lines));
+            match (frozen, want) {
+                (Ok(()), None) => {}
+                (Err(error), Some(want)) => {
+                    assert!(error.refused() && error.to_string().contains(want), "{error}");
+                }
+                (frozen, _) => panic!("{said}: {frozen:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_freezes_too_slowly_is_given_up_and_thawed_when_it_has() {
+        let id = InstanceId::from_random([1; 9]);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut agent = QgaClient::new(ours);
+        let error = freeze(&id, &mut agent).await.unwrap_err();
+        assert!(matches!(error, GuestError::NotFrozen { .. }), "{error}");
+        // Its answer to the freeze comes when it is told to thaw.
+        let begun = NEXT_ID.load(Ordering::Relaxed);
+        let told = tell_to_thaw(&mut agent);
+        let says = async {
+            use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+            let mut guest = BufReader::new(theirs);
+            let mut lines = Vec::new();
+            for _ in 0..3 {
+                let mut line = Vec::new();
+                guest.read_until(b'\n', &mut line).await.unwrap();
+                lines.push(line);
+            }
+            let synced: Value =
+                serde_json::from_slice(lines[1].strip_prefix(&[0xff]).unwrap()).unwrap();
+            let sync = synced["arguments"]["id"].as_u64().unwrap();
+            let said = format!("{{\"return\": 1}}\n\0{{\"return\": {sync}}}\n{{\"return\": 1}}\n");
+            let said: Vec<u8> = said
+                .into_bytes()
+                .into_iter()
+                .map(|byte| if byte == 0 { 0xff } else { byte })
+                .collect();
+            guest.get_mut().write_all(&said).await.unwrap();
+        };
+        let (thawed, ()) = tokio::join!(told, says);
+        assert_eq!(thawed.unwrap(), 1);
+        assert!(NEXT_ID.load(Ordering::Relaxed) > begun);
     }
 }
