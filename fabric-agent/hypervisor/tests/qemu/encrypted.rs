@@ -77,7 +77,7 @@ async fn encrypted_volumes_come_go_grow_and_outlive_their_qemu() {
     for volume in [&early, &late] {
         guests.grow_disk(&id, volume.volume_id.as_str(), 32 * MIB).await.unwrap();
     }
-    guests.switch_disk(&id, volume, &layer, &next, Some(&secret(2))).await.unwrap();
+    guests.switch_disk(&id, volume, &layer, &next, Some(&secret(2)), None).await.unwrap();
     guests.grow_disk(&id, volume, 64 * MIB).await.unwrap();
 
     let qemu = bench.running(&id).await.qemu.pid;
@@ -108,7 +108,8 @@ async fn encrypted_volumes_come_go_grow_and_outlive_their_qemu() {
     spec.volumes.push(over);
     secrets.insert(late.volume_id.clone(), secret(2));
     spec.epoch += 1;
-    spec.resume = Some(Resume { path: files.saved(), machine: files.machine().unwrap().machine });
+    let machine = files.machine().unwrap().machine;
+    spec.resume = Some(Resume { path: files.saved(), machine, guest_agent: false });
     guests.launch_with(&spec, &holder(), &secrets).await.unwrap();
     is_read_back(&bench, &id).await;
     guests.resume(&id, &files).await.unwrap();

@@ -50,7 +50,8 @@ async fn a_guest_grows_step_by_step_and_keeps_what_it_has_over_a_sleep() {
         let Booted { size, maxima, parts } = saved.booted.unwrap();
         assert_eq!(size, GuestSize { vcpus: 1, memory_mib: 128 });
         spec.epoch += 1;
-        spec.resume = Some(Resume { path: files.saved(), machine: saved.machine });
+        spec.resume =
+            Some(Resume { path: files.saved(), machine: saved.machine, guest_agent: false });
         (spec.maxima, spec.parts) = (maxima, parts);
         assert_eq!(Some(spec.size()), grown(vcpus, 512, &[]).map(|grown| grown.size));
         bench.guests.launch(&spec, &holder()).await.unwrap();
