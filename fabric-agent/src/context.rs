@@ -45,8 +45,8 @@ pub(crate) struct Context {
     /// What public addresses come from.
     pub(crate) public_pool: PublicPool,
     /// Held for reading while references are made, for writing while what may be referred to is
-    /// deleted: nobody ends up referring to something that is gone.
-    pub(crate) references: RwLock<()>,
+    /// deleted: nobody ends up referring to something that is gone. The reconciler's, too.
+    pub(crate) references: Arc<RwLock<()>>,
 }
 
 impl Context {

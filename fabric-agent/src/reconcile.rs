@@ -9,6 +9,7 @@ mod desired;
 mod hands;
 mod instance;
 mod layers;
+mod merges;
 mod network;
 mod noted;
 mod probe;
@@ -21,6 +22,7 @@ mod volumes;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::RwLock;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,7 @@ use crate::turns::Turns;
 pub(crate) use blobs::{Pins, digests};
 pub(crate) use desired::firewall_of;
 pub(crate) use instance::Plugged;
+pub(crate) use merges::Merges;
 use network::Networks;
 use noted::Noted;
 use queue::WorkQueue;
@@ -89,6 +92,14 @@ struct Shutdown {
     asked: tokio::time::Instant,
 }
 
+/// What an agent finds in its store when it starts.
+pub(crate) struct Loaded {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) ledger: Ledger,
+    pub(crate) metering: Metering,
+    pub(crate) merges: Merges,
+}
+
 /// The reconcile loops and what they share.
 #[derive(Debug)]
 pub(crate) struct Reconciler {
@@ -103,6 +114,10 @@ pub(crate) struct Reconciler {
     pub(crate) networks: network::Networks,
     pub(crate) pins: Pins,
     pub(crate) captures: Captures,
+    pub(crate) merges: Merges,
+    /// Held for reading while references are made, for writing while what may be referred to is
+    /// deleted or becomes another one: nobody ends up referring to something that is gone.
+    pub(crate) references: Arc<RwLock<()>>,
     pub(crate) turns: Turns,
     pub(crate) services: NetworkServices,
     pub(crate) events: Events,
@@ -125,13 +140,12 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(
         repo: Repo,
-        cache: Arc<Cache>,
+        loaded: Loaded,
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
-        ledger: Ledger,
-        metering: Metering,
         config: Config,
     ) -> Self {
+        let Loaded { cache, ledger, metering, merges } = loaded;
         let networks = Networks::new();
         let events = Events::new(repo.clone(), Arc::clone(&clock));
         let statuses = cache
@@ -151,6 +165,8 @@ impl Reconciler {
             networks,
             pins: Pins::default(),
             captures: Captures::default(),
+            merges,
+            references: Arc::default(),
             turns: Turns::new(),
             services: NetworkServices::default(),
             events,
@@ -183,6 +199,8 @@ impl Reconciler {
         });
         let (disks, token) = (Arc::clone(&self), shutdown.clone());
         tasks.spawn(async move { volumes::run(&disks, token).await });
+        let (merging, token) = (Arc::clone(&self), shutdown.clone());
+        tasks.spawn(async move { merges::run(&merging, token).await });
         let blobs = Arc::clone(&self);
         let (meters, token) = (Arc::clone(&self), shutdown.clone());
         tasks.spawn(async move { crate::metering::run(&meters, token).await });

@@ -35,7 +35,7 @@ use crate::ledger::Ledger;
 use crate::metering::{self, Metering};
 use crate::monitoring::{self, Monitor};
 use crate::random;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Loaded, Merges, Reconciler};
 use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, Volumes, encode};
 use crate::services;
 use crate::sessions::Sessions;
@@ -135,13 +135,13 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let cost = |spec: &InstanceSpec| host.memory_cost_mib(spec.memory_mib, spec.display);
     let ledger = Ledger::new(facts.memory_mib, &instances, own, cost);
     let metering = Metering::new(repo.clone(), Arc::clone(&clock), prices);
+    let merges = Merges::load(&repo).await.map_err(explain)?;
+    let loaded = Loaded { cache: Arc::clone(&cache), ledger: ledger.clone(), metering, merges };
     let reconciler = Arc::new(Reconciler::new(
         repo.clone(),
-        Arc::clone(&cache),
+        loaded,
         Arc::clone(&host),
         Arc::clone(&clock),
-        ledger.clone(),
-        metering,
         args.config(),
     ));
     let key = services::token_key(&repo).await.map_err(explain)?;
@@ -166,7 +166,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         reconciler: Arc::clone(&reconciler),
         hits: HitCounts::default(),
         monitor: Monitor::default(),
-        references: tokio::sync::RwLock::default(),
+        references: Arc::clone(&reconciler.references),
     });
 
     let socket = directories.socket();

@@ -14,7 +14,7 @@ use weft_acceptance::{
 
 use crate::module::{access, image, instance};
 use crate::own_image::assert_nothing_is_left;
-use crate::storage_files::{assert_descriptors, chain, contains, files, files_of};
+use crate::storage_files::{assert_descriptors, chain, contains, files, files_of, inode};
 use crate::volumes::{device_of, gib};
 
 const SNAPSHOT: &str = r#"
@@ -81,6 +81,8 @@ pub(crate) struct Storage {
     files: BTreeSet<PathBuf>,
     /// Layers before the step.
     layers: BTreeSet<PathBuf>,
+    /// The inode of the guest's disk before the step.
+    disk: u64,
 }
 
 impl Storage {
@@ -163,6 +165,7 @@ resource "weft_image" "fetched" {{
             deaths: 0,
             files: BTreeSet::new(),
             layers: BTreeSet::new(),
+            disk: 0,
         })
     }
 
@@ -235,9 +238,13 @@ resource "weft_image" "fetched" {{
         Ok(())
     }
 
-    /// The one layer that the step has made.
+    /// What the disk was before the step: a layer now, or merged into the one that is new.
     fn new_layer(&self, lab: &Lab) -> Result<PathBuf> {
         let now = files(&lab.directory().join("state/layers"));
+        if let Some(sealed) = now.iter().find(|path| inode(path).is_some_and(|it| it == self.disk))
+        {
+            return Ok(sealed.clone());
+        }
         let new: Vec<_> = now.difference(&self.layers).collect();
         ensure!(new.len() == 1, "not one new layer: {new:?}");
         Ok(new[0].clone())
@@ -306,7 +313,7 @@ resource "weft_image" "fetched" {{
         eventually("only the guest's own files", within(), || {
             let is_layer = |path: &&PathBuf| path.starts_with(state.join("layers"));
             let now = files_of(&state);
-            let chain = chain(&state)?;
+            let chain = chain(lab)?;
             let stray = now.iter().filter(is_layer).any(|path| !chain.contains(path));
             let rest: BTreeSet<_> = now.iter().filter(|path| !is_layer(path)).cloned().collect();
             Ok((!stray && rest == self.files).then_some(()))
@@ -315,7 +322,7 @@ resource "weft_image" "fetched" {{
             let now = files_of(&state);
             let more: Vec<_> = now.difference(&self.files).collect();
             let less: Vec<_> = self.files.difference(&now).collect();
-            format!("more: {more:?}; less: {less:?}; chain: {:?}", chain(&state))
+            format!("more: {more:?}; less: {less:?}; chain: {:?}", chain(lab))
         })
     }
 }
@@ -343,6 +350,9 @@ impl Scene for Storage {
 
     fn before(&mut self, lab: &Lab, terraform: &Terraform, step: &str) -> Result<()> {
         self.layers = files(&lab.directory().join("state/layers"));
+        let disks = files(&lab.directory().join("state/instances"));
+        let disk = disks.iter().find(|path| path.ends_with("root.qcow2"));
+        self.disk = disk.and_then(|path| inode(path)).context("no disk")?;
         if step != "resume" {
             let guest = self.guest(lab, terraform)?;
             self.write(&guest)?;

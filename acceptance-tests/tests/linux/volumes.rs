@@ -1,6 +1,8 @@
 //! The example 05-volumes: a disk is written on one machine, read on another, grows there, and is
 //! restored from a snapshot into a second volume.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -99,6 +101,9 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     ensure!(read(&second, &device, 2 * (last + 1) - 1)? == "grown");
     ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
 
+    merges(&lab, &terraform, &second)?;
+    ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
+
     // What has been detached is free: its file goes, and its room with it.
     let shown = lab.weft_json(&["get", &volume])?;
     ensure!(shown["state"] == "in_use", "{shown}");
@@ -137,6 +142,76 @@ fn limits_change_live(
     let shown = set("")?;
     ensure!(shown == (Value::Null, Value::Null), "{shown:?}");
     Ok(())
+}
+
+/// What daily snapshots of a disk in use leave when they are deleted becomes one layer, under a guest that
+/// runs and reads on.
+fn merges(lab: &Lab, terraform: &Terraform, guest: &Guest<'_>) -> Result<()> {
+    let before = lab.layers()?;
+    let daily = |count: usize| {
+        let module = format!(
+            r#"
+resource "weft_snapshot" "of_volume" {{
+  count     = {count}
+  volume_id = weft_volume.data.id
+}}
+
+resource "weft_snapshot" "of_root" {{
+  count       = {count}
+  instance_id = weft_instance.machine["second"].id
+}}
+"#
+        );
+        terraform.write("daily.tf", &module)?;
+        terraform.apply()
+    };
+    // Each layer has something of its own, and something that a later one has in its place.
+    for count in [2, 5, 8] {
+        guest.ssh(&format!(
+            "sudo sh -c 'for at in /mnt /srv; do mkdir -p $at && \
+             dd if=/dev/urandom of=$at/only-{count} bs=1k count=300 2>/dev/null && \
+             dd if=/dev/urandom of=$at/often bs=1k count=200 conv=notrunc 2>/dev/null; done; sync'"
+        ))?;
+        daily(count)?;
+    }
+    ensure!(lab.layers()? == before + 16);
+    let sums = |guest: &Guest<'_>| {
+        guest.ssh(
+            "sudo sh -c 'sync; echo 3 >/proc/sys/vm/drop_caches; \
+             md5sum /mnt/only-* /mnt/often /srv/only-* /srv/often'",
+        )
+    };
+    let written = sums(guest)?;
+    ensure!(written.lines().count() == 8, "{written}");
+    daily(0)?;
+    eventually("the layers become one of each disk", within(), || {
+        Ok((lab.layers()? == before + 2).then_some(()))
+    })?;
+    ensure!(sums(guest)? == written, "the guest reads something else");
+    for hypervisor in lab.hypervisors() {
+        eventually("nothing that has gone is open", within(), || {
+            Ok(gone_and_open(hypervisor.pid)?.is_empty().then_some(()))
+        })?;
+    }
+    // It goes on: writes, is snapshotted and grows as before.
+    guest.ssh("sudo sh -c 'date >/mnt/later; date >/srv/later; sync'")?;
+    daily(1)?;
+    daily(0)?;
+    ensure!(sums(guest)? == written, "the guest reads something else");
+    Ok(())
+}
+
+/// The files that a hypervisor keeps the room of though they have gone.
+fn gone_and_open(pid: i32) -> Result<Vec<PathBuf>> {
+    let mut gone = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let is_disk = target.to_string_lossy().contains(".qcow2");
+        if is_disk && std::fs::metadata(entry.path()).is_ok_and(|file| file.nlink() == 0) {
+            gone.push(target);
+        }
+    }
+    Ok(gone)
 }
 
 /// A second volume has what the first one had when its snapshot was taken: a file system with a file,

@@ -29,7 +29,7 @@ mod tap;
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
     Booted, FreezeNote, GrownSize, GuestError, GuestNics, GuestObservation, GuestVolumes, Guests,
-    HolderCommand, MemoryFiles, SavedMachine, Saving,
+    HolderCommand, MemoryFiles, MergedLayers, SavedMachine, Saving,
 };
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};

@@ -28,6 +28,9 @@ mod life;
 #[path = "qemu/memory.rs"]
 mod memory;
 #[cfg(test)]
+#[path = "qemu/merge.rs"]
+mod merge;
+#[cfg(test)]
 #[path = "qemu/start.rs"]
 mod start;
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod encryption;
 mod error;
 mod flatten;
 mod header;
+mod merge;
 mod qemu_img;
 mod seal;
 mod volume;
@@ -24,6 +25,7 @@ use crate::files::{FileError, appear, blocking, remove, sync_dir, temporary};
 
 pub use error::DiskError;
 pub use flatten::FlattenSpec;
+pub use merge::MergeSpec;
 pub use qemu_img::Limits;
 pub use seal::{Seal, SealSpec};
 pub use volume::{Below, DiskSpec};

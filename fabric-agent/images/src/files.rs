@@ -58,6 +58,11 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The name that what is prepared under `name` will have; `None` where that is no [`temporary`] name.
+pub(crate) fn temporary_of(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".new")
+}
+
 /// Makes names that were made, renamed or removed in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), FileError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(FileError::new("sync directory", dir))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use weft_model::LayerId;
 
-use crate::files::{FileError, blocking, remove, sync_dir};
+use crate::files::{FileError, blocking, remove, sync_dir, temporary, temporary_of};
 
 const SUFFIX: &str = ".qcow2";
 
@@ -34,7 +34,7 @@ impl Layers {
         self.dir.join(format!("{id}{SUFFIX}"))
     }
 
-    /// Every layer, in the order of their ids. Other files are left alone.
+    /// Every layer, whole or just being written, in the order of their ids. Other files are left alone.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -45,22 +45,26 @@ impl Layers {
             let mut ids = Vec::new();
             for entry in fs::read_dir(&dir).map_err(failed)? {
                 let name = entry.map_err(failed)?.file_name();
-                let id = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+                let name = name.to_str().map(|name| temporary_of(name).unwrap_or(name));
+                let id = name.and_then(|name| name.strip_suffix(SUFFIX));
                 ids.extend(id.and_then(|id| id.parse::<LayerId>().ok()));
             }
             ids.sort();
+            ids.dedup();
             Ok(ids)
         })
         .await
     }
 
-    /// Removes a layer that no disk lies over; one that is gone already is success.
+    /// Removes a layer that no disk lies over, and what an attempt to write it has left; one that is
+    /// gone already is success.
     ///
     /// # Errors
     /// It cannot be removed.
     pub async fn remove(&self, id: &LayerId) -> Result<(), FileError> {
         let (path, dir) = (self.path(id), self.dir.clone());
         blocking(move || {
+            remove(&temporary(&path))?;
             remove(&path)?;
             weft_crash_points::point("layer.remove.removed");
             sync_dir(&dir)

@@ -19,8 +19,8 @@ pub use blobs::{
     Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UnpackProgress, UploadInfo,
 };
 pub use disks::{
-    Below, DiskError, DiskSpec, FlattenSpec, Limits, OverlayInfo, OverlaySpec, RootDisks, Seal,
-    SealSpec,
+    Below, DiskError, DiskSpec, FlattenSpec, Limits, MergeSpec, OverlayInfo, OverlaySpec,
+    RootDisks, Seal, SealSpec,
 };
 pub use files::{FileError, write_file_atomic};
 pub use layers::Layers;

@@ -31,6 +31,9 @@ impl Action {
             Self::SealRootDisk { .. } => "seal_root_disk",
             Self::SealVolume { .. } => "seal_volume",
             Self::ThawGuest { .. } => "thaw_guest",
+            Self::MergeLayers { .. } => "merge_layers",
+            Self::UseMergedRoot { .. } => "use_merged_root",
+            Self::UseMergedVolume { .. } => "use_merged_volume",
             Self::RemoveLayer { .. } => "remove_layer",
             Self::MakeVolume { .. } => "make_volume",
             Self::GrowVolume { .. } => "grow_volume",
@@ -82,6 +85,13 @@ impl Action {
                 vec![volume_id.to_string(), layer.to_string()]
             }
             Self::RemoveLayer { layer } => vec![layer.to_string()],
+            Self::MergeLayers { merge, .. } => vec![merge.merged.to_string()],
+            Self::UseMergedRoot { instance_id, merge, .. } => {
+                vec![instance_id.to_string(), merge.merged.to_string()]
+            }
+            Self::UseMergedVolume { volume_id, merge, .. } => {
+                vec![volume_id.to_string(), merge.merged.to_string()]
+            }
             Self::PlugVolume { instance_id, volume: GuestVolume { volume_id, .. } }
             | Self::UnplugVolume { instance_id, volume_id, .. } => {
                 vec![instance_id.to_string(), volume_id.to_string()]
@@ -162,6 +172,7 @@ impl Action {
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }
             | Self::ThawGuest { instance_id }
+            | Self::UseMergedRoot { instance_id, .. }
             | Self::GrowRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => Some(instance_id),
             Self::StartGuest(launch) => Some(&launch.instance_id),

@@ -7,9 +7,9 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
     Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, GuestSize, HostForward,
-    ImageBase, ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, Maxima, PoolName,
-    Routes, Sha512, SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId,
-    VpcNetwork, WrappedSecret,
+    ImageBase, ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, Maxima, Merge,
+    PoolName, Routes, Sha512, SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData,
+    VolumeId, VpcId, VpcNetwork, WrappedSecret,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -80,8 +80,6 @@ pub enum Action {
         instance_id: InstanceId,
         /// The volume.
         volume_id: VolumeId,
-        /// What was sealed below it.
-        layers: Vec<LayerId>,
     },
     /// Has the hypervisor of a guest that runs keep a disk to its limits, and to no others.
     LimitDisk {
@@ -189,8 +187,6 @@ pub enum Action {
         pool: PoolName,
         /// What the disk's file becomes.
         layer: LayerId,
-        /// What lies below that, bottom to top.
-        below: Vec<LayerId>,
         /// What a guest sees, in bytes.
         size_bytes: u64,
         /// The instance that it is attached to: if its guest has it, that goes on above the layer.
@@ -206,6 +202,38 @@ pub enum Action {
     ThawGuest {
         /// Whose.
         instance_id: InstanceId,
+    },
+    /// Writes one layer that shows what several show. Nobody is waiting for it.
+    MergeLayers {
+        /// What becomes what.
+        merge: Merge,
+        /// The image's blob at the bottom of the disk.
+        base: Option<ImageBase>,
+        /// What lies between that and the layers, bottom to top.
+        below: Vec<LayerId>,
+    },
+    /// Has the guest of an instance, if it runs, read the merged layer of its root disk instead of
+    /// those that became it.
+    UseMergedRoot {
+        /// Whose.
+        instance_id: InstanceId,
+        /// What the disk has lain over so far, bottom to top.
+        layers: Vec<LayerId>,
+        /// What became what.
+        merge: Merge,
+    },
+    /// The same of a volume.
+    UseMergedVolume {
+        /// Whose.
+        volume_id: VolumeId,
+        /// Whether an image is below all layers.
+        base: bool,
+        /// What the disk has lain over so far, bottom to top.
+        layers: Vec<LayerId>,
+        /// What became what.
+        merge: Merge,
+        /// The instance that it is attached to.
+        instance_id: Option<InstanceId>,
     },
     /// Removes a layer that nothing lies over any more.
     RemoveLayer {

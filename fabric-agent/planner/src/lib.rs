@@ -8,6 +8,7 @@ mod about;
 mod action;
 mod growth;
 mod instance;
+mod merge;
 mod network;
 mod restart;
 mod seal;
@@ -22,6 +23,7 @@ pub use instance::{
     Attached, AttachedNic, AttachedVolume, GuestState, InstanceStep, Saving, SeenInstance,
     SeenNics, SeenSize, SeenVolumes, Wanted, is_to_end, plan_instance, wanted,
 };
+pub use merge::plan_merge;
 pub use network::{
     SeenNetwork, drift, must_judge_connections, plan_cuts, plan_network, simulate_network,
 };

@@ -157,7 +157,6 @@ fn plan_seal(
         volume_id: record.id.clone(),
         pool: record.spec.volume_type.clone(),
         layer: seal.layer.clone(),
-        below: record.spec.layers.clone(),
         size_bytes,
         instance_id: user.map(|it| it.instance_id.clone()),
         secret: record.spec.secret.clone(),

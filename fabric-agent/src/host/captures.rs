@@ -24,7 +24,7 @@ impl Blobs {
             base: base.map(|base| (self.path(&base.digest), base.format)),
             layers,
             size_bytes,
-            room_bytes: self.store.room_bytes().await.map_err(failed(what()))?,
+            room_bytes: self.room_bytes().await?,
         };
         self.disks.flatten(&spec).await.map_err(|error| {
             let reason = match error.is_out_of_space() {
@@ -34,6 +34,11 @@ impl Blobs {
             HostError::new(what(), error.is_retryable()).reason(reason).caused_by(error)
         })?;
         self.store.seal_capture(id.as_str()).await.map_err(failed(what()))
+    }
+
+    /// What a new file beside the blobs may take, in bytes: what is free without the reserve.
+    pub(super) async fn room_bytes(&self) -> Result<u64, HostError> {
+        self.store.room_bytes().await.map_err(failed("look for room".to_owned()))
     }
 
     pub(super) async fn captured(&self, name: &str) -> Result<Digest, HostError> {

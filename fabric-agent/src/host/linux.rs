@@ -165,8 +165,8 @@ impl Host for LinuxHost {
                 let secret = self.volumes.secret(&volume.volume_id, volume.secret.as_ref())?;
                 guests.plug_volume(instance_id, &self.volume_disk(volume)?, secret.as_ref()).await
             }
-            Action::UnplugVolume { instance_id, volume_id, layers } => {
-                guests.unplug_volume(instance_id, volume_id, layers).await
+            Action::UnplugVolume { instance_id, volume_id } => {
+                guests.unplug_volume(instance_id, volume_id).await
             }
             Action::LimitDisk { instance_id, volume_id, limits } => {
                 let device = volume_id.as_ref().map_or(ROOT_DEVICE, VolumeId::as_str);
@@ -198,7 +198,6 @@ impl Host for LinuxHost {
                 volume_id,
                 pool,
                 layer,
-                below,
                 size_bytes,
                 instance_id,
                 secret,
@@ -208,7 +207,23 @@ impl Host for LinuxHost {
                 let secret = self.volumes.secret(volume_id, secret.as_ref())?;
                 let guest = instance_id.as_ref();
                 let (secret, freeze) = (secret.as_ref(), *freeze);
-                guests.seal_volume(volume_id, &spec, (layer, below), guest, secret, freeze).await
+                guests.seal_volume(volume_id, &spec, layer, guest, secret, freeze).await
+            }
+            Action::MergeLayers { merge, base, below } => {
+                let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
+                let room_bytes = self.blobs.room_bytes().await?;
+                guests.merge_layers(merge, base, below, room_bytes).await
+            }
+            Action::UseMergedRoot { instance_id, layers, merge } => {
+                guests.use_merged(instance_id, ROOT_DEVICE, true, layers, merge).await
+            }
+            Action::UseMergedVolume { volume_id, base, layers, merge, instance_id } => {
+                match instance_id {
+                    Some(id) => {
+                        guests.use_merged(id, volume_id.as_str(), *base, layers, merge).await
+                    }
+                    None => Ok(()),
+                }
             }
             Action::ThawGuest { instance_id } => guests.thaw(instance_id).await,
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,

@@ -14,6 +14,7 @@ mod freeze;
 mod growth;
 mod life;
 mod load;
+mod merge;
 mod orders;
 mod reality;
 mod volumes;
@@ -271,6 +272,13 @@ impl Host for SimHost {
                 if *freeze { self.thaw(instance_id).await } else { Ok(()) }
             }
             Action::ThawGuest { instance_id } => self.thaw(instance_id).await,
+            Action::MergeLayers { merge, below, .. } => self.merge_layers(merge, below).await,
+            Action::UseMergedRoot { instance_id, layers, merge } => {
+                self.use_merged_root(instance_id, layers, merge).await
+            }
+            Action::UseMergedVolume { volume_id, layers, merge, .. } => {
+                self.use_merged_volume(volume_id, layers, merge).await
+            }
             Action::RemoveLayer { layer } => {
                 if let Some(id) = self.reality.what_lies_over(layer) {
                     let what = format!("remove the layer {layer}: the disk of {id} lies over it");

@@ -97,6 +97,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = resync.tick() => {}
+            () = reconciler.merges.ended() => {}
             goes_on = deletions(&mut changes) => if !goes_on { return },
         }
         if born.elapsed() >= reconciler.config.sweep_grace {

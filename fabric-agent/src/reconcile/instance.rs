@@ -216,16 +216,19 @@ impl Pass<'_> {
                     Err(error) => not_thawed = Some(error),
                 }
             }
-            match self.seal(wanted, &seen_guest).await {
-                Ok(true) => return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false)),
-                Ok(false) => {}
+            let is_another = match self.seal(wanted, &seen_guest).await {
+                Ok(sealed) => sealed || self.merge(&seen_guest).await?,
                 // It has to end all the same, and its disk is sealed without it: what hangs cannot
                 // be sealed otherwise.
                 Err(Failure::Step(error)) if is_to_end(wanted, &seen.guest) => {
                     let error = Chain(&error).to_string();
                     tracing::warn!(instance.id = %id, error, "no snapshot before its guest has ended");
+                    false
                 }
                 Err(error) => return Err(error),
+            };
+            if is_another {
+                return Ok((seen.guest, Some(Next::After(Duration::ZERO)), false));
             }
             let root_bytes = self.root_bytes(seen_guest.root_disk).await;
             let grow = plan_growth(self.record, wanted, &seen.guest, root_bytes);

@@ -24,9 +24,11 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
             return;
         }
     };
-    let mut needed = needed(&reconciler.cache.read());
-    needed.extend(reconciler.captures.in_use().values().flat_map(|it| it.layers().to_vec()));
-    for layer in present.difference(&needed) {
+    // Before the records: a layer that is no longer among these is in them.
+    let mut kept = reconciler.merges.layers();
+    kept.extend(needed(&reconciler.cache.read()));
+    kept.extend(reconciler.captures.in_use().values().flat_map(|it| it.layers().to_vec()));
+    for layer in present.difference(&kept) {
         tracing::info!(layer.id = %layer, "removing a layer that nothing lies over");
         let action = Action::RemoveLayer { layer: layer.clone() };
         if let Err(error) = reconciler.host.apply(&action).await {

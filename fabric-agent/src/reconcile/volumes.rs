@@ -278,6 +278,14 @@ async fn steps(
             }
             VolumeStep::Damaged(why) => return Err(Failure::Step(HostError::new(why, true))),
             VolumeStep::Rest => {
+                if reconciler.merges.concern(&record.spec.layers) {
+                    let user = seal::user(reconciler, id).await?;
+                    let user = user.as_ref().map(|user| (&user.instance_id, &user.guest));
+                    let merged = reconciler.merge_volume(record, user).await;
+                    if merged.map_err(Failure::Store)? {
+                        return Ok(Rest::Again(Duration::ZERO));
+                    }
+                }
                 let bytes = disk_bytes.unwrap_or_default();
                 // Nobody can read it, and nothing is wrong with it.
                 let secret = record.spec.secret.as_ref();

@@ -19,6 +19,7 @@
 //! sha512/DIGEST             the blob, which goes by its SHA-256, that has this SHA-512
 //! tokens/TOKEN              what a Create with this token made, the token in hexadecimal
 //! host                      this host's identity
+//! merges/LAYER              what becomes this layer (weft_model::Merge)
 //! events/NUMBER            what happened that nobody asked for
 //! usage/open/KIND/ID        what is being counted (weft_metering::Meter)
 //! usage/days/DAY/ID/HASH    what was used on a day (weft_metering::DailySum)
@@ -30,8 +31,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sha2::{Digest as _, Sha256};
 use weft_model::{
-    ElasticIpId, InstanceId, InterfaceId, MacAddr, Name, Sha512, SubnetId, TransportProtocol,
-    TypeName, VolumeId, VpcId,
+    ElasticIpId, InstanceId, InterfaceId, LayerId, MacAddr, Name, Sha512, SubnetId,
+    TransportProtocol, TypeName, VolumeId, VpcId,
 };
 
 use super::Kind;
@@ -53,6 +54,13 @@ pub(crate) const USAGE_OPEN: &str = "usage/open/";
 pub(crate) const USAGE_DAYS: &str = "usage/days/";
 /// When an agent lived last.
 pub(crate) const HEARTBEAT: &str = "usage/heartbeat";
+
+/// The prefix of merges of layers.
+pub(crate) const MERGES: &str = "merges/";
+
+pub(crate) fn merge_key(merged: &LayerId) -> String {
+    format!("{MERGES}{merged}")
+}
 
 /// The prefix of the host's events.
 pub(crate) const EVENTS: &str = "events/";

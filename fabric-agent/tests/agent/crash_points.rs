@@ -7,6 +7,7 @@
 
 mod checks;
 mod client;
+mod merging;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;

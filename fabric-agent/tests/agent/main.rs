@@ -25,6 +25,7 @@ mod instance_types;
 mod interfaces;
 mod ipv6;
 mod key_pairs;
+mod layer_merges;
 mod life;
 mod monitoring;
 mod network_insights;

@@ -175,7 +175,7 @@ async fn what_cannot_be_is_refused_at_its_field() {
     let deep = refusal(api.snapshots.clone().create(of(&vol)).await);
     assert_eq!(deep.field.as_deref(), Some("volume_id"));
     assert!(deep.message.contains("32 layers"), "{deep:?}");
-    assert!(deep.remedy.unwrap().contains("new, empty volume"));
+    assert!(deep.remedy.unwrap().contains("delete snapshots"));
     ok(api.volumes.clone().delete(delete(&vol)).await);
     refused(api.snapshots.clone().create(of(&vol)).await, Reason::NotFound, "volume_id");
 }

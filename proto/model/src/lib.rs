@@ -19,6 +19,7 @@ mod instance_type;
 mod key_pair;
 mod lifecycle;
 mod maxima;
+mod merge;
 mod metadata_options;
 mod net;
 mod network;
@@ -71,6 +72,7 @@ pub use instance_type::{
 pub use key_pair::{InvalidPublicKey, KeyPairSpec, PublicKey};
 pub use lifecycle::{AutoRestart, Lifecycle, Restarts, SHUTDOWN_SECONDS};
 pub use maxima::{GuestSize, MEMORY_SLOTS, MEMORY_STEP_MIB, Maxima};
+pub use merge::Merge;
 pub use metadata_options::{
     HOP_LIMITS, HttpEndpoint, HttpTokens, MetadataOptions, check_hop_limit,
 };

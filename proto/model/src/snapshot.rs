@@ -24,20 +24,13 @@ pub fn check_depth(field: &str, source: &SnapshotSource, depth: usize) -> Result
         return Ok(());
     }
     let message = format!(
-        "{} lies over {depth} layers, one for each snapshot and image taken of it and of what it \
-         was made from; more than {MAX_LAYERS} would make it slow",
+        "{} lies over {depth} layers, where snapshots of it and of what it was made from begin and \
+         end; more than {MAX_LAYERS} would make it slow",
         source.id()
     );
-    let remedy = match source {
-        SnapshotSource::RootDisk(_) => {
-            "layers are not merged yet: make an image of its newest snapshot (weft_image with \
-             source_snapshot_id), which is one piece, and go on with an instance of that"
-        }
-        SnapshotSource::Volume(_) => {
-            "layers are not merged yet: attach a new, empty volume beside it, copy what is on it \
-             in the guest, and go on with the new one"
-        }
-    };
+    let remedy = "delete snapshots that are not needed, and volumes made from old ones: the agent \
+                  then merges layers by itself, for which it copies what is in them; weft doctor \
+                  tells what keeps it from that";
     Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(remedy))
 }
 
@@ -242,13 +235,13 @@ mod tests {
     fn a_chain_ends_with_a_remedy() {
         let root = SnapshotSource::RootDisk(InstanceId::from_random([1; 9]));
         let volume = SnapshotSource::Volume(VolumeId::from_random([1; 9]));
-        for (source, remedy) in [(root, "make an image"), (volume, "empty volume")] {
+        for source in [root, volume] {
             let field = source.field();
             assert!(check_depth(field, &source, MAX_LAYERS - 1).is_ok());
             let problem = check_depth(field, &source, MAX_LAYERS).unwrap_err();
             assert_eq!(problem.field.as_deref(), Some(field));
             assert!(problem.message.contains("32 layers"), "{problem}");
-            assert!(problem.remedy.is_some_and(|text| text.contains(remedy)));
+            assert!(problem.remedy.is_some_and(|text| text.contains("delete snapshots")));
         }
     }
 

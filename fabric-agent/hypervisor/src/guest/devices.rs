@@ -39,6 +39,8 @@ pub(super) fn device_of(entry: &Value) -> Option<&str> {
 pub(super) struct Devices<'a> {
     pub(super) id: &'a InstanceId,
     pub(super) client: QmpClient,
+    /// Of its process.
+    pub(super) pid: i32,
 }
 
 impl<'a> Devices<'a> {
@@ -49,7 +51,7 @@ impl<'a> Devices<'a> {
         let command = "qmp_capabilities";
         let client =
             client.map_err(|source| GuestError::Qmp { id: id.clone(), command, source })?;
-        Ok(Self { id, client })
+        Ok(Self { id, client, pid: guest.qemu.pid })
     }
 
     pub(super) fn failed(&self, command: &'static str) -> impl FnOnce(QmpError) -> GuestError {

@@ -238,6 +238,20 @@ pub enum GuestError {
         #[source]
         source: QgaError,
     },
+    /// QEMU's chain of files is not the disk's.
+    #[error(
+        "the guest of {id} has {found} files below its disk \"{device}\" where {expected} are recorded"
+    )]
+    OtherChain {
+        /// Whose guest.
+        id: InstanceId,
+        /// What QEMU calls the disk.
+        device: String,
+        /// How many files the record has.
+        expected: usize,
+        /// How many QEMU has.
+        found: usize,
+    },
     /// The file of a disk could not be opened.
     #[error("open {} for the guest of {id}", path.display())]
     Disk {
@@ -321,6 +335,7 @@ impl GuestError {
                 | Self::NoAgentPort { .. }
                 | Self::NoAgent { .. }
                 | Self::NotFrozen { .. }
+                | Self::OtherChain { .. }
                 | Self::Qmp { source: QmpError::Refused { .. }, .. }
         )
     }
@@ -334,6 +349,7 @@ impl GuestError {
             | Self::NotRunning { .. }
             | Self::NoDisk { .. }
             | Self::NoPlace { .. }
+            | Self::OtherChain { .. }
             | Self::NoDisplay { .. }
             | Self::NobodyToFreeze { .. }
             | Self::NoAgentPort { .. }

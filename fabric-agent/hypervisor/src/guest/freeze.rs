@@ -29,7 +29,7 @@ use tokio::sync::OwnedMutexGuard;
 use weft_model::{InstanceId, LayerId};
 
 use super::devices::Devices;
-use super::seal::node_of_layer;
+use super::seal::node_above;
 use super::{GuestError, Guests, connection};
 use crate::layout::AGENT_SOCKET;
 use crate::qemu::AGENT_DEVICE;
@@ -315,7 +315,7 @@ impl Guests {
     /// Whether a disk of the guest lies over the layer.
     async fn is_left_behind(&self, id: &InstanceId, layer: &LayerId) -> Result<bool, GuestError> {
         let devices = Devices::of(self, id).await?;
-        let [node, _] = node_of_layer(layer);
+        let node = node_above(layer);
         let blocks = devices.execute("query-block", json!({})).await?;
         let mut tops = blocks.as_array().into_iter().flatten();
         Ok(tops.any(|block| block["inserted"]["node-name"].as_str() == Some(&node)))

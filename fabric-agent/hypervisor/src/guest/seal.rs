@@ -120,10 +120,9 @@ impl Node {
     }
 }
 
-/// What QEMU calls the disk that was put above this layer when that was sealed, and its file.
-pub(super) fn node_of_layer(layer: &LayerId) -> [String; 2] {
-    let Node { disk, file } = Node::of(layer);
-    [disk, file]
+/// What QEMU calls the disk that was put above this layer when that was sealed.
+pub(super) fn node_above(layer: &LayerId) -> String {
+    Node::of(layer).disk
 }
 
 /// The node that the guest's disk `device` is now.

@@ -1,18 +1,20 @@
 //! Volumes that come and go while a guest runs.
 //!
 //! Their devices are called after them, see [`super::devices`], and their nodes too, see
-//! [`VolumeDisk`]; those that became tops later, when a snapshot was taken, after the layers that
-//! those made (see [`super::seal`]).
+//! [`VolumeDisk`]; those that became tops later, when a snapshot was taken, are not (see [`super::seal`]):
+//! they are found by what they lie over (see [`super::graph`]).
 //! Commands: QEMU `qapi/block-core.json`, `qapi/misc.json`, `qapi/qdev.json`.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use weft_model::{DataSecret, InstanceId, LayerId, VolumeId};
+use weft_model::{DataSecret, InstanceId, VolumeId};
 
 use super::devices::{Devices, LET_GO_DEADLINE, POLL_INTERVAL};
-use super::seal::{node_of_layer, top_of};
+use super::graph::BlockGraph;
+use super::merge::is_named_after;
+use super::seal::top_of;
 use super::{GuestError, Guests};
 use crate::qemu::VolumeDisk;
 
@@ -53,7 +55,7 @@ impl Guests {
         if GuestVolumes::of(&devices.names().await?).attached.contains(&disk.volume_id) {
             return Ok(());
         }
-        devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await?;
+        devices.remove_nodes(&disk.volume_id).await?;
         let mut paths = Vec::new();
         for (path, write) in disk.files() {
             paths.push(devices.give_file(path, write, disk.volume_id.as_str()).await?);
@@ -72,13 +74,12 @@ impl Guests {
         if plugged.is_err() {
             // A file that stayed open here would keep its room when the volume is removed. The first
             // error is the one to tell.
-            let _ = devices.remove_nodes(&disk.volume_id, &[], disk.below.len()).await;
+            let _ = devices.remove_nodes(&disk.volume_id).await;
         }
         plugged
     }
 
-    /// Whether the guest has the volume. What one that it has let go of left open is closed first;
-    /// `layers` is what was sealed below it.
+    /// Whether the guest has the volume. What one that it has let go of left open is closed first.
     ///
     /// # Errors
     /// [`GuestError::StartsJustNow`]; [`GuestError::KeepsVolume`]; QEMU does not answer.
@@ -86,7 +87,6 @@ impl Guests {
         &self,
         id: &InstanceId,
         volume_id: &VolumeId,
-        layers: &[LayerId],
     ) -> Result<bool, GuestError> {
         if !self.has_disks_open(id).await? {
             return Ok(false);
@@ -95,7 +95,7 @@ impl Guests {
         if GuestVolumes::of(&devices.names().await?).attached.contains(volume_id) {
             return Ok(true);
         }
-        devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
+        devices.remove_nodes(volume_id).await?;
         devices.take_back_all(volume_id.as_str()).await?;
         Ok(false)
     }
@@ -119,8 +119,7 @@ impl Guests {
         grown.map(|_| ())
     }
 
-    /// Has a guest let go of a volume, and closes its files. `layers` is what was sealed below it.
-    /// Gone already is success.
+    /// Has a guest let go of a volume, and closes its files. Gone already is success.
     ///
     /// # Errors
     /// [`GuestError::KeepsVolume`]; QEMU does not answer.
@@ -128,14 +127,13 @@ impl Guests {
         &self,
         id: &InstanceId,
         volume_id: &VolumeId,
-        layers: &[LayerId],
     ) -> Result<(), GuestError> {
         let devices = Devices::of(self, id).await?;
         if !devices.let_go(volume_id).await? {
             return Err(devices.keeps(volume_id));
         }
         weft_crash_points::point("guest.unplug_volume.device_gone");
-        devices.remove_nodes(volume_id, layers, layers.len() + 1).await?;
+        devices.remove_nodes(volume_id).await?;
         devices.take_back_all(volume_id.as_str()).await
     }
 }
@@ -156,33 +154,28 @@ impl Devices<'_> {
         Ok(())
     }
 
-    /// Closes the files of a volume that no device has: its tops from the newest on, then what lies
-    /// below. A device that is gone by its name has its node for a moment longer, and QEMU refuses to
-    /// remove it: until then the file stays locked, and no other guest gets it.
-    async fn remove_nodes(
-        &self,
-        volume_id: &VolumeId,
-        layers: &[LayerId],
-        below: usize,
-    ) -> Result<(), GuestError> {
-        let sealed = layers.iter().rev().flat_map(node_of_layer);
-        let own = VolumeDisk::node_names(volume_id, below);
-        let names: Vec<String> = sealed.chain(own).collect();
+    /// Closes the files of a volume that no device has, what lies above before what lies below, and
+    /// takes back what decrypts them. A device that is gone by its name has its node for a moment
+    /// longer, and QEMU refuses to remove it: until then the file stays locked, and no other guest gets
+    /// it.
+    async fn remove_nodes(&self, volume_id: &VolumeId) -> Result<(), GuestError> {
         let started = Instant::now();
+        let mut told = false;
         loop {
-            for name in &names {
-                self.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
-            }
-            let nodes = self.execute("query-named-block-nodes", json!({ "flat": true })).await?;
-            let mut there = nodes.as_array().into_iter().flatten();
-            let is_ours = |node: &Value| names.iter().any(|name| node["node-name"] == **name);
-            if !there.any(is_ours) {
+            let graph = BlockGraph::of(self).await?;
+            let nodes = graph.connected(|node| is_named_after(volume_id.as_str(), node));
+            if nodes.is_empty() {
                 return self.take_secret(volume_id.as_str()).await;
             }
             if started.elapsed() > LET_GO_DEADLINE {
                 return Err(self.keeps(volume_id));
             }
-            sleep(POLL_INTERVAL).await;
+            if std::mem::replace(&mut told, true) {
+                sleep(POLL_INTERVAL).await;
+            }
+            for name in nodes {
+                self.execute_or_not("blockdev-del", json!({ "node-name": name })).await?;
+            }
         }
     }
 }

@@ -102,13 +102,6 @@ impl VolumeDisk {
             "bus": Self::port_name(self.port),
         })
     }
-
-    /// What its nodes are called, each before those that lie below it, where `below` images do.
-    pub(crate) fn node_names(volume_id: &VolumeId, below: usize) -> Vec<String> {
-        let below = (0..below).rev().map(|index| below_node(volume_id, index));
-        let disks = std::iter::once(volume_id.to_string()).chain(below);
-        disks.flat_map(|node| [node.clone(), file_node(&node)]).collect()
-    }
 }
 
 /// How QEMU opens a node of an encrypted volume. A file without a LUKS header is refused then.
@@ -152,11 +145,6 @@ mod tests {
         assert_eq!(nodes[3]["backing"], format!("{own}-b0"));
         assert_eq!(nodes[5]["backing"], format!("{own}-b1"));
         assert!(names.iter().all(|name| name.len() <= 31));
-        let mut known = VolumeDisk::node_names(&disk.volume_id, 2);
-        known.sort();
-        let mut names = names;
-        names.sort();
-        assert_eq!(known, names);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) fn disk(bench: &Bench, n: u8, port: u8, over_image: bool) -> VolumeDi
 }
 
 /// How often the process has the file open.
-fn times_open(pid: i32, path: &Path) -> usize {
+pub(crate) fn times_open(pid: i32, path: &Path) -> usize {
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let links = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
     links.filter(|link: &PathBuf| link == path).count()

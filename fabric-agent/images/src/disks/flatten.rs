@@ -2,15 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_model::DiskFormat;
 
-use super::{DiskError, Limits, RootDisks, qemu_img};
+use super::{DiskError, Limits, RootDisks, header, qemu_img};
+use crate::blobs::read_head;
 use crate::files::{FileError, blocking, remove};
 
 /// A disk to be made one piece of.
@@ -31,11 +33,10 @@ pub struct FlattenSpec {
 /// So many times the address space of other calls: `convert` has up to 64 threads (QEMU
 /// `util/thread-pool.c`), each with 8 MiB of stack and perhaps an arena of glibc's with 64 MiB,
 /// and tables of each layer. It takes next to none of it as memory.
-const THREADS_TAKE: u64 = 8;
+pub(super) const THREADS_TAKE: u64 = 8;
 
-/// What a cluster of the copied disk costs besides its content (QEMU `docs/interop/qcow2.txt`), well
-/// above it.
-fn with_tables(size_bytes: u64) -> u64 {
+/// A disk with what its clusters cost besides their content (QEMU `docs/interop/qcow2.txt`), or more.
+pub(super) fn with_tables(size_bytes: u64) -> u64 {
     size_bytes.saturating_add(size_bytes / 64).saturating_add(16 << 20)
 }
 
@@ -49,10 +50,7 @@ impl RootDisks {
     /// those of `qemu-img`. The file is removed then.
     pub async fn flatten(&self, spec: &FlattenSpec) -> Result<(), DiskError> {
         for layer in &spec.layers {
-            // A header can name any file of the host as the one that has the data.
-            if self.info(layer).await?.is_none() {
-                return Err(DiskError::Gone { path: layer.clone() });
-            }
+            self.layer_bytes(layer).await?;
         }
         let copied = self.copy(spec).await;
         if copied.is_err() {
@@ -73,22 +71,40 @@ impl RootDisks {
             cpu_seconds: 60 + (spec.size_bytes >> 26),
             deadline: Duration::from_secs(120 + (spec.size_bytes >> 24)),
             address_space_bytes: self.limits.address_space_bytes.saturating_mul(THREADS_TAKE),
+            in_background: false,
         };
         let arguments: [&OsStr; 6] =
             ["convert".as_ref(), "-q".as_ref(), "-O".as_ref(), "qcow2".as_ref(), &source, &target];
         let ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits).await;
         weft_crash_points::point("disk.flatten.copied");
-        match ran {
-            Err(error) if error.is_out_of_space() => {
-                Err(DiskError::NoRoom { room_bytes: spec.room_bytes })
-            }
+        ran.map_err(|error| error.or_no_room(spec.room_bytes, wanted))
+    }
+
+    /// What a guest sees of a layer, in bytes, if it may be read with what its header says.
+    pub(super) async fn layer_bytes(&self, layer: &Path) -> Result<u64, DiskError> {
+        let path = layer.to_owned();
+        blocking(move || match read_head(&path) {
+            Ok(head) => header::layer(&head).map_err(|what| DiskError::NotAnOverlay { path, what }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DiskError::Gone { path }),
+            Err(source) => Err(FileError::new("read", &path)(source).into()),
+        })
+        .await
+    }
+}
+
+impl DiskError {
+    /// What it means that `qemu-img` failed which could write `room_bytes` and perhaps wanted to write
+    /// `wanted`.
+    pub(super) fn or_no_room(self, room_bytes: u64, wanted: u64) -> Self {
+        match self {
+            error if error.is_out_of_space() => Self::NoRoom { room_bytes },
             // setrlimit(2): who writes beyond RLIMIT_FSIZE is sent SIGXFSZ, or told EFBIG where it is
             // ignored, as it is by whom we were started by perhaps.
-            Err(DiskError::QemuImg { status, message, .. })
-                if spec.room_bytes < wanted
+            Self::QemuImg { status, message, .. }
+                if room_bytes < wanted
                     && (status.contains("SIGXFSZ") || message.contains("File too large")) =>
             {
-                Err(DiskError::NoRoom { room_bytes: spec.room_bytes })
+                Self::NoRoom { room_bytes }
             }
             other => other,
         }
@@ -99,24 +115,7 @@ impl RootDisks {
 /// are closed to the user that it runs as.
 fn open(spec: &FlattenSpec) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
     let mut fds = Vec::new();
-    let mut inherit = |file: File| {
-        let name = format!("/dev/fd/{}", file.as_raw_fd());
-        fds.push(OwnedFd::from(file));
-        name
-    };
-    let mut node = Value::Null;
-    let base = spec.base.iter().map(|(path, format)| (path, *format));
-    let layers = spec.layers.iter().map(|path| (path, DiskFormat::Qcow2));
-    for (path, format) in base.chain(layers) {
-        let file = inherit(File::open(path).map_err(FileError::new("open", path))?);
-        // Not locked: guests may have it, none writes to it.
-        let file = json!({ "driver": "file", "filename": file, "locking": "off" });
-        let below = std::mem::replace(&mut node, Value::Null);
-        node = match format {
-            DiskFormat::Raw => json!({ "driver": "raw", "file": file }),
-            DiskFormat::Qcow2 => json!({ "driver": "qcow2", "file": file, "backing": below }),
-        };
-    }
+    let node = over(spec.base.as_ref(), &spec.layers, &mut fds)?;
     remove(&spec.to)?; // Left by a crash.
     let target = OpenOptions::new()
         .read(true)
@@ -129,8 +128,36 @@ fn open(spec: &FlattenSpec) -> Result<(OsString, OsString, Vec<OwnedFd>), FileEr
         let uid = Some(qemu_img::CONFINED_UID);
         fchown(&target, uid, uid).map_err(FileError::new("set the owner of", &spec.to))?;
     }
-    let target = inherit(target);
-    Ok((format!("json:{node}").into(), target.into(), fds))
+    let name = format!("/dev/fd/{}", target.as_raw_fd());
+    fds.push(OwnedFd::from(target));
+    Ok((format!("json:{node}").into(), name.into(), fds))
+}
+
+/// What is seen over `base` and `layers`, for reading; nothing where there are none.
+pub(super) fn over(
+    base: Option<&(PathBuf, DiskFormat)>,
+    layers: &[PathBuf],
+    fds: &mut Vec<OwnedFd>,
+) -> Result<Value, FileError> {
+    let mut node = Value::Null;
+    let base = base.iter().map(|(path, format)| (path, *format));
+    let layers = layers.iter().map(|path| (path, DiskFormat::Qcow2));
+    for (path, format) in base.chain(layers) {
+        let file = inherit(File::open(path).map_err(FileError::new("open", path))?, fds);
+        let below = std::mem::replace(&mut node, Value::Null);
+        node = match format {
+            DiskFormat::Raw => json!({ "driver": "raw", "file": file }),
+            DiskFormat::Qcow2 => json!({ "driver": "qcow2", "file": file, "backing": below }),
+        };
+    }
+    Ok(node)
+}
+
+/// A file as `qemu-img` is to open it. Not locked: guests may have it, none writes to it.
+pub(super) fn inherit(file: File, fds: &mut Vec<OwnedFd>) -> Value {
+    let name = format!("/dev/fd/{}", file.as_raw_fd());
+    fds.push(OwnedFd::from(file));
+    json!({ "driver": "file", "filename": name, "locking": "off" })
 }
 
 #[cfg(test)]

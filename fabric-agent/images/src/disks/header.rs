@@ -28,6 +28,25 @@ pub(super) fn size(head: &[u8]) -> Result<u64, &'static str> {
     }
 }
 
+/// What a guest sees of a layer, in bytes, or why it cannot be read as what it says to be. What it
+/// says to lie below does not matter.
+pub(super) fn layer(head: &[u8]) -> Result<u64, &'static str> {
+    let size = size(head)?;
+    let field = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok());
+    if field(32).map(u32::from_be_bytes) != Some(0) {
+        return Err("it is encrypted");
+    }
+    let features = head.get(72..80).and_then(|bytes| bytes.try_into().ok());
+    match (field(4).map(u32::from_be_bytes), features.map(u64::from_be_bytes)) {
+        (Some(2), _) => Ok(size),
+        (Some(3), Some(features)) if features & EXTERNAL_DATA != 0 => {
+            Err("it keeps its data in another file")
+        }
+        (Some(3), Some(_)) => Ok(size),
+        _ => Err("it is of an unknown version of qcow2"),
+    }
+}
+
 /// Reads the header, or says what is wrong with it.
 pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
     const SHORT: &str = "its header is cut off";
@@ -110,6 +129,9 @@ mod fuzz {
             if let Ok(found) = parse(&head) {
                 prop_assert_eq!(size(&head), Ok(found.virtual_size_bytes));
                 prop_assert!(found.backing.as_os_str().len() <= MAX_BACKING_NAME);
+            }
+            if let Ok(bytes) = layer(&head) {
+                prop_assert_eq!(size(&head), Ok(bytes));
             }
             let _ = size(&head);
             Ok(())

@@ -30,6 +30,8 @@ pub struct Limits {
     pub file_size_bytes: u64,
     /// Until it is ended.
     pub deadline: Duration,
+    /// Whether it comes after all others who want the processors and the host's disk.
+    pub in_background: bool,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             cpu_seconds: 10,
             file_size_bytes: 64 << 20,
             deadline: Duration::from_secs(30),
+            in_background: false,
         }
     }
 }
@@ -154,6 +157,15 @@ fn bound(command: &mut Command, limits: Limits, confine: bool, inherited: Vec<Ra
             // SAFETY: a plain system call with plain numbers. Fork has copied the descriptor.
             if unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) } != 0 {
                 return Err(io::Error::last_os_error());
+            }
+        }
+        if limits.in_background {
+            // SAFETY: plain system calls with plain numbers: this process, the lowest weight, and of
+            // those that the disk serves in turn the last (ioprio_set(2): class 2, level 7). Where
+            // the disk's scheduler knows no priorities, nothing comes of it.
+            unsafe {
+                libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+                libc::syscall(libc::SYS_ioprio_set, 1, 0, (2 << 13) | 7);
             }
         }
         if !confine {

@@ -54,7 +54,7 @@ impl RootDisks {
         appear(&spec.path, nix::unistd::geteuid().as_raw(), make).await
     }
 
-    async fn make_disk(
+    pub(super) async fn make_disk(
         &self,
         path: &Path,
         spec: &DiskSpec,

@@ -75,21 +75,17 @@ pub(super) fn unplug(
 ) -> InstanceStep {
     // Also those that it does not seem to have: what was left half way is cleared up.
     let leaving = attached.iter().filter(|one| one.can_leave());
-    let leaving = leaving.map(|one| (one.volume.volume_id.clone(), one.volume.layers.clone()));
+    let leaving = leaving.map(|one| &one.volume.volume_id);
     let has = match &seen.volumes {
         SeenVolumes::Has(has) => has.iter().collect(),
         SeenVolumes::Unknown | SeenVolumes::Fixed => Vec::new(),
     };
     let is_known = |id: &VolumeId| attached.iter().any(|one| one.volume.volume_id == *id);
-    let unknown = has.into_iter().filter(|id| !is_known(id)).map(|id| (id.clone(), Vec::new()));
+    let unknown = has.into_iter().filter(|id| !is_known(id));
     let unplug: Vec<Action> = leaving
         .chain(unknown)
-        .filter(|(id, _)| !seen.unplugged_volumes.contains(id))
-        .map(|(volume_id, layers)| Action::UnplugVolume {
-            instance_id: record.id.clone(),
-            volume_id,
-            layers,
-        })
+        .filter(|id| !seen.unplugged_volumes.contains(id))
+        .map(|id| Action::UnplugVolume { instance_id: record.id.clone(), volume_id: id.clone() })
         .collect();
     match unplug.is_empty() {
         true => release(attached).unwrap_or(InstanceStep::Rest),

@@ -23,7 +23,7 @@ use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
 use weft_model::{
     BootMode, DataSecret, Digest, DiskFormat, DiskLimits, GuestFigures, GuestSize, InstanceId,
-    InterfaceId, LayerId, PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
+    InterfaceId, PRIMARY_DEVICE_INDEX, Throttles, Timestamp, VolumeId, search_domain,
 };
 use weft_planner::{
     GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenSize, SeenVolumes,
@@ -312,9 +312,8 @@ impl LinuxGuests {
         &self,
         id: &InstanceId,
         volume_id: &VolumeId,
-        layers: &[LayerId],
     ) -> Result<(), HostError> {
-        self.guests.unplug_volume(id, volume_id, layers).await.map_err(|error| {
+        self.guests.unplug_volume(id, volume_id).await.map_err(|error| {
             HostError::new(format!("take {volume_id} from the guest of {id}"), true)
                 .caused_by(error)
         })

@@ -1,13 +1,15 @@
 //! Sealing disks into layers: files and the guest that has them open, in the one right order.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use weft_hypervisor::{GuestError, ROOT_DEVICE};
-use weft_images::{DiskError, FileError, Layers, Seal, SealSpec};
-use weft_model::{DataSecret, InstanceId, LayerId, PoolName, Reason, VolumeId};
+use weft_hypervisor::{GuestError, MergedLayers, ROOT_DEVICE};
+use weft_images::{DiskError, FileError, Layers, MergeSpec, Seal, SealSpec};
+use weft_model::{DataSecret, DiskFormat, InstanceId, LayerId, Merge, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::HostError;
+use crate::host::pools::{ROOM_BYTES, Room};
 
 fn file_failed(what: String) -> impl FnOnce(FileError) -> HostError {
     move |error| HostError::new(what, error.is_retryable()).caused_by(error)
@@ -31,13 +33,12 @@ impl LinuxGuests {
         self.seal(&spec, layer, Some((id, ROOT_DEVICE)), None, freeze).await
     }
 
-    /// Seals a volume into `layer`; `below` is what was sealed of it before, `guest` whom it is attached
-    /// to, `secret` what encrypts it.
+    /// Seals a volume; `guest` is whom it is attached to, `secret` what encrypts it.
     pub(super) async fn seal_volume(
         &self,
         id: &VolumeId,
         spec: &SealSpec,
-        (layer, below): (&LayerId, &[LayerId]),
+        layer: &LayerId,
         guest: Option<&InstanceId>,
         secret: Option<&DataSecret>,
         freeze: bool,
@@ -46,7 +47,7 @@ impl LinuxGuests {
         let look =
             |error: GuestError| HostError::new(format!("snapshot {id}"), true).caused_by(error);
         let has = match guest {
-            Some(guest) => self.guests.has_volume_open(guest, id, below).await.map_err(look)?,
+            Some(guest) => self.guests.has_volume_open(guest, id).await.map_err(look)?,
             None => false,
         };
         let freeze = match guest {
@@ -134,6 +135,81 @@ impl LinuxGuests {
             self.guests.forget_switch(id, layer).await?;
         }
         switched
+    }
+
+    /// Writes the layer that others become, beside them; `base` is the blob at the bottom, `room_bytes`
+    /// what there is beside the blobs.
+    pub(super) async fn merge_layers(
+        &self,
+        merge: &Merge,
+        base: Option<(PathBuf, DiskFormat)>,
+        below: &[LayerId],
+        room_bytes: u64,
+    ) -> Result<(), HostError> {
+        let paths = |layers: &[LayerId]| -> Result<Vec<PathBuf>, HostError> {
+            layers.iter().map(|layer| self.pools.layer(layer)).collect()
+        };
+        let (layers, below) = (paths(&merge.layers)?, paths(below)?);
+        let dirs: BTreeSet<&Path> = layers.iter().filter_map(|path| path.parent()).collect();
+        let (Some(dir), 1) = (dirs.first(), dirs.len()) else {
+            let what = "merge layers: they are in different storage pools";
+            return Err(HostError::new(what, false));
+        };
+        let room_bytes = match self.pools.new_layer(&PoolName::standard(), &merge.merged)?.parent()
+        {
+            Some(standard) if standard == *dir => room_bytes,
+            _ => {
+                let room = Room::of(dir).map_err(|error| {
+                    HostError::new(format!("look for room in {}", dir.display()), true)
+                        .caused_by(error)
+                })?;
+                room.free_bytes.saturating_sub(ROOM_BYTES)
+            }
+        };
+        let to = dir.join(format!("{}.qcow2", merge.merged));
+        let spec = MergeSpec { to, base, below, layers, room_bytes };
+        self.disks.merge(&spec).await.map_err(|error| {
+            // There may be room later.
+            let retryable = error.is_retryable() || error.is_out_of_space();
+            let what = format!("merge {} layers of disks", merge.layers.len());
+            HostError::new(what, retryable).caused_by(error)
+        })
+    }
+
+    /// Has the guest of an instance, if it has the disk `device`, read a merged layer.
+    ///
+    /// # Errors
+    /// One that is not to be retried says that this guest never will.
+    pub(super) async fn use_merged(
+        &self,
+        id: &InstanceId,
+        device: &str,
+        base: bool,
+        layers: &[LayerId],
+        merge: &Merge,
+    ) -> Result<(), HostError> {
+        let failed = |error: GuestError| {
+            let what = format!("have the guest of {id} read merged layers of its disk {device}");
+            HostError::new(what, !error.refused()).caused_by(error)
+        };
+        let has = match device.parse::<VolumeId>() {
+            Ok(volume) => self.guests.has_volume_open(id, &volume).await,
+            Err(_) => self.guests.has_disks_open(id).await,
+        };
+        let Some(replaced) = merge.position_in(layers) else { return Ok(()) };
+        if !has.map_err(failed)? {
+            return Ok(());
+        }
+        let old = merge.layers.iter().map(|layer| self.pools.layer(layer));
+        let merged = MergedLayers {
+            base,
+            layers: layers.len(),
+            replaced,
+            old: old.collect::<Result<_, _>>()?,
+            merged: merge.merged.clone(),
+            path: self.pools.layer(&merge.merged)?,
+        };
+        self.guests.go_over_to_merged(id, device, &merged).await.map_err(failed)
     }
 
     /// The layers of every pool that is there.

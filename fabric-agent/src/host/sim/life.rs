@@ -1,6 +1,6 @@
 //! The life of a simulated guest: it is started, ends, or is ended, as its [`Behaviour`] has it.
 
-use weft_model::{DiskLimits, InstanceId, Reason, VolumeId};
+use weft_model::{DiskLimits, InstanceId, LayerId, Reason, VolumeId};
 use weft_planner::GuestLaunch;
 
 use super::SimHost;
@@ -60,15 +60,20 @@ impl SimHost {
         Ok(())
     }
 
+    /// Whether a guest sees the same over both.
+    pub(super) fn same(&self, some: &[LayerId], others: &[LayerId]) -> bool {
+        self.reality.shown(some) == self.reality.shown(others)
+    }
+
     /// Another guest would find another disk: so would a real one, and lose what is on it.
     fn check_layers(&self, launch: &GuestLaunch) -> Result<(), HostError> {
         let id = &launch.instance_id;
         let has = self.reality.guest(id).unwrap_or_default().layers;
         let there = self.layers_there();
-        if has == launch.root_layers && has.iter().all(|layer| there.contains(layer)) {
+        let asked = &launch.root_layers;
+        if self.same(&has, asked) && asked.iter().all(|layer| there.contains(layer)) {
             return Ok(());
         }
-        let asked = &launch.root_layers;
         let what = format!("start {id} over {asked:?}: its disk lies over {has:?}");
         Err(HostError::new(what, false).reason(Reason::Internal))
     }

@@ -157,6 +157,8 @@ pub(super) enum State {
 const GUEST: &str = "guest";
 /// A layer of disks; the content is the pool that it is in, or null in older files.
 const LAYER: &str = "layer";
+/// What was merged into a layer: a list of others.
+const MERGED: &str = "merged";
 /// A [`Volume`].
 const VOLUME: &str = "volume";
 /// An [`ObservedNetwork`] without its taps; the id is the VPC's.
@@ -179,6 +181,7 @@ struct Inner {
     file: Connection,
     guests: BTreeMap<InstanceId, Guest>,
     layers: BTreeMap<LayerId, PoolName>,
+    merged: BTreeMap<LayerId, Vec<LayerId>>,
     volumes: BTreeMap<VolumeId, Volume>,
     networks: BTreeMap<VpcId, SeenNetwork>,
     boot: Option<String>,
@@ -212,6 +215,7 @@ impl Reality {
             file,
             guests: BTreeMap::new(),
             layers: BTreeMap::new(),
+            merged: BTreeMap::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
             boot: None,
@@ -356,12 +360,46 @@ impl Reality {
         .await
     }
 
+    /// Adds a layer that shows what `parts` show.
+    pub(super) async fn add_merged(
+        &self,
+        layer: &LayerId,
+        pool: &PoolName,
+        parts: &[LayerId],
+    ) -> Result<(), HostError> {
+        let (this, id, parts) = (self.clone(), layer.clone(), parts.to_vec());
+        self.blocking(move || {
+            let mut inner = this.inner();
+            inner.put(MERGED, id.as_str(), &parts)?;
+            inner.merged.insert(id, parts);
+            Ok(())
+        })
+        .await?;
+        self.add_layer(layer, pool).await
+    }
+
+    /// The layers that a disk over these was sealed into: what it shows.
+    pub(super) fn shown(&self, layers: &[LayerId]) -> Vec<LayerId> {
+        let inner = self.inner();
+        let mut shown = Vec::new();
+        let mut rest: Vec<&LayerId> = layers.iter().rev().collect();
+        while let Some(layer) = rest.pop() {
+            match inner.merged.get(layer) {
+                Some(parts) => rest.extend(parts.iter().rev()),
+                None => shown.push(layer.clone()),
+            }
+        }
+        shown
+    }
+
     pub(super) async fn remove_layer(&self, layer: &LayerId) -> Result<(), HostError> {
         let (this, layer) = (self.clone(), layer.clone());
         self.blocking(move || {
             let mut inner = this.inner();
             inner.remove(LAYER, layer.as_str())?;
+            inner.remove(MERGED, layer.as_str())?;
             inner.layers.remove(&layer);
+            inner.merged.remove(&layer);
             Ok(())
         })
         .await
@@ -429,6 +467,10 @@ impl Inner {
                         serde_json::from_str(&content).map_err(unreadable)?;
                     let id = id.parse::<LayerId>().ok();
                     self.layers.extend(id.map(|id| (id, pool.unwrap_or_default())));
+                }
+                MERGED => {
+                    let parts = serde_json::from_str(&content).map_err(unreadable)?;
+                    self.merged.extend(id.parse::<LayerId>().map(|id| (id, parts)));
                 }
                 VOLUME => {
                     let id = id.parse().map_err(|_| damaged(&kind, &id))?;

@@ -109,10 +109,10 @@ impl SimHost {
         };
         self.open_disk(id, &has, volume.secret.as_ref())?;
         let there = self.layers_there();
-        if has.layers == volume.layers && has.layers.iter().all(|layer| there.contains(layer)) {
+        let (asked, has) = (&volume.layers, &has.layers);
+        if self.same(has, asked) && asked.iter().all(|layer| there.contains(layer)) {
             return Ok(());
         }
-        let (asked, has) = (&volume.layers, &has.layers);
         let what = format!("give {id} over {asked:?} to the guest: its disk lies over {has:?}");
         Err(HostError::new(what, false).reason(Reason::Internal))
     }

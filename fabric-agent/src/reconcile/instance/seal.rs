@@ -39,4 +39,12 @@ impl Pass<'_> {
         written.map_err(Failure::Store)?;
         Ok(true)
     }
+
+    /// Has the root disk go over to what its layers were merged into. True: as above.
+    pub(super) async fn merge(&self, seen: &SeenGuest) -> Result<bool, Failure> {
+        if self.record.deleting_since.is_some() {
+            return Ok(false);
+        }
+        self.reconciler.merge_root(self.record, &seen.guest).await.map_err(Failure::Store)
+    }
 }

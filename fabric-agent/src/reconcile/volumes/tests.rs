@@ -18,7 +18,7 @@ use crate::host::pools::Pools;
 use crate::host::{Host, sim::SimHost};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
-use crate::reconcile::instance;
+use crate::reconcile::{Loaded, Merges, instance};
 use crate::repo::{Instances, Kind, RecordOf, Repo, Snapshots, VolumeAttachments, encode};
 use crate::testing;
 use crate::volume_keys::VolumeKeys;
@@ -100,8 +100,9 @@ impl Scene {
         let metering = Metering::new(repo.clone(), Arc::clone(&clock), None);
         let ledger = Ledger::new(4096, [], [], |_| 0);
         let shown: Arc<dyn Host> = Arc::<SimHost>::clone(&host);
-        let reconciler = Reconciler::new(repo, cache, shown, clock, ledger, metering, config);
-        let reconciler = Arc::new(reconciler);
+        let merges = Merges::default();
+        let loaded = Loaded { cache, ledger, metering, merges };
+        let reconciler = Arc::new(Reconciler::new(repo, loaded, shown, clock, config));
         let (instance_id, volume_id) = (instance.id.clone(), volume.id.clone());
         let make = Action::MakeRootDisk {
             instance_id: instance_id.clone(),

@@ -1,0 +1,178 @@
+//! Making one layer of several neighbours.
+//!
+//! ```text
+//!   LAYER ... LAYER  ──copy, from the lowest──▶  .MERGED.qcow2.new  ──rename──▶  MERGED.qcow2
+//! ```
+//!
+//! What no layer says anything about stays unsaid in the new one, so it shows what lies below all of
+//! them; what one of them says to be empty stays empty. For that `qemu-img convert -n -B` is given one
+//! layer at a time: it copies what the layer itself has, and nothing of what lies below (`convert_iteration_sectors`
+//! in QEMU's `qemu-img.c`, where the target has a backing file). Below the source lies a file of holes,
+//! for over nothing all that a layer does not say would count as empty.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde_json::{Value, json};
+use weft_model::DiskFormat;
+
+use super::flatten::{THREADS_TAKE, inherit, over, with_tables};
+use super::{Below, DiskError, DiskSpec, Limits, RootDisks, qemu_img};
+use crate::files::{FileError, appear, blocking, temporary};
+
+/// Layers that are to become one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeSpec {
+    /// The new layer.
+    pub to: PathBuf,
+    /// The blob below everything, where there is one.
+    pub base: Option<(PathBuf, DiskFormat)>,
+    /// The layers between that and those that are merged, bottom to top.
+    pub below: Vec<PathBuf>,
+    /// What is merged, bottom to top.
+    pub layers: Vec<PathBuf>,
+    /// What the new file may take at most, in bytes.
+    pub room_bytes: u64,
+}
+
+impl RootDisks {
+    /// Writes the new layer, which appears as a whole; one that is there already is left as it is. Others
+    /// that use the host's disk and processors come first.
+    ///
+    /// # Errors
+    /// [`DiskError::NoRoom`], before anything was copied where that can be told;
+    /// [`DiskError::NotAnOverlay`] where a layer is encrypted, or was made to do harm, and those of
+    /// `qemu-img`.
+    pub async fn merge(&self, spec: &MergeSpec) -> Result<(), DiskError> {
+        let there = spec.to.clone();
+        if !blocking(move || there.exists()).await {
+            let size_bytes = self.check_merge(spec).await?;
+            let copy = async {
+                let copied = self.copy_layers(spec, size_bytes).await;
+                weft_crash_points::point("disk.merge.copied");
+                copied
+            };
+            appear(&spec.to, nix::unistd::geteuid().as_raw(), copy).await?;
+            weft_crash_points::point("disk.merge.appeared");
+        }
+        let to = spec.to.clone();
+        // As of every layer: whoever gets it as a descriptor may read it.
+        blocking(move || {
+            fs::set_permissions(&to, Permissions::from_mode(0o444))
+                .map_err(FileError::new("set the mode of", &to))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a guest sees of the highest layer, in bytes, if they can be merged.
+    async fn check_merge(&self, spec: &MergeSpec) -> Result<u64, DiskError> {
+        let mut size_bytes = 0;
+        for path in spec.below.iter().chain(&spec.layers) {
+            let bytes = self.layer_bytes(path).await?;
+            // Disks only grow. Where one did not, what lies below would show beyond its end.
+            if bytes < size_bytes {
+                let (path, what) = (path.clone(), "it is smaller than what lies below it");
+                return Err(DiskError::NotAnOverlay { path, what });
+            }
+            size_bytes = bytes;
+        }
+        let (layers, room_bytes) = (spec.layers.clone(), spec.room_bytes);
+        let used = blocking(move || {
+            let used = |path: &PathBuf| match fs::metadata(path) {
+                Ok(metadata) => Ok(metadata.blocks() * 512),
+                Err(source) => Err(FileError::new("look at", path)(source)),
+            };
+            layers.iter().map(used).sum::<Result<u64, _>>()
+        })
+        .await?;
+        if used > room_bytes { Err(DiskError::NoRoom { room_bytes }) } else { Ok(size_bytes) }
+    }
+
+    async fn copy_layers(&self, spec: &MergeSpec, size_bytes: u64) -> Result<(), DiskError> {
+        let new = temporary(&spec.to);
+        self.make_empty(&new, spec, size_bytes).await?;
+        let wanted = with_tables(size_bytes);
+        let limits = Limits {
+            file_size_bytes: wanted.min(spec.room_bytes),
+            // Of each layer, as of a whole disk: see `flatten`.
+            cpu_seconds: 60 + (size_bytes >> 26),
+            deadline: Duration::from_secs(600 + (size_bytes >> 23)),
+            address_space_bytes: self.limits.address_space_bytes.saturating_mul(THREADS_TAKE),
+            in_background: true,
+        };
+        for layer in &spec.layers {
+            let (opened, layer, new) = (spec.clone(), layer.clone(), new.clone());
+            let (source, target, fds) =
+                blocking(move || open(&opened, &layer, &new, size_bytes)).await?;
+            // Nothing opens what `-B` names where the target is there (`-n`).
+            let arguments: [&OsStr; 10] = [
+                "convert".as_ref(),
+                "-q".as_ref(),
+                "-n".as_ref(),
+                "-B".as_ref(),
+                "below".as_ref(),
+                "-F".as_ref(),
+                "raw".as_ref(),
+                "-Oqcow2".as_ref(),
+                &source,
+                &target,
+            ];
+            let ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits).await;
+            weft_crash_points::point("disk.merge.layer_copied");
+            ran.map_err(|error| error.or_no_room(spec.room_bytes, wanted))?;
+        }
+        Ok(())
+    }
+
+    /// A layer that says nothing yet. What its header says to lie below is believed by nobody.
+    async fn make_empty(
+        &self,
+        new: &Path,
+        spec: &MergeSpec,
+        size_bytes: u64,
+    ) -> Result<(), DiskError> {
+        let base = spec.base.as_ref().map(|(path, format)| (path, *format));
+        let below = spec.below.last().map(|path| (path, DiskFormat::Qcow2)).or(base);
+        let below = below.map(|(path, format)| Below { path: path.clone(), format });
+        self.make_disk(new, &DiskSpec { path: spec.to.clone(), size_bytes, below }, None).await
+    }
+}
+
+/// One layer and the new one as `qemu-img` is to call them, and what it inherits for them.
+fn open(
+    spec: &MergeSpec,
+    layer: &Path,
+    new: &Path,
+    size_bytes: u64,
+) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
+    let mut fds = Vec::new();
+    let read = |path: &Path| File::open(path).map_err(FileError::new("open", path));
+    // Where a cluster is written in part, the rest of it comes from below.
+    let below = over(spec.base.as_ref(), &spec.below, &mut fds)?;
+    let holes = memfd_create(c"holes", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from);
+    let holes = holes.map(File::from).and_then(|file| file.set_len(size_bytes).map(|()| file));
+    let holes = holes.map_err(FileError::new("make a file in memory for", new))?;
+    let source = json!({
+        "driver": "qcow2", "file": inherit(read(layer)?, &mut fds),
+        "backing": { "driver": "raw", "file": inherit(holes, &mut fds) },
+    });
+    let target =
+        OpenOptions::new().read(true).write(true).open(new).map_err(FileError::new("open", new))?;
+    if nix::unistd::geteuid().is_root() {
+        let uid = Some(qemu_img::CONFINED_UID);
+        fchown(&target, uid, uid).map_err(FileError::new("set the owner of", new))?;
+    }
+    let target: Value =
+        json!({ "driver": "qcow2", "file": inherit(target, &mut fds), "backing": below });
+    Ok((format!("json:{source}").into(), format!("json:{target}").into(), fds))
+}
+
+#[cfg(test)]
+mod tests;
