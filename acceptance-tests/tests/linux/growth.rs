@@ -1,19 +1,19 @@
 //! A guest that has room becomes bigger while it runs: its kernel takes into use what comes.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Change, Guest, Lab, Terraform, eventually, within};
+use weft_acceptance::{Change, Guest, Lab, Terraform, debian, eventually, within};
 
-use crate::module::{access, boot_id, image};
+use crate::module::{access, boot_id, image, image_of};
 
 const IT: &str = "weft_instance.it";
 
-/// An instance that may grow to 3 vCPUs and 640 MiB.
-fn sized(vcpus: u32, memory_mib: u32) -> String {
+/// An instance of this image that may grow to 3 vCPUs and 640 MiB.
+fn sized(image: &str, vcpus: u32, memory_mib: u32) -> String {
     format!(
         r#"
 resource "weft_instance" "it" {{
   name               = "it"
-  image_id           = weft_image.tiny.id
+  image_id           = weft_image.{image}.id
   vcpus              = {vcpus}
   memory_mib         = {memory_mib}
   max_vcpus          = 3
@@ -57,7 +57,7 @@ fn a_guest_grows_while_it_runs_and_keeps_it_over_a_dead_agent_and_a_sleep() -> R
     let key = lab.key("id")?;
     let terraform = lab.terraform()?;
     let base = image("")? + &access(&key);
-    let write = |vcpus, mib| terraform.main(&(base.clone() + &sized(vcpus, mib)));
+    let write = |vcpus, mib| terraform.main(&(base.clone() + &sized("tiny", vcpus, mib)));
     write(1, 256)?;
     terraform.apply()?;
     terraform.assert_plan_is_empty()?;
@@ -113,6 +113,32 @@ fn a_guest_grows_while_it_runs_and_keeps_it_over_a_dead_agent_and_a_sleep() -> R
     let told = "3 vCPUs is no maximum of an instance that has 4";
     ensure!(refused.code() == Some(1) && refused.text().contains(told), "{}", refused.text());
     write(1, 256)?;
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn a_stock_debian_takes_into_use_what_it_grows_by() -> Result<()> {
+    let Some(lab) = Lab::thorough()? else { return Ok(()) };
+    let key = lab.key("id")?;
+    let terraform = lab.terraform()?;
+    let base = image_of("debian", &debian()?, "") + &access(&key);
+    let write = |vcpus, mib| {
+        let waits =
+            "  wait_for           = \"cloud_init\"\n  timeouts           = { create = \"9m\" }\n}";
+        let instance = sized("debian", vcpus, mib);
+        let instance = instance.trim_end().strip_suffix('}').context("no instance")?.to_owned();
+        terraform.main(&(base.clone() + &instance + waits + "\n"))
+    };
+    write(1, 384)?;
+    terraform.apply()?;
+    let guest = lab.guest(&key, &terraform.state()?, IT)?;
+    let boot = boot_id(&guest)?;
+    let (_, small) = seen(&guest)?;
+    write(2, 640)?;
+    grow(&terraform)?;
+    has_grown(&guest, 2, small, 256)?;
+    ensure!(boot_id(&guest)? == boot, "it was restarted");
     terraform.destroy()?;
     lab.close()
 }

@@ -16,6 +16,7 @@ mod life;
 mod load;
 mod merge;
 mod orders;
+mod plugs;
 mod reality;
 mod volumes;
 
@@ -175,48 +176,19 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, |guest| guest.seed = true).await
             }
             Action::StartGuest(launch) => self.start(launch).await,
-            Action::PlugNic { instance_id, nic, .. } => {
-                let change = |guest: &mut Guest| {
-                    guest.nics.insert(nic.interface_id.clone());
-                    guest.links.insert(nic.interface_id.clone(), nic.link.clone());
-                };
-                self.reality.change_guest(instance_id, change).await
-            }
+            Action::PlugNic { instance_id, nic, .. } => self.plug_nic(instance_id, nic).await,
             Action::UnplugNic { instance_id, interface_id } => {
-                let guest = self.reality.guest(instance_id).unwrap_or_default();
-                if guest.behaviour == Behaviour::KeepsNics && guest.nics.contains(interface_id) {
-                    let what =
-                        format!("the guest of {instance_id} does not let go of {interface_id}");
-                    return Err(HostError::new(what, true));
-                }
-                let change = |guest: &mut Guest| {
-                    guest.nics.remove(interface_id);
-                };
-                self.reality.change_guest(instance_id, change).await
+                self.unplug_nic(instance_id, interface_id).await
             }
             Action::GrowRootDisk { instance_id, size_bytes, .. } => {
                 let change = |guest: &mut Guest| guest.root_bytes = *size_bytes;
                 self.reality.change_guest(instance_id, change).await
             }
             Action::PlugVolume { instance_id, volume } => {
-                let volume_id = &volume.volume_id;
-                self.check_volume(volume)?;
-                let change = |guest: &mut Guest| {
-                    guest.volumes.insert(volume_id.clone());
-                    guest.volume_limits.remove(volume_id);
-                };
-                self.reality.change_guest(instance_id, change).await
+                self.plug_volume(instance_id, volume).await
             }
             Action::UnplugVolume { instance_id, volume_id, .. } => {
-                let guest = self.reality.guest(instance_id).unwrap_or_default();
-                if guest.behaviour == Behaviour::KeepsVolumes && guest.volumes.contains(volume_id) {
-                    let what = format!("the guest of {instance_id} does not let go of {volume_id}");
-                    return Err(HostError::new(what, true));
-                }
-                let change = |guest: &mut Guest| {
-                    guest.volumes.remove(volume_id);
-                };
-                self.reality.change_guest(instance_id, change).await
+                self.unplug_volume(instance_id, volume_id).await
             }
             Action::LimitDisk { instance_id, volume_id, limits } => {
                 self.limit_disk(instance_id, volume_id.as_ref(), *limits).await
