@@ -322,9 +322,21 @@ async fn blob_of(
                 tracing::warn!(snapshot.id = %id, error = %crate::chain::Chain(&error), "what was begun of an image stays for now");
             }
             let error: crate::host::HostError = error;
-            Err(error.problem())
+            Err(not_made(id, error.problem()))
         }
     }
+}
+
+/// What the programs say who were to make it is the last that is told.
+fn not_made(id: &SnapshotId, why: Problem) -> Problem {
+    if why.reason != Reason::Internal {
+        return why;
+    }
+    let message = format!("the disk of the image could not be made of snapshot {id}");
+    Problem::new(Reason::Internal, message).evidence(why.message).remedy(
+        "apply again; where it stays so, weft doctor tells what is wrong with the host, and another \
+         snapshot shows whether it is this one that is damaged",
+    )
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ async fn a_snapshot_that_fails_says_why_and_changes_nothing_for_the_guest() {
     let kept = id_of(snapshot(&api, &id).await.metadata.as_ref());
     let captured =
         refusal(capture(&api, Source::SnapshotId(kept), false).await.map(tonic::Response::new));
-    assert!(captured.message.contains("no room"), "{captured:?}");
+    assert!(captured.evidence.is_some_and(|it| it.contains("no room")), "no evidence");
     order(&agent, r#"{"orders": []}"#);
     ok(api.instances.clone().reboot(get(&id)).await);
     api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();

@@ -17,15 +17,28 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 /// Longest name of a backing file, in bytes.
 const MAX_BACKING_NAME: usize = 1023;
 
-/// What a guest sees of a qcow2 disk, in bytes, whatever lies below it.
+const SHORT: &str = "its header is cut off";
+
+/// What a guest sees of a qcow2 disk, in bytes, whatever lies below it; one that would have another
+/// file opened is none.
 pub(super) fn size(head: &[u8]) -> Result<u64, &'static str> {
+    let u64_at = |at: usize| {
+        let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u64::from_be_bytes).ok_or(SHORT)
+    };
     if !head.starts_with(b"QFI\xfb") {
         return Err("it is not qcow2");
     }
-    match head.get(24..32).and_then(|bytes| bytes.try_into().ok()) {
-        Some(bytes) => Ok(u64::from_be_bytes(bytes)),
-        None => Err("its header is cut off"),
+    match head.get(4..8) {
+        Some([0, 0, 0, 2]) => {}
+        Some([0, 0, 0, 3]) if u64_at(72)? & EXTERNAL_DATA != 0 => {
+            return Err("it keeps its data in another file");
+        }
+        Some([0, 0, 0, 3]) => {}
+        Some(_) => return Err("it is of an unknown version of qcow2"),
+        None => return Err(SHORT),
     }
+    u64_at(24)
 }
 
 /// What a guest sees of a layer, in bytes, or why it cannot be read as what it says to be. What it
@@ -49,7 +62,6 @@ pub(super) fn layer(head: &[u8]) -> Result<u64, &'static str> {
 
 /// Reads the header, or says what is wrong with it.
 pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
-    const SHORT: &str = "its header is cut off";
     let bytes = |at: usize, len: usize| head.get(at..at.checked_add(len)?);
     let u32_at = |at: usize| {
         bytes(at, 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or(SHORT)
@@ -118,6 +130,20 @@ mod fuzz {
         put(120, b"raw");
         put(152, b"/blob");
         head
+    }
+
+    #[test]
+    fn a_disk_that_names_another_file_for_its_data_is_none() {
+        assert_eq!(size(&overlay()), Ok(1 << 20));
+        let spoiled = |at: usize, byte: u8| {
+            let mut head = overlay();
+            head[at] = byte;
+            size(&head).unwrap_err()
+        };
+        assert!(spoiled(79, 4).contains("another file"));
+        assert!(spoiled(7, 4).contains("unknown version"));
+        assert!(spoiled(0, 0).contains("not qcow2"));
+        assert!(size(&overlay()[..76]).unwrap_err().contains("cut off"));
     }
 
     /// Guests write these headers.

@@ -101,6 +101,28 @@ pub(super) async fn run_on(
     run_with(program, &arguments, limits, None, vec![key.into_fd()]).await
 }
 
+/// The same as [`run_on`] and [`run_confined_over`]: the disk is the file that goes with the command,
+/// with its number in `arguments`.
+pub(super) async fn run_confined_on(
+    program: &Path,
+    (command, disk): (&str, OwnedFd),
+    secret: Option<&DataSecret>,
+    arguments: &[&OsStr],
+    limits: Limits,
+) -> Result<(), DiskError> {
+    let command: [&OsStr; 1] = [command.as_ref()];
+    let Some(secret) = secret else {
+        let arguments = [command.as_slice(), arguments].concat();
+        return run_confined_over(program, &arguments, vec![disk], limits).await;
+    };
+    let key = Passphrase::open(secret)?;
+    let object = key.object();
+    let told: [&OsStr; 2] = ["--object".as_ref(), object.as_ref()];
+    let arguments = [command.as_slice(), told.as_slice(), arguments].concat();
+    let limits = super::encryption::limits(limits);
+    run_confined_over(program, &arguments, vec![disk, key.into_fd()], limits).await
+}
+
 async fn run_with(
     program: &Path,
     arguments: &[&OsStr],

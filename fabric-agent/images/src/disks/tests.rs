@@ -349,6 +349,14 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
     assert_eq!(bench.disks.disk_bytes(&path).await.unwrap(), Some(1 << 40), "it never shrinks");
     let shown = qemu_img(&["info", "--output=json"], &path);
     assert!(shown.contains(image.to_str().unwrap()), "what is below it stays: {shown}");
+    assert_eq!(fs::metadata(&path).unwrap().uid(), metadata.uid(), "whose it was");
+
+    // Nothing else is opened, whatever a guest has written there.
+    let mut spoiled = fs::read(&path).unwrap();
+    spoiled[79] |= 4;
+    fs::write(&path, spoiled).unwrap();
+    let error = bench.disks.grow_disk(&path, 2 << 40, None).await.unwrap_err();
+    assert!(error.to_string().contains("another file"), "{error}");
 
     fs::write(&path, "not a disk").unwrap();
     let error = bench.disks.create_disk(&disk(None), None).await.unwrap_err();

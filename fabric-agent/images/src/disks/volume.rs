@@ -1,7 +1,10 @@
 //! Disks of volumes: qcow2 over a sealed layer, over an image's blob, or over nothing.
 
 use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use weft_model::{DataSecret, DiskFormat};
@@ -29,6 +32,36 @@ pub struct DiskSpec {
     pub size_bytes: u64,
     /// What it shows where nothing was written; `None` shows zeros.
     pub below: Option<Below>,
+}
+
+/// A disk's file that belongs to the user of [`qemu_img::run_confined_on`] for a while. Where the agent
+/// dies meanwhile it stays so, which harms nobody: guests get it open.
+struct Lent {
+    file: File,
+    owner: (u32, u32),
+}
+
+impl Lent {
+    /// Opens it twice, and says how long it is: one is kept, one is given away.
+    fn open(path: &Path) -> io::Result<(Self, OwnedFd, u64)> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let metadata = file.metadata()?;
+        if nix::unistd::geteuid().is_root() {
+            let confined = Some(qemu_img::CONFINED_UID);
+            fchown(&file, confined, confined)?;
+        }
+        let given = file.try_clone()?.into();
+        let owner = (metadata.uid(), metadata.gid());
+        Ok((Self { file, owner }, given, metadata.len()))
+    }
+
+    fn take_back(self) -> io::Result<()> {
+        let (uid, gid) = self.owner;
+        match nix::unistd::geteuid().is_root() {
+            true => fchown(&self.file, Some(uid), Some(gid)),
+            false => Ok(()),
+        }
+    }
 }
 
 impl RootDisks {
@@ -84,10 +117,11 @@ impl RootDisks {
     }
 
     /// Makes the disk at `path`, which no guest has open, larger. Where it has that size already, it is
-    /// left as it is.
+    /// left as it is. Who does it has no right to any other file: guests write headers and tables.
     ///
     /// # Errors
-    /// [`DiskError::Gone`]; those of `qemu-img`, which refuses a disk that a guest has open.
+    /// [`DiskError::Gone`]; [`DiskError::NotADisk`] where its header names another file; those of
+    /// `qemu-img`, which refuses a disk that a guest has open.
     pub async fn grow_disk(
         &self,
         path: &Path,
@@ -100,12 +134,12 @@ impl RootDisks {
             Some(_) => {}
         }
         let owned = path.to_owned();
-        let read = FileError::new("look at", path);
-        let file_bytes = blocking(move || std::fs::metadata(&owned)).await.map_err(read)?.len();
+        let opened = move || Lent::open(&owned).map_err(FileError::new("open", &owned));
+        let (lent, file, file_bytes) = blocking(opened).await?;
         // Whatever its header names, nothing else is opened.
         let mut disk = serde_json::json!({
             "driver": "qcow2", "backing": null,
-            "file": { "driver": "file", "filename": path.to_string_lossy() },
+            "file": { "driver": "file", "filename": format!("/dev/fd/{}", file.as_raw_fd()) },
         });
         if secret.is_some() {
             disk["encrypt"] = serde_json::json!({ "format": "luks", "key-secret": KEY });
@@ -115,8 +149,11 @@ impl RootDisks {
         // A larger table goes to the end of the file.
         let file_size_bytes = file_bytes.saturating_add(self.limits.file_size_bytes);
         let limits = Limits { file_size_bytes, ..self.limits };
-        let grown = qemu_img::run_on(&self.qemu_img, "resize", secret, &arguments, limits).await;
+        let grown =
+            qemu_img::run_confined_on(&self.qemu_img, ("resize", file), secret, &arguments, limits)
+                .await;
         weft_crash_points::point("disk.grow.grown");
+        lent.take_back().map_err(FileError::new("set the owner of", path))?;
         grown
     }
 

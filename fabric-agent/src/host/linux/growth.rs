@@ -28,7 +28,11 @@ impl LinuxGuests {
     ) -> Result<(), HostError> {
         // A guest that has just ended, or does not have it yet: another look tells.
         self.guests.grow_disk(id, device, size_bytes).await.map_err(|error| {
-            HostError::new(format!("grow {device} of the guest of {id}"), true).caused_by(error)
+            let what = format!(
+                "make the disk \"{device}\" of the guest of {id} larger, which runs on with it as it was; it \
+                 is tried again, and done when it is stopped and started (weft stop {id}, weft start {id})"
+            );
+            HostError::new(what, true).caused_by(error)
         })
     }
 

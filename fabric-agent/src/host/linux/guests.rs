@@ -1,6 +1,7 @@
 //! Guests, their disks and their seeds.
 
 mod boot;
+mod disks;
 mod display;
 mod freeze;
 mod memory;
@@ -260,6 +261,7 @@ impl LinuxGuests {
             display: launch.display,
             nics: launch.nics.iter().map(|nic| nic_spec(nic, &netns)).collect(),
         };
+        self.check_disks(&spec).await?;
         self.warn_of_too_many_vcpus(&spec);
         match self.guests.launch_with(&spec, &self.holder, &secrets).await {
             // An earlier attempt got this far before the agent died.

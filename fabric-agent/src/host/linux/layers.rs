@@ -80,6 +80,17 @@ impl LinuxGuests {
         };
         // A guest may have gone over to it before it ended.
         let begun = spec.next().exists();
+        // What is no disk is nothing to keep; what was begun is carried to its end all the same.
+        if !begun
+            && let Err(error @ DiskError::NotADisk { .. }) = self.disks.disk_bytes(&spec.top).await
+        {
+            let what = format!(
+                "snapshot a disk that is damaged: restore what is on it from an older snapshot, or put a \
+                 copy of {} back",
+                spec.top.display()
+            );
+            return Err(for_good(what, error));
+        }
         let seal = match self.disks.prepare_seal(spec, secret).await {
             Ok(seal) => seal,
             Err(error) => return Err(undone(for_good(what(), error)).await),
