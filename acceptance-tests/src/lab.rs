@@ -86,11 +86,19 @@ impl Lab {
     /// # Errors
     /// The agent does not start.
     pub fn thorough() -> Result<Option<Self>> {
+        Self::thorough_with(&[])
+    }
+
+    /// The same, with more flags for the agent.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn thorough_with(flags: &[&str]) -> Result<Option<Self>> {
         if std::env::var_os("WEFT_THOROUGH").is_none() {
             skipped("this takes minutes and is left to make accept");
             return Ok(None);
         }
-        Self::linux()
+        Self::linux_with(flags)
     }
 
     /// As [`Lab::linux`], with a state directory on a disk of `mib` MiB: what this thread and what it

@@ -94,6 +94,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     make_dir(&directories.runtime_dir, 0o711)?;
     let keys = VolumeKeys::open(args.volume_key_file.as_deref())?;
     if let Some(id) = keys.id() {
+        // A core file would have the key, wherever the kernel leaves it.
+        nix::sys::prctl::set_dumpable(false).context("cannot keep core files from being made")?;
         tracing::info!(root_key.id = %id, "volumes can be encrypted");
     }
     let prices = metering::read_prices(args.prices.as_deref())?;

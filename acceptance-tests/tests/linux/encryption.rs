@@ -16,7 +16,7 @@ use crate::volumes::{device_of, gib};
 const TEXT: &str = "what-nobody-else-may-read";
 
 /// A root key, where neither the lab's directories nor its disks are.
-fn root_key() -> Result<(TempDir, PathBuf)> {
+pub(crate) fn root_key() -> Result<(TempDir, PathBuf)> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("volume.key");
     let mut command = Command::new(binaries()?.join("fabric-agent"));

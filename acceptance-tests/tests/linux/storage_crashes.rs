@@ -5,12 +5,24 @@
 use anyhow::Result;
 use weft_acceptance::{CrashStory, Lab, Victim};
 
+use crate::encryption::root_key;
 use crate::storage_scene::Storage;
 
 #[test]
 fn an_agent_that_dies_at_each_point_of_storage_loses_and_leaves_nothing() -> Result<()> {
     let Some(lab) = Lab::thorough()? else { return Ok(()) };
     let scene = Storage::of_an_agent_that_dies(&lab)?;
+    let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
+    story.tell(1)?.close()
+}
+
+#[test]
+fn an_agent_that_dies_at_each_point_of_an_encrypted_volume_loses_and_leaves_nothing() -> Result<()>
+{
+    let (_dir, key) = root_key()?;
+    let flag = format!("--volume-key-file={}", key.display());
+    let Some(lab) = Lab::thorough_with(&[&flag])? else { return Ok(()) };
+    let scene = Storage::of_an_encrypted_volume(&lab)?;
     let Some(story) = CrashStory::new(lab, scene)? else { return Ok(()) };
     story.tell(1)?.close()
 }

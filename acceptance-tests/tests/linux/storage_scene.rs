@@ -71,6 +71,8 @@ pub(crate) struct Storage {
     on_volume: String,
     /// How many texts there have been.
     lines_on_volume: usize,
+    /// Whether the volume is encrypted.
+    encrypted: bool,
     /// GiB of the root disk, which never shrinks: one more in each round.
     root_gib: u64,
     /// The boot that must not end; `None` where guests die.
@@ -108,6 +110,13 @@ impl Storage {
     pub(crate) fn of_a_guest_that_dies(lab: &Lab) -> Result<Self> {
         let steps = &["snapshot", "plug", "seal", "grow", "root", "clear"];
         Self::new(lab, steps, &["snapshot", "seal", "grow", "root"])
+    }
+
+    /// What happens to an encrypted volume while the agent dies, which has a root key: the guest must not
+    /// notice, and nothing of what it writes is in the clear.
+    pub(crate) fn of_an_encrypted_volume(lab: &Lab) -> Result<Self> {
+        let steps = &["plug", "seal", "grow", "hibernate", "resume", "unplug", "clear"];
+        Ok(Self { encrypted: true, ..Self::new(lab, steps, steps)? })
     }
 
     fn new(
@@ -160,6 +169,7 @@ resource "weft_image" "fetched" {{
             lines: Vec::new(),
             on_volume: String::new(),
             lines_on_volume: 0,
+            encrypted: false,
             root_gib: 1,
             boot: None,
             deaths: 0,
@@ -199,7 +209,8 @@ resource "weft_image" "fetched" {{
                 if has("grow") { (2, IOPS.to_string()) } else { (1, "null".to_owned()) };
             module.push_str(&format!(
                 "resource \"weft_volume\" \"data\" {{\n  name     = \"data\"\n  size_gib = {gib}\n  \
-                 iops     = {iops}\n}}\n"
+                 iops     = {iops}\n  encrypted = {}\n}}\n",
+                self.encrypted
             ));
             module.push_str(ATTACHMENT);
             if has("seal") {
@@ -289,7 +300,8 @@ resource "weft_image" "fetched" {{
     fn check_seal(&mut self, lab: &Lab, guest: &Guest<'_>, terraform: &Terraform) -> Result<()> {
         let layer = self.new_layer(lab)?;
         let last = self.on_volume.clone();
-        ensure!(contains(&layer, &last)?, "lost: {last} is not in the volume's snapshot");
+        let is_seen = contains(&layer, &last)?;
+        ensure!(is_seen != self.encrypted, "{last} in the volume's snapshot: {is_seen}");
         let device = Self::device(guest, terraform, 1)?;
         self.write_volume(guest, &device)?;
         let later = &self.on_volume;

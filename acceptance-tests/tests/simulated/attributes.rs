@@ -447,6 +447,7 @@ fn of_a_volume() -> Result<()> {
             (json!({ "iops": 500, "throughput_mibps": 20 }), Live),
             (json!({ "iops": null, "throughput_mibps": 30 }), Live),
             (json!({ "type": "ssd" }), ReplaceInPlan),
+            (json!({ "type": null, "encrypted": true }), ReplaceInPlan),
         ])
     })
 }

@@ -204,8 +204,8 @@ async fn an_encrypted_volume_lives_as_any_other_and_its_secret_is_nowhere_in_the
     };
     // The look can find something: the wrapped form is there.
     assert!(!look(wrapped["sealed"].as_str().unwrap()).is_empty());
-    assert_eq!(look(&secret), [PathBuf::new(); 0]);
-    assert_eq!(look(&root), [PathBuf::new(); 0]);
+    assert_eq!(look(&secret), Vec::<PathBuf>::new());
+    assert_eq!(look(&root), Vec::<PathBuf>::new());
     let log = agent.log();
     assert!(log.contains(wrapped["root_key"].as_str().unwrap()), "{log}");
 

@@ -46,8 +46,24 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [keys(), instance_types(), references_and_rules(), prefix_lists(), networks(), routes()]
-        .concat()
+    let of_networks = [prefix_lists(), networks(), routes()].concat();
+    [keys(), instance_types(), references_and_rules(), of_networks, volumes()].concat()
+}
+
+/// The agent of these has no root key.
+fn volumes() -> Vec<Case> {
+    let bad = |name, fails, more: &str| {
+        let body = format!("size_gib  = 1\n  encrypted = true{more}");
+        Case::new(name, fails, format!("resource \"weft_volume\" \"bad\" {{\n  {body}\n}}\n"))
+    };
+    vec![
+        bad("an encrypted volume where the agent has no root key", Fails::InApply, ""),
+        bad(
+            "an encrypted volume of an image",
+            Fails::InPlan,
+            "\n  image_id  = \"img-0123456789abcdef0\"",
+        ),
+    ]
 }
 
 fn instance(name: &str, body: &str) -> String {
