@@ -1,5 +1,6 @@
 //! A snapshot of the instance's root disk, and an image of the instance, which is rebooted for it.
 
+use v1::wait_request::Until;
 use weft_proto::{problem_from_status, v1};
 
 use super::{Away, Client, NOT_YET};
@@ -20,6 +21,10 @@ impl Client {
 
     pub(super) async fn make_captured(&mut self) -> Result<(), Away> {
         let instance_id = self.state.instance.clone().unwrap();
+        if self.state.snapshot.is_none() {
+            // Only a guest that runs is frozen.
+            self.wait(&instance_id, Until::WaitFor("running".to_owned())).await?;
+        }
         let spec = v1::SnapshotSpec {
             instance_id: instance_id.clone(),
             description: "it".to_owned(),
