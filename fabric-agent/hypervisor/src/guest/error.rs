@@ -207,14 +207,26 @@ pub enum GuestError {
     },
     /// The guest goes on, and nothing was taken of its disks.
     #[error(
-        "the guest of {id} did not freeze its file systems ({why}); try again when it writes less, or \
-         ask for consistency = \"crash\""
+        "the guest of {id} did not freeze its file systems ({why}); the log and the configuration of its \
+         guest agent tell more (journalctl -u qemu-guest-agent there); mend that, or ask for \
+         consistency = \"crash\""
     )]
     NotFrozen {
         /// Whose guest.
         id: InstanceId,
         /// In the words of its agent.
         why: String,
+    },
+    /// It was given up; the guest goes on, and nothing was taken of its disks.
+    #[error(
+        "the guest of {id} has not written out what it holds, and frozen its file systems, within \
+         {seconds} s; try again when it writes less, or ask for consistency = \"crash\""
+    )]
+    FreezesSlowly {
+        /// Whose guest.
+        id: InstanceId,
+        /// How long it was waited for.
+        seconds: u64,
     },
     /// The disk was taken, and what is in it may be from the middle of a program's writing.
     #[error(
@@ -335,6 +347,7 @@ impl GuestError {
                 | Self::NoAgentPort { .. }
                 | Self::NoAgent { .. }
                 | Self::NotFrozen { .. }
+                | Self::FreezesSlowly { .. }
                 | Self::OtherChain { .. }
                 | Self::Qmp { source: QmpError::Refused { .. }, .. }
         )
@@ -355,6 +368,7 @@ impl GuestError {
             | Self::NoAgentPort { .. }
             | Self::NoAgent { .. }
             | Self::NotFrozen { .. }
+            | Self::FreezesSlowly { .. }
             | Self::NotKeptFrozen { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {
