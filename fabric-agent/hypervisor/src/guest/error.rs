@@ -216,6 +216,8 @@ pub enum GuestError {
         id: InstanceId,
         /// In the words of its agent.
         why: String,
+        /// Whether its agent has said so itself: then nothing is frozen.
+        said_so: bool,
     },
     /// It was given up; the guest goes on, and nothing was taken of its disks.
     #[error(

@@ -9,7 +9,9 @@
 //! A guest's agent thaws nothing by itself. So what may be frozen is written down before it is: whoever
 //! finds that note thaws, the next agent too. How many file systems a thaw has thawed tells that they
 //! were frozen until then; only a layer that the disk went over from before that is `kept`. (Where
-//! an agent dies between the thaw and its note, its word that the disk had gone over has to do.) Commands:
+//! an agent dies between the thaw and its note, its word that the disk had gone over has to do.) A guest's
+//! agent that refuses to thaw what it has refused to freeze has nothing to thaw: it knows neither
+//! command, or may obey neither; `qemu-ga` thaws what it had frozen before it says no. Commands:
 //! `guest-fsfreeze-freeze` and `-thaw` in QEMU's `qga/qapi-schema.json`; while frozen, `qemu-ga` obeys
 //! these and `guest-sync-delimited` only.
 
@@ -57,8 +59,13 @@ pub struct FreezeNote(PathBuf);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum Noted {
-    /// Its file systems may be frozen, so that a disk can be sealed into this layer.
-    Frozen { layer: LayerId },
+    /// Its file systems may be frozen, so that a disk can be sealed into this layer; they are, where it has
+    /// said that it froze them, and did not thaw them.
+    Frozen {
+        layer: LayerId,
+        #[serde(default)]
+        said_so: bool,
+    },
     /// The same, and the disk has gone over from it.
     WentOver { layer: LayerId },
     /// They have been thawed, and this layer was left behind before that.
@@ -155,11 +162,15 @@ impl Guests {
         note: &FreezeNote,
     ) -> Result<(), GuestError> {
         match note.read().map_err(failed(id, "read whether it is frozen"))? {
-            Some(Noted::Frozen { layer }) => {
+            Some(Noted::Frozen { layer, said_so }) => {
                 // QEMU does one thing after the other: what it was told before is done when it answers.
-                let went_over = self.is_left_behind(id, &layer).await.unwrap_or(false);
-                let thawed = self.thaw_with(id, None).await?;
-                self.note_thawed(id, &layer, note, went_over && thawed)
+                let went_over = self.is_left_behind(id, &layer).await.ok();
+                let mut thawed = self.thaw_with(id, None).await;
+                if !said_so && went_over == Some(false) {
+                    thawed = thawed.or_else(unless_refused);
+                }
+                let thawed = thawed?;
+                self.note_thawed(id, &layer, note, went_over == Some(true) && thawed)
             }
             Some(Noted::WentOver { layer }) => {
                 self.thaw_with(id, None).await?;
@@ -207,7 +218,7 @@ impl Guests {
         go_over: impl Future<Output = Result<Value, GuestError>>,
     ) -> Result<(), GuestError> {
         let mut agent = self.talk(id).await?;
-        let noted = Noted::Frozen { layer: layer.clone() };
+        let noted = Noted::Frozen { layer: layer.clone(), said_so: false };
         note.write(&noted).map_err(failed(id, "write down that it is about to be frozen"))?;
         weft_crash_points::point("guest.freeze.noted");
         let frozen = freeze(id, &mut agent).await;
@@ -217,7 +228,7 @@ impl Guests {
             Err(_) => None,
         };
         weft_crash_points::point("guest.freeze.went_over");
-        let thawed = self.thaw_after(id, layer, note, (&went_over, agent)).await;
+        let thawed = self.thaw_after(id, layer, note, (&frozen, &went_over, agent)).await;
         weft_crash_points::point("guest.freeze.thawed");
         if let Err(error) = &thawed {
             tracing::error!(vm.id = %id, %error, "the guest may be frozen");
@@ -254,7 +265,11 @@ impl Guests {
         id: &InstanceId,
         layer: &LayerId,
         note: &FreezeNote,
-        (went_over, agent): (&Option<Result<Value, GuestError>>, QgaClient<UnixStream>),
+        (frozen, went_over, agent): (
+            &Result<(), GuestError>,
+            &Option<Result<Value, GuestError>>,
+            QgaClient<UnixStream>,
+        ),
     ) -> Result<(), GuestError> {
         let went_over = match went_over {
             None => false,
@@ -270,7 +285,20 @@ impl Guests {
             // QEMU does one thing after the other: what it was told before is done when it answers.
             Some(Err(_)) => self.is_left_behind(id, layer).await.unwrap_or(false),
         };
-        let thawed = self.thaw_with(id, Some(agent)).await?;
+        let mut thawed = self.thaw_with(id, Some(agent)).await;
+        match frozen {
+            Err(GuestError::NotFrozen { said_so: true, .. }) => {
+                thawed = thawed.or_else(unless_refused);
+            }
+            Ok(()) if !went_over && thawed.is_err() => {
+                let noted = Noted::Frozen { layer: layer.clone(), said_so: true };
+                if let Err(error) = note.write(&noted) {
+                    tracing::warn!(vm.id = %id, %error, "cannot write down that a guest is frozen");
+                }
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let thawed = thawed?;
         weft_crash_points::point("guest.thaw.thawed");
         self.note_thawed(id, layer, note, went_over && thawed)
     }
@@ -339,19 +367,34 @@ impl Guests {
     }
 }
 
+/// That nothing was frozen, where who was told to thaw has refused to.
+fn unless_refused(error: GuestError) -> Result<bool, GuestError> {
+    match error {
+        GuestError::StaysFrozen { source: QgaError::Refused { .. }, .. } => Ok(false),
+        error => Err(error),
+    }
+}
+
 async fn freeze(id: &InstanceId, agent: &mut QgaClient<UnixStream>) -> Result<(), GuestError> {
-    let not_frozen = |why: String| GuestError::NotFrozen { id: id.clone(), why };
+    let not_frozen =
+        |why: String, said_so: bool| GuestError::NotFrozen { id: id.clone(), why, said_so };
     let frozen = match agent.execute("guest-fsfreeze-freeze", FREEZE_DEADLINE).await {
         Ok(frozen) => frozen,
         Err(QgaError::NoAnswer { deadline, .. }) => {
             return Err(GuestError::FreezesSlowly { id: id.clone(), seconds: deadline.as_secs() });
         }
-        Err(error) => return Err(not_frozen(error.to_string())),
+        Err(error) => {
+            let said_so = matches!(error, QgaError::Refused { .. });
+            return Err(not_frozen(error.to_string(), said_so));
+        }
     };
     match frozen.as_u64() {
         Some(1..) => Ok(()),
-        Some(0) => Err(not_frozen("it has none that can be frozen".to_owned())),
-        None => Err(not_frozen("its guest agent does not say how many it froze".to_owned())),
+        Some(0) => Err(not_frozen("it has none that can be frozen".to_owned(), true)),
+        None => {
+            let why = "its guest agent does not say how many it froze";
+            Err(not_frozen(why.to_owned(), false))
+        }
     }
 }
 
@@ -382,7 +425,7 @@ mod tests {
         let note = FreezeNote::in_dir(dir.path());
         let (one, other) = (LayerId::from_random([1; 9]), LayerId::from_random([2; 9]));
         assert!(!note.keeps(&one).unwrap());
-        note.write(&Noted::Frozen { layer: one.clone() }).unwrap();
+        note.write(&Noted::Frozen { layer: one.clone(), said_so: false }).unwrap();
         assert!(!note.keeps(&one).unwrap());
         note.write(&Noted::Kept { layer: one.clone() }).unwrap();
         assert!(note.keeps(&one).unwrap() && !note.keeps(&other).unwrap());
@@ -434,6 +477,54 @@ mod tests {
                 (frozen, _) => panic!("{said}: {frozen:?}"),
             }
         }
+    }
+
+    /// A guest's agent that knows neither how to freeze nor how to thaw.
+    async fn knows_neither(guest: UnixStream) {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+        let mut guest = BufReader::new(guest);
+        let mut line = Vec::new();
+        while guest.read_until(b'\n', &mut line).await.unwrap() > 0 {
+            let told = line.strip_prefix(&[0xff]).unwrap_or(&line);
+            let told: Value = serde_json::from_slice(told).unwrap();
+            let said = match told["execute"].as_str() {
+                Some("guest-sync-delimited") => {
+                    guest.get_mut().write_all(&[0xff]).await.unwrap();
+                    json!({ "return": told["arguments"]["id"] })
+                }
+                _ => json!({ "error": { "class": "CommandNotFound", "desc": "it is disabled" } }),
+            };
+            guest.get_mut().write_all(format!("{said}\n").as_bytes()).await.unwrap();
+            line.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_refuses_to_thaw_what_it_refused_to_freeze_has_nothing_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let guests = Guests::new(dir.path().join("guests"));
+        let note = FreezeNote::in_dir(dir.path());
+        let (id, layer) = (InstanceId::from_random([1; 9]), LayerId::from_random([1; 9]));
+        let begin = || {
+            note.write(&Noted::Frozen { layer: layer.clone(), said_so: false }).unwrap();
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            tokio::spawn(knows_neither(theirs));
+            QgaClient::new(ours)
+        };
+        let mut agent = begin();
+        let frozen = freeze(&id, &mut agent).await;
+        assert!(matches!(frozen, Err(GuestError::NotFrozen { said_so: true, .. })), "{frozen:?}");
+        guests.thaw_after(&id, &layer, &note, (&frozen, &None, agent)).await.unwrap();
+        assert_eq!(note.read().unwrap(), None);
+        assert!(!guests.is_left_frozen(&id, &note).unwrap());
+
+        // One that has frozen its file systems has something to thaw, whatever it says.
+        let no = GuestError::NobodyToFreeze { id: id.clone() };
+        let told = (&Ok(()), &Some(Err(no)), begin());
+        let thawed = guests.thaw_after(&id, &layer, &note, told).await;
+        assert!(matches!(thawed, Err(GuestError::StaysFrozen { .. })), "{thawed:?}");
+        assert_eq!(note.read().unwrap(), Some(Noted::Frozen { layer, said_so: true }));
+        assert!(guests.is_left_frozen(&id, &note).unwrap());
     }
 
     #[tokio::test(start_paused = true)]
