@@ -6,6 +6,9 @@
 //!                                                  └─ no ─▶ thaw ─▶ nothing
 //! ```
 //!
+//! What is kept is so for each disk by itself: one may be sealed while what another was sealed into is not
+//! written down yet. It stays until the same disk's next one, before which it is.
+//!
 //! A guest's agent thaws nothing by itself. So what may be frozen is written down before it is: whoever
 //! finds that note thaws, the next agent too. How many file systems a thaw has thawed tells that they
 //! were frozen until then; only a layer that the disk went over from before that is `kept`. (Where
@@ -15,6 +18,7 @@
 //! `guest-fsfreeze-freeze` and `-thaw` in QEMU's `qga/qapi-schema.json`; while frozen, `qemu-ga` obeys
 //! these and `guest-sync-delimited` only.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Write as _};
@@ -56,23 +60,37 @@ static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreezeNote(PathBuf);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    now: Now,
+    /// The layer that each disk left behind last, before its guest was thawed, by what QEMU calls the disk.
+    kept: BTreeMap<String, LayerId>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-enum Noted {
-    /// Its file systems may be frozen, so that a disk can be sealed into this layer; they are, where it has
+enum Now {
+    /// Nothing is frozen.
+    #[default]
+    Thawed,
+    /// Its file systems may be frozen, so that a disk can be sealed into its layer; they are, where it has
     /// said that it froze them, and did not thaw them.
-    Frozen {
-        layer: LayerId,
-        #[serde(default)]
-        said_so: bool,
-    },
+    Frozen { disk: Sealed, said_so: bool },
     /// The same, and the disk has gone over from it.
-    WentOver { layer: LayerId },
-    /// They have been thawed, and this layer was left behind before that.
-    Kept { layer: LayerId },
+    WentOver { disk: Sealed },
     /// What is written there says nothing, after the machine lost power.
     #[serde(skip)]
     Unreadable,
+}
+
+/// A disk that is sealed while its guest is frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sealed {
+    /// What QEMU calls it.
+    pub(super) device: String,
+    /// What it has so far becomes this.
+    pub(super) layer: LayerId,
 }
 
 impl FreezeNote {
@@ -81,23 +99,35 @@ impl FreezeNote {
         Self(dir.join(NOTE))
     }
 
-    fn read(&self) -> io::Result<Option<Noted>> {
+    fn read(&self) -> io::Result<Noted> {
+        let unreadable = |_| Noted { now: Now::Unreadable, ..Noted::default() };
         match fs::read(&self.0) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Noted::Unreadable))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(unreadable)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Noted::default()),
             Err(error) => Err(error),
         }
     }
 
-    /// Replaces it in one step, also for a machine that loses power then.
-    fn write(&self, noted: &Noted) -> io::Result<()> {
-        self.replace(noted, true)?;
+    /// Writes down what is so now, in one step, also for a machine that loses power then.
+    fn write(&self, now: Now) -> io::Result<()> {
+        self.replace(&Noted { now, ..self.read()? }, true)?;
         self.sync_dir()
     }
 
     /// The same while the guest stands still: it ends with the machine, and nothing is waited for.
-    fn write_for_this_boot(&self, noted: &Noted) -> io::Result<()> {
-        self.replace(noted, false)
+    fn write_for_this_boot(&self, now: Now) -> io::Result<()> {
+        self.replace(&Noted { now, ..self.read()? }, false)
+    }
+
+    /// The same once the guest is thawed: what `kept` left behind, it left before that.
+    fn write_thawed(&self, kept: Option<&Sealed>) -> io::Result<()> {
+        let mut noted = Noted { now: Now::Thawed, ..self.read()? };
+        noted.kept.extend(kept.map(|disk| (disk.device.clone(), disk.layer.clone())));
+        if noted.kept.is_empty() {
+            return self.remove();
+        }
+        self.replace(&noted, true)?;
+        self.sync_dir()
     }
 
     fn replace(&self, noted: &Noted, durable: bool) -> io::Result<()> {
@@ -130,7 +160,7 @@ impl FreezeNote {
 
     /// Whether the layer was left behind while file systems were frozen.
     pub(super) fn keeps(&self, layer: &LayerId) -> io::Result<bool> {
-        Ok(matches!(self.read()?, Some(Noted::Kept { layer: kept }) if kept == *layer))
+        Ok(self.read()?.kept.values().any(|kept| kept == layer))
     }
 }
 
@@ -143,7 +173,7 @@ impl Guests {
         // Who freezes just now also thaws.
         let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(false) };
         let noted = note.read().map_err(failed(id, "read whether it is frozen"))?;
-        Ok(!matches!(noted, None | Some(Noted::Kept { .. })))
+        Ok(noted.now != Now::Thawed)
     }
 
     /// Thaws a guest that was left frozen.
@@ -161,26 +191,27 @@ impl Guests {
         id: &InstanceId,
         note: &FreezeNote,
     ) -> Result<(), GuestError> {
-        match note.read().map_err(failed(id, "read whether it is frozen"))? {
-            Some(Noted::Frozen { layer, said_so }) => {
+        match note.read().map_err(failed(id, "read whether it is frozen"))?.now {
+            Now::Frozen { disk, said_so } => {
                 // QEMU does one thing after the other: what it was told before is done when it answers.
-                let went_over = self.is_left_behind(id, &layer).await.ok();
+                let went_over = self.is_left_behind(id, &disk.layer).await.ok();
                 let mut thawed = self.thaw_with(id, None).await;
                 if !said_so && went_over == Some(false) {
                     thawed = thawed.or_else(unless_refused);
                 }
                 let thawed = thawed?;
-                self.note_thawed(id, &layer, note, went_over == Some(true) && thawed)
+                let kept = (went_over == Some(true) && thawed).then_some(&disk);
+                note_thawed(id, note, kept)
             }
-            Some(Noted::WentOver { layer }) => {
+            Now::WentOver { disk } => {
                 self.thaw_with(id, None).await?;
-                self.note_thawed(id, &layer, note, true)
+                note_thawed(id, note, Some(&disk))
             }
-            Some(Noted::Unreadable) => {
+            Now::Unreadable => {
                 self.thaw_with(id, None).await?;
-                note.remove().map_err(failed(id, "write down that it was thawed"))
+                note_thawed(id, note, None)
             }
-            Some(Noted::Kept { .. }) | None => Ok(()),
+            Now::Thawed => Ok(()),
         }
     }
 
@@ -203,7 +234,7 @@ impl Guests {
         turns.entry(id.clone()).or_default().clone()
     }
 
-    /// Has a disk go over from `layer` while the guest's file systems are frozen; `go_over` does that.
+    /// Has a disk go over from its layer while the guest's file systems are frozen; `go_over` does that.
     /// The caller has the turn.
     ///
     /// # Errors
@@ -213,13 +244,13 @@ impl Guests {
     pub(super) async fn while_frozen(
         &self,
         id: &InstanceId,
-        layer: &LayerId,
+        disk: &Sealed,
         note: &FreezeNote,
         go_over: impl Future<Output = Result<Value, GuestError>>,
     ) -> Result<(), GuestError> {
         let mut agent = self.talk(id).await?;
-        let noted = Noted::Frozen { layer: layer.clone(), said_so: false };
-        note.write(&noted).map_err(failed(id, "write down that it is about to be frozen"))?;
+        let now = Now::Frozen { disk: disk.clone(), said_so: false };
+        note.write(now).map_err(failed(id, "write down that it is about to be frozen"))?;
         weft_crash_points::point("guest.freeze.noted");
         let frozen = freeze(id, &mut agent).await;
         weft_crash_points::point("guest.freeze.frozen");
@@ -228,7 +259,7 @@ impl Guests {
             Err(_) => None,
         };
         weft_crash_points::point("guest.freeze.went_over");
-        let thawed = self.thaw_after(id, layer, note, (&frozen, &went_over, agent)).await;
+        let thawed = self.thaw_after(id, disk, note, (&frozen, &went_over, agent)).await;
         weft_crash_points::point("guest.freeze.thawed");
         if let Err(error) = &thawed {
             tracing::error!(vm.id = %id, %error, "the guest may be frozen");
@@ -239,7 +270,7 @@ impl Guests {
             Some(Err(error)) if error.refused() => return Err(error),
             _ => thawed?,
         }
-        self.judge_frozen(id, layer, note)
+        self.judge_frozen(id, &disk.layer, note)
     }
 
     /// Whether the disk went over from `layer` while the guest was frozen, as far as it is known. The
@@ -263,7 +294,7 @@ impl Guests {
     async fn thaw_after(
         &self,
         id: &InstanceId,
-        layer: &LayerId,
+        disk: &Sealed,
         note: &FreezeNote,
         (frozen, went_over, agent): (
             &Result<(), GuestError>,
@@ -274,8 +305,8 @@ impl Guests {
         let went_over = match went_over {
             None => false,
             Some(Ok(_)) => {
-                let noted = Noted::WentOver { layer: layer.clone() };
-                if let Err(error) = note.write_for_this_boot(&noted) {
+                let now = Now::WentOver { disk: disk.clone() };
+                if let Err(error) = note.write_for_this_boot(now) {
                     tracing::warn!(vm.id = %id, %error, "cannot write down how far a snapshot is");
                 }
                 weft_crash_points::point("guest.freeze.noted_over");
@@ -283,7 +314,7 @@ impl Guests {
             }
             Some(Err(error)) if error.refused() => false,
             // QEMU does one thing after the other: what it was told before is done when it answers.
-            Some(Err(_)) => self.is_left_behind(id, layer).await.unwrap_or(false),
+            Some(Err(_)) => self.is_left_behind(id, &disk.layer).await.unwrap_or(false),
         };
         let mut thawed = self.thaw_with(id, Some(agent)).await;
         match frozen {
@@ -291,8 +322,8 @@ impl Guests {
                 thawed = thawed.or_else(unless_refused);
             }
             Ok(()) if !went_over && thawed.is_err() => {
-                let noted = Noted::Frozen { layer: layer.clone(), said_so: true };
-                if let Err(error) = note.write(&noted) {
+                let now = Now::Frozen { disk: disk.clone(), said_so: true };
+                if let Err(error) = note.write(now) {
                     tracing::warn!(vm.id = %id, %error, "cannot write down that a guest is frozen");
                 }
             }
@@ -300,7 +331,7 @@ impl Guests {
         }
         let thawed = thawed?;
         weft_crash_points::point("guest.thaw.thawed");
-        self.note_thawed(id, layer, note, went_over && thawed)
+        note_thawed(id, note, (went_over && thawed).then_some(disk))
     }
 
     /// Has the guest thaw; says whether it was frozen. `agent` is a conversation that goes on.
@@ -324,20 +355,6 @@ impl Guests {
         };
         let thawed = told.map_err(|source| GuestError::StaysFrozen { id: id.clone(), source })?;
         Ok(thawed.as_u64().is_some_and(|count| count > 0))
-    }
-
-    fn note_thawed(
-        &self,
-        id: &InstanceId,
-        layer: &LayerId,
-        note: &FreezeNote,
-        kept: bool,
-    ) -> Result<(), GuestError> {
-        let written = match kept {
-            true => note.write(&Noted::Kept { layer: layer.clone() }),
-            false => note.remove(),
-        };
-        written.map_err(failed(id, "write down that it was thawed"))
     }
 
     /// Whether a disk of the guest lies over the layer.
@@ -365,6 +382,15 @@ impl Guests {
         let connected = self.guest_dir(id).connect_now(AGENT_SOCKET).await;
         connected.map(QgaClient::new).map_err(QgaError::Io)
     }
+}
+
+/// Writes down that the guest was thawed, and that `kept` left its layer behind before that.
+fn note_thawed(
+    id: &InstanceId,
+    note: &FreezeNote,
+    kept: Option<&Sealed>,
+) -> Result<(), GuestError> {
+    note.write_thawed(kept).map_err(failed(id, "write down that it was thawed"))
 }
 
 /// That nothing was frozen, where who was told to thaw has refused to.
@@ -423,19 +449,47 @@ mod tests {
     fn a_note_says_which_layer_was_left_behind_while_frozen() {
         let dir = tempfile::tempdir().unwrap();
         let note = FreezeNote::in_dir(dir.path());
-        let (one, other) = (LayerId::from_random([1; 9]), LayerId::from_random([2; 9]));
-        assert!(!note.keeps(&one).unwrap());
-        note.write(&Noted::Frozen { layer: one.clone(), said_so: false }).unwrap();
-        assert!(!note.keeps(&one).unwrap());
-        note.write(&Noted::Kept { layer: one.clone() }).unwrap();
-        assert!(note.keeps(&one).unwrap() && !note.keeps(&other).unwrap());
-        note.write_for_this_boot(&Noted::WentOver { layer: one.clone() }).unwrap();
-        assert!(!note.keeps(&one).unwrap());
+        let (one, other) = (sealed("root", 1), sealed("root", 2));
+        let keeps = |disk: &Sealed| note.keeps(&disk.layer).unwrap();
+        assert!(!keeps(&one));
+        note.write(Now::Frozen { disk: one.clone(), said_so: false }).unwrap();
+        assert!(!keeps(&one));
+        note.write_for_this_boot(Now::WentOver { disk: one.clone() }).unwrap();
+        assert!(!keeps(&one));
+        note.write_thawed(Some(&one)).unwrap();
+        assert!(keeps(&one) && !keeps(&other));
         fs::write(dir.path().join(NOTE), "").unwrap();
-        assert_eq!(note.read().unwrap(), Some(Noted::Unreadable));
-        note.remove().unwrap();
-        note.remove().unwrap();
+        assert_eq!(note.read().unwrap().now, Now::Unreadable);
+        // What was not kept leaves nothing.
+        note.write_thawed(None).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        note.remove().unwrap();
+    }
+
+    #[test]
+    fn what_one_disk_was_sealed_into_is_kept_while_another_is_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = FreezeNote::in_dir(dir.path());
+        let (root, data, later) = (sealed("root", 1), sealed("vol-1", 2), sealed("root", 3));
+        let keeps = || [&root, &data, &later].map(|disk| note.keeps(&disk.layer).unwrap());
+        note.write_thawed(Some(&root)).unwrap();
+        // An agent died here, and the next one began with the other disk.
+        note.write(Now::Frozen { disk: data.clone(), said_so: false }).unwrap();
+        assert_eq!(keeps(), [true, false, false]);
+        note.write_for_this_boot(Now::WentOver { disk: data.clone() }).unwrap();
+        note.write_thawed(Some(&data)).unwrap();
+        assert_eq!(keeps(), [true, true, false]);
+        // One of which nothing is kept takes nothing from another.
+        note.write(Now::Frozen { disk: data.clone(), said_so: false }).unwrap();
+        note.write_thawed(None).unwrap();
+        assert_eq!(keeps(), [true, true, false]);
+        note.write_thawed(Some(&later)).unwrap();
+        assert_eq!(keeps(), [false, true, true]);
+        assert_eq!(note.read().unwrap().now, Now::Thawed);
+    }
+
+    fn sealed(device: &str, n: u8) -> Sealed {
+        Sealed { device: device.to_owned(), layer: LayerId::from_random([n; 9]) }
     }
 
     /// A guest that answers each line that it is told with the next of these.
@@ -504,9 +558,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let guests = Guests::new(dir.path().join("guests"));
         let note = FreezeNote::in_dir(dir.path());
-        let (id, layer) = (InstanceId::from_random([1; 9]), LayerId::from_random([1; 9]));
+        let (id, disk) = (InstanceId::from_random([1; 9]), sealed("root", 1));
         let begin = || {
-            note.write(&Noted::Frozen { layer: layer.clone(), said_so: false }).unwrap();
+            note.write(Now::Frozen { disk: disk.clone(), said_so: false }).unwrap();
             let (ours, theirs) = UnixStream::pair().unwrap();
             tokio::spawn(knows_neither(theirs));
             QgaClient::new(ours)
@@ -514,16 +568,16 @@ mod tests {
         let mut agent = begin();
         let frozen = freeze(&id, &mut agent).await;
         assert!(matches!(frozen, Err(GuestError::NotFrozen { said_so: true, .. })), "{frozen:?}");
-        guests.thaw_after(&id, &layer, &note, (&frozen, &None, agent)).await.unwrap();
-        assert_eq!(note.read().unwrap(), None);
+        guests.thaw_after(&id, &disk, &note, (&frozen, &None, agent)).await.unwrap();
+        assert_eq!(note.read().unwrap(), Noted::default());
         assert!(!guests.is_left_frozen(&id, &note).unwrap());
 
         // One that has frozen its file systems has something to thaw, whatever it says.
         let no = GuestError::NobodyToFreeze { id: id.clone() };
         let told = (&Ok(()), &Some(Err(no)), begin());
-        let thawed = guests.thaw_after(&id, &layer, &note, told).await;
+        let thawed = guests.thaw_after(&id, &disk, &note, told).await;
         assert!(matches!(thawed, Err(GuestError::StaysFrozen { .. })), "{thawed:?}");
-        assert_eq!(note.read().unwrap(), Some(Noted::Frozen { layer, said_so: true }));
+        assert_eq!(note.read().unwrap().now, Now::Frozen { disk, said_so: true });
         assert!(guests.is_left_frozen(&id, &note).unwrap());
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use weft_model::{DataSecret, InstanceId, LayerId};
 
 use super::devices::{Devices, NAMED_DEVICES};
+use super::freeze::Sealed;
 use super::{FreezeNote, GuestError, GuestObservation, Guests};
 use crate::qemu::decryption;
 
@@ -83,7 +84,10 @@ impl Guests {
         let arguments = json!({ "node": top, "overlay": node.disk });
         let go_over = devices.execute("blockdev-snapshot", arguments);
         match freeze {
-            Some(note) => self.while_frozen(id, layer, note, go_over).await?,
+            Some(note) => {
+                let disk = Sealed { device: device.to_owned(), layer: layer.clone() };
+                self.while_frozen(id, &disk, note, go_over).await?;
+            }
             None => drop(go_over.await?),
         }
         weft_crash_points::point("guest.seal.switched");
