@@ -216,6 +216,7 @@ impl Pass<'_> {
                     Err(error) => not_thawed = Some(error),
                 }
             }
+            let mut waits_for_thaw = false;
             let is_another = match self.seal(wanted, &seen_guest).await {
                 Ok(sealed) => sealed || self.merge(&seen_guest).await?,
                 // It has to end all the same, and its disk is sealed without it: what hangs cannot
@@ -225,6 +226,13 @@ impl Pass<'_> {
                     tracing::warn!(instance.id = %id, error, "no snapshot before its guest has ended");
                     false
                 }
+                // What is done about a guest that runs does not wait until it is thawed.
+                Err(Failure::Step(error)) if not_thawed.is_some() && runs(&seen.guest) => {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(instance.id = %id, error, "no snapshot before its guest is thawed");
+                    waits_for_thaw = true;
+                    false
+                }
                 Err(error) => return Err(error),
             };
             if is_another {
@@ -232,7 +240,8 @@ impl Pass<'_> {
             }
             let root_bytes = self.root_bytes(seen_guest.root_disk).await;
             let grow = plan_growth(self.record, wanted, &seen.guest, root_bytes);
-            if let Some(grow) = grow.filter(|_| not_grown.is_none()) {
+            // A disk that may have gone over from its file grows when that is over.
+            if let Some(grow) = grow.filter(|_| not_grown.is_none() && !waits_for_thaw) {
                 match host.apply(&grow).await {
                     Ok(()) => continue,
                     // A full disk must not keep a guest from being stopped, saved or started.
@@ -528,6 +537,10 @@ impl Pass<'_> {
         tracing::info!(instance.id = %id, "instance is gone");
         Ok(())
     }
+}
+
+fn runs(guest: &GuestState) -> bool {
+    matches!(guest, GuestState::Running { .. })
 }
 
 /// What it means that a step failed.

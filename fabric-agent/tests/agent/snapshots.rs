@@ -286,6 +286,41 @@ async fn a_guest_is_frozen_for_a_snapshot_where_its_agent_answers_and_is_not_lef
 }
 
 #[tokio::test]
+async fn a_guest_that_does_not_thaw_is_told_of_and_given_what_it_is_to_have() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let id = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    let spec = v1::VolumeSpec { size_gib: 1, ..Default::default() };
+    let volume = id_of(ok(api.volume(spec).await).metadata.as_ref());
+    let orders = agent.state_dir().join("sim-orders.json");
+    let stays = r#"{"orders": [{"step": "thaw", "on": "web", "fail": "its agent does not thaw"}]}"#;
+    std::fs::write(&orders, stays).unwrap();
+    let asked = ok(api.snapshots.clone().create(frozen(&id)).await);
+    eventually("the guest is frozen", async || {
+        (agent.things("guest")[0].1["frozen"] == true).then_some(())
+    })
+    .await;
+    eventually("the instance tells of it", async || {
+        let reason = api.instance(&id).await.status.unwrap().reason.unwrap_or_default();
+        reason.contains("does not thaw").then_some(())
+    })
+    .await;
+    ok(api.attach_volume(&id, &volume, false).await);
+    eventually("the guest has the volume all the same", async || {
+        let guest = agent.things("guest").remove(0).1;
+        (guest["volumes"][0] == volume.as_str() && guest["frozen"] == true).then_some(())
+    })
+    .await;
+    // Until it is thawed nobody can say what the snapshot is worth.
+    let asked = id_of(asked.metadata.as_ref());
+    assert_eq!(ok(api.snapshots.clone().get(get(&asked)).await).state, "pending");
+    std::fs::remove_file(&orders).unwrap();
+    let made = settled(&api, &asked).await;
+    assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
+    assert_eq!(agent.things("guest")[0].1["frozen"], false);
+}
+
+#[tokio::test]
 async fn a_guest_without_an_agent_is_told_and_nothing_is_taken_of_its_disk() {
     let agent = Agent::start().await;
     let api = agent.api().await;

@@ -252,6 +252,19 @@ pub enum GuestError {
         #[source]
         source: QgaError,
     },
+    /// The guest was to be frozen once more, and nothing was taken of its disks.
+    #[error(
+        "the file systems of the guest of {id} may still be frozen since an earlier snapshot, and its \
+         guest agent does not thaw them; start qemu-guest-agent in the guest, or use fsfreeze --unfreeze \
+         there, and ask again"
+    )]
+    FrozenBefore {
+        /// Whose guest.
+        id: InstanceId,
+        /// What was seen.
+        #[source]
+        source: QgaError,
+    },
     /// QEMU's chain of files is not the disk's.
     #[error(
         "the guest of {id} has {found} files below its disk \"{device}\" where {expected} are recorded"
@@ -350,6 +363,7 @@ impl GuestError {
                 | Self::NoAgent { .. }
                 | Self::NotFrozen { .. }
                 | Self::FreezesSlowly { .. }
+                | Self::FrozenBefore { .. }
                 | Self::OtherChain { .. }
                 | Self::Qmp { source: QmpError::Refused { .. }, .. }
         )
@@ -371,6 +385,7 @@ impl GuestError {
             | Self::NoAgent { .. }
             | Self::NotFrozen { .. }
             | Self::FreezesSlowly { .. }
+            | Self::FrozenBefore { .. }
             | Self::NotKeptFrozen { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {

@@ -49,15 +49,25 @@ impl Guests {
             Some(_) => Some(self.turn_to_freeze(id).await),
             None => None,
         };
-        if let Some(note) = freeze {
-            self.thaw_in_turn(id, note).await?;
-        }
+        let thawed = match freeze {
+            Some(note) => self.thaw_in_turn(id, note).await,
+            None => Ok(()),
+        };
         let devices = Devices::of(self, id).await?;
         let node = Node::of(layer);
         let top = top_of(&devices, id, device).await?;
         if top == node.disk {
-            // In an earlier attempt.
+            // In an earlier attempt. What that is worth is known once the guest is thawed.
+            thawed?;
             return freeze.map_or(Ok(()), |note| self.judge_frozen(id, layer, note));
+        }
+        match thawed {
+            Ok(()) => {}
+            // It may never be thawed: the snapshot would be waited for, and all that comes after it.
+            Err(GuestError::StaysFrozen { id, source }) => {
+                return Err(GuestError::FrozenBefore { id, source });
+            }
+            Err(error) => return Err(error),
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;

@@ -6,6 +6,9 @@ use super::SimHost;
 use super::behaviour::Behaviour;
 use crate::host::HostError;
 
+/// What orders call a guest's own thawing, at the end of a seal too.
+const THAW: &str = "thaw";
+
 impl SimHost {
     /// Whether a guest runs that has an agent of its own.
     pub(super) fn can_be_frozen(&self, id: &InstanceId) -> Result<(), HostError> {
@@ -29,6 +32,9 @@ impl SimHost {
 
     pub(super) async fn thaw(&self, id: &InstanceId) -> Result<(), HostError> {
         weft_crash_points::point("sim.freeze.went_over");
+        let subjects: Vec<String> =
+            std::iter::once(id.to_string()).chain(self.name_of(id)).collect();
+        self.orders.obey(THAW, &subjects, &self.reality).await?;
         self.reality.change_guest(id, |guest| guest.frozen = false).await
     }
 }
