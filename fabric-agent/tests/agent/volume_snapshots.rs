@@ -226,3 +226,37 @@ async fn a_snapshot_that_is_asked_for_is_made_before_a_guest_gets_the_volume_or_
     let states: Vec<&str> = snapshots.iter().map(|it| it.state.as_str()).collect();
     assert_eq!(states, ["completed", "completed"], "{snapshots:?}");
 }
+
+#[tokio::test]
+async fn a_volume_whose_guest_goes_before_it_was_frozen_is_not_taken_as_it_is() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let vol = empty(&api).await;
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    attach(&api, &web, &vol).await;
+    let orders = agent.state_dir().join("sim-orders.json");
+    let later = r#"{"orders": [{"step": "seal_volume", "fail": "not now"}]}"#;
+    std::fs::write(&orders, later).unwrap();
+    let mut frozen = of(&vol);
+    frozen.spec.as_mut().unwrap().consistency = "frozen".to_owned();
+    let asked = ok(api.snapshots.clone().create(frozen.clone()).await);
+    let asked = id_of(asked.metadata.as_ref());
+    api.remove(&web).await;
+    std::fs::remove_file(&orders).unwrap();
+    let settled = async |id: &str| {
+        eventually("the snapshot is settled", async || {
+            let snapshot = ok(api.snapshots.clone().get(get(id)).await);
+            (snapshot.state != "pending").then_some(snapshot)
+        })
+        .await
+    };
+    let made = settled(&asked).await;
+    assert_eq!(made.state, "error");
+    assert!(made.reason.contains("has it no more"), "{}", made.reason);
+    assert!(agent.things("layer").is_empty());
+    // Now nobody has it, and nobody has to be frozen.
+    let again = v1::CreateSnapshotRequest { context: context(), ..frozen };
+    let asked = ok(api.snapshots.clone().create(again).await);
+    let made = settled(&id_of(asked.metadata.as_ref())).await;
+    assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
+}

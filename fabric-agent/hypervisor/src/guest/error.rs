@@ -193,6 +193,12 @@ pub enum GuestError {
         /// Whose guest.
         id: InstanceId,
     },
+    /// There is no guest that has the disk, where there was one; how that ended, nobody saw.
+    #[error(
+        "the guest that was to be frozen for it has the disk no more; ask again, now or once it is \
+         attached to a guest that runs, or ask for consistency = \"crash\""
+    )]
+    NobodyHasIt,
     /// Nobody in the guest can freeze its file systems.
     #[error(
         "no guest agent answers in the guest of {id}: install the package qemu-guest-agent there and \
@@ -359,6 +365,7 @@ impl GuestError {
             self,
             Self::NoDisk { .. }
                 | Self::NobodyToFreeze { .. }
+                | Self::NobodyHasIt
                 | Self::NoAgentPort { .. }
                 | Self::NoAgent { .. }
                 | Self::NotFrozen { .. }
@@ -381,6 +388,7 @@ impl GuestError {
             | Self::OtherChain { .. }
             | Self::NoDisplay { .. }
             | Self::NobodyToFreeze { .. }
+            | Self::NobodyHasIt
             | Self::NoAgentPort { .. }
             | Self::NoAgent { .. }
             | Self::NotFrozen { .. }

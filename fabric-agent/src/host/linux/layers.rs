@@ -52,14 +52,15 @@ impl LinuxGuests {
         };
         let freeze = match guest {
             Some(guest) if freeze => self.has_to_be_frozen(guest, has).await.map_err(look)?,
-            _ => false,
+            // One whose guest went, with its instance perhaps, before it was frozen.
+            Some(_) | None => freeze,
         };
         let guest = guest.filter(|_| has || freeze).map(|guest| (guest, id.as_str()));
         self.seal(spec, layer, guest, secret, freeze).await
     }
 
     /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. With `freeze`, that
-    /// guest's file systems are frozen when it goes over to its next file.
+    /// guest's file systems are frozen when it goes over to its next file; it is refused where there is none.
     ///
     /// # Errors
     /// One that is not to be retried says that the disk is as it was, or, where it was carried out,
@@ -95,7 +96,10 @@ impl LinuxGuests {
             Ok(seal) => seal,
             Err(error) => return Err(undone(for_good(what(), error)).await),
         };
+        // Once a guest may have gone over to the next file there is only the way forward.
+        let may_be_over = begun || seal == Seal::Done;
         let handed = match (seal, guest) {
+            (_, None) if freeze => Err(GuestError::NobodyHasIt),
             (Seal::Prepared, Some(guest)) => {
                 self.hand_over(guest, layer, spec, secret, (freeze, begun)).await
             }
@@ -107,6 +111,7 @@ impl LinuxGuests {
         let in_vain = match handed {
             Ok(()) => None,
             Err(error @ GuestError::NotKeptFrozen { .. }) => Some(error),
+            Err(error @ GuestError::NobodyHasIt) if may_be_over => Some(error),
             Err(error) if error.refused() => {
                 let told = HostError::new(what(), false).reason(Reason::FailedPrecondition);
                 return Err(undone(told.caused_by(error)).await);

@@ -27,6 +27,10 @@ impl SimHost {
                     return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
                 };
                 self.open_disk(volume_id, &volume, secret.as_ref())?;
+                if *freeze && instance_id.is_none() && !volume.layers.contains(layer) {
+                    let what = format!("snapshot {volume_id}: its guest has it no more");
+                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+                }
                 if let Some(id) = frozen.filter(|_| !volume.layers.contains(layer)) {
                     self.freeze(id).await?;
                 }

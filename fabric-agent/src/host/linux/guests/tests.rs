@@ -1,7 +1,9 @@
 use weft_hypervisor::QemuVersion;
-use weft_model::HostId;
+use weft_images::SealSpec;
+use weft_model::{HostId, LayerId, VolumeId};
 
 use super::*;
+use crate::chain::Chain;
 
 /// Guests of which none is ever started.
 fn guests(dir: &Path) -> LinuxGuests {
@@ -44,4 +46,36 @@ async fn a_host_key_without_its_seed_is_seen_and_removed() {
     guests.remove_disks(&id).await.unwrap();
     assert_eq!(guests.observe(&id).await.unwrap(), SeenGuest::default());
     assert!(!guests.dir(&id).exists());
+}
+
+#[tokio::test]
+async fn a_volume_that_no_guest_has_any_more_is_not_taken_for_one_that_was_frozen() {
+    let dir = tempfile::tempdir().unwrap();
+    let guests = guests(dir.path());
+    let (id, layer) = (VolumeId::from_random([1; 9]), LayerId::from_random([1; 9]));
+    let spec = SealSpec {
+        top: dir.path().join("disk.qcow2"),
+        layer: dir.path().join("layer.qcow2"),
+        size_bytes: 1 << 20,
+        uid: nix::unistd::getuid().as_raw(),
+    };
+    let mut qemu_img = std::process::Command::new("qemu-img");
+    qemu_img.args(["create", "-q", "-f", "qcow2"]).arg(&spec.top).arg("1M");
+    assert!(qemu_img.status().unwrap().success());
+    let seal = async |freeze| guests.seal_volume(&id, &spec, &layer, None, None, freeze).await;
+    let there = || [&spec.top, &spec.layer, &spec.next()].map(|path| path.exists());
+
+    let error = seal(true).await.unwrap_err();
+    assert!(!error.is_retryable() && !error.is_carried_out(), "{}", Chain(&error));
+    assert!(Chain(&error).to_string().contains("has the disk no more"), "{}", Chain(&error));
+    assert_eq!(there(), [true, false, false]);
+    // Its guest may have gone over to the next file before it went.
+    guests.disks.prepare_seal(&spec, None).await.unwrap();
+    for _ in 0..2 {
+        let error = seal(true).await.unwrap_err();
+        assert!(error.is_carried_out(), "{}", Chain(&error));
+        assert_eq!(there(), [true, true, false]);
+    }
+    // Where nobody had it there was nobody to be frozen.
+    seal(false).await.unwrap();
 }
