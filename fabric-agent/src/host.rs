@@ -276,6 +276,9 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
     /// Not to be retried: nobody in the guest can do it.
     async fn can_freeze(&self, id: &InstanceId) -> Result<(), HostError>;
 
+    /// The agent is about to end: from now on no guest is frozen, for it might not be thawed.
+    fn freeze_no_more(&self) {}
+
     /// What a guest sees of the instance's root disk, in bytes; nothing where there is none, or none that
     /// can be read, which the guest's next start tells of. It reads the disk's header.
     async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64>;

@@ -45,8 +45,9 @@ use crate::tls::certificates::Certificates;
 use crate::transfers::Transfers;
 use crate::volume_keys::VolumeKeys;
 
-/// How long a step under way may take at the end.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long a step under way may take at the end: a guest that was frozen is thawed before. More than any
+/// step takes where all goes well.
+const DRAIN: Duration = weft_hypervisor::FREEZE_ENDS_WITHIN;
 /// How long a Create may be retried with its token, and how often the old ones are forgotten.
 const TOKEN_LIFE: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const TOKEN_SWEEP: Duration = Duration::from_secs(3600);
@@ -148,6 +149,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     ));
     let key = services::token_key(&repo).await.map_err(explain)?;
     services::offer(&reconciler, &args.resolv_conf, key);
+    let frozen_by = Arc::clone(&host);
     let transfers = Transfers::new();
     let context = Arc::new(Context {
         repo: repo.clone(),
@@ -205,7 +207,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tasks.spawn(async move { watch_certificates(&certificates, token).await });
     }
     tasks.spawn(async move { api::serve(context, listener, &socket, network, token).await });
-    until_end(tasks, shutdown).await
+    until_end(tasks, frozen_by.as_ref(), shutdown).await
 }
 
 /// Listens on TCP, where that is asked for.
@@ -237,6 +239,7 @@ async fn watch_certificates(
 /// Waits for a signal, or for a task that ends by itself, which none should; then ends them all.
 async fn until_end(
     mut tasks: JoinSet<anyhow::Result<()>>,
+    host: &dyn Host,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -246,6 +249,7 @@ async fn until_end(
         ended = tasks.join_next() => ended,
     };
     tracing::info!("agent is ending; guests go on running");
+    host.freeze_no_more();
     shutdown.cancel();
     let drained =
         tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;

@@ -27,6 +27,7 @@ mod volumes;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
-pub use freeze::FreezeNote;
+pub use freeze::{FREEZE_ENDS_WITHIN, FreezeNote};
 pub use grow::GrownSize;
 pub use memory::{Booted, MemoryFiles, SavedMachine, Saving};
 pub(crate) use memory::{MEMORY, incoming_uri};
@@ -139,6 +140,8 @@ struct Inner {
     hints: broadcast::Sender<InstanceId>,
     /// Whose turn it is to freeze a guest.
     freezing: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whether who could thaw one is about to end.
+    freezes_no_more: AtomicBool,
 }
 
 impl Guests {
@@ -157,6 +160,7 @@ impl Guests {
             slots: Mutex::default(),
             hints,
             freezing: Mutex::default(),
+            freezes_no_more: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }

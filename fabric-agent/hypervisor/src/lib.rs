@@ -28,8 +28,8 @@ mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
-    Booted, FreezeNote, GrownSize, GuestError, GuestNics, GuestObservation, GuestVolumes, Guests,
-    HolderCommand, MemoryFiles, MergedLayers, SavedMachine, Saving,
+    Booted, FREEZE_ENDS_WITHIN, FreezeNote, GrownSize, GuestError, GuestNics, GuestObservation,
+    GuestVolumes, Guests, HolderCommand, MemoryFiles, MergedLayers, SavedMachine, Saving,
 };
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};

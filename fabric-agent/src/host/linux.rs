@@ -290,6 +290,10 @@ impl Host for LinuxHost {
         self.guests.can_freeze(id).await
     }
 
+    fn freeze_no_more(&self) {
+        self.guests.freeze_no_more();
+    }
+
     async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {
         self.guests.root_disk_bytes(id).await
     }

@@ -258,6 +258,12 @@ pub enum GuestError {
         #[source]
         source: QgaError,
     },
+    /// Who froze the guest now might not be there to thaw it.
+    #[error("the guest of {id} is not frozen while the agent ends; the next one does it")]
+    AgentEnds {
+        /// Whose guest.
+        id: InstanceId,
+    },
     /// The guest was to be frozen once more, and nothing was taken of its disks.
     #[error(
         "the file systems of the guest of {id} may still be frozen since an earlier snapshot, and its \
@@ -405,6 +411,7 @@ impl GuestError {
             | Self::Tap { .. }
             | Self::StartsJustNow { .. }
             | Self::StaysFrozen { .. }
+            | Self::AgentEnds { .. }
             | Self::Disk { .. }
             | Self::Display { .. }
             | Self::KeepsNic { .. }

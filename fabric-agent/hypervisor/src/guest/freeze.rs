@@ -36,7 +36,7 @@ use weft_model::{InstanceId, LayerId};
 
 use super::devices::Devices;
 use super::seal::node_above;
-use super::{GuestError, Guests, connection};
+use super::{ANSWER_DEADLINE, GuestError, Guests, connection};
 use crate::layout::AGENT_SOCKET;
 use crate::qemu::AGENT_DEVICE;
 use crate::qga::{QgaClient, QgaError};
@@ -49,6 +49,16 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(5);
 const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is waited for a thaw, before it is tried again.
 const THAW_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What QEMU is asked and told between the look for a guest's agent and the last thaw: a greeting, what it
+/// can do and its devices; to have the disk go over; and the first two once more, with its disks.
+const QEMU_ANSWERS: u32 = 3 + 1 + 3;
+/// How long a freeze may take that was begun, with all that comes before it is over: the guest was told to thaw
+/// in the same conversation, and once more in another one. Who freezes does not end before.
+pub const FREEZE_ENDS_WITHIN: Duration = SYNC_DEADLINE
+    .saturating_add(FREEZE_DEADLINE)
+    .saturating_add(THAW_DEADLINE.saturating_mul(2))
+    .saturating_add(ANSWER_DEADLINE.saturating_mul(QEMU_ANSWERS));
 
 const NOTE: &str = "freeze.json";
 
@@ -224,6 +234,11 @@ impl Guests {
         self.talk(id).await.map(drop)
     }
 
+    /// From now on no guest is frozen. What was begun is over after [`FREEZE_ENDS_WITHIN`].
+    pub fn freeze_no_more(&self) {
+        self.inner.freezes_no_more.store(true, Ordering::Relaxed);
+    }
+
     /// Who freezes a guest, or thaws it, does so alone: one's thaw would end the other's freeze.
     pub(super) async fn turn_to_freeze(&self, id: &InstanceId) -> OwnedMutexGuard<()> {
         self.freezing(id).lock_owned().await
@@ -248,6 +263,9 @@ impl Guests {
         note: &FreezeNote,
         go_over: impl Future<Output = Result<Value, GuestError>>,
     ) -> Result<(), GuestError> {
+        if self.inner.freezes_no_more.load(Ordering::Relaxed) {
+            return Err(GuestError::AgentEnds { id: id.clone() });
+        }
         let mut agent = self.talk(id).await?;
         let now = Now::Frozen { disk: disk.clone(), said_so: false };
         note.write(now).map_err(failed(id, "write down that it is about to be frozen"))?;

@@ -102,12 +102,21 @@ async fn a_guest_that_freezes_and_thaws_has_its_disk_taken_in_between() {
     let guests = &bench.guests;
     let (layer, next) = (LayerId::from_random([3; 9]), next_disk(&bench));
     let note = FreezeNote::in_dir(bench.dir.path());
+    let again = bench.dir.path().join("again.qcow2");
+    fs::copy(&next, &again).unwrap();
     let spec = guest_that_says(&bench, YES, YES).await;
     let id = &spec.instance_id;
     for _ in 0..2 {
         guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await.unwrap();
         assert!(!guests.is_left_frozen(id, &note).unwrap());
     }
+    // An agent that ends leaves what is not begun to the next one.
+    let later = LayerId::from_random([5; 9]);
+    guests.freeze_no_more();
+    let frozen = guests.switch_disk(id, ROOT_DEVICE, &later, &again, None, Some(&note)).await;
+    let error = frozen.unwrap_err();
+    assert!(matches!(error, GuestError::AgentEnds { .. }) && error.is_retryable(), "{error}");
+    assert!(!guests.is_left_frozen(id, &note).unwrap() && !error.refused());
     guests.quit(id).await.unwrap();
     bench.finish().await;
 }

@@ -44,6 +44,10 @@ impl LinuxGuests {
         })
     }
 
+    pub(in crate::host::linux) fn freeze_no_more(&self) {
+        self.guests.freeze_no_more();
+    }
+
     /// Whether a disk that is to go over while the guest is frozen has to find it so: one that no guest
     /// has that runs is written by nobody.
     pub(in crate::host::linux) async fn has_to_be_frozen(
