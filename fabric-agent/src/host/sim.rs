@@ -233,7 +233,8 @@ impl Host for SimHost {
                 if *freeze && !guest.layers.contains(layer) {
                     self.freeze(instance_id).await?;
                 }
-                self.reality.add_layer(layer, &PoolName::standard()).await?;
+                let standard = PoolName::standard();
+                self.reality.add_sealed(layer, &standard, Some(instance_id)).await?;
                 weft_crash_points::point("sim.seal.layer_made");
                 let change = |guest: &mut Guest| {
                     if !guest.layers.contains(layer) {

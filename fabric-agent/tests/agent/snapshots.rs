@@ -252,7 +252,13 @@ async fn a_guest_is_frozen_for_a_snapshot_where_its_agent_answers_and_is_not_lef
     let made = settled(&api, &id_of(made.metadata.as_ref())).await;
     assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
     assert_eq!(made.spec.unwrap().consistency, "frozen");
+    let layers = |kind| agent.things(kind).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!((layers("layer").len(), layers("frozen_layer")), (1, layers("layer")));
+    // One that is taken as it is finds it thawed.
+    assert_eq!(snapshot(&api, &id).await.state, "completed");
+    assert_eq!((layers("layer").len(), layers("frozen_layer").len()), (2, 1));
     capture_as(&api, Source::InstanceId(id.clone()), false, "frozen").await.unwrap();
+    assert_eq!(layers("frozen_layer").len(), 2);
     assert_eq!(agent.things("guest")[0].1["frozen"], false);
     // What it was asked to be cannot change.
     let metadata = made.metadata.unwrap();

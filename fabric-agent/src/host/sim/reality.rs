@@ -157,6 +157,8 @@ pub(super) enum State {
 const GUEST: &str = "guest";
 /// A layer of disks; the content is the pool that it is in, or null in older files.
 const LAYER: &str = "layer";
+/// A layer that was made while its guest was frozen: the guest's instance.
+const FROZEN_LAYER: &str = "frozen_layer";
 /// What was merged into a layer: a list of others.
 const MERGED: &str = "merged";
 /// A [`Volume`].
@@ -360,6 +362,21 @@ impl Reality {
         .await
     }
 
+    /// Adds a layer that is sealed while the guest of `guest`, if there is one, is as it is.
+    pub(super) async fn add_sealed(
+        &self,
+        layer: &LayerId,
+        pool: &PoolName,
+        guest: Option<&InstanceId>,
+    ) -> Result<(), HostError> {
+        let frozen = guest.filter(|id| self.guest(id).is_some_and(|guest| guest.frozen));
+        if let Some(id) = frozen.cloned() {
+            let (this, layer) = (self.clone(), layer.clone());
+            self.blocking(move || this.inner().put(FROZEN_LAYER, layer.as_str(), &id)).await?;
+        }
+        self.add_layer(layer, pool).await
+    }
+
     /// Adds a layer that shows what `parts` show.
     pub(super) async fn add_merged(
         &self,
@@ -398,6 +415,7 @@ impl Reality {
             let mut inner = this.inner();
             inner.remove(LAYER, layer.as_str())?;
             inner.remove(MERGED, layer.as_str())?;
+            inner.remove(FROZEN_LAYER, layer.as_str())?;
             inner.layers.remove(&layer);
             inner.merged.remove(&layer);
             Ok(())
@@ -468,6 +486,8 @@ impl Inner {
                     let id = id.parse::<LayerId>().ok();
                     self.layers.extend(id.map(|id| (id, pool.unwrap_or_default())));
                 }
+                // For tests to read.
+                FROZEN_LAYER => {}
                 MERGED => {
                     let parts = serde_json::from_str(&content).map_err(unreadable)?;
                     self.merged.extend(id.parse::<LayerId>().map(|id| (id, parts)));

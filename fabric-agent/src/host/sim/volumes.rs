@@ -34,7 +34,7 @@ impl SimHost {
                 if let Some(id) = frozen.filter(|_| !volume.layers.contains(layer)) {
                     self.freeze(id).await?;
                 }
-                self.reality.add_layer(layer, pool).await?;
+                self.reality.add_sealed(layer, pool, instance_id.as_ref()).await?;
                 weft_crash_points::point("sim.seal.layer_made");
                 if !volume.layers.contains(layer) {
                     volume.layers.push(layer.clone());
