@@ -149,7 +149,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     ));
     let key = services::token_key(&repo).await.map_err(explain)?;
     services::offer(&reconciler, &args.resolv_conf, key);
-    let frozen_by = Arc::clone(&host);
+    let freezer = Arc::clone(&host);
     let transfers = Transfers::new();
     let context = Arc::new(Context {
         repo: repo.clone(),
@@ -207,7 +207,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tasks.spawn(async move { watch_certificates(&certificates, token).await });
     }
     tasks.spawn(async move { api::serve(context, listener, &socket, network, token).await });
-    until_end(tasks, frozen_by.as_ref(), shutdown).await
+    until_end(tasks, freezer.as_ref(), shutdown).await
 }
 
 /// Listens on TCP, where that is asked for.

@@ -18,17 +18,14 @@
 //! `guest-fsfreeze-freeze` and `-thaw` in QEMU's `qga/qapi-schema.json`; while frozen, `qemu-ga` obeys
 //! these and `guest-sync-delimited` only.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+mod note;
+
 use std::future::Future;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
@@ -41,6 +38,9 @@ use crate::layout::AGENT_SOCKET;
 use crate::qemu::AGENT_DEVICE;
 use crate::qga::{QgaClient, QgaError};
 use crate::record::monotonic_ms;
+pub use note::FreezeNote;
+use note::Now;
+pub(super) use note::Sealed;
 
 /// How long a guest's agent may take to say that it is there: where nobody is connected, it looks
 /// ten times a second.
@@ -50,129 +50,19 @@ const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is waited for a thaw, before it is tried again.
 const THAW_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What QEMU is asked and told between the look for a guest's agent and the last thaw: a greeting, what it
-/// can do and its devices; to have the disk go over; and the first two once more, with its disks.
+/// What QEMU answers meanwhile: that it is there, what it can do, and its devices; that the disk has gone
+/// over; where it has not said that, the first two once more, and its disks.
 const QEMU_ANSWERS: u32 = 3 + 1 + 3;
-/// How long a freeze may take that was begun, with all that comes before it is over: the guest was told to thaw
-/// in the same conversation, and once more in another one. Who freezes does not end before.
+/// How long a freeze may take from its beginning to its end, where every wait lasts as long as it may: the guest
+/// is told to thaw in the same conversation, and in another one where that is closed. Who freezes a guest
+/// has to be there for so long.
 pub const FREEZE_ENDS_WITHIN: Duration = SYNC_DEADLINE
     .saturating_add(FREEZE_DEADLINE)
     .saturating_add(THAW_DEADLINE.saturating_mul(2))
     .saturating_add(ANSWER_DEADLINE.saturating_mul(QEMU_ANSWERS));
 
-const NOTE: &str = "freeze.json";
-
 /// How many conversations there were.
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
-
-/// What is written down of a guest that may be frozen; in a directory that outlives the guest, for its
-/// memory may.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FreezeNote(PathBuf);
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Noted {
-    now: Now,
-    /// The layer that each disk left behind last, before its guest was thawed, by what QEMU calls the disk.
-    kept: BTreeMap<String, LayerId>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-enum Now {
-    /// Nothing is frozen.
-    #[default]
-    Thawed,
-    /// Its file systems may be frozen, so that a disk can be sealed into its layer; they are, where it has
-    /// said that it froze them, and did not thaw them.
-    Frozen { disk: Sealed, said_so: bool },
-    /// The same, and the disk has gone over from it.
-    WentOver { disk: Sealed },
-    /// What is written there says nothing, after the machine lost power.
-    #[serde(skip)]
-    Unreadable,
-}
-
-/// A disk that is sealed while its guest is frozen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sealed {
-    /// What QEMU calls it.
-    pub(super) device: String,
-    /// What it has so far becomes this.
-    pub(super) layer: LayerId,
-}
-
-impl FreezeNote {
-    /// The note in the instance's directory.
-    pub fn in_dir(dir: &Path) -> Self {
-        Self(dir.join(NOTE))
-    }
-
-    fn read(&self) -> io::Result<Noted> {
-        let unreadable = |_| Noted { now: Now::Unreadable, ..Noted::default() };
-        match fs::read(&self.0) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(unreadable)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Noted::default()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes down what is so now, in one step, also for a machine that loses power then.
-    fn write(&self, now: Now) -> io::Result<()> {
-        self.replace(&Noted { now, ..self.read()? }, true)?;
-        self.sync_dir()
-    }
-
-    /// The same while the guest stands still: it ends with the machine, and nothing is waited for.
-    fn write_for_this_boot(&self, now: Now) -> io::Result<()> {
-        self.replace(&Noted { now, ..self.read()? }, false)
-    }
-
-    /// The same once the guest is thawed: what `kept` left behind, it left before that.
-    fn write_thawed(&self, kept: Option<&Sealed>) -> io::Result<()> {
-        let mut noted = Noted { now: Now::Thawed, ..self.read()? };
-        noted.kept.extend(kept.map(|disk| (disk.device.clone(), disk.layer.clone())));
-        if noted.kept.is_empty() {
-            return self.remove();
-        }
-        self.replace(&noted, true)?;
-        self.sync_dir()
-    }
-
-    fn replace(&self, noted: &Noted, durable: bool) -> io::Result<()> {
-        let temporary = self.0.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec(noted)?)?;
-        if durable {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, &self.0)
-    }
-
-    /// Nothing is frozen: a guest that boots has nothing of the one before it.
-    ///
-    /// # Errors
-    /// The file cannot be removed.
-    pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.0) {
-            Ok(()) => self.sync_dir(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        File::open(self.0.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
-    }
-
-    /// Whether the layer was left behind while file systems were frozen.
-    pub(super) fn keeps(&self, layer: &LayerId) -> io::Result<bool> {
-        Ok(self.read()?.kept.values().any(|kept| kept == layer))
-    }
-}
 
 impl Guests {
     /// Whether somebody was to thaw the guest and has not: an agent that died, or could not.
@@ -202,11 +92,11 @@ impl Guests {
         note: &FreezeNote,
     ) -> Result<(), GuestError> {
         match note.read().map_err(failed(id, "read whether it is frozen"))?.now {
-            Now::Frozen { disk, said_so } => {
+            Now::Frozen { disk, accepted } => {
                 // QEMU does one thing after the other: what it was told before is done when it answers.
                 let went_over = self.is_left_behind(id, &disk.layer).await.ok();
                 let mut thawed = self.thaw_with(id, None).await;
-                if !said_so && went_over == Some(false) {
+                if !accepted && went_over == Some(false) {
                     thawed = thawed.or_else(unless_refused);
                 }
                 let thawed = thawed?;
@@ -254,8 +144,8 @@ impl Guests {
     ///
     /// # Errors
     /// [`GuestError::NoAgentPort`], [`GuestError::NoAgent`], [`GuestError::NotFrozen`],
-    /// [`GuestError::FreezesSlowly`], and what `go_over` was refused: the disk is as it was. [`GuestError::NotKeptFrozen`]: it went over, and
-    /// nobody knows from what. Others: try again.
+    /// [`GuestError::FreezesSlowly`], and what `go_over` was refused: the disk is as it was.
+    /// [`GuestError::NotKeptFrozen`]: it went over, and nobody knows from what. Others: try again.
     pub(super) async fn while_frozen(
         &self,
         id: &InstanceId,
@@ -267,7 +157,7 @@ impl Guests {
             return Err(GuestError::AgentEnds { id: id.clone() });
         }
         let mut agent = self.talk(id).await?;
-        let now = Now::Frozen { disk: disk.clone(), said_so: false };
+        let now = Now::Frozen { disk: disk.clone(), accepted: false };
         note.write(now).map_err(failed(id, "write down that it is about to be frozen"))?;
         weft_crash_points::point("guest.freeze.noted");
         let frozen = freeze(id, &mut agent).await;
@@ -339,8 +229,8 @@ impl Guests {
             Err(GuestError::NotFrozen { said_so: true, .. }) => {
                 thawed = thawed.or_else(unless_refused);
             }
-            Ok(()) if !went_over && thawed.is_err() => {
-                let now = Now::Frozen { disk: disk.clone(), said_so: true };
+            Ok(()) | Err(_) if !went_over && thawed.is_err() => {
+                let now = Now::Frozen { disk: disk.clone(), accepted: true };
                 if let Err(error) = note.write(now) {
                     tracing::warn!(vm.id = %id, %error, "cannot write down that a guest is frozen");
                 }
@@ -461,54 +351,9 @@ fn failed(id: &InstanceId, step: &'static str) -> impl FnOnce(io::Error) -> Gues
 
 #[cfg(test)]
 mod tests {
+    use super::note::Noted;
+    use super::note::tests::sealed;
     use super::*;
-
-    #[test]
-    fn a_note_says_which_layer_was_left_behind_while_frozen() {
-        let dir = tempfile::tempdir().unwrap();
-        let note = FreezeNote::in_dir(dir.path());
-        let (one, other) = (sealed("root", 1), sealed("root", 2));
-        let keeps = |disk: &Sealed| note.keeps(&disk.layer).unwrap();
-        assert!(!keeps(&one));
-        note.write(Now::Frozen { disk: one.clone(), said_so: false }).unwrap();
-        assert!(!keeps(&one));
-        note.write_for_this_boot(Now::WentOver { disk: one.clone() }).unwrap();
-        assert!(!keeps(&one));
-        note.write_thawed(Some(&one)).unwrap();
-        assert!(keeps(&one) && !keeps(&other));
-        fs::write(dir.path().join(NOTE), "").unwrap();
-        assert_eq!(note.read().unwrap().now, Now::Unreadable);
-        // What was not kept leaves nothing.
-        note.write_thawed(None).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        note.remove().unwrap();
-    }
-
-    #[test]
-    fn what_one_disk_was_sealed_into_is_kept_while_another_is_sealed() {
-        let dir = tempfile::tempdir().unwrap();
-        let note = FreezeNote::in_dir(dir.path());
-        let (root, data, later) = (sealed("root", 1), sealed("vol-1", 2), sealed("root", 3));
-        let keeps = || [&root, &data, &later].map(|disk| note.keeps(&disk.layer).unwrap());
-        note.write_thawed(Some(&root)).unwrap();
-        // An agent died here, and the next one began with the other disk.
-        note.write(Now::Frozen { disk: data.clone(), said_so: false }).unwrap();
-        assert_eq!(keeps(), [true, false, false]);
-        note.write_for_this_boot(Now::WentOver { disk: data.clone() }).unwrap();
-        note.write_thawed(Some(&data)).unwrap();
-        assert_eq!(keeps(), [true, true, false]);
-        // One of which nothing is kept takes nothing from another.
-        note.write(Now::Frozen { disk: data.clone(), said_so: false }).unwrap();
-        note.write_thawed(None).unwrap();
-        assert_eq!(keeps(), [true, true, false]);
-        note.write_thawed(Some(&later)).unwrap();
-        assert_eq!(keeps(), [false, true, true]);
-        assert_eq!(note.read().unwrap().now, Now::Thawed);
-    }
-
-    fn sealed(device: &str, n: u8) -> Sealed {
-        Sealed { device: device.to_owned(), layer: LayerId::from_random([n; 9]) }
-    }
 
     /// A guest that answers each line that it is told with the next of these.
     async fn answers(guest: UnixStream, lines: &[&str]) {
@@ -578,7 +423,7 @@ mod tests {
         let note = FreezeNote::in_dir(dir.path());
         let (id, disk) = (InstanceId::from_random([1; 9]), sealed("root", 1));
         let begin = || {
-            note.write(Now::Frozen { disk: disk.clone(), said_so: false }).unwrap();
+            note.write(Now::Frozen { disk: disk.clone(), accepted: false }).unwrap();
             let (ours, theirs) = UnixStream::pair().unwrap();
             tokio::spawn(knows_neither(theirs));
             QgaClient::new(ours)
@@ -595,7 +440,7 @@ mod tests {
         let told = (&Ok(()), &Some(Err(no)), begin());
         let thawed = guests.thaw_after(&id, &disk, &note, told).await;
         assert!(matches!(thawed, Err(GuestError::StaysFrozen { .. })), "{thawed:?}");
-        assert_eq!(note.read().unwrap().now, Now::Frozen { disk, said_so: true });
+        assert_eq!(note.read().unwrap().now, Now::Frozen { disk, accepted: true });
         assert!(guests.is_left_frozen(&id, &note).unwrap());
     }
 

@@ -89,9 +89,9 @@ async fn answer(stream: UnixStream, freeze: &str, thaw: &str) {
 }
 
 /// The note as an agent left it that died, or could not thaw.
-fn left_frozen(bench: &Bench, layer: &LayerId, said_so: bool) {
+fn left_frozen(bench: &Bench, layer: &LayerId, accepted: bool) {
     let disk = json!({ "device": ROOT_DEVICE, "layer": layer });
-    let now = json!({ "state": "frozen", "disk": disk, "said_so": said_so });
+    let now = json!({ "state": "frozen", "disk": disk, "accepted": accepted });
     let note = json!({ "now": now, "kept": {} });
     fs::write(bench.dir.path().join("freeze.json"), note.to_string()).unwrap();
 }
