@@ -48,7 +48,8 @@ impl Kind for Snapshot {
              guest was told is written is in it; with `consistency = \"frozen\"`, all that its \
              programs had written. The guest goes on running. Only what has changed \
              since the last snapshot of the disk takes space. A disk can have 32 snapshots and \
-             images taken of it in its life, those counted that what it was made from had. It \
+             images taken of it at a time, those counted that what it was made from had; what \
+             deleted ones leave is merged, except of encrypted volumes. It \
              outlives the disk. Deleting a snapshot gives its space back once nothing \
              is left that was made of it, the disk itself included.",
         )
@@ -81,7 +82,7 @@ impl Kind for Snapshot {
                 "consistency",
                 "`crash`: as if the machine had lost power. `frozen`: the agent that the guest runs \
                  (the package `qemu-guest-agent`) writes all out and freezes its file systems for \
-                 that moment, seconds at most; where none answers, the snapshot is an error. An \
+                 that moment; where none answers within seconds, the snapshot is refused. An \
                  instance that is stopped, and a volume that is attached to none, have nothing to \
                  be frozen.",
             )

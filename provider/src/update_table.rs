@@ -74,7 +74,7 @@ const NOTES: [(&str, &str, &str); 24] = [
     (
         "weft_instance",
         "root_volume",
-        "grows, never shrinks; its limits change both ways; replace, where it is left out again",
+        "grows, never shrinks; its limits change both ways; left out again, it stays",
     ),
     ("weft_volume", "size_gib", "grows, never shrinks"),
     ("weft_instance", "image_id", "recorded only, with `replace_on_image_change = false`"),

@@ -51,7 +51,7 @@ fn secrets_of(hypervisor: &RunningProcess) -> Result<Vec<String>> {
     let mut secrets = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/fd", hypervisor.pid))?.flatten() {
         let target = std::fs::read_link(entry.path()).unwrap_or_default();
-        if target.to_string_lossy().contains("memfd:weft-volume-key") {
+        if target.to_string_lossy().contains("memfd:weft-volume-secret") {
             secrets.push(std::fs::read_to_string(entry.path())?);
         }
     }

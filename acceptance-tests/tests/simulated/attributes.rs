@@ -548,7 +548,8 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
             (json!({ "root_volume": { "size_gib": 1 } }), Live),
             (json!({ "root_volume": { "size_gib": 2, "iops": 500 } }), Live),
             (json!({ "root_volume": { "size_gib": 2 } }), Live),
-            (json!({ "root_volume": null }), Replace),
+            // It stays as it is.
+            (json!({ "root_volume": null, "name": "smaller" }), Live),
         ])
     })
 }

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 pub type VolumeSecrets = BTreeMap<VolumeId, DataSecret>;
 
 fn memory() -> io::Result<File> {
-    Ok(File::from(memfd_create(c"weft-volume-key", MFdFlags::MFD_CLOEXEC)?))
+    Ok(File::from(memfd_create(c"weft-volume-secret", MFdFlags::MFD_CLOEXEC)?))
 }
 
 /// A line for each volume: its id and its secret.

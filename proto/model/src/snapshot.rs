@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pending -> completed     the disk's file has become a layer, and the disk goes on above it
-//!        \-> error         nothing has changed for the disk
+//!        \-> error         it is not what was asked for; where the disk was sealed all the same, its
+//!                          layer stays below the disk and is merged later
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,7 @@ pub enum SnapshotState {
         /// When.
         at: Timestamp,
     },
-    /// It could not be made.
+    /// It could not be made, or not as it was asked for.
     Error {
         /// Why, for people.
         why: String,

@@ -57,7 +57,7 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         Attribute::string(
             "consistency",
-            "Instead of `snapshot_without_reboot`: `crash` is its `true`, `stopped` its `false`. With `frozen` the guest runs on, and the agent that it runs (the package `qemu-guest-agent`) writes all out and freezes its file systems for the moment in which they are captured, seconds at most; where none answers, that is an error. A change alone changes nothing.",
+            "Instead of `snapshot_without_reboot`: `crash` is its `true`, `stopped` its `false`. With `frozen` the guest runs on, and the agent that it runs (the package `qemu-guest-agent`) writes all out and freezes its file systems for the moment in which they are captured; where none answers within seconds, that is an error. A change alone changes nothing.",
         )
         .validate(Validator::one_of(super::capture::CONSISTENCIES)),
     )

@@ -93,9 +93,11 @@ pub(super) fn spec(
             .map(|ids| v1::SecurityGroupIds { ids: ids.into_iter().collect() }),
         key_names: keys.unwrap_or_default().into_iter().collect(),
         user_data: user_data(plan),
-        root_volume_size_gib: plan.read("root_volume.size_gib")?,
-        root_volume_iops: plan.read("root_volume.iops")?,
-        root_volume_throughput_mibps: plan.read("root_volume.throughput_mibps")?,
+        root_volume_size_gib: plan.read::<Known<u32>>("root_volume.size_gib")?.value(),
+        root_volume_iops: plan.read::<Known<u32>>("root_volume.iops")?.value(),
+        root_volume_throughput_mibps: plan
+            .read::<Known<u32>>("root_volume.throughput_mibps")?
+            .value(),
         max_vcpus: plan.read("max_vcpus")?,
         max_memory_mib: plan.read("max_memory_mib")?,
         power_state: power.map(|power| power.to_string()),

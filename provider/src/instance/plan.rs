@@ -86,20 +86,12 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     if ctx.is_create() {
         return;
     }
-    if leaves_root_volume_out(ctx) {
-        ctx.replace("root_volume");
-    }
     let restarting = plan_restart(user_data, ctx);
     let replacing = replacing(user_data, ctx);
     check_root_volume(&replacing, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
     warn_of_replacement(&replacing, ctx);
-}
-
-/// Without a size of its own again, the root disk is another one.
-fn leaves_root_volume_out(ctx: &PlanContext) -> bool {
-    ctx.plan.get("root_volume").is_null() && !ctx.prior.get("root_volume").is_null()
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.
@@ -292,9 +284,6 @@ fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
         by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path)).collect();
     if user_data == UserData::Replace {
         causes.push("user_data");
-    }
-    if leaves_root_volume_out(ctx) {
-        causes.push("root_volume");
     }
     let recorded = ctx.plan.get("replace_on_image_change").as_bool() == Some(false);
     if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {

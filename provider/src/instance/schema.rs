@@ -48,11 +48,12 @@ fn what_it_is() -> [Attribute; 10] {
             .validate(checks::number("vCPUs", checks::wide(VCPUS))),
         Attribute::number("max_memory_mib", "How much memory, in MiB, it may grow to while its guest runs; at least what it has, and both are multiples of 128. Unset, growth restarts it. A change restarts a running instance.")
             .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
-        Attribute::object("root_volume", "The root disk.", [
+        Attribute::object("root_volume", "The root disk; unset, as large as its image. Left out again, it stays as it is.", [
             Attribute::number("size_gib", "Its size in GiB, not less than the image's. It grows live: a guest that runs sees a larger disk at once, and grows what is on it itself. It never shrinks.")
                 .required()
                 .validate(checks::number("GiB of disk", 1..=65536)),
-        ].into_iter().chain(crate::volume::limits())),
+        ].into_iter().chain(crate::volume::limits()))
+            .optional_computed(),
         Attribute::bool("display", "Whether it has a display, a graphics card and a pointer: `weft screenshot` and `weft vnc` show it. A change restarts a running instance.")
             .default(false),
     ]

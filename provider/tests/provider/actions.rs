@@ -244,7 +244,7 @@ async fn instances() {
         ("associate_public_ip_address", Value::Null,                Nothing),
         ("root_volume",        Value::object([("size_gib", 3)]),    Live),
         ("root_volume",        Value::object([("size_gib", 2), ("iops", 100)]), Live),
-        ("root_volume",        Value::Null,                         Replace),
+        ("root_volume",        Value::Null,                         Nothing),
     ];
     table(&terraform, &fake, "weft_instance", &rows).await;
 }

@@ -44,11 +44,12 @@ pub(super) struct Passphrase(OwnedFd);
 impl Passphrase {
     pub(super) fn open(secret: &DataSecret) -> Result<Self, FileError> {
         let kept = || -> io::Result<File> {
-            let mut file = File::from(memfd_create(c"weft-volume-key", MFdFlags::MFD_CLOEXEC)?);
+            let mut file = File::from(memfd_create(c"weft-volume-secret", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(secret.reveal().as_bytes())?;
             Ok(file)
         };
-        let file = kept().map_err(FileError::new("keep in memory", Path::new("a volume's key")))?;
+        let file =
+            kept().map_err(FileError::new("keep in memory", Path::new("a volume's secret")))?;
         Ok(Self(file.into()))
     }
 
