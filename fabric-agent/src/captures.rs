@@ -36,8 +36,11 @@ pub(crate) struct Captures {
 
 #[derive(Debug, Default)]
 struct Sources {
-    /// What captures are made of, and how often: nothing of it may go meanwhile.
-    held: BTreeMap<SnapshotId, (SnapshotSpec, usize)>,
+    /// What captures are made of, each as it was when that began: nothing of it may go meanwhile. Two of
+    /// one snapshot may read different layers, which show the same.
+    held: BTreeMap<(SnapshotId, u64), SnapshotSpec>,
+    /// Tells apart who holds one snapshot.
+    next: u64,
     /// Snapshots that are being swept away: no capture goes on with one of them.
     leaving: BTreeSet<SnapshotId>,
 }
@@ -53,9 +56,14 @@ impl Captures {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The snapshots that something is being made of, as they were when that began.
-    pub(crate) fn in_use(&self) -> BTreeMap<SnapshotId, SnapshotSpec> {
-        self.sources().held.iter().map(|(id, (spec, _))| (id.clone(), spec.clone())).collect()
+    /// The snapshots that something is being made of.
+    pub(crate) fn in_use(&self) -> BTreeSet<SnapshotId> {
+        self.sources().held.keys().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What is read of them, as they were when that began.
+    pub(crate) fn held(&self) -> Vec<SnapshotSpec> {
+        self.sources().held.values().cloned().collect()
     }
 
     fn hold(&self, id: &SnapshotId, spec: &SnapshotSpec) -> Held<'_> {
@@ -63,9 +71,10 @@ impl Captures {
     }
 
     fn hold_in(&self, sources: &mut Sources, id: &SnapshotId, spec: &SnapshotSpec) -> Held<'_> {
-        let entry = sources.held.entry(id.clone()).or_insert_with(|| (spec.clone(), 0));
-        *entry = (spec.clone(), entry.1 + 1);
-        Held { captures: self, id: id.clone() }
+        let key = (id.clone(), sources.next);
+        sources.next += 1;
+        sources.held.insert(key.clone(), spec.clone());
+        Held { captures: self, key }
     }
 
     /// The same of one that was found, if it is not just being swept away.
@@ -77,7 +86,7 @@ impl Captures {
     /// Whether nobody has it in use; from then on nobody will.
     pub(crate) fn let_go(&self, id: &SnapshotId) -> bool {
         let mut sources = self.sources();
-        let unused = !sources.held.contains_key(id);
+        let unused = !sources.held.keys().any(|(held, _)| held == id);
         if unused {
             sources.leaving.insert(id.clone());
         }
@@ -93,18 +102,12 @@ impl Captures {
 /// Keeps what a capture is made of, until it is dropped.
 struct Held<'a> {
     captures: &'a Captures,
-    id: SnapshotId,
+    key: (SnapshotId, u64),
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let mut sources = self.captures.sources();
-        if let Some((_, count)) = sources.held.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
-                sources.held.remove(&self.id);
-            }
-        }
+        self.captures.sources().held.remove(&self.key);
     }
 }
 
@@ -345,11 +348,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn nobody_takes_what_is_swept_away_and_it_is_forgotten_then() {
-        let captures = Captures::default();
-        let id = SnapshotId::from_random([1; 9]);
-        let spec = SnapshotSpec {
+    fn pending() -> SnapshotSpec {
+        SnapshotSpec {
             source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
             description: String::new(),
             layer: LayerId::from_random([1; 9]),
@@ -362,7 +362,34 @@ mod tests {
             for_image: Some("token".to_owned()),
             secret: None,
             state: SnapshotState::Pending,
+        }
+    }
+
+    #[test]
+    fn what_one_capture_reads_is_held_although_another_reads_other_layers() {
+        let captures = Captures::default();
+        let id = SnapshotId::from_random([1; 9]);
+        let over = |layers: &[u8]| {
+            let layers = layers.iter().map(|n| LayerId::from_random([*n; 9])).collect();
+            let at = weft_model::Timestamp::UNIX_EPOCH;
+            SnapshotSpec { state: SnapshotState::Completed { layers, at }, ..pending() }
         };
+        let (before, merged) = (over(&[1, 2]), over(&[3]));
+        let first = captures.hold(&id, &before);
+        let second = captures.hold(&id, &merged);
+        assert_eq!(captures.held(), [before.clone(), merged]);
+        drop(second);
+        assert_eq!(captures.held(), [before]);
+        assert!(!captures.let_go(&id));
+        drop(first);
+        assert!(captures.held().is_empty() && captures.in_use().is_empty());
+    }
+
+    #[test]
+    fn nobody_takes_what_is_swept_away_and_it_is_forgotten_then() {
+        let captures = Captures::default();
+        let id = SnapshotId::from_random([1; 9]);
+        let spec = pending();
         let held = captures.hold_found(&id, &spec);
         assert!(held.is_some() && !captures.let_go(&id));
         drop(held);

@@ -184,8 +184,8 @@ async fn sweep(reconciler: &Reconciler) {
 fn needed(reconciler: &Reconciler) -> BTreeSet<Digest> {
     let mut needed: BTreeSet<Digest> = used(&reconciler.cache.read()).collect();
     // After the records: what is captured was held before its record went.
-    let captured = reconciler.captures.in_use();
-    needed.extend(captured.values().flat_map(of_snapshot));
+    let captured = reconciler.captures.held();
+    needed.extend(captured.iter().flat_map(of_snapshot));
     needed.extend(reconciler.pins.pinned());
     needed
 }
@@ -194,7 +194,7 @@ fn needed(reconciler: &Reconciler) -> BTreeSet<Digest> {
 fn is_needed(reconciler: &Reconciler, digest: &Digest) -> bool {
     let is_it = |needed: Digest| needed == *digest;
     used(&reconciler.cache.read()).any(is_it)
-        || reconciler.captures.in_use().values().flat_map(of_snapshot).any(is_it)
+        || reconciler.captures.held().iter().flat_map(of_snapshot).any(is_it)
         || reconciler.pins.pinned().contains(digest)
 }
 

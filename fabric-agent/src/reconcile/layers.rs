@@ -27,7 +27,7 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
     // Before the records: a layer that is no longer among these is in them.
     let mut kept = reconciler.merges.layers();
     kept.extend(needed(&reconciler.cache.read()));
-    kept.extend(reconciler.captures.in_use().values().flat_map(|it| it.layers().to_vec()));
+    kept.extend(reconciler.captures.held().iter().flat_map(|it| it.layers().to_vec()));
     for layer in present.difference(&kept) {
         tracing::info!(layer.id = %layer, "removing a layer that nothing lies over");
         let action = Action::RemoveLayer { layer: layer.clone() };
@@ -82,7 +82,7 @@ async fn forget_captures(reconciler: &Reconciler) {
             let age = reconciler.clock.now().duration_since(record.created_at);
             record.spec.for_image.is_some()
                 && !record.spec.is_pending()
-                && !in_use.contains_key(&record.id)
+                && !in_use.contains(&record.id)
                 && age.unsigned_abs() >= reconciler.config.sweep_grace
         };
         let left = world.snapshots.values().filter(|record| is_left(record));
@@ -105,7 +105,7 @@ async fn forget_captures(reconciler: &Reconciler) {
     };
     // Who begins one has it in use before: asked after they were listed, as above.
     let in_use: BTreeSet<String> =
-        reconciler.captures.in_use().keys().map(ToString::to_string).collect();
+        reconciler.captures.in_use().iter().map(ToString::to_string).collect();
     for name in pieces.difference(&in_use) {
         tracing::info!(name, "removing a part of an image that nobody goes on with");
         let action = Action::AbandonCapture { name: name.clone() };

@@ -205,14 +205,14 @@ fn encrypted(world: &World) -> impl Iterator<Item = &[LayerId]> {
 
 /// Whether nobody has the old layers.
 fn is_over(reconciler: &Reconciler, merge: &Merge) -> bool {
-    let captures = reconciler.captures.in_use();
-    let in_use = captures.values().map(SnapshotSpec::layers);
+    let held = reconciler.captures.held();
+    let in_use = held.iter().map(SnapshotSpec::layers);
     !chains(&reconciler.cache.read()).chain(in_use).any(|chain| merge.position_in(chain).is_some())
 }
 
 /// Chooses what is merged next; whether there is anything.
 async fn choose(reconciler: &Reconciler) -> Result<bool, Problem> {
-    let captures = reconciler.captures.in_use();
+    let held = reconciler.captures.held();
     let layers = {
         let world = reconciler.cache.read();
         let inner = reconciler.merges.inner();
@@ -222,7 +222,7 @@ async fn choose(reconciler: &Reconciler) -> Result<bool, Problem> {
             busy.extend(merge.layers.iter().cloned());
             busy.insert(merge.merged.clone());
         }
-        let in_use = captures.values().map(SnapshotSpec::layers);
+        let in_use = held.iter().map(SnapshotSpec::layers);
         let chains: Vec<&[LayerId]> = chains(&world).chain(in_use).collect();
         plan_merge(&chains, &busy)
     };
