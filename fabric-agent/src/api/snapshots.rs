@@ -75,7 +75,7 @@ impl Context {
             }
         }
         let source = SnapshotSource::RootDisk(id.clone());
-        self.check_layers(&source, field, spec.root_layers.len())?;
+        self.check_layers(&source, field, spec.root_layers.len(), false)?;
         Ok(instance)
     }
 
@@ -86,11 +86,13 @@ impl Context {
         source: &SnapshotSource,
         field: &str,
         layers: usize,
+        encrypted: bool,
     ) -> Result<(), Problem> {
         let world = self.cache.read();
         let is_of =
             |one: &&Arc<SnapshotRecord>| one.spec.is_pending() && one.spec.source == *source;
-        check_depth(field, source, layers + world.snapshots.values().filter(is_of).count())
+        let coming = world.snapshots.values().filter(is_of).count();
+        check_depth(field, source, layers + coming, encrypted)
     }
 
     /// The volume, if it can be snapshotted. The caller holds `references` for reading, and the
@@ -119,7 +121,8 @@ impl Context {
         }
         self.check_key(&volume.spec, field)?;
         let source = SnapshotSource::Volume(id.clone());
-        self.check_layers(&source, field, volume.spec.layers.len())?;
+        let (layers, encrypted) = (volume.spec.layers.len(), volume.spec.secret.is_some());
+        self.check_layers(&source, field, layers, encrypted)?;
         Ok(volume)
     }
 }

@@ -19,10 +19,26 @@ pub const MAX_LAYERS: usize = 32;
 
 /// # Errors
 /// The disk of `source` over `depth` layers, those included that are on their way, can get no further
-/// one: a [`Problem`] at `field`.
-pub fn check_depth(field: &str, source: &SnapshotSource, depth: usize) -> Result<(), Problem> {
+/// one: a [`Problem`] at `field`. Those of an encrypted disk are never merged, whatever is deleted.
+pub fn check_depth(
+    field: &str,
+    source: &SnapshotSource,
+    depth: usize,
+    encrypted: bool,
+) -> Result<(), Problem> {
     if depth < MAX_LAYERS {
         return Ok(());
+    }
+    if encrypted {
+        let message = format!(
+            "{} is encrypted and lies over {depth} layers, one for each snapshot in its life and in \
+             that of what it was made from; more than {MAX_LAYERS} would make it slow",
+            source.id()
+        );
+        let remedy = "make a new encrypted volume without snapshot_id, copy what is on this one to it \
+                      in a guest that has both, and use that one from then on; to delete snapshots \
+                      does not help: encrypted layers are not merged";
+        return Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(remedy));
     }
     let message = format!(
         "{} lies over {depth} layers, where snapshots of it and of what it was made from begin and \
@@ -238,12 +254,23 @@ mod tests {
         let volume = SnapshotSource::Volume(VolumeId::from_random([1; 9]));
         for source in [root, volume] {
             let field = source.field();
-            assert!(check_depth(field, &source, MAX_LAYERS - 1).is_ok());
-            let problem = check_depth(field, &source, MAX_LAYERS).unwrap_err();
+            assert!(check_depth(field, &source, MAX_LAYERS - 1, false).is_ok());
+            let problem = check_depth(field, &source, MAX_LAYERS, false).unwrap_err();
             assert_eq!(problem.field.as_deref(), Some(field));
             assert!(problem.message.contains("32 layers"), "{problem}");
             assert!(problem.remedy.is_some_and(|text| text.contains("delete snapshots")));
         }
+    }
+
+    #[test]
+    fn who_has_an_encrypted_volume_is_not_told_to_do_what_cannot_help() {
+        let volume = SnapshotSource::Volume(VolumeId::from_random([1; 9]));
+        assert!(check_depth("volume_id", &volume, MAX_LAYERS - 1, true).is_ok());
+        let problem = check_depth("volume_id", &volume, MAX_LAYERS, true).unwrap_err();
+        assert!(problem.message.contains("encrypted and lies over 32 layers"), "{problem}");
+        let remedy = problem.remedy.unwrap();
+        assert!(remedy.starts_with("make a new encrypted volume"), "{remedy}");
+        assert!(!remedy.contains("merges layers by itself"), "{remedy}");
     }
 
     #[test]
