@@ -136,6 +136,15 @@ impl CheckResult {
     }
 }
 
+/// What a step could not be carried out for want of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lack {
+    /// Room in this directory.
+    Room(PathBuf),
+    /// A file, or the storage pool that it is in: somebody has to bring it back.
+    File,
+}
+
 /// Why a step failed, or something could not be observed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
@@ -146,6 +155,8 @@ pub(crate) struct HostError {
     retryable: bool,
     /// Whether the step was carried out all the same, but not as it was asked for.
     carried_out: bool,
+    /// What was lacking, where that is known.
+    lack: Option<Lack>,
     /// The reason that a client is told.
     reason: Reason,
     #[source]
@@ -154,8 +165,14 @@ pub(crate) struct HostError {
 
 impl HostError {
     pub(crate) fn new(what: impl Into<String>, retryable: bool) -> Self {
-        let reason = Reason::Internal;
-        Self { what: what.into(), retryable, carried_out: false, reason, source: None }
+        Self {
+            what: what.into(),
+            retryable,
+            carried_out: false,
+            lack: None,
+            reason: Reason::Internal,
+            source: None,
+        }
     }
 
     pub(crate) fn caused_by(
@@ -174,6 +191,15 @@ impl HostError {
     pub(crate) fn reason(mut self, reason: Reason) -> Self {
         self.reason = reason;
         self
+    }
+
+    pub(crate) fn lacks(mut self, lack: impl Into<Option<Lack>>) -> Self {
+        self.lack = lack.into();
+        self
+    }
+
+    pub(crate) fn lack(&self) -> Option<&Lack> {
+        self.lack.as_ref()
     }
 
     pub(crate) fn carried_out(mut self) -> Self {

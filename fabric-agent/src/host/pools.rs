@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 use weft_model::{HostId, LayerId, PoolName, Problem, Reason, VolumeId};
 
-use super::HostError;
+use super::{HostError, Lack};
 use crate::config::Directories;
 use crate::config::pool::GivenPool;
 use crate::store_mark;
@@ -49,6 +49,24 @@ impl Room {
         let stat = statvfs(dir)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
         Ok(Self { size_bytes: bytes(stat.blocks()), free_bytes: bytes(stat.blocks_available()) })
+    }
+}
+
+/// What a copy may take that nobody is waiting for, where guests write meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// At most: half of what is free.
+    pub(crate) room_bytes: u64,
+    /// It is given up where less than this stays free: the reserve, and a quarter of the rest.
+    pub(crate) keep_free_bytes: u64,
+}
+
+impl Share {
+    /// Of `free_bytes`, of which a reserve is not to be touched.
+    pub(crate) fn of(free_bytes: u64, reserve_bytes: u64) -> Self {
+        let beside = free_bytes.saturating_sub(reserve_bytes);
+        let keep_free_bytes = reserve_bytes.saturating_add(beside / 4);
+        Self { room_bytes: beside / 2, keep_free_bytes }
     }
 }
 
@@ -152,14 +170,14 @@ impl Pools {
                 "the agent was started without the storage pool \"{name}\": give it --pool \
                  {name}={dir} again"
             );
-            return Err(HostError::new(what, true));
+            return Err(HostError::new(what, true).lacks(Lack::File));
         };
         if !pool.is_there(name) {
             let what = format!(
                 "the storage pool \"{name}\" is not in {} now: mount its file system there",
                 pool.dir.display()
             );
-            return Err(HostError::new(what, true));
+            return Err(HostError::new(what, true).lacks(Lack::File));
         }
         Ok(&pool.dir)
     }
@@ -221,7 +239,7 @@ impl Pools {
                 pools.join(" ")
             ),
         };
-        Err(HostError::new(what, true))
+        Err(HostError::new(what, true).lacks(Lack::File))
     }
 }
 
@@ -235,4 +253,24 @@ impl Pool {
 
 fn layer_in(dir: &Path, id: &LayerId) -> PathBuf {
     dir.join(format!("{id}.qcow2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_keep_half_of_what_is_free() {
+        let of = |free, reserve| {
+            let share = Share::of(free, reserve);
+            (share.room_bytes, share.keep_free_bytes)
+        };
+        assert_eq!(of(1000, 200), (400, 400));
+        assert_eq!(of(100, 200), (0, 200));
+        // What it may take does not end it.
+        for free in [0, 1, 7, 1 << 40] {
+            let (room, keep) = of(free, 0);
+            assert!(free - room >= keep, "{free}");
+        }
+    }
 }

@@ -108,11 +108,19 @@ pub enum DiskError {
     },
     /// What was to be made of the disk is larger than what is free.
     #[error(
-        "what is on the disk does not fit into the {room_bytes} bytes that are free on the host: make room"
+        "what is on the disk does not fit into the {room_bytes} bytes that it may take of what is free on the host: make room"
     )]
     NoRoom {
         /// What could be used.
         room_bytes: u64,
+    },
+    /// Others fill the file system meanwhile, and come first.
+    #[error("{free_bytes} bytes are left in {}, too few for what goes on there: make room", dir.display())]
+    FillsUp {
+        /// Where the copy was to be.
+        dir: PathBuf,
+        /// What was free.
+        free_bytes: u64,
     },
     /// It took too long and was ended.
     #[error("qemu-img did not end within {} s", deadline.as_secs_f32())]
@@ -129,7 +137,7 @@ impl DiskError {
     /// Whether the file system is what was too small.
     pub fn is_out_of_space(&self) -> bool {
         match self {
-            Self::NoRoom { .. } => true,
+            Self::NoRoom { .. } | Self::FillsUp { .. } => true,
             Self::File(error) => matches!(
                 error.source.kind(),
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded

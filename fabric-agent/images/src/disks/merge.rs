@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 use weft_model::DiskFormat;
 
@@ -39,14 +40,20 @@ pub struct MergeSpec {
     pub layers: Vec<PathBuf>,
     /// What the new file may take at most, in bytes.
     pub room_bytes: u64,
+    /// The copy ends where fewer bytes than this are free in the new layer's directory: guests write
+    /// meanwhile, and those that find no room stand still.
+    pub keep_free_bytes: u64,
 }
+
+/// Between two looks at what is free while a layer is copied.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl RootDisks {
     /// Writes the new layer, which appears as a whole; one that is there already is left as it is. Others
     /// that use the host's disk and processors come first.
     ///
     /// # Errors
-    /// [`DiskError::NoRoom`], before anything was copied where that can be told;
+    /// [`DiskError::NoRoom`], before anything was copied where that can be told; [`DiskError::FillsUp`];
     /// [`DiskError::NotAnOverlay`] where a layer is encrypted, or was made to do harm, and those of
     /// `qemu-img`.
     pub async fn merge(&self, spec: &MergeSpec) -> Result<(), DiskError> {
@@ -97,6 +104,7 @@ impl RootDisks {
 
     async fn copy_layers(&self, spec: &MergeSpec, size_bytes: u64) -> Result<(), DiskError> {
         let new = temporary(&spec.to);
+        let dir = spec.to.parent().unwrap_or(Path::new("/"));
         self.make_empty(&new, spec, size_bytes).await?;
         let wanted = with_tables(size_bytes);
         let limits = Limits {
@@ -124,7 +132,12 @@ impl RootDisks {
                 &source,
                 &target,
             ];
-            let ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits).await;
+            check_free(dir, spec.keep_free_bytes).await?;
+            // What is dropped ends its process.
+            let ran = tokio::select! {
+                ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits) => ran,
+                error = fills_up(dir, spec.keep_free_bytes) => Err(error),
+            };
             weft_crash_points::point("disk.merge.layer_copied");
             ran.map_err(|error| error.or_no_room(spec.room_bytes, wanted))?;
         }
@@ -143,6 +156,29 @@ impl RootDisks {
         let below = below.map(|(path, format)| Below { path: path.clone(), format });
         self.make_disk(new, &DiskSpec { path: spec.to.clone(), size_bytes, below }, None).await
     }
+}
+
+/// Returns when there are fewer free bytes in `dir` than are to stay, or nobody can tell.
+async fn fills_up(dir: &Path, keep_free_bytes: u64) -> DiskError {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Err(error) = check_free(dir, keep_free_bytes).await {
+            return error;
+        }
+    }
+}
+
+async fn check_free(dir: &Path, keep_free_bytes: u64) -> Result<(), DiskError> {
+    let looked_at = dir.to_owned();
+    let stat = blocking(move || {
+        statvfs(&looked_at).map_err(|errno| FileError::new("measure", &looked_at)(errno.into()))
+    });
+    let stat = stat.await?;
+    let free_bytes = stat.blocks_available().saturating_mul(stat.fragment_size());
+    if free_bytes < keep_free_bytes {
+        return Err(DiskError::FillsUp { dir: dir.to_owned(), free_bytes });
+    }
+    Ok(())
 }
 
 /// One layer and the new one as `qemu-img` is to call them, and what it inherits for them.

@@ -8,8 +8,8 @@ use weft_images::{DiskError, FileError, Layers, MergeSpec, Seal, SealSpec};
 use weft_model::{DataSecret, DiskFormat, InstanceId, LayerId, Merge, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
-use crate::host::HostError;
-use crate::host::pools::{ROOM_BYTES, Room};
+use crate::host::pools::{ROOM_BYTES, Room, Share};
+use crate::host::{HostError, Lack};
 
 fn file_failed(what: String) -> impl FnOnce(FileError) -> HostError {
     move |error| HostError::new(what, error.is_retryable()).caused_by(error)
@@ -171,24 +171,28 @@ impl LinuxGuests {
             let what = "merge layers: they are in different storage pools";
             return Err(HostError::new(what, false));
         };
-        let room_bytes = match self.pools.new_layer(&PoolName::standard(), &merge.merged)?.parent()
-        {
-            Some(standard) if standard == *dir => room_bytes,
-            _ => {
-                let room = Room::of(dir).map_err(|error| {
-                    HostError::new(format!("look for room in {}", dir.display()), true)
-                        .caused_by(error)
-                })?;
-                room.free_bytes.saturating_sub(ROOM_BYTES)
-            }
-        };
+        let room = Room::of(dir).map_err(|error| {
+            HostError::new(format!("look for room in {}", dir.display()), true).caused_by(error)
+        })?;
+        let reserve_bytes =
+            match self.pools.new_layer(&PoolName::standard(), &merge.merged)?.parent() {
+                Some(standard) if standard == *dir => room.free_bytes.saturating_sub(room_bytes),
+                _ => ROOM_BYTES,
+            };
+        let Share { room_bytes, keep_free_bytes } = Share::of(room.free_bytes, reserve_bytes);
         let to = dir.join(format!("{}.qcow2", merge.merged));
-        let spec = MergeSpec { to, base, below, layers, room_bytes };
+        let dir = dir.to_path_buf();
+        let spec = MergeSpec { to, base, below, layers, room_bytes, keep_free_bytes };
         self.disks.merge(&spec).await.map_err(|error| {
+            let what = format!("merge {} layers in {}", merge.layers.len(), dir.display());
+            let lack = match &error {
+                DiskError::Gone { .. } => Some(Lack::File),
+                error if error.is_out_of_space() => Some(Lack::Room(dir)),
+                _ => None,
+            };
             // There may be room later.
-            let retryable = error.is_retryable() || error.is_out_of_space();
-            let what = format!("merge {} layers of disks", merge.layers.len());
-            HostError::new(what, retryable).caused_by(error)
+            let retryable = error.is_retryable() || lack.is_some();
+            HostError::new(what, retryable).lacks(lack).caused_by(error)
         })
     }
 

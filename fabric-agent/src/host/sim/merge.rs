@@ -4,7 +4,7 @@ use weft_model::{InstanceId, LayerId, Merge, Reason, VolumeId};
 
 use super::SimHost;
 use super::reality::{Guest, Volume};
-use crate::host::HostError;
+use crate::host::{HostError, Lack};
 
 impl SimHost {
     pub(super) async fn merge_layers(
@@ -18,7 +18,8 @@ impl SimHost {
         }
         let mut needed = below.iter().chain(&merge.layers);
         if let Some(missing) = needed.find(|layer| !there.contains(*layer)) {
-            return Err(HostError::new(format!("merge layers: {missing} is not there"), true));
+            let what = format!("merge layers: {missing} is not there");
+            return Err(HostError::new(what, true).lacks(Lack::File));
         }
         let pools = self.reality.layers();
         let mut pools = merge.layers.iter().filter_map(|layer| pools.get(layer));

@@ -86,7 +86,8 @@ impl Scene {
     }
 
     fn spec(&self, base: Option<(PathBuf, DiskFormat)>, layers: Vec<PathBuf>) -> MergeSpec {
-        MergeSpec { to: self.path("merged"), base, below: Vec::new(), layers, room_bytes: 1 << 30 }
+        let (to, below) = (self.path("merged"), Vec::new());
+        MergeSpec { to, base, below, layers, room_bytes: 1 << 30, keep_free_bytes: 0 }
     }
 }
 
@@ -156,6 +157,19 @@ async fn nothing_is_copied_where_there_is_no_room() {
     let error = disks().merge(&spec).await.unwrap_err();
     assert!(matches!(error, DiskError::NoRoom { .. }), "{error:?}");
     assert!(!spec.to.exists() && !temporary(&spec.to).exists());
+}
+
+#[tokio::test]
+async fn a_copy_ends_where_others_fill_the_file_system() {
+    let Some(scene) = Scene::new() else { return };
+    let layers = scene.layers(None);
+    // More than any machine has.
+    let spec = MergeSpec { keep_free_bytes: u64::MAX, ..scene.spec(None, layers) };
+    let error = disks().merge(&spec).await.unwrap_err();
+    assert!(matches!(error, DiskError::FillsUp { .. }) && error.is_out_of_space(), "{error:?}");
+    assert!(!spec.to.exists() && !temporary(&spec.to).exists());
+    let watched = fills_up(scene.dir.path(), u64::MAX).await;
+    assert!(matches!(watched, DiskError::FillsUp { .. }), "{watched:?}");
 }
 
 #[tokio::test]
