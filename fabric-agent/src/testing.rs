@@ -1,5 +1,7 @@
 //! Objects for unit tests.
 
+mod simulation;
+
 use std::net::Ipv4Addr;
 
 use weft_model::{
@@ -7,6 +9,8 @@ use weft_model::{
     InstanceSpec, Interface, InterfaceId, MacAddr, PowerState, Record, SshHostKey, SubnetId,
     SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec,
 };
+
+pub(crate) use simulation::Simulation;
 
 pub(crate) fn record<I, S>(id: I, spec: S) -> Record<I, S> {
     Record {

@@ -55,17 +55,15 @@ impl v1::hosts_server::Hosts for Api {
             finding,
             remedy: String::new(),
         }));
-        checks.extend(self.context.reconciler.merges.trouble().map(|finding| {
-            Check {
-                name: "layers",
-                result: CheckResult::Warning,
-                finding: format!(
-                    "layers that no snapshot needs take room and are not merged: {finding}"
-                ),
-                remedy: "make room on the disk of the agent's state directory: remove images, \
-                     volumes and instances that are not needed"
-                    .to_owned(),
-            }
+        let troubles = self.context.reconciler.merges.troubles().into_iter();
+        checks.extend(troubles.map(|trouble| Check {
+            name: "layers",
+            result: CheckResult::Warning,
+            finding: format!(
+                "layers that no snapshot needs take room and are not merged: {}",
+                trouble.why
+            ),
+            remedy: trouble.remedy(),
         }));
         let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),

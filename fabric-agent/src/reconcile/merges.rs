@@ -11,127 +11,27 @@
 //! the same, so it does not matter who has gone over and who has not, nor who dies meanwhile.
 
 mod going_over;
+mod open;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use weft_model::{
-    ImageBase, InstanceId, LayerId, Merge, Problem, SnapshotSpec, SnapshotState, VolumeId,
+    ImageBase, InstanceId, LayerId, Merge, Problem, SnapshotId, SnapshotSpec, SnapshotState,
+    VolumeId,
 };
 use weft_planner::{Action, plan_merge};
 use weft_store::Txn;
 
 use super::Reconciler;
 use crate::cache::World;
-use crate::chain::Chain;
-use crate::host::HostError;
 use crate::random;
-use crate::repo::{
-    Instances, Kind as _, MERGES, Repo, Snapshots, Volumes, decode, encode, merge_key, object_key,
-};
+use crate::repo::{Instances, Kind as _, Snapshots, Volumes, encode, merge_key};
+pub(crate) use open::Merges;
 
 /// Between two looks when nothing changes: room may have come, or a guest that refused has ended.
 const RESYNC: Duration = Duration::from_secs(60);
-
-/// What is being merged.
-#[derive(Debug, Default)]
-pub(crate) struct Merges {
-    inner: Mutex<Inner>,
-    /// One has ended: there are layers that nothing lies over.
-    ended: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// By what they become; whether that is written.
-    open: BTreeMap<LayerId, (Merge, bool)>,
-    /// Layers that cannot be merged with what lies over them, until the agent is started again.
-    apart: BTreeSet<LayerId>,
-    /// Guests, by their launch, that refused to go over.
-    refused: BTreeSet<(InstanceId, u64, LayerId)>,
-    /// Why nothing is merged now, for people.
-    trouble: Option<String>,
-    /// Whether writing has failed since the last [`RESYNC`].
-    failed: bool,
-}
-
-impl Merges {
-    /// What agents before this one have chosen.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) async fn load(repo: &Repo) -> Result<Self, Problem> {
-        let listing = repo.store().list(MERGES).await.map_err(crate::repo::store_problem)?;
-        let merges = listing.items.iter().map(|item| decode::<Merge>(&item.key, &item.value));
-        let open = merges
-            .map(|merge| merge.map(|merge| (merge.merged.clone(), (merge, false))))
-            .collect::<Result<_, _>>()?;
-        let inner = Mutex::new(Inner { open, ..Inner::default() });
-        Ok(Self { inner, ended: Notify::new() })
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when a merge has ended since the last time.
-    pub(super) async fn ended(&self) {
-        self.ended.notified().await;
-    }
-
-    /// The layers that are being written, or were and are not yet in each record that they belong in.
-    pub(super) fn layers(&self) -> BTreeSet<LayerId> {
-        self.inner().open.keys().cloned().collect()
-    }
-
-    /// Why nothing is merged though it should be: for people.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.inner().trouble.clone()
-    }
-
-    /// Notes how writing the new layer ended; whether the merge is still to be made.
-    fn note(&self, merge: &Merge, written: Result<(), HostError>) -> bool {
-        let mut inner = self.inner();
-        let error = match written {
-            Ok(()) => {
-                inner.trouble = None;
-                if let Some(open) = inner.open.get_mut(&merge.merged) {
-                    open.1 = true;
-                }
-                return true;
-            }
-            Err(error) => error,
-        };
-        let why = Chain(&error).to_string();
-        if !error.is_retryable() {
-            tracing::info!(layer.id = %merge.merged, error = why, "layers are left as they are");
-            // Perhaps what lies over the lowest can be merged.
-            inner.apart.extend(merge.layers.first().cloned());
-            return false;
-        }
-        if inner.trouble.as_ref() != Some(&why) {
-            tracing::warn!(layer.id = %merge.merged, error = why, "merging layers has to wait");
-        }
-        (inner.trouble, inner.failed) = (Some(why), true);
-        true
-    }
-
-    /// Whether a disk over these layers has one to go over to.
-    pub(super) fn concern(&self, chain: &[LayerId]) -> bool {
-        self.for_chain(chain).is_some()
-    }
-
-    /// A merge that is written and that this disk has not gone over to.
-    fn for_chain(&self, chain: &[LayerId]) -> Option<Merge> {
-        let inner = self.inner();
-        let mut written = inner.open.values().filter(|(_, written)| *written);
-        written.find(|(merge, _)| merge.position_in(chain).is_some()).map(|(it, _)| it.clone())
-    }
-}
 
 pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     let mut changes = reconciler.cache.changes();
@@ -148,10 +48,7 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
             // Every arm is cancel safe.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = resync.tick() => {
-                    reconciler.merges.inner().failed = false;
-                    break;
-                }
+                _ = resync.tick() => break,
                 change = changes.recv() => match change {
                     Ok(change) if [Instances::NAME, Snapshots::NAME, Volumes::NAME]
                         .contains(&change.kind.as_str()) => break,
@@ -164,22 +61,16 @@ pub(super) async fn run(reconciler: &Reconciler, shutdown: CancellationToken) {
     }
 }
 
-/// Carries what was chosen as far as it can go now, and chooses what comes next.
+/// Carries what was chosen as far as it can go now, and chooses what comes next: what has to wait holds
+/// up nothing else.
 async fn look(reconciler: &Reconciler) -> Result<(), Problem> {
     loop {
-        let open: Vec<Merge> = {
-            let inner = reconciler.merges.inner();
-            inner.open.values().map(|(merge, _)| merge.clone()).collect()
-        };
-        for merge in &open {
+        for merge in &reconciler.merges.open() {
             if is_over(reconciler, merge) {
                 close(reconciler, merge).await?;
             } else if write(reconciler, merge).await? {
                 go_over(reconciler, merge).await?;
             }
-        }
-        if reconciler.merges.inner().open.values().any(|(_, written)| !written) {
-            return Ok(());
         }
         if !choose(reconciler).await? {
             return Ok(());
@@ -215,49 +106,39 @@ async fn choose(reconciler: &Reconciler) -> Result<bool, Problem> {
     let held = reconciler.captures.held();
     let layers = {
         let world = reconciler.cache.read();
-        let inner = reconciler.merges.inner();
-        let mut busy = inner.apart.clone();
-        busy.extend(encrypted(&world).flatten().cloned());
-        for (merge, _) in inner.open.values() {
-            busy.extend(merge.layers.iter().cloned());
-            busy.insert(merge.merged.clone());
-        }
         let in_use = held.iter().map(SnapshotSpec::layers);
         let chains: Vec<&[LayerId]> = chains(&world).chain(in_use).collect();
+        let mut busy = reconciler.merges.busy(&chains, Instant::now());
+        busy.extend(encrypted(&world).flatten().cloned());
         plan_merge(&chains, &busy)
     };
-    let Some(layers) = layers else {
-        reconciler.merges.inner().trouble = None;
-        return Ok(false);
-    };
+    let Some(layers) = layers else { return Ok(false) };
     let merge = Merge { merged: LayerId::from_random(random::bytes()), layers };
     let key = merge_key(&merge.merged);
     let txn = Txn::new().keeping_reserve().when_absent(&key).put(key, encode(&merge));
     // Known before it is stored: what is written is never taken for a stray.
-    reconciler.merges.inner().open.insert(merge.merged.clone(), (merge.clone(), false));
-    let chosen = reconciler.repo.commit(txn).await;
-    if chosen.is_err() {
-        reconciler.merges.inner().open.remove(&merge.merged);
+    reconciler.merges.begin(&merge);
+    if let Err(problem) = reconciler.repo.commit(txn).await {
+        reconciler.merges.take_back(&merge);
+        return Err(problem);
     }
-    chosen?;
     tracing::info!(layer.id = %merge.merged, layers = merge.layers.len(), "merging layers");
     Ok(true)
 }
 
 /// Writes the new layer; whether it is there.
 async fn write(reconciler: &Reconciler, merge: &Merge) -> Result<bool, Problem> {
-    let is_written = reconciler.merges.inner().open.get(&merge.merged).is_some_and(|it| it.1);
-    if is_written {
+    if reconciler.merges.is_written(merge) {
         return Ok(true);
     }
-    if reconciler.merges.inner().failed {
+    if !reconciler.merges.is_due(merge, Instant::now()) {
         return Ok(false);
     }
     let Some((base, below)) = below(&reconciler.cache.read(), merge) else { return Ok(false) };
     let action = Action::MergeLayers { merge: merge.clone(), base, below };
     let written = reconciler.host.apply(&action).await;
     let is_written = written.is_ok();
-    if !reconciler.merges.note(merge, written) {
+    if !reconciler.merges.note(merge, written, Instant::now()) {
         forget(reconciler, merge).await?;
     }
     Ok(is_written)
@@ -285,30 +166,16 @@ fn below(world: &World, merge: &Merge) -> Option<(Option<ImageBase>, Vec<LayerId
 
 /// Has all who have the old layers go over: snapshots now, disks when their passes come.
 async fn go_over(reconciler: &Reconciler, merge: &Merge) -> Result<(), Problem> {
-    {
-        // Who makes a volume of one of them has stored that before, or reads what is stored here.
+    let snapshots: Vec<SnapshotId> = {
+        let world = reconciler.cache.read();
+        let has = |spec: &SnapshotSpec| merge.position_in(spec.layers()).is_some();
+        let those = world.snapshots.values().filter(|record| has(&record.spec));
+        those.map(|record| record.id.clone()).collect()
+    };
+    for id in &snapshots {
+        // Who makes a volume of it has stored that before, or reads what is stored here.
         let _guard = reconciler.references.write().await;
-        let ids: Vec<_> = {
-            let world = reconciler.cache.read();
-            let has = |spec: &SnapshotSpec| merge.position_in(spec.layers()).is_some();
-            let those = world.snapshots.values().filter(|record| has(&record.spec));
-            those.map(|record| record.id.clone()).collect()
-        };
-        let (mut txn, mut any) = (Txn::new(), false);
-        for id in ids {
-            let Some(mut stored) = reconciler.repo.find::<Snapshots>(&id).await? else { continue };
-            let SnapshotState::Completed { layers, .. } = &mut stored.value.spec.state else {
-                continue;
-            };
-            any |= merge.replace_in(layers);
-            let key = object_key::<Snapshots>(&id);
-            txn = txn.when_at(&key, stored.revision).put(key, encode(&stored.value));
-        }
-        if any {
-            // Who changes one at this moment is faster: its change is looked at.
-            let revision = reconciler.repo.commit(txn).await?;
-            reconciler.cache.reached(revision).await;
-        }
+        reconciler.write_merged::<Snapshots>(id, merge, layers_of).await?;
     }
     let (instances, volumes): (Vec<InstanceId>, Vec<VolumeId>) = {
         let world = reconciler.cache.read();
@@ -325,6 +192,13 @@ async fn go_over(reconciler: &Reconciler, merge: &Merge) -> Result<(), Problem> 
     Ok(())
 }
 
+fn layers_of(snapshot: &mut SnapshotSpec) -> Option<&mut Vec<LayerId>> {
+    match &mut snapshot.state {
+        SnapshotState::Completed { layers, .. } => Some(layers),
+        SnapshotState::Pending | SnapshotState::Error { .. } => None,
+    }
+}
+
 /// Ends a merge whose old layers nobody has. What is left of it goes with the layers that nothing lies
 /// over.
 async fn close(reconciler: &Reconciler, merge: &Merge) -> Result<(), Problem> {
@@ -338,12 +212,10 @@ async fn close(reconciler: &Reconciler, merge: &Merge) -> Result<(), Problem> {
 
 async fn forget(reconciler: &Reconciler, merge: &Merge) -> Result<(), Problem> {
     reconciler.repo.commit(Txn::new().delete(merge_key(&merge.merged))).await?;
-    {
-        let mut inner = reconciler.merges.inner();
-        inner.open.remove(&merge.merged);
-        inner.refused.retain(|(_, _, layer)| *layer != merge.merged);
-    }
-    reconciler.merges.ended.notify_one();
+    reconciler.merges.end(merge);
     tracing::info!(layer.id = %merge.merged, "done with merging layers");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

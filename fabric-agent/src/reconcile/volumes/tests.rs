@@ -4,64 +4,31 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use weft_model::{
-    HostId, InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
+    InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
     VolumeAttachmentId, VolumeAttachmentSpec,
 };
 use weft_planner::Action;
-use weft_store::{SqliteOptions, SqliteStore};
 
 use super::*;
-use crate::cache::Cache;
-use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Directories};
-use crate::host::pools::Pools;
 use crate::host::{Host, sim::SimHost};
-use crate::ledger::Ledger;
-use crate::metering::Metering;
-use crate::reconcile::{Loaded, Merges, instance};
-use crate::repo::{Instances, Kind, RecordOf, Repo, Snapshots, VolumeAttachments, encode};
-use crate::testing;
-use crate::volume_keys::VolumeKeys;
+use crate::reconcile::instance;
+use crate::repo::{Instances, Kind, RecordOf, Snapshots, VolumeAttachments};
+use crate::testing::{self, Simulation};
 
 /// An instance that is off, with a root disk; a volume is attached to it.
 struct Scene {
+    simulation: Simulation,
     host: Arc<SimHost>,
     reconciler: Arc<Reconciler>,
     instance: InstanceId,
     volume: VolumeId,
-    following: tokio::task::JoinHandle<Result<(), Problem>>,
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        self.following.abort();
-    }
 }
 
 impl Scene {
     async fn begin(dir: &Path) -> Self {
-        let store = SqliteStore::open(&dir.join("db"), SqliteOptions::default()).unwrap();
-        let repo = Repo::new(Arc::new(store));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::of_this_boot().unwrap());
-        let directories = Directories {
-            state_dir: dir.to_owned(),
-            runtime_dir: dir.join("run"),
-            prefix: "weft".to_owned(),
-        };
-        let host_id = HostId::from_random([1; 9]);
-        let pools = Pools::of(&directories, &[], &host_id).unwrap();
-        let name = "host".to_owned();
-        let images = dir.join("images");
-        let opened = SimHost::open(
-            dir,
-            &images,
-            (pools, VolumeKeys::default()),
-            name,
-            4,
-            4096,
-            Arc::clone(&clock),
-        );
-        let host = Arc::new(opened.await.unwrap());
+        let simulation = Simulation::begin(dir).await;
+        let (host, reconciler) =
+            (Arc::clone(&simulation.host), Arc::clone(&simulation.reconciler));
         let mut instance = testing::instance(1, 1, None);
         instance.spec.power = PowerState::Stopped;
         let volume = testing::record(
@@ -86,23 +53,6 @@ impl Scene {
                 delete_on_termination: false,
             },
         );
-        let cache = Arc::new(Cache::load(&repo).await.unwrap());
-        let (followed, seen) = (Arc::clone(&cache), repo.clone());
-        let following =
-            tokio::spawn(async move { followed.follow(&seen, CancellationToken::new()).await });
-        let config = Config {
-            prefix: "weft".to_owned(),
-            shutdown_grace: Duration::ZERO,
-            sweep_grace: Duration::ZERO,
-            resync: Duration::from_secs(60),
-            guest_access: Default::default(),
-        };
-        let metering = Metering::new(repo.clone(), Arc::clone(&clock), None);
-        let ledger = Ledger::new(4096, [], [], |_| 0);
-        let shown: Arc<dyn Host> = Arc::<SimHost>::clone(&host);
-        let merges = Merges::default();
-        let loaded = Loaded { cache, ledger, metering, merges };
-        let reconciler = Arc::new(Reconciler::new(repo, loaded, shown, clock, config));
         let (instance_id, volume_id) = (instance.id.clone(), volume.id.clone());
         let make = Action::MakeRootDisk {
             instance_id: instance_id.clone(),
@@ -113,7 +63,7 @@ impl Scene {
             uid: instance.spec.uid,
         };
         host.apply(&make).await.unwrap();
-        let scene = Self { host, reconciler, instance: instance_id, volume: volume_id, following };
+        let scene = Self { simulation, host, reconciler, instance: instance_id, volume: volume_id };
         scene.put::<Instances>(&instance).await;
         scene.put::<VolumeKind>(&volume).await;
         scene.put::<VolumeAttachments>(&attachment).await;
@@ -124,9 +74,7 @@ impl Scene {
     }
 
     async fn put<K: Kind>(&self, record: &RecordOf<K>) {
-        let txn = Txn::new().put(object_key::<K>(&record.id), encode(record));
-        let revision = self.reconciler.repo.commit(txn).await.unwrap();
-        self.reconciler.cache.reached(revision).await;
+        self.simulation.put::<K>(record).await;
     }
 
     /// How often the host was asked in one pass over the volume: for a guest.
