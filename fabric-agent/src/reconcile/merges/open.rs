@@ -108,12 +108,16 @@ impl Trouble {
                 "make room in {}: remove volumes, instances and images that are not needed",
                 dir.display()
             ),
-            Some(Lack::File) => "bring back what is missing: mount the storage pool's file system, or \
+            Some(Lack::File) => {
+                "bring back what is missing: mount the storage pool's file system, or \
                                  put the file back from a copy"
-                .to_owned(),
-            None => "it is tried again by itself; where it stays so, look whether the host's disk has \
+                    .to_owned()
+            }
+            None => {
+                "it is tried again by itself; where it stays so, look whether the host's disk has \
                      errors (journalctl -k)"
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 }
@@ -198,12 +202,7 @@ impl Merges {
     }
 
     /// Notes how writing the new layer ended; whether the merge is still to be made.
-    pub(super) fn note(
-        &self,
-        merge: &Merge,
-        written: Result<(), HostError>,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn note(&self, merge: &Merge, written: Result<(), HostError>, now: Instant) -> bool {
         let mut inner = self.inner();
         let Inner { open, apart, .. } = &mut *inner;
         let Some(open) = open.get_mut(&merge.merged) else { return false };
@@ -229,7 +228,8 @@ impl Merges {
         // What somebody has to bring back does not come for being looked for.
         if attempts >= ATTEMPTS || trouble.lack == Some(Lack::File) {
             tracing::warn!(layer.id = %merge.merged, error = trouble.why, "layers are not merged for now");
-            let until = |layer: &LayerId| (layer.clone(), Apart::Until(now + APART, trouble.clone()));
+            let until =
+                |layer: &LayerId| (layer.clone(), Apart::Until(now + APART, trouble.clone()));
             apart.extend(merge.layers.iter().map(until));
             return false;
         }

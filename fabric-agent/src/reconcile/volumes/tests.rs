@@ -27,8 +27,7 @@ struct Scene {
 impl Scene {
     async fn begin(dir: &Path) -> Self {
         let simulation = Simulation::begin(dir).await;
-        let (host, reconciler) =
-            (Arc::clone(&simulation.host), Arc::clone(&simulation.reconciler));
+        let (host, reconciler) = (Arc::clone(&simulation.host), Arc::clone(&simulation.reconciler));
         let mut instance = testing::instance(1, 1, None);
         instance.spec.power = PowerState::Stopped;
         let volume = testing::record(
