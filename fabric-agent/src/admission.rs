@@ -250,6 +250,8 @@ impl Context {
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
         if spec.run_epoch > old.run_epoch {
             self.check_keys_of(&before.value.id).map_err(|problem| problem.at("power_state"))?;
+        } else if power == PowerState::Running && memory_mib > old.memory_mib {
+            self.check_slots(&before.value.id)?;
         }
         let on = power == PowerState::Running;
         let memory = self.host.memory_cost_mib(memory_mib, order.display);

@@ -160,6 +160,8 @@ pub struct SeenInstance {
     pub throttles: Throttles,
     /// How big the guest is.
     pub size: SeenSize,
+    /// Whether it was to be made bigger in this pass, and was not.
+    pub not_grown: bool,
 }
 
 /// What to do next about one instance. After each step it is observed and planned again.
@@ -284,7 +286,7 @@ pub fn plan_instance(
 }
 
 /// What is next for a guest that runs and goes on running. What comes is not kept waiting by what the
-/// guest does not let go of.
+/// guest does not let go of, nor anything by a growth that the hypervisor refuses.
 fn keep(
     record: &Record<InstanceId, InstanceSpec>,
     attached: &Attached,
@@ -296,7 +298,9 @@ fn keep(
     if let Some(limit) = limits::keep(record, &attached.volumes, &seen.throttles) {
         return limit;
     }
-    if let Some(grow) = grow::grow(record, &seen.size) {
+    if !seen.not_grown
+        && let Some(grow) = grow::grow(record, &seen.size)
+    {
         return grow;
     }
     match nics::keep(record, &attached.nics, seen) {

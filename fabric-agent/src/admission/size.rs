@@ -2,7 +2,8 @@
 //! its size when its type is replaced or deleted.
 
 use weft_model::{
-    InstanceSpec, InstanceTypeSpec, Problem, Size, TypeName, find_type, no_such_type,
+    InstanceId, InstanceSpec, InstanceTypeSpec, MEMORY_SLOTS, Problem, Reason, Size, TypeName,
+    find_type, no_such_type,
 };
 
 use crate::context::Context;
@@ -65,5 +66,24 @@ impl Context {
             }),
             size => self.resolve_size(size).await,
         }
+    }
+
+    /// That the guest, whose memory is to grow while it runs, has a slot left for it. It is not restarted
+    /// for want of one: no plan has said so.
+    ///
+    /// # Errors
+    /// A [`Problem`] at `memory_mib`. Before a guest was looked at nothing is known of it: then its
+    /// hypervisor refuses, and the instance's reason says so.
+    pub(super) fn check_slots(&self, id: &InstanceId) -> Result<(), Problem> {
+        if self.reconciler.sized.get(id).is_none_or(|seen| seen.has_free_slot()) {
+            return Ok(());
+        }
+        let message = format!(
+            "the memory of this guest has grown {MEMORY_SLOTS} times since it was started, and its \
+             machine takes no more"
+        );
+        Err(Problem::new(Reason::FailedPrecondition, message).at("memory_mib").remedy(format!(
+            "restart it first (weft reboot {id}): it has all its memory in one piece then, and can grow again"
+        )))
     }
 }

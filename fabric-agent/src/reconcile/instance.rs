@@ -185,7 +185,7 @@ impl Pass<'_> {
         let mut network = NetworkView::default();
         let mut unplugged = BTreeSet::new();
         let mut unplugged_volumes = BTreeSet::new();
-        let (mut not_grown, mut not_thawed) = (None, None);
+        let (mut not_grown, mut not_thawed, mut not_bigger) = (None, None, None);
         for _ in 0..MAX_STEPS {
             let _held = self.reconciler.hold_volumes(id).await;
             let attached =
@@ -204,6 +204,7 @@ impl Pass<'_> {
                 seed_is_current,
                 unplugged: unplugged.clone(),
                 unplugged_volumes: unplugged_volumes.clone(),
+                not_grown: not_bigger.is_some(),
                 ..network.complete(self.record, &attached.nics, &seen_guest)
             };
             if seen_guest.left_frozen && not_thawed.is_none() {
@@ -260,7 +261,7 @@ impl Pass<'_> {
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
                     let next = self.feed(seen_guest.starved).await;
-                    return match not_thawed.or(not_grown) {
+                    return match not_thawed.or(not_grown).or(not_bigger) {
                         Some(error) => Err(Failure::Step(error)),
                         None => Ok((seen.guest, Some(next), false)),
                     };
@@ -272,6 +273,12 @@ impl Pass<'_> {
                             expected.map_err(Failure::Store)?;
                         }
                         if let Err(error) = host.apply(action).await {
+                            // It must not keep the guest from being given anything else, nor from
+                            // letting go of it.
+                            if makes_bigger(action) {
+                                not_bigger = Some(error);
+                                break;
+                            }
                             // The network may have changed behind our back: look before trying again.
                             networks.forget_seen();
                             return Err(failure(action, error));
@@ -541,6 +548,14 @@ impl Pass<'_> {
 
 fn runs(guest: &GuestState) -> bool {
     matches!(guest, GuestState::Running { .. })
+}
+
+/// Whether the guest runs on as it is where this fails.
+fn makes_bigger(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::RaiseLimits { .. } | Action::AddVcpus { .. } | Action::AddMemory { .. }
+    )
 }
 
 /// What it means that a step failed.

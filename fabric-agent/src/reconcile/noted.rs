@@ -29,7 +29,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Noted<K, V> {
         });
     }
 
-    pub(super) fn get(&self, id: &K) -> Option<V> {
+    pub(crate) fn get(&self, id: &K) -> Option<V> {
         self.0.borrow().get(id).cloned()
     }
 

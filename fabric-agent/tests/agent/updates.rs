@@ -249,6 +249,73 @@ async fn growth_that_the_hypervisor_refuses_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("web", &image);
+    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
+    spec.max_memory_mib = Some(1024);
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let (size, order) = (v1::VolumeSpec { size_gib: 1, ..Default::default() }, |orders: &str| {
+        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    });
+    let volume = ok(api.volume(size).await).metadata.unwrap().id;
+    order(r#"{"orders": [{"step": "add_memory", "on": "web", "fail": "no room"}]}"#);
+    let mut request = update(&api.instance(&id).await);
+    request.spec.as_mut().unwrap().memory_mib = Some(256);
+    let mut instances = api.instances.clone();
+    let growing = tokio::spawn(async move { instances.update(request).await });
+    eventually("it is told", async || {
+        let status = api.instance(&id).await.status.unwrap();
+        (status.state == "running" && format!("{status:?}").contains("no room")).then_some(())
+    })
+    .await;
+    ok(api.attach_volume(&id, &volume, false).await);
+    assert_eq!(agent.things("guest")[0].1["volumes"], serde_json::json!([volume]));
+    let attachment = v1::DeleteRequest { id: format!("{id}/{volume}") };
+    ok(api.volume_attachments.clone().delete(attachment).await);
+    assert_eq!(agent.things("guest")[0].1["volumes"], serde_json::json!([]));
+    assert_eq!(has(&agent), (1, 128));
+    // And it is tried again.
+    order(r#"{"orders": []}"#);
+    eventually("it has grown", async || (has(&agent) == (1, 256)).then_some(())).await;
+    ok(growing.await.unwrap());
+}
+
+#[tokio::test]
+async fn memory_that_has_no_slot_left_is_refused_until_the_guest_is_restarted() {
+    let agent = Agent::start().await;
+    let api = agent.api().await;
+    let image = api.image_id().await;
+    let mut spec = instance_spec("web", &image);
+    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
+    spec.max_memory_mib = Some(128 * 70);
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let resize = async |steps: u32| {
+        let mut request = update(&api.instance(&id).await);
+        request.spec.as_mut().unwrap().memory_mib = Some(128 * steps);
+        api.instances.clone().update(request).await
+    };
+    for steps in 2..=65 {
+        ok(resize(steps).await);
+    }
+    assert_eq!(has(&agent), (1, 128 * 65));
+    let message = refused(resize(66).await, Reason::FailedPrecondition, "memory_mib");
+    assert!(message.contains("has grown 64 times"), "{message}");
+    ok(api.instances.clone().reboot(v1::GetRequest { id: id.clone(), claim: false }).await);
+    eventually("it has one piece", async || {
+        (agent.things("guest")[0].1["slots"] == serde_json::json!({})).then_some(())
+    })
+    .await;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    ok(resize(66).await);
+    assert_eq!(has(&agent), (1, 128 * 66));
+}
+
+#[tokio::test]
 async fn claims_and_updates_of_what_an_instance_refers_to_do_not_disturb_its_creation() {
     let agent = Agent::start().await;
     let api = agent.api().await;

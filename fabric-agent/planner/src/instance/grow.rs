@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_model::{GuestSize, InstanceId, InstanceSpec, Record};
+use weft_model::{GuestSize, InstanceId, InstanceSpec, MEMORY_SLOTS, Record};
 
 use super::InstanceStep;
 use crate::Action;
@@ -34,6 +34,14 @@ impl SeenSize {
             Self::Unknown => false,
             Self::Fixed => true,
             Self::Has { size, .. } => size.covers(wanted),
+        }
+    }
+
+    /// Whether the guest may be given memory once more, as far as it is known.
+    pub fn has_free_slot(&self) -> bool {
+        match self {
+            Self::Unknown | Self::Fixed => true,
+            Self::Has { slots, .. } => slots.len() < usize::from(MEMORY_SLOTS),
         }
     }
 }
@@ -65,7 +73,8 @@ mod tests {
     use weft_model::PowerState;
 
     use super::*;
-    use crate::instance::tests::record;
+    use crate::instance::tests::{guest_network, record};
+    use crate::{Attached, GuestState, SeenInstance, Wanted, plan_instance};
 
     #[test]
     fn a_guest_is_given_what_it_lacks_and_never_less() {
@@ -107,6 +116,27 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             assert_eq!(steps.iter().map(show).collect::<Vec<_>>(), want, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_not_asked_for_again_in_the_same_pass() {
+        let mut record = record(PowerState::Running, 1);
+        (record.spec.vcpus, record.spec.memory_mib) = (2, 512);
+        let size = GuestSize { vcpus: 2, memory_mib: 256 };
+        for (not_grown, grows) in [(false, true), (true, false)] {
+            let seen = SeenInstance {
+                guest: GuestState::Running { epoch: 1 },
+                network_ready: true,
+                size: SeenSize::Has { size, slots: BTreeSet::new() },
+                not_grown,
+                ..SeenInstance::default()
+            };
+            let (network, attached) = (guest_network(), Attached::default());
+            let wanted = Wanted::Run { epoch: 1 };
+            let step = plan_instance(&record, Some(&network), &attached, wanted, &seen, false);
+            assert_eq!(matches!(step, InstanceStep::Do(_)), grows, "{step:?}");
+            assert_eq!(step == InstanceStep::Rest, !grows, "{step:?}");
         }
     }
 }
