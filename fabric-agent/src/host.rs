@@ -202,6 +202,12 @@ impl HostError {
         self.lack.as_ref()
     }
 
+    /// The same step will not succeed later.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.retryable = false;
+        self
+    }
+
     pub(crate) fn carried_out(mut self) -> Self {
         self.carried_out = true;
         self

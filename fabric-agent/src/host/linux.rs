@@ -204,10 +204,9 @@ impl Host for LinuxHost {
                 freeze,
             } => {
                 let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
-                let secret = self.volumes.secret(volume_id, secret.as_ref())?;
-                let guest = instance_id.as_ref();
-                let (secret, freeze) = (secret.as_ref(), *freeze);
-                guests.seal_volume(volume_id, &spec, layer, guest, secret, freeze).await
+                let opened = self.volumes.secret(volume_id, secret.as_ref());
+                let (guest, secret) = (instance_id.as_ref(), (secret.is_some(), opened));
+                guests.seal_volume(volume_id, &spec, layer, guest, secret, *freeze).await
             }
             Action::MergeLayers { merge, base, below } => {
                 let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));

@@ -331,3 +331,41 @@ async fn an_agent_does_not_start_with_a_key_that_others_may_read() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--volume-key-file") && said.contains("chmod 0600"), "{said}");
 }
+
+#[tokio::test]
+async fn a_snapshot_that_waits_when_the_key_is_lost_keeps_nobody_from_the_volume() {
+    let (mut agent, _key) = with_key().await;
+    let api = agent.api().await;
+    let alone = id_of(made(&api, encrypted()).await.metadata);
+    let used = id_of(made(&api, encrypted()).await.metadata);
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata);
+    ok(api.volume_attachments.clone().create(attachment(&web, &used)).await);
+    let orders = agent.state_dir().join("sim-orders.json");
+    let order = r#"{"orders": [{"step": "seal_volume", "fail": "not now"}]}"#;
+    std::fs::write(&orders, order).unwrap();
+    let mut snapshots = Vec::new();
+    for volume in [&alone, &used] {
+        let snapshot = ok(api.snapshots.clone().create(of(volume)).await);
+        assert_eq!(snapshot.state, "pending");
+        snapshots.push(id_of(snapshot.metadata));
+    }
+    agent.kill();
+    std::fs::write(&orders, r#"{"orders": []}"#).unwrap();
+    agent.set_flags(&[]);
+    agent.start_again().await;
+    let api = agent.api().await;
+    for snapshot in &snapshots {
+        let failed = eventually("it ends", async || {
+            let now = ok(api.snapshots.clone().get(get(snapshot)).await);
+            (now.state != "pending").then_some(now)
+        })
+        .await;
+        assert_eq!(failed.state, "error");
+        assert!(failed.reason.contains("agent has none"), "{}", failed.reason);
+    }
+    ok(api.volumes.clone().delete(delete(&alone)).await);
+    ok(api.volume_attachments.clone().delete(delete(&format!("{web}/{used}"))).await);
+    ok(api.volumes.clone().delete(delete(&used)).await);
+    ok(api.instances.clone().reboot(get(&web)).await);
+    api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
+}

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weft_model::{DataSecret, InstanceId, LayerId};
+use weft_model::{InstanceId, LayerId};
 
 use super::devices::{Devices, NAMED_DEVICES};
 use super::freeze::Sealed;
@@ -30,8 +30,9 @@ impl Guests {
     }
 
     /// Has the guest write to `next` from now on, on its disk `device`; `layer` is what that becomes
-    /// which it has written so far. Done already is success. `secret` encrypts both, where the disk is an
-    /// encrypted volume. With a note, the guest's file systems are frozen when it goes over.
+    /// which it has written so far. Done already is success. Where the disk is `encrypted`, what QEMU was
+    /// given with the volume encrypts both. With a note, the guest's file systems are frozen when it goes
+    /// over.
     ///
     /// # Errors
     /// QEMU, or the guest's agent, refused ([`GuestError::refused`]: then nothing has changed for the
@@ -42,7 +43,7 @@ impl Guests {
         device: &str,
         layer: &LayerId,
         next: &Path,
-        secret: Option<&DataSecret>,
+        encrypted: bool,
         freeze: Option<&FreezeNote>,
     ) -> Result<(), GuestError> {
         let _turn = match freeze {
@@ -71,7 +72,6 @@ impl Guests {
         }
         // Of an earlier attempt, perhaps over a file that is gone.
         node.remove_from(&devices).await?;
-        devices.give_secret(device, secret).await?;
         let given = devices.give_file(next, true, device).await?;
         weft_crash_points::point("guest.seal.given");
         // A node of its own: QEMU would open the file of an inner one anew when it becomes read-only
@@ -86,7 +86,7 @@ impl Guests {
             "driver": "qcow2", "node-name": node.disk, "file": node.file, "backing": Value::Null,
             "discard": "unmap",
         });
-        if secret.is_some() {
+        if encrypted {
             arguments["encrypt"] = decryption(device);
         }
         devices.execute("blockdev-add", arguments).await?;

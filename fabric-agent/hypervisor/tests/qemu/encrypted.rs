@@ -77,7 +77,7 @@ async fn encrypted_volumes_come_go_grow_and_outlive_their_qemu() {
     for volume in [&early, &late] {
         guests.grow_disk(&id, volume.volume_id.as_str(), 32 * MIB).await.unwrap();
     }
-    guests.switch_disk(&id, volume, &layer, &next, Some(&secret(2)), None).await.unwrap();
+    guests.switch_disk(&id, volume, &layer, &next, true, None).await.unwrap();
     guests.grow_disk(&id, volume, 64 * MIB).await.unwrap();
 
     let qemu = bench.running(&id).await.qemu.pid;

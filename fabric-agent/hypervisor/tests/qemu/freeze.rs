@@ -34,14 +34,14 @@ async fn a_guest_without_an_agent_keeps_its_disk_and_is_not_noted_as_frozen() {
             _ => panic!("{has_port}: {error}"),
         }
         // It is refused as QEMU would: nothing has changed, and it can be taken otherwise.
-        let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await;
+        let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
         assert!(frozen.unwrap_err().refused());
         assert!(!guests.is_left_frozen(id, &note).unwrap());
         assert!(!Path::exists(&bench.dir.path().join("freeze.json")));
         guests.forget_switch(id, &layer).await.unwrap();
-        guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, None).await.unwrap();
+        guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, None).await.unwrap();
         // Done already, and nobody knows from what.
-        let again = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await;
+        let again = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
         assert!(matches!(again.unwrap_err(), GuestError::NotKeptFrozen { .. }));
         guests.quit(id).await.unwrap();
     }

@@ -76,7 +76,7 @@ async fn a_guest_that_runs_goes_over_to_merged_layers_wherever_they_lie() {
     // Two snapshots: the disk it was started with is a layer, and one that came later.
     for (n, file) in [(1, &next), (2, &last)] {
         let sealed = LayerId::from_random([n; 9]);
-        guests.switch_disk(id, ROOT_DEVICE, &sealed, file, None, None).await.unwrap();
+        guests.switch_disk(id, ROOT_DEVICE, &sealed, file, false, None).await.unwrap();
     }
     // Between the image and a layer.
     let first = merged(true, 4, 0..2, &[&a, &b], (21, &m));
@@ -108,7 +108,7 @@ async fn a_guest_that_runs_goes_over_to_merged_layers_wherever_they_lie() {
     guests.grow_disk(id, volume_id.as_str(), 8 << 20).await.unwrap();
     let sealed = LayerId::from_random([3; 9]);
     let more = layer(&bench, "more");
-    guests.switch_disk(id, volume_id.as_str(), &sealed, &more, None, None).await.unwrap();
+    guests.switch_disk(id, volume_id.as_str(), &sealed, &more, false, None).await.unwrap();
     assert!(times_open(pid, &more) > 0);
     bench.running(id).await;
     bench.finish().await;

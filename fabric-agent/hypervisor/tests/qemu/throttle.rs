@@ -49,7 +49,7 @@ async fn disks_are_kept_to_limits_that_change_live_and_survive_a_snapshot() {
 
     // The top is another node then.
     let (layer, next) = (LayerId::from_random([3; 9]), next_disk(&bench));
-    guests.switch_disk(id, late.volume_id.as_str(), &layer, &next, None, None).await.unwrap();
+    guests.switch_disk(id, late.volume_id.as_str(), &layer, &next, false, None).await.unwrap();
     expect(is(Some(200), Some(3)), &[(&early, early_is), (&late, late_is)]).await;
     limit(late.volume_id.as_str(), Some(256_000), Some(1)).await;
     limit(early.volume_id.as_str(), None, None).await;

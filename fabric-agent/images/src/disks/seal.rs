@@ -88,6 +88,21 @@ impl RootDisks {
         Ok(Seal::Prepared)
     }
 
+    /// Whether the file that the disk goes on in is there, or is the disk already: then the secret is of
+    /// no use any more to [`Self::prepare_seal`].
+    ///
+    /// # Errors
+    /// [`DiskError::File`].
+    pub async fn is_next_made(&self, spec: &SealSpec) -> Result<bool, DiskError> {
+        let spec = spec.clone();
+        let made = blocking(move || {
+            let layer = inode(&spec.layer)?;
+            let is_done = layer.is_some() && layer != inode(&spec.top)?;
+            Ok::<_, FileError>(is_done || inode(&spec.next())?.is_some())
+        });
+        Ok(made.await?)
+    }
+
     /// Gives the next file the disk's name, now that no guest writes to the layer; the layer
     /// belongs to nobody then, and everybody who gets it as a descriptor may read it.
     ///

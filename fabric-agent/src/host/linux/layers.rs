@@ -30,19 +30,27 @@ impl LinuxGuests {
     ) -> Result<(), HostError> {
         let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
         let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
-        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), None, freeze).await
+        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), (false, None), freeze).await
     }
 
-    /// Seals a volume; `guest` is whom it is attached to, `secret` what encrypts it.
+    /// Seals a volume; `guest` is whom it is attached to, `secret` what encrypts it, or that nobody can
+    /// open that.
     pub(super) async fn seal_volume(
         &self,
         id: &VolumeId,
         spec: &SealSpec,
         layer: &LayerId,
         guest: Option<&InstanceId>,
-        secret: Option<&DataSecret>,
+        (encrypted, secret): (bool, Result<Option<DataSecret>, HostError>),
         freeze: bool,
     ) -> Result<(), HostError> {
+        let secret = match secret {
+            Ok(secret) => secret,
+            Err(locked) => {
+                self.check_next(id, spec, locked).await?;
+                None
+            }
+        };
         // Another look tells: a guest that starts or ends just now, or keeps what it let go of.
         let look =
             |error: GuestError| HostError::new(format!("snapshot {id}"), true).caused_by(error);
@@ -56,11 +64,31 @@ impl LinuxGuests {
             Some(_) | None => freeze,
         };
         let guest = guest.filter(|_| has || freeze).map(|guest| (guest, id.as_str()));
-        self.seal(spec, layer, guest, secret, freeze).await
+        self.seal(spec, layer, guest, (encrypted, secret.as_ref()), freeze).await
     }
 
-    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. With `freeze`, that
-    /// guest's file systems are frozen when it goes over to its next file; it is refused where there is none.
+    /// That a volume whose secret cannot be opened needs none to be sealed: its next file is made.
+    ///
+    /// # Errors
+    /// It does: `locked`, for good, and the disk is as it was. A snapshot that waited for the key would
+    /// keep the volume from being detached and deleted.
+    async fn check_next(
+        &self,
+        id: &VolumeId,
+        spec: &SealSpec,
+        locked: HostError,
+    ) -> Result<(), HostError> {
+        let failed = |error| HostError::new(format!("snapshot {id}"), true).caused_by(error);
+        if self.disks.is_next_made(spec).await.map_err(failed)? {
+            return Ok(());
+        }
+        self.disks.undo_seal(spec).await.map_err(failed)?;
+        Err(locked.for_good())
+    }
+
+    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. Of one that is
+    /// encrypted, the secret has to be there where the next file is not. With `freeze`, that guest's file
+    /// systems are frozen when it goes over to its next file; it is refused where there is none.
     ///
     /// # Errors
     /// One that is not to be retried says that the disk is as it was, or, where it was carried out,
@@ -70,7 +98,7 @@ impl LinuxGuests {
         spec: &SealSpec,
         layer: &LayerId,
         guest: Option<(&InstanceId, &str)>,
-        secret: Option<&DataSecret>,
+        (encrypted, secret): (bool, Option<&DataSecret>),
         freeze: bool,
     ) -> Result<(), HostError> {
         let what = || format!("snapshot the disk {}", spec.top.display());
@@ -101,7 +129,7 @@ impl LinuxGuests {
         let handed = match (seal, guest) {
             (_, None) if freeze => Err(GuestError::NobodyHasIt),
             (Seal::Prepared, Some(guest)) => {
-                self.hand_over(guest, layer, spec, secret, (freeze, begun)).await
+                self.hand_over(guest, layer, spec, encrypted, (freeze, begun)).await
             }
             (Seal::Done, Some((id, _))) if freeze => {
                 self.guests.judge_frozen(id, layer, &self.freeze_note(id))
@@ -133,7 +161,7 @@ impl LinuxGuests {
         (id, device): (&InstanceId, &str),
         layer: &LayerId,
         spec: &SealSpec,
-        secret: Option<&DataSecret>,
+        encrypted: bool,
         (freeze, begun): (bool, bool),
     ) -> Result<(), GuestError> {
         let note = freeze.then(|| self.freeze_note(id));
@@ -146,7 +174,7 @@ impl LinuxGuests {
         }
         let next = spec.next();
         let note = note.as_ref();
-        let switched = self.guests.switch_disk(id, device, layer, &next, secret, note).await;
+        let switched = self.guests.switch_disk(id, device, layer, &next, encrypted, note).await;
         if switched.as_ref().is_err_and(GuestError::refused) {
             self.guests.forget_switch(id, layer).await?;
         }

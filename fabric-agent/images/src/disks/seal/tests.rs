@@ -97,6 +97,8 @@ async fn a_seal_that_was_interrupted_anywhere_is_carried_to_its_end() {
             // A guest went over to it and wrote, then everything died.
             fs::write(spec.next(), "written after the snapshot").unwrap();
         }
+        let made = bench.disks.is_next_made(&spec).await.unwrap();
+        assert_eq!(made, cut != "linked", "{cut}");
         bench.seal(&spec).await;
         assert_eq!(fs::read(&spec.layer).unwrap(), b"what the guest wrote", "{cut}");
         if cut == "next written to" {
