@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use weft_hypervisor::GuestSpec;
-use weft_images::{DiskError, RootDisks};
+use weft_images::{DiskError, FileError, RootDisks};
 use weft_model::{InstanceId, Reason};
 
 use super::LinuxGuests;
@@ -14,7 +14,8 @@ impl LinuxGuests {
     /// Looks for each file of the guest's disks, and reads the headers of those that guests write.
     ///
     /// # Errors
-    /// Not to be retried: the guest cannot be started before somebody has put things right.
+    /// What is missing or damaged is not to be retried: the guest cannot be started before somebody has
+    /// put things right. A file that cannot be looked at just now may be there all the same.
     pub(super) async fn check_disks(&self, spec: &GuestSpec) -> Result<(), HostError> {
         let id = &spec.instance_id;
         let below = spec.root.layers.iter().chain([&spec.root.backing.path]);
@@ -40,11 +41,16 @@ async fn check_disk(
         let what = format!("start the guest of {id}: {what}");
         HostError::new(what, false).reason(Reason::FailedPrecondition)
     };
+    let unseen = |retryable: bool, error: DiskError| {
+        let what = format!("start the guest of {id}: look at the files of {whose}");
+        HostError::new(what, retryable).reason(Reason::FailedPrecondition).caused_by(error)
+    };
     for path in below {
-        let there = tokio::fs::try_exists(path).await;
-        if !there
-            .map_err(|error| refused(format!("look for {}", path.display())).caused_by(error))?
-        {
+        let there = tokio::fs::try_exists(path).await.map_err(|source| {
+            let error = FileError { action: "look for", path: path.clone(), source };
+            unseen(error.is_retryable(), error.into())
+        })?;
+        if !there {
             return Err(refused(format!(
                 "{whose} is damaged, and so is all that was made of the same snapshot or image: {}, which it \
                  lies over, is missing; put that file back, or replace what lies over it",
@@ -62,7 +68,7 @@ async fn check_disk(
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(damaged("its file is missing")),
         Err(DiskError::NotADisk { what, .. }) => Err(damaged(what)),
-        Err(error) => Err(refused(format!("look at {}", top.display())).caused_by(error)),
+        Err(error) => Err(unseen(error.is_retryable(), error)),
     }
 }
 
@@ -85,7 +91,10 @@ mod tests {
         let check = async || {
             let top = path("top");
             let checked = check_disk(&disks, &id, ("the root disk", &top), &below).await;
-            checked.map_err(|error| crate::chain::Chain(&error).to_string())
+            checked.map_err(|error| {
+                assert!(!error.is_retryable(), "{error}");
+                crate::chain::Chain(&error).to_string()
+            })
         };
         std::fs::write(path("blob"), "").unwrap();
         let said = check().await.unwrap_err();
@@ -100,5 +109,23 @@ mod tests {
         std::fs::write(path("top"), &head).unwrap();
         let said = check().await.unwrap_err();
         assert!(said.contains("another file"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_at_just_now_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let disks = RootDisks::new("qemu-img", Limits::default());
+        let id = InstanceId::from_random([1; 9]);
+        // Nothing is mapped at address 0: EIO. Links that lead to each other: ELOOP.
+        std::os::unix::fs::symlink("/proc/self/mem", path("unreadable")).unwrap();
+        std::os::unix::fs::symlink(path("circle"), path("circle")).unwrap();
+        let cases = [("unreadable", vec![]), ("absent", vec![path("circle")])];
+        for (top, below) in cases {
+            let top = path(top);
+            let error = check_disk(&disks, &id, ("the root disk", &top), &below).await;
+            let error = error.unwrap_err();
+            assert!(error.is_retryable(), "{}", crate::chain::Chain(&error));
+        }
     }
 }
