@@ -3,6 +3,7 @@
 //! An overlay's file is written by a hypervisor that a guest may have taken over, so its header is
 //! read here and by nobody else, and compared with what it must be before it is used again.
 
+mod confined;
 mod encryption;
 mod error;
 mod flatten;

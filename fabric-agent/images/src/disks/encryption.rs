@@ -4,14 +4,16 @@
 //! memory that the process inherits: neither its arguments nor any directory have it. Options: QEMU
 //! `qapi/block-core.json` (`BlockdevCreateOptionsLUKS`), `qapi/crypto.json` (`SecretProperties`).
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use weft_model::DataSecret;
 
+use super::confined::{ConfinedUid, lend};
 use super::qemu_img::Limits;
 use crate::files::FileError;
 
@@ -46,11 +48,21 @@ impl Passphrase {
         let kept = || -> io::Result<File> {
             let mut file = File::from(memfd_create(c"weft-volume-secret", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(secret.reveal().as_bytes())?;
+            // Memory has mode 0777 when it is made, and the kernel looks at that where a descriptor is
+            // opened anew.
+            file.set_permissions(Permissions::from_mode(0o400))?;
             Ok(file)
         };
         let file =
             kept().map_err(FileError::new("keep in memory", Path::new("a volume's secret")))?;
         Ok(Self(file.into()))
+    }
+
+    /// For a process of that user.
+    pub(super) fn lent_to(self, user: &ConfinedUid) -> Result<Self, FileError> {
+        let given = lend(&self.0, user.number());
+        given.map_err(FileError::new("set the owner of", Path::new("a volume's secret")))?;
+        Ok(self)
     }
 
     /// The argument of `--object`. The file is opened anew by that name, and so read from its start.

@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_model::DiskFormat;
 
+use super::confined::{ConfinedUid, lend};
 use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
 use crate::files::{FileError, blocking, remove};
@@ -62,7 +63,9 @@ impl RootDisks {
 
     async fn copy(&self, spec: &FlattenSpec) -> Result<(), DiskError> {
         let opened = spec.clone();
-        let (source, target, fds) = blocking(move || open(&opened)).await?;
+        let user = ConfinedUid::take();
+        let uid = user.number();
+        let (source, target, fds) = blocking(move || open(&opened, uid)).await?;
         weft_crash_points::point("disk.flatten.opened");
         let wanted = with_tables(spec.size_bytes);
         let limits = Limits {
@@ -75,7 +78,7 @@ impl RootDisks {
         };
         let arguments: [&OsStr; 6] =
             ["convert".as_ref(), "-q".as_ref(), "-O".as_ref(), "qcow2".as_ref(), &source, &target];
-        let ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits).await;
+        let ran = qemu_img::run_confined_over(&self.qemu_img, &user, &arguments, fds, limits).await;
         weft_crash_points::point("disk.flatten.copied");
         ran.map_err(|error| error.or_no_room(spec.room_bytes, wanted))
     }
@@ -112,8 +115,8 @@ impl DiskError {
 }
 
 /// Source and target as `qemu-img` is to call them, and what it inherits for them: the directories
-/// are closed to the user that it runs as.
-fn open(spec: &FlattenSpec) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
+/// are closed to the user `uid` that it runs as.
+fn open(spec: &FlattenSpec, uid: u32) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
     let mut fds = Vec::new();
     let node = over(spec.base.as_ref(), &spec.layers, &mut fds)?;
     remove(&spec.to)?; // Left by a crash.
@@ -124,10 +127,7 @@ fn open(spec: &FlattenSpec) -> Result<(OsString, OsString, Vec<OwnedFd>), FileEr
         .mode(0o600)
         .open(&spec.to)
         .map_err(FileError::new("create", &spec.to))?;
-    if nix::unistd::geteuid().is_root() {
-        let uid = Some(qemu_img::CONFINED_UID);
-        fchown(&target, uid, uid).map_err(FileError::new("set the owner of", &spec.to))?;
-    }
+    lend(&target, uid).map_err(FileError::new("set the owner of", &spec.to))?;
     let name = format!("/dev/fd/{}", target.as_raw_fd());
     fds.push(OwnedFd::from(target));
     Ok((format!("json:{node}").into(), name.into(), fds))

@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 use weft_model::DiskFormat;
 
+use super::confined::{ConfinedUid, lend};
 use super::flatten::{THREADS_TAKE, inherit, over, with_tables};
 use super::{Below, DiskError, DiskSpec, Limits, RootDisks, qemu_img};
 use crate::files::{FileError, appear, blocking, temporary};
@@ -117,8 +118,10 @@ impl RootDisks {
         };
         for layer in &spec.layers {
             let (opened, layer, new) = (spec.clone(), layer.clone(), new.clone());
+            let user = ConfinedUid::take();
+            let uid = user.number();
             let (source, target, fds) =
-                blocking(move || open(&opened, &layer, &new, size_bytes)).await?;
+                blocking(move || open(&opened, &layer, (&new, uid), size_bytes)).await?;
             // Nothing opens what `-B` names where the target is there (`-n`).
             let arguments: [&OsStr; 10] = [
                 "convert".as_ref(),
@@ -135,7 +138,7 @@ impl RootDisks {
             check_free(dir, spec.keep_free_bytes).await?;
             // What is dropped ends its process.
             let ran = tokio::select! {
-                ran = qemu_img::run_confined_over(&self.qemu_img, &arguments, fds, limits) => ran,
+                ran = qemu_img::run_confined_over(&self.qemu_img, &user, &arguments, fds, limits) => ran,
                 error = fills_up(dir, spec.keep_free_bytes) => Err(error),
             };
             weft_crash_points::point("disk.merge.layer_copied");
@@ -181,11 +184,12 @@ async fn check_free(dir: &Path, keep_free_bytes: u64) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// One layer and the new one as `qemu-img` is to call them, and what it inherits for them.
+/// One layer and the new one as `qemu-img` is to call them, and what it inherits for them; it runs as
+/// `uid`.
 fn open(
     spec: &MergeSpec,
     layer: &Path,
-    new: &Path,
+    (new, uid): (&Path, u32),
     size_bytes: u64,
 ) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
     let mut fds = Vec::new();
@@ -201,10 +205,7 @@ fn open(
     });
     let target =
         OpenOptions::new().read(true).write(true).open(new).map_err(FileError::new("open", new))?;
-    if nix::unistd::geteuid().is_root() {
-        let uid = Some(qemu_img::CONFINED_UID);
-        fchown(&target, uid, uid).map_err(FileError::new("set the owner of", new))?;
-    }
+    lend(&target, uid).map_err(FileError::new("set the owner of", new))?;
     let target: Value =
         json!({ "driver": "qcow2", "file": inherit(target, &mut fds), "backing": below });
     Ok((format!("json:{source}").into(), format!("json:{target}").into(), fds))

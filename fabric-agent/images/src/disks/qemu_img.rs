@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use weft_model::DataSecret;
 
 use super::DiskError;
+use super::confined::ConfinedUid;
 use super::encryption::Passphrase;
 use crate::files::FileError;
 
@@ -47,9 +48,6 @@ impl Default for Limits {
     }
 }
 
-/// The uid and gid that a stranger's file is read under: next to those of guests, of nobody.
-pub(super) const CONFINED_UID: u32 = 1_899_999_999;
-
 /// Reads a stranger's file, given as standard input, with no right to anything else: no other file
 /// of root's, no network.
 pub(super) async fn run_confined(
@@ -58,19 +56,21 @@ pub(super) async fn run_confined(
     input: File,
     limits: Limits,
 ) -> Result<(), DiskError> {
-    run_with(program, arguments, limits, Some(input), Vec::new()).await
+    run_with(program, arguments, limits, Some((&ConfinedUid::take(), input)), Vec::new()).await
 }
 
-/// The same over files that it inherits, with their numbers in `arguments`.
+/// The same over files that it inherits, with their numbers in `arguments`, as the user that those
+/// were made ready for.
 pub(super) async fn run_confined_over(
     program: &Path,
+    user: &ConfinedUid,
     arguments: &[&OsStr],
     files: Vec<OwnedFd>,
     limits: Limits,
 ) -> Result<(), DiskError> {
     let nothing =
         File::open("/dev/null").map_err(FileError::new("open", Path::new("/dev/null")))?;
-    run_with(program, arguments, limits, Some(nothing), files).await
+    run_with(program, arguments, limits, Some((user, nothing)), files).await
 }
 
 pub(super) async fn run(
@@ -105,6 +105,7 @@ pub(super) async fn run_on(
 /// with its number in `arguments`.
 pub(super) async fn run_confined_on(
     program: &Path,
+    user: &ConfinedUid,
     (command, disk): (&str, OwnedFd),
     secret: Option<&DataSecret>,
     arguments: &[&OsStr],
@@ -113,34 +114,35 @@ pub(super) async fn run_confined_on(
     let command: [&OsStr; 1] = [command.as_ref()];
     let Some(secret) = secret else {
         let arguments = [command.as_slice(), arguments].concat();
-        return run_confined_over(program, &arguments, vec![disk], limits).await;
+        return run_confined_over(program, user, &arguments, vec![disk], limits).await;
     };
-    let key = Passphrase::open(secret)?;
+    let key = Passphrase::open(secret)?.lent_to(user)?;
     let object = key.object();
     let told: [&OsStr; 2] = ["--object".as_ref(), object.as_ref()];
     let arguments = [command.as_slice(), told.as_slice(), arguments].concat();
     let limits = super::encryption::limits(limits);
-    run_confined_over(program, &arguments, vec![disk, key.into_fd()], limits).await
+    run_confined_over(program, user, &arguments, vec![disk, key.into_fd()], limits).await
 }
 
 async fn run_with(
     program: &Path,
     arguments: &[&OsStr],
     limits: Limits,
-    confined_input: Option<File>,
+    confined: Option<(&ConfinedUid, File)>,
     inherited: Vec<OwnedFd>,
 ) -> Result<(), DiskError> {
     // Without root nothing is to be given up.
-    let confine = confined_input.is_some() && nix::unistd::geteuid().is_root();
+    let (user, input) = confined.unzip();
+    let user = user.map(ConfinedUid::number).filter(|_| nix::unistd::geteuid().is_root());
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env("LC_ALL", "C")
-        .stdin(confined_input.map_or_else(Stdio::null, Stdio::from))
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    bound(&mut command, limits, confine, inherited.iter().map(AsRawFd::as_raw_fd).collect());
+    bound(&mut command, limits, user, inherited.iter().map(AsRawFd::as_raw_fd).collect());
     let child = command
         .spawn()
         .map_err(|source| DiskError::NoQemuImg { program: program.to_owned(), source })?;
@@ -160,7 +162,7 @@ async fn run_with(
 }
 
 #[expect(unsafe_code, reason = "resource limits are set between fork and exec")]
-fn bound(command: &mut Command, limits: Limits, confine: bool, inherited: Vec<RawFd>) {
+fn bound(command: &mut Command, limits: Limits, user: Option<u32>, inherited: Vec<RawFd>) {
     let table = [
         (libc::RLIMIT_AS, limits.address_space_bytes),
         (libc::RLIMIT_CPU, limits.cpu_seconds),
@@ -190,16 +192,14 @@ fn bound(command: &mut Command, limits: Limits, confine: bool, inherited: Vec<Ra
                 libc::syscall(libc::SYS_ioprio_set, 1, 0, (2 << 13) | 7);
             }
         }
-        if !confine {
-            return Ok(());
-        }
+        let Some(user) = user else { return Ok(()) };
         // SAFETY: plain system calls with plain numbers; setgroups reads no element of none. Groups
         // and gid go before the uid that is allowed to change them.
         let failed = unsafe {
             libc::unshare(libc::CLONE_NEWNET) != 0
                 || libc::setgroups(0, std::ptr::null()) != 0
-                || libc::setresgid(CONFINED_UID, CONFINED_UID, CONFINED_UID) != 0
-                || libc::setresuid(CONFINED_UID, CONFINED_UID, CONFINED_UID) != 0
+                || libc::setresgid(user, user, user) != 0
+                || libc::setresuid(user, user, user) != 0
         };
         if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
     };

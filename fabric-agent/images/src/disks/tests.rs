@@ -362,3 +362,24 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
     let error = bench.disks.create_disk(&disk(None), None).await.unwrap_err();
     assert!(matches!(error, DiskError::NotADisk { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn who_reads_a_strangers_file_is_a_user_of_its_own_and_another_each_time() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can give up rights");
+        return;
+    }
+    let shell = Path::new("/bin/sh");
+    let say: [&OsStr; 2] = ["-c".as_ref(), "echo $(id -u) $(id -g) $(id -G) >&2; exit 1".as_ref()];
+    let mut uids = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let input = File::open("/dev/null").unwrap();
+        let ran = qemu_img::run_confined(shell, &say, input, Limits::default()).await;
+        let Err(DiskError::QemuImg { message, .. }) = ran else { panic!("{ran:?}") };
+        let ids: Vec<u32> = message.split(' ').map(|id| id.parse().unwrap()).collect();
+        assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{message}");
+        assert!((1_899_934_464..1_900_000_000).contains(&ids[0]), "{message}");
+        uids.insert(ids[0]);
+    }
+    assert_eq!(uids.len(), 3);
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use weft_model::{DataSecret, DiskFormat};
 
+use super::confined::{ConfinedUid, lend};
 use super::encryption::{KEY, create_options};
 use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
@@ -42,14 +43,11 @@ struct Lent {
 }
 
 impl Lent {
-    /// Opens it twice, and says how long it is: one is kept, one is given away.
-    fn open(path: &Path) -> io::Result<(Self, OwnedFd, u64)> {
+    /// Opens it twice, for the user `uid`, and says how long it is: one is kept, one is given away.
+    fn open(path: &Path, uid: u32) -> io::Result<(Self, OwnedFd, u64)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let metadata = file.metadata()?;
-        if nix::unistd::geteuid().is_root() {
-            let confined = Some(qemu_img::CONFINED_UID);
-            fchown(&file, confined, confined)?;
-        }
+        lend(&file, uid)?;
         let given = file.try_clone()?.into();
         let owner = (metadata.uid(), metadata.gid());
         Ok((Self { file, owner }, given, metadata.len()))
@@ -134,7 +132,9 @@ impl RootDisks {
             Some(_) => {}
         }
         let owned = path.to_owned();
-        let opened = move || Lent::open(&owned).map_err(FileError::new("open", &owned));
+        let user = ConfinedUid::take();
+        let uid = user.number();
+        let opened = move || Lent::open(&owned, uid).map_err(FileError::new("open", &owned));
         let (lent, file, file_bytes) = blocking(opened).await?;
         // Whatever its header names, nothing else is opened.
         let mut disk = serde_json::json!({
@@ -149,9 +149,9 @@ impl RootDisks {
         // A larger table goes to the end of the file.
         let file_size_bytes = file_bytes.saturating_add(self.limits.file_size_bytes);
         let limits = Limits { file_size_bytes, ..self.limits };
+        let (qemu_img, resize) = (&self.qemu_img, ("resize", file));
         let grown =
-            qemu_img::run_confined_on(&self.qemu_img, ("resize", file), secret, &arguments, limits)
-                .await;
+            qemu_img::run_confined_on(qemu_img, &user, resize, secret, &arguments, limits).await;
         weft_crash_points::point("disk.grow.grown");
         lent.take_back().map_err(FileError::new("set the owner of", path))?;
         grown

@@ -100,3 +100,15 @@ async fn a_disk_without_a_secret_has_what_was_written_in_the_clear() {
     let plain = vec![PATTERN; 4096];
     assert!(std::fs::read(&path).unwrap().windows(plain.len()).any(|window| window == plain));
 }
+
+#[test]
+fn a_passphrase_is_for_one_user_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    let user = ConfinedUid::take();
+    let key = Passphrase::open(&secret(1)).unwrap().lent_to(&user).unwrap();
+    let metadata = File::from(key.into_fd()).metadata().unwrap();
+    assert_eq!(metadata.mode() & 0o777, 0o400);
+    let own = nix::unistd::geteuid();
+    let owner = if own.is_root() { user.number() } else { own.as_raw() };
+    assert_eq!(metadata.uid(), owner);
+}
