@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use sha2::{Digest as _, Sha256};
-use weft_model::{DataSecret, HexBytes, KEY_BYTES, Problem, Reason, RootKeyId, WrappedSecret};
+use weft_model::{
+    DataSecret, HexBytes, KEY_BYTES, Problem, Reason, RootKeyId, SecretId, WrappedSecret,
+};
 use zeroize::Zeroizing;
 
 use crate::host::HostError;
@@ -94,37 +96,17 @@ impl VolumeKeys {
     /// The secret in the clear.
     ///
     /// # Errors
-    /// There is no root key, or it is another one than wrapped the secret, or what was wrapped is not
-    /// what was kept.
-    pub(crate) fn unwrap(&self, wrapped: &WrappedSecret) -> Result<DataSecret, Problem> {
-        let refused = |message: String| Problem::new(Reason::FailedPrecondition, message);
+    /// [`KeyError`].
+    pub(crate) fn unwrap(&self, wrapped: &WrappedSecret) -> Result<DataSecret, KeyError> {
         let needed = wrapped.root_key;
-        let Some(root) = &self.root else {
-            let message = format!(
-                "the volume is encrypted with the root key {needed}, and this host's agent has none"
-            );
-            return Err(
-                refused(message).remedy(format!("start it with {FLAG} and that key's file"))
-            );
-        };
+        let Some(root) = &self.root else { return Err(KeyError::NoRootKey { needed }) };
         if root.id != needed {
-            let (file, id) = (root.file.display(), root.id);
-            let message = format!(
-                "the volume is encrypted with the root key {needed}, and {file} has the key {id}"
-            );
-            return Err(refused(message)
-                .remedy(format!("start the agent with {FLAG} and the file of the key {needed}")));
+            return Err(KeyError::OtherRootKey { needed, has: root.id, file: root.file.clone() });
         }
-        root.unwrap(wrapped).ok_or_else(|| {
-            let message = format!(
-                "the volume's secret {} in the store is not as the agent wrote it: it was changed",
-                wrapped.id
-            );
-            refused(message).remedy("put the store back from a copy of it")
-        })
+        root.unwrap(wrapped).ok_or(KeyError::Tampered { secret: wrapped.id })
     }
 
-    /// The secrets of a disk that may have none.
+    /// The secret of a disk that may have none.
     ///
     /// # Errors
     /// As [`Self::unwrap`]. It may be tried again: the next agent may have the key.
@@ -133,12 +115,44 @@ impl VolumeKeys {
         what: impl fmt::Display,
         wrapped: Option<&WrappedSecret>,
     ) -> Result<Option<DataSecret>, HostError> {
-        let Some(wrapped) = wrapped else { return Ok(None) };
-        self.unwrap(wrapped).map(Some).map_err(|problem| {
-            let remedy = problem.remedy.unwrap_or_default();
-            let text = format!("open {what}: {}; {remedy}", problem.message);
-            HostError::new(text, true).reason(Reason::FailedPrecondition)
+        wrapped.map(|wrapped| self.unwrap(wrapped)).transpose().map_err(|error| {
+            HostError::new(format!("open {what}: {}", error.told()), true)
+                .reason(Reason::FailedPrecondition)
         })
+    }
+}
+
+/// Why a volume's secret cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error("the volume is encrypted with the root key {needed}, and this host's agent has none")]
+    NoRootKey { needed: RootKeyId },
+    #[error("the volume is encrypted with the root key {needed}, and {} has the key {has}", file.display())]
+    OtherRootKey { needed: RootKeyId, has: RootKeyId, file: PathBuf },
+    #[error("the volume's secret {secret} in the store is not as the agent wrote it: it was changed")]
+    Tampered { secret: SecretId },
+}
+
+impl KeyError {
+    fn remedy(&self) -> String {
+        match self {
+            Self::NoRootKey { .. } => format!("start it with {FLAG} and that key's file"),
+            Self::OtherRootKey { needed, .. } => {
+                format!("start the agent with {FLAG} and the file of the key {needed}")
+            }
+            Self::Tampered { .. } => "put the store back from a copy of it".to_owned(),
+        }
+    }
+
+    /// What is wrong and what helps, in one line.
+    pub(crate) fn told(&self) -> String {
+        format!("{self}; {}", self.remedy())
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        Self::new(Reason::FailedPrecondition, error.to_string()).remedy(error.remedy())
     }
 }
 

@@ -107,7 +107,8 @@ fn secret_of(
     check_encryption(order.encrypted, order.source.as_ref(), below.is_some())?;
     match below {
         Some(secret) => {
-            keys.unwrap(&secret).map(|_| Some(secret)).map_err(|it| it.at("snapshot_id"))
+            keys.unwrap(&secret).map_err(|error| Problem::from(error).at("snapshot_id"))?;
+            Ok(Some(secret))
         }
         None if order.encrypted == Some(true) => keys.new_secret().map(Some),
         None => Ok(None),
@@ -133,7 +134,8 @@ impl Context {
     /// The volume is encrypted, and its key is not there: a [`Problem`] at `field`.
     pub(super) fn check_key(&self, volume: &VolumeSpec, field: &str) -> Result<(), Problem> {
         let Some(secret) = &volume.secret else { return Ok(()) };
-        self.host.volume_keys().unwrap(secret).map(drop).map_err(|problem| problem.at(field))
+        let opened = self.host.volume_keys().unwrap(secret).map(drop);
+        opened.map_err(|error| Problem::from(error).at(field))
     }
 }
 

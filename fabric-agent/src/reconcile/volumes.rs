@@ -290,9 +290,7 @@ async fn steps(
                 // Nobody can read it, and nothing is wrong with it.
                 let secret = record.spec.secret.as_ref();
                 let locked = secret.and_then(|secret| host.volume_keys().unwrap(secret).err());
-                let trouble = locked.map(|problem| {
-                    format!("{}: {}", problem.message, problem.remedy.unwrap_or_default())
-                });
+                let trouble = locked.map(|error| error.told());
                 return Ok(Rest::As(Some(Condition::Made { bytes, trouble })));
             }
         }

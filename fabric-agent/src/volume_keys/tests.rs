@@ -17,7 +17,7 @@ fn a_secret_is_opened_by_the_key_that_wrapped_it_and_by_no_other() {
     assert!(!format!("{wrapped:?} {a:?}").contains(secret.reveal()));
     assert_ne!(a.unwrap(&a.new_secret().unwrap()).unwrap().reveal(), secret.reveal());
 
-    let problem = b.unwrap(&wrapped).unwrap_err();
+    let problem = Problem::from(b.unwrap(&wrapped).unwrap_err());
     let (needed, has) = (a.id().unwrap(), b.id().unwrap());
     assert_eq!(
         problem.message,
@@ -25,9 +25,15 @@ fn a_secret_is_opened_by_the_key_that_wrapped_it_and_by_no_other() {
             "the volume is encrypted with the root key {needed}, and /root.key has the key {has}"
         )
     );
-    let problem = none.unwrap(&wrapped).unwrap_err();
+    let problem = Problem::from(none.unwrap(&wrapped).unwrap_err());
     assert!(problem.message.contains("agent has none"), "{problem}");
     assert!(problem.remedy.unwrap().contains("--volume-key-file"));
+    // A disk's step says the same, and is tried again.
+    let error = none.of_disk("the volume vol-1", Some(&wrapped)).unwrap_err();
+    let told = error.problem();
+    assert!(error.is_retryable() && told.reason == Reason::FailedPrecondition, "{told}");
+    assert!(told.message.starts_with("open the volume vol-1: the volume is encrypted"), "{told}");
+    assert!(told.message.contains("agent has none; start it with --volume-key-file"), "{told}");
     let problem = none.new_secret().unwrap_err();
     assert_eq!(problem.field.as_deref(), Some("encrypted"));
     assert!(problem.remedy.unwrap().contains("--volume-key-file"));
@@ -46,8 +52,9 @@ fn whatever_was_changed_of_a_wrapped_secret_is_told() {
     for change in changed {
         let mut wrapped = wrapped.clone();
         change(&mut wrapped);
-        let problem = keys.unwrap(&wrapped).unwrap_err();
-        assert!(problem.message.contains("it was changed"), "{problem}");
+        let error = keys.unwrap(&wrapped).unwrap_err();
+        assert!(matches!(error, KeyError::Tampered { secret } if secret == wrapped.id), "{error}");
+        assert!(error.told().contains("it was changed; put the store back"), "{}", error.told());
     }
     // Nor is one secret another's.
     let other = keys.new_secret().unwrap();
