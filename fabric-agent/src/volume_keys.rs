@@ -20,7 +20,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use sha2::{Digest as _, Sha256};
 use weft_model::{
     DataSecret, HexBytes, KEY_BYTES, Problem, Reason, RootKeyId, SecretId, WrappedSecret,
@@ -47,7 +47,7 @@ pub(crate) struct VolumeKeys {
 
 struct RootKey {
     id: RootKeyId,
-    key: LessSafeKey,
+    key: RandomizedNonceKey,
     file: PathBuf,
 }
 
@@ -199,27 +199,27 @@ impl RootKey {
         let digest = Sha256::new().chain_update(ID_OF).chain_update(bytes).finalize();
         let mut id = [0; 8];
         id.copy_from_slice(&digest[..8]);
-        let key = UnboundKey::new(&AES_256_GCM, bytes).context("it is no key of AES-256")?;
-        Ok(Self { id: HexBytes(id), key: LessSafeKey::new(key), file: file.to_owned() })
+        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes).context("it is no key of AES-256")?;
+        Ok(Self { id: HexBytes(id), key, file: file.to_owned() })
     }
 
-    /// With a random nonce: far fewer than 2^32 are drawn for one key (NIST SP 800-38D, 8.3).
+    /// With a nonce that the library draws: far fewer than 2^32 are drawn for one key (NIST SP 800-38D,
+    /// 8.3).
     fn wrap(&self, secret: &DataSecret) -> WrappedSecret {
-        let (id, nonce) = (HexBytes(random::bytes()), HexBytes(random::bytes()));
+        let id = HexBytes(random::bytes());
         let mut sealed = HexBytes([0; 80]);
         let (text, tag) = sealed.0.split_at_mut(2 * KEY_BYTES);
         text.copy_from_slice(secret.reveal().as_bytes());
-        let nonce_of = Nonce::assume_unique_for_key(nonce.0);
-        let made = self.key.seal_in_place_separate_tag(nonce_of, bound_to(&id.0), text);
+        let made = self.key.seal_in_place_separate_tag(bound_to(&id.0), text);
         #[expect(clippy::expect_used, reason = "AES-GCM fails on messages of 64 GiB alone")]
-        let made = made.expect("64 bytes can be sealed");
+        let (nonce, made) = made.expect("64 bytes can be sealed");
         tag.copy_from_slice(made.as_ref());
-        WrappedSecret { id, root_key: self.id, nonce, sealed }
+        WrappedSecret { id, root_key: self.id, nonce: HexBytes(*nonce.as_ref()), sealed }
     }
 
     fn unwrap(&self, wrapped: &WrappedSecret) -> Option<DataSecret> {
         let mut bytes = Zeroizing::new(wrapped.sealed.0);
-        let nonce = Nonce::assume_unique_for_key(wrapped.nonce.0);
+        let nonce = Nonce::from(&wrapped.nonce.0);
         let opened = self.key.open_in_place(nonce, bound_to(&wrapped.id.0), bytes.as_mut_slice());
         let text = std::str::from_utf8(opened.ok()?).ok()?;
         DataSecret::from_revealed(Zeroizing::new(text.to_owned()))
