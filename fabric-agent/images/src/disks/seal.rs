@@ -12,16 +12,14 @@
 //! by headers: guests write those. Once a guest may have gone over to the next file there is only
 //! the way forward; and where it has not, that file is empty, so forward is right as well.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use weft_model::DataSecret;
+use weft_model::{DataSecret, DiskFormat};
 
-use super::encryption::create_options;
-use super::{DiskError, RootDisks, qemu_img};
+use super::{Below, DiskError, DiskSpec, RootDisks};
 use crate::files::{FileError, appear, blocking, create_dir, remove, sync_dir, temporary};
 
 /// A disk that is to be sealed.
@@ -78,8 +76,12 @@ impl RootDisks {
         if blocking(move || inode(&there)).await?.is_some() {
             return Ok(Seal::Prepared);
         }
+        // The layer is not opened: its header is the guest's.
+        let below = Below { path: spec.layer.clone(), format: DiskFormat::Qcow2 };
+        let (path, size_bytes) = (next.clone(), spec.size_bytes);
+        let over = DiskSpec { path, size_bytes, below: Some(below) };
         let make = async {
-            let made = self.make_over(&temporary(&next), spec, secret).await;
+            let made = self.make_disk(&temporary(&next), &over, secret).await;
             weft_crash_points::point("disk.seal.overlay_made");
             made
         };
@@ -147,33 +149,6 @@ impl RootDisks {
         })
         .await?;
         Ok(())
-    }
-
-    /// An empty file over the layer. The layer is not opened: its header is the guest's.
-    async fn make_over(
-        &self,
-        new: &Path,
-        spec: &SealSpec,
-        secret: Option<&DataSecret>,
-    ) -> Result<(), DiskError> {
-        let (size, options) = (spec.size_bytes.to_string(), create_options());
-        let mut arguments: Vec<&OsStr> = Vec::new();
-        if secret.is_some() {
-            arguments.extend(["-o".as_ref(), OsStr::new(&options)]);
-        }
-        arguments.extend([
-            OsStr::new("-q"),
-            "-u".as_ref(),
-            "-f".as_ref(),
-            "qcow2".as_ref(),
-            "-b".as_ref(),
-            spec.layer.as_os_str(),
-            "-F".as_ref(),
-            "qcow2".as_ref(),
-            new.as_os_str(),
-            size.as_ref(),
-        ]);
-        qemu_img::run_on(&self.qemu_img, "create", secret, &arguments, self.limits).await
     }
 }
 
