@@ -250,7 +250,10 @@ impl Context {
         spec.run_epoch = next_epoch(old, &spec, status, order.power);
         if spec.run_epoch > old.run_epoch {
             self.check_keys_of(&before.value.id).map_err(|problem| problem.at("power_state"))?;
-        } else if power == PowerState::Running && memory_mib > old.memory_mib {
+        }
+        // The guest of an older launch is about to be replaced.
+        let stays = power == PowerState::Running && status.epoch == spec.run_epoch;
+        if stays && memory_mib > old.memory_mib {
             self.check_slots(&before.value.id)?;
         }
         let on = power == PowerState::Running;

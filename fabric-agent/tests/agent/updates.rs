@@ -258,9 +258,10 @@ async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
     spec.max_memory_mib = Some(1024);
     let id = ok(api.create(spec).await).metadata.unwrap().id;
     api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
-    let (size, order) = (v1::VolumeSpec { size_gib: 1, ..Default::default() }, |orders: &str| {
+    let order = |orders: &str| {
         std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    });
+    };
+    let size = v1::VolumeSpec { size_gib: 1, ..v1::VolumeSpec::default() };
     let volume = ok(api.volume(size).await).metadata.unwrap().id;
     order(r#"{"orders": [{"step": "add_memory", "on": "web", "fail": "no room"}]}"#);
     let mut request = update(&api.instance(&id).await);
