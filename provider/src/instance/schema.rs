@@ -38,10 +38,10 @@ fn what_it_is() -> [Attribute; 10] {
             .default(true),
         Attribute::string("instance_type", "A named size: a built-in one (see `data.weft_instance_types`), or `weft_instance_type.NAME.name`. Either this, or `vcpus` and `memory_mib`. A change restarts a running instance, unless it grows within `max_vcpus` and `max_memory_mib`.")
             .validate(Validator::length(1..=255)),
-        Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance; with `max_vcpus`, growth is live, 64 times before the guest's next start.")
+        Attribute::number("vcpus", "Virtual processors; filled in from `instance_type`. A change restarts a running instance; with `max_vcpus`, growth is live.")
             .optional_computed()
             .validate(checks::number("vCPUs", checks::wide(VCPUS))),
-        Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance; with `max_memory_mib`, growth is live.")
+        Attribute::number("memory_mib", "Memory in MiB; filled in from `instance_type`. A change restarts a running instance; with `max_memory_mib`, growth is live, 64 times before the guest's next start.")
             .optional_computed()
             .validate(checks::number("MiB of memory", checks::wide(MEMORY_MIB))),
         Attribute::number("max_vcpus", "How many virtual processors it may grow to while its guest runs; at least what it has. Unset, growth restarts it. A change restarts a running instance. The guide on updates says what a guest does with them.")
