@@ -129,7 +129,9 @@ pub(crate) enum KeyError {
     NoRootKey { needed: RootKeyId },
     #[error("the volume is encrypted with the root key {needed}, and {} has the key {has}", file.display())]
     OtherRootKey { needed: RootKeyId, has: RootKeyId, file: PathBuf },
-    #[error("the volume's secret {secret} in the store is not as the agent wrote it: it was changed")]
+    #[error(
+        "the volume's secret {secret} in the store is not as the agent wrote it: it was changed"
+    )]
     Tampered { secret: SecretId },
 }
 
@@ -199,7 +201,8 @@ impl RootKey {
         let digest = Sha256::new().chain_update(ID_OF).chain_update(bytes).finalize();
         let mut id = [0; 8];
         id.copy_from_slice(&digest[..8]);
-        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes).context("it is no key of AES-256")?;
+        let key =
+            RandomizedNonceKey::new(&AES_256_GCM, bytes).context("it is no key of AES-256")?;
         Ok(Self { id: HexBytes(id), key, file: file.to_owned() })
     }
 

@@ -78,9 +78,8 @@ impl LinuxGuests {
         spec: &SealSpec,
         locked: HostError,
     ) -> Result<(), HostError> {
-        let failed = |error: DiskError| {
-            HostError::new(format!("snapshot {id}"), true).caused_by(error)
-        };
+        let failed =
+            |error: DiskError| HostError::new(format!("snapshot {id}"), true).caused_by(error);
         if self.disks.is_next_made(spec).await.map_err(failed)? {
             return Ok(());
         }
