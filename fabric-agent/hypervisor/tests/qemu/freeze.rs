@@ -107,13 +107,13 @@ async fn a_guest_that_freezes_and_thaws_has_its_disk_taken_in_between() {
     let spec = guest_that_says(&bench, YES, YES).await;
     let id = &spec.instance_id;
     for _ in 0..2 {
-        guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await.unwrap();
+        guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await.unwrap();
         assert!(!guests.is_left_frozen(id, &note).unwrap());
     }
     // An agent that ends leaves what is not begun to the next one.
     let later = LayerId::from_random([5; 9]);
     guests.freeze_no_more();
-    let frozen = guests.switch_disk(id, ROOT_DEVICE, &later, &again, None, Some(&note)).await;
+    let frozen = guests.switch_disk(id, ROOT_DEVICE, &later, &again, false, Some(&note)).await;
     let error = frozen.unwrap_err();
     assert!(matches!(error, GuestError::AgentEnds { .. }) && error.is_retryable(), "{error}");
     assert!(!guests.is_left_frozen(id, &note).unwrap() && !error.refused());
@@ -129,7 +129,7 @@ async fn a_guest_whose_agent_knows_neither_command_is_not_noted_as_frozen() {
     let note = FreezeNote::in_dir(bench.dir.path());
     let spec = guest_that_says(&bench, NO, NO).await;
     let id = &spec.instance_id;
-    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await;
+    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
     assert!(matches!(frozen.unwrap_err(), GuestError::NotFrozen { said_so: true, .. }));
     assert!(!guests.is_left_frozen(id, &note).unwrap());
     // Nor where an agent died before it had an answer.
@@ -150,16 +150,16 @@ async fn a_guest_that_stays_frozen_keeps_no_snapshot_waiting_and_stays_noted() {
     let spec = guest_that_says(&bench, YES, NO).await;
     let id = &spec.instance_id;
     left_frozen(&bench, &LayerId::from_random([4; 9]), true);
-    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await;
+    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
     let error = frozen.unwrap_err();
     assert!(matches!(error, GuestError::FrozenBefore { .. }), "{error}");
     assert!(error.refused() && !error.is_retryable());
     assert!(guests.is_left_frozen(id, &note).unwrap());
     assert!(guests.thaw(id, &note).await.is_err_and(|error| error.is_retryable()));
     // It can be taken as it is.
-    guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, None).await.unwrap();
+    guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, None).await.unwrap();
     // What was taken of it while it was frozen waits for the thaw that tells what it is worth.
-    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, None, Some(&note)).await;
+    let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
     assert!(matches!(frozen.unwrap_err(), GuestError::StaysFrozen { .. }));
     guests.quit(id).await.unwrap();
     bench.finish().await;
