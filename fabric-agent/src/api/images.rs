@@ -8,7 +8,8 @@ use prost::Message as _;
 use tonic::{Request, Response, Status, Streaming};
 use weft_images::DiskError;
 use weft_model::{
-    Digest, ImageContent, ImageId, ImageOrder, ImageSpec, Object, Problem, Reason, Record,
+    Digest, ImageContent, ImageId, ImageOrder, ImageSpec, KernelContent, Object, Problem, Reason,
+    Record,
 };
 use weft_planner::Action;
 use weft_proto::convert::{
@@ -127,8 +128,7 @@ pub(super) fn not_there(digest: Digest) -> Problem {
 
 /// What an image is made of.
 fn blobs_of(order: &ImageOrder, disk: Digest) -> Vec<Digest> {
-    let of_kernel = order.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]);
-    of_kernel.flatten().chain([disk]).collect()
+    order.kernel.iter().flat_map(KernelContent::digests).chain([disk]).collect()
 }
 
 /// Reads what the blobs say of themselves; they are kept.

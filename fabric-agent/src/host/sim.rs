@@ -15,6 +15,7 @@ mod growth;
 mod life;
 mod load;
 mod merge;
+mod observe;
 mod orders;
 mod plugs;
 mod reality;
@@ -314,53 +315,11 @@ impl Host for SimHost {
             std::iter::once(id.to_string()).chain(self.name_of(id)).collect();
         self.orders.obey("observe_guest", &subjects, &self.reality).await?;
         let Some(guest) = self.reality.guest(id) else { return Ok(SeenGuest::default()) };
-        let (run, folder, throttles) = (guest.run(), guest.has_folder(), guest.throttles());
-        let size = guest.seen_size();
-        let said = match guest.state {
-            reality::State::Running { since, .. } => guest.behaviour.says(since),
-            _ => Vec::new(),
+        let saving = || match self.still_writes(id) {
+            true => Saving::UnderWay,
+            false => Saving::Over,
         };
-        let (state, first_console_byte) = match guest.state {
-            reality::State::Absent => (GuestState::Absent, None),
-            reality::State::Running { epoch, since } => {
-                (GuestState::Running { epoch }, Some(since))
-            }
-            reality::State::PoweredOff { epoch } => (GuestState::PoweredOff { epoch }, None),
-            reality::State::Saving { epoch } => {
-                let saving = match self.still_writes(id) {
-                    true => Saving::UnderWay,
-                    false => Saving::Over,
-                };
-                (GuestState::Saving { epoch, saving }, None)
-            }
-            reality::State::Loaded { epoch } => (GuestState::Loaded { epoch }, None),
-            reality::State::Panicked { epoch } => (GuestState::Panicked { epoch }, None),
-            reality::State::Exited { epoch, how } => (GuestState::Exited { epoch, how }, None),
-        };
-        let (nics, volumes, throttles) = match state {
-            GuestState::Running { .. } => {
-                (SeenNics::Has(guest.nics), SeenVolumes::Has(guest.volumes), throttles)
-            }
-            _ => (SeenNics::Unknown, SeenVolumes::Unknown, Default::default()),
-        };
-        Ok(SeenGuest {
-            run,
-            nics,
-            volumes,
-            throttles,
-            size,
-            memory: guest.memory,
-            left_frozen: guest.frozen && matches!(state, GuestState::Running { .. }),
-            resumed: matches!(state, GuestState::Running { epoch } if epoch != guest.booted_by),
-            folder,
-            root_disk: guest.root_disk,
-            seed: guest.seed,
-            guest: state,
-            trouble: None,
-            starved: super::Starved::No,
-            first_console_byte,
-            said,
-        })
+        Ok(guest.seen(saving))
     }
 
     async fn root_disk_bytes(&self, id: &InstanceId) -> Option<u64> {

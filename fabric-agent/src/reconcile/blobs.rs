@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use weft_model::{Digest, ImageContent, SnapshotSpec};
+use weft_model::{Digest, ImageContent, KernelContent, SnapshotSpec};
 use weft_planner::Action;
 
 use super::Reconciler;
@@ -30,7 +30,7 @@ const TOGETHER: Duration = Duration::from_millis(500);
 /// The first look comes no sooner after the start: a client that waited is given time to go on.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// Blobs that were just uploaded and that no image names yet.
+/// Blobs that stay for a while whoever names them: just uploaded, or being made something of.
 ///
 /// Whoever tells a client that a blob is there, or makes something of it, keeps it first and looks for
 /// it then; whoever removes blobs lets nobody keep one between its last look and its end.
@@ -211,14 +211,13 @@ fn used(world: &World) -> impl Iterator<Item = Digest> {
 /// The blobs that a snapshot needs: what lies below it, and what it boots with.
 fn of_snapshot(spec: &SnapshotSpec) -> Vec<Digest> {
     let kernel = spec.boots.iter().filter_map(|boots| boots.kernel.as_ref());
-    let kernel = kernel.flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]).flatten();
+    let kernel = kernel.flat_map(KernelContent::digests);
     kernel.chain(spec.base.as_ref().map(|base| base.digest)).collect()
 }
 
 /// The blobs of an image.
 pub(crate) fn digests(content: &ImageContent) -> Vec<Digest> {
-    let kernel = content.kernel.iter().flat_map(|kernel| [Some(kernel.kernel), kernel.initrd]);
-    kernel.flatten().chain([content.disk]).collect()
+    content.kernel.iter().flat_map(KernelContent::digests).chain([content.disk]).collect()
 }
 
 #[cfg(test)]

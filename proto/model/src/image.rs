@@ -156,6 +156,13 @@ pub struct KernelContent {
     pub cmdline: String,
 }
 
+impl KernelContent {
+    /// The blobs that it consists of.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        [Some(self.kernel), self.initrd].into_iter().flatten()
+    }
+}
+
 /// A registered image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSpec {

@@ -42,6 +42,13 @@ pub use note::FreezeNote;
 use note::Now;
 pub(super) use note::Sealed;
 
+/// What a guest and its QEMU answered before it is thawed.
+struct Asked<'a> {
+    frozen: &'a Result<(), GuestError>,
+    /// `None`: it was not told to write to the next file.
+    went_over: Option<&'a Result<Value, GuestError>>,
+}
+
 /// How long a guest's agent may take to say that it is there: where nobody is connected, it looks
 /// ten times a second.
 const SYNC_DEADLINE: Duration = Duration::from_secs(5);
@@ -167,7 +174,15 @@ impl Guests {
             Err(_) => None,
         };
         weft_crash_points::point("guest.freeze.went_over");
-        let thawed = self.thaw_after(id, disk, note, (&frozen, &went_over, agent)).await;
+        let thawed = self
+            .thaw_after(
+                id,
+                disk,
+                note,
+                agent,
+                Asked { frozen: &frozen, went_over: went_over.as_ref() },
+            )
+            .await;
         weft_crash_points::point("guest.freeze.thawed");
         if let Err(error) = &thawed {
             tracing::error!(vm.id = %id, %error, "the guest may be frozen");
@@ -204,13 +219,10 @@ impl Guests {
         id: &InstanceId,
         disk: &Sealed,
         note: &FreezeNote,
-        (frozen, went_over, agent): (
-            &Result<(), GuestError>,
-            &Option<Result<Value, GuestError>>,
-            QgaClient<UnixStream>,
-        ),
+        agent: QgaClient<UnixStream>,
+        asked: Asked<'_>,
     ) -> Result<(), GuestError> {
-        let went_over = match went_over {
+        let went_over = match asked.went_over {
             None => false,
             Some(Ok(_)) => {
                 let now = Now::WentOver { disk: disk.clone() };
@@ -225,7 +237,7 @@ impl Guests {
             Some(Err(_)) => self.is_left_behind(id, &disk.layer).await.unwrap_or(false),
         };
         let mut thawed = self.thaw_with(id, Some(agent)).await;
-        match frozen {
+        match asked.frozen {
             Err(GuestError::NotFrozen { said_so: true, .. }) => {
                 thawed = thawed.or_else(unless_refused);
             }
@@ -431,14 +443,15 @@ mod tests {
         let mut agent = begin();
         let frozen = freeze(&id, &mut agent).await;
         assert!(matches!(frozen, Err(GuestError::NotFrozen { said_so: true, .. })), "{frozen:?}");
-        guests.thaw_after(&id, &disk, &note, (&frozen, &None, agent)).await.unwrap();
+        let asked = Asked { frozen: &frozen, went_over: None };
+        guests.thaw_after(&id, &disk, &note, agent, asked).await.unwrap();
         assert_eq!(note.read().unwrap(), Noted::default());
         assert!(!guests.is_left_frozen(&id, &note).unwrap());
 
         // One that has frozen its file systems has something to thaw, whatever it says.
-        let no = GuestError::NobodyToFreeze { id: id.clone() };
-        let told = (&Ok(()), &Some(Err(no)), begin());
-        let thawed = guests.thaw_after(&id, &disk, &note, told).await;
+        let no = Err(GuestError::NobodyToFreeze { id: id.clone() });
+        let asked = Asked { frozen: &Ok(()), went_over: Some(&no) };
+        let thawed = guests.thaw_after(&id, &disk, &note, begin(), asked).await;
         assert!(matches!(thawed, Err(GuestError::StaysFrozen { .. })), "{thawed:?}");
         assert_eq!(note.read().unwrap().now, Now::Frozen { disk, accepted: true });
         assert!(guests.is_left_frozen(&id, &note).unwrap());

@@ -105,7 +105,7 @@ impl RootDisks {
 
     async fn copy_layers(&self, spec: &MergeSpec, size_bytes: u64) -> Result<(), DiskError> {
         let new = temporary(&spec.to);
-        let dir = spec.to.parent().unwrap_or(Path::new("/"));
+        let dir = spec.to.parent().unwrap_or_else(|| Path::new("/"));
         self.make_empty(&new, spec, size_bytes).await?;
         let wanted = with_tables(size_bytes);
         let limits = Limits {
