@@ -39,8 +39,7 @@ use weft_model::{
     SnapshotId, TrackedFlow, VolumeId, VpcId, VpcNetwork,
 };
 use weft_planner::{
-    Action, GuestState, HostEdge, HostRoute, Saving, SeenDisk, SeenNetwork, SeenNics, SeenVolume,
-    SeenVolumes, simulate_network,
+    Action, HostEdge, HostRoute, Saving, SeenDisk, SeenNetwork, SeenVolume, simulate_network,
 };
 
 use super::blobs::Blobs;

@@ -5,12 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
-use weft_metering::{Moment, Run};
-use weft_model::{
-    DiskLimits, GuestSize, InstanceId, InterfaceId, LayerId, LinkName, Maxima, ObservedNetwork,
-    PoolName, SecretId, Throttle, Throttles, Timestamp, VolumeId, VpcId,
-};
+use serde::Serialize;
+use weft_model::{InstanceId, LayerId, ObservedNetwork, PoolName, VolumeId, VpcId};
 use weft_planner::SeenNetwork;
 
 use crate::host::HostError;
