@@ -13,6 +13,7 @@
 mod files;
 mod hierarchy;
 mod limits;
+pub(crate) mod oom;
 mod systemd;
 
 use std::io;

@@ -21,6 +21,7 @@ use std::process::{Child, ExitCode, ExitStatus};
 
 use weft_model::{LinkName, VolumeId};
 
+use crate::cgroup::oom;
 use crate::layout::{self, GuestDir};
 use crate::process::{ProcessIdentity, boot_id};
 use crate::qemu::{GuestSpec, QemuVersion};
@@ -136,6 +137,8 @@ fn take_lock(dir: &GuestDir) -> Result<File, HolderError> {
 struct Started {
     child: Child,
     console: Console,
+    /// How many processes of this group the kernel had killed for want of memory before.
+    oom_kills: Option<u64>,
     /// Kept open so that the namespaces stay reachable through `/proc`.
     _namespaces: Vec<Option<File>>,
 }
@@ -153,11 +156,14 @@ fn start(
     let console_listener =
         dir.listen(layout::CONSOLE_SOCKET).map_err(at("listen on the console"))?;
     let files = files::GuestFiles::open(dir, spec, secrets)?;
+    let oom_kills = oom::kills();
     let mut child = spawn::qemu(spec, &files)?;
     let recorded = record_guest(dir, spec, me, &files, &child)
         .and_then(|()| Console::new(dir, console_listener, &mut child));
     match recorded {
-        Ok(console) => Ok(Started { child, console, _namespaces: files.into_namespaces() }),
+        Ok(console) => {
+            Ok(Started { child, console, oom_kills, _namespaces: files.into_namespaces() })
+        }
         Err(error) => {
             // A guest that cannot be found again must not run.
             let _ = child.kill();
@@ -192,7 +198,7 @@ fn record_guest(
 }
 
 fn serve(dir: &GuestDir, spec: &GuestSpec, started: Started) -> Result<(), HolderError> {
-    let Started { mut child, mut console, _namespaces } = started;
+    let Started { mut child, mut console, oom_kills, _namespaces } = started;
     let served = i32::try_from(child.id())
         .map_err(io::Error::other)
         .and_then(sys::pidfd_open)
@@ -205,7 +211,16 @@ fn serve(dir: &GuestDir, spec: &GuestSpec, started: Started) -> Result<(), Holde
     let stderr_tail = console.stderr_tail();
     drop(console);
     let status = child.wait().map_err(at("wait for qemu"))?;
-    record_exit(dir, spec, cause(status), stderr_tail)
+    let cause = match cause(status) {
+        // What the kernel ends for want of memory gets the same signal as from anybody else.
+        ExitCause::Signal(libc::SIGKILL) if more(oom::kills(), oom_kills) => ExitCause::OutOfMemory,
+        cause => cause,
+    };
+    record_exit(dir, spec, cause, stderr_tail)
+}
+
+fn more(now: Option<u64>, before: Option<u64>) -> bool {
+    now.zip(before).is_some_and(|(now, before)| now > before)
 }
 
 fn cause(status: ExitStatus) -> ExitCause {

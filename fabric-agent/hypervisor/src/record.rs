@@ -115,6 +115,8 @@ pub enum ExitCause {
     Code(i32),
     /// It was killed.
     Signal(i32),
+    /// The kernel killed it because memory ran out: that of its control group, or the host's.
+    OutOfMemory,
     /// It never ran: what could not be done, with its causes.
     NotStarted(String),
     /// It is gone and nobody saw it go: the machine was restarted or the holder was killed.
@@ -133,6 +135,10 @@ impl std::fmt::Display for ExitCause {
         match self {
             Self::Code(code) => write!(f, "ended with exit code {code}"),
             Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str(
+                "was killed by the kernel because memory ran out: the host's, or what is allowed to this \
+                 guest and its hypervisor (journalctl -k says which)",
+            ),
             Self::NotStarted(reason) => write!(f, "could not be started: {reason}"),
             Self::Unknown => f.write_str("is gone and nobody saw why"),
         }

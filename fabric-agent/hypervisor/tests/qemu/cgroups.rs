@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use weft_hypervisor::{Cgroups, Guests};
+use weft_hypervisor::{Cgroups, ExitCause, GuestObservation, Guests};
 
 use crate::bench::{Bench, boot_sector, kill, wait_for};
 
@@ -19,6 +19,9 @@ pub(crate) fn groups(pid: i32) -> Vec<PathBuf> {
     }
     found
 }
+
+/// What processes of a group use, in bytes, in either version.
+const MEMORY_USED: [&str; 2] = ["memory.current", "memory.usage_in_bytes"];
 
 pub(crate) fn limit(groups: &[PathBuf], files: [&str; 2]) -> Option<u64> {
     let paths = groups.iter().flat_map(|group| files.map(|file| group.join(file)));
@@ -112,6 +115,42 @@ async fn no_process_is_started_in_a_group_beyond_its_limit() {
         .unwrap();
     assert!(!said.status.success(), "a fork over the limit succeeded");
     bench.running(&spec.instance_id).await;
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_the_kernel_killed_for_want_of_memory_is_told_from_one_that_somebody_killed() {
+    let Some(bench) = Bench::limited("hv6") else { return };
+    let spec = bench.launch(boot_sector::HELLO).await;
+    let id = &spec.instance_id;
+    let guest = bench.running(id).await;
+    let found = groups(guest.qemu.pid);
+    let allowed = limit(&found, ["memory.max", "memory.limit_in_bytes"]).unwrap();
+    let group =
+        found.iter().find(|group| limit(&[(*group).clone()], MEMORY_USED).is_some()).unwrap();
+    // Another takes so much that there is no room for QEMU beside it, and is the last to be killed.
+    fs::write(format!("/proc/{}/oom_score_adj", guest.qemu.pid), "1000").unwrap();
+    let takes = allowed - (8 << 20);
+    let mut hog = std::process::Command::new("sh");
+    hog.args(["-c", "echo 0 >\"$0/cgroup.procs\"; exec \"$@\""]).arg(group);
+    // It may go as well, while QEMU's memory is being freed.
+    hog.args(["dd", "if=/dev/zero", "of=/dev/null", "count=1", &format!("bs={takes}")]);
+    hog.output().unwrap();
+    let cause =
+        wait_for("the end of qemu", async || match bench.guests.observe(id).await.unwrap() {
+            GuestObservation::Exited { exit } => Some(exit.cause),
+            _ => None,
+        });
+    assert_eq!(cause.await, ExitCause::OutOfMemory);
+
+    bench.guests.launch(&spec, &crate::bench::holder()).await.unwrap();
+    kill(bench.running(id).await.qemu.pid);
+    let cause =
+        wait_for("the end of qemu", async || match bench.guests.observe(id).await.unwrap() {
+            GuestObservation::Exited { exit } => Some(exit.cause),
+            _ => None,
+        });
+    assert_eq!(cause.await, ExitCause::Signal(9));
     bench.finish().await;
 }
 
