@@ -13,10 +13,19 @@ impl Pass<'_> {
     /// looked at anew.
     pub(super) async fn seal(&self, wanted: Wanted, seen: &SeenGuest) -> Result<bool, Failure> {
         let source = SnapshotSource::RootDisk(self.record.id.clone());
-        let pending = pending(&self.reconciler.cache.read(), &source);
-        if pending.is_empty() {
-            return Ok(false);
-        }
+        let pending = {
+            let world = self.reconciler.cache.read();
+            let pending = pending(&world, &source);
+            if pending.is_empty() {
+                return Ok(false);
+            }
+            // What was stored with a snapshot says which guest it is taken after: to a record from
+            // before that, the one that is to shut down first is the one that is to run.
+            if world.instances.get(&self.record.id).is_none_or(|now| **now != *self.record) {
+                return Ok(true);
+            }
+            pending
+        };
         // One whose header cannot be read is the next start's to tell of.
         let as_recorded = || seen.root_disk.then(|| self.record.spec.root_size_bytes());
         let root_bytes = self.reconciler.host.root_disk_bytes(&self.record.id).await;
@@ -46,5 +55,68 @@ impl Pass<'_> {
             return Ok(false);
         }
         self.reconciler.merge_root(self.record, &seen.guest).await.map_err(Failure::Store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{Consistency, LayerId, SnapshotId, SnapshotSpec, SnapshotState};
+    use weft_planner::GuestState;
+
+    use super::*;
+    use crate::repo::Snapshots;
+    use crate::testing::{self, Simulation};
+
+    #[tokio::test]
+    async fn a_pass_that_began_before_a_capture_takes_nothing_of_the_guest_that_is_to_shut_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let simulation = Simulation::begin(dir.path()).await;
+        let before = testing::instance(1, 0, None);
+        simulation.put::<Instances>(&before).await;
+        let mut after = before.clone();
+        after.spec.run_epoch += 1;
+        after.generation += 1;
+        simulation.put::<Instances>(&after).await;
+        let id = SnapshotId::from_random([1; 9]);
+        let spec = SnapshotSpec {
+            source: SnapshotSource::RootDisk(before.id.clone()),
+            description: String::new(),
+            layer: LayerId::from_random([1; 9]),
+            size_bytes: 1,
+            base: None,
+            boots: None,
+            between_guests: true,
+            consistency: Consistency::Crash,
+            had_guest: false,
+            for_image: None,
+            secret: None,
+            state: SnapshotState::Pending,
+        };
+        simulation.put::<Snapshots>(&testing::record(id.clone(), spec)).await;
+
+        let epoch = before.spec.run_epoch;
+        let seen = SeenGuest {
+            root_disk: true,
+            guest: GuestState::Running { epoch },
+            ..SeenGuest::default()
+        };
+        for (record, is_another) in [(&before, true), (&after, false)] {
+            let pass = Pass {
+                reconciler: &simulation.reconciler,
+                record,
+                status: simulation.reconciler.status(&record.id),
+                phases: Vec::new(),
+                seed_written: false,
+                started: false,
+                trouble: None,
+                memory: false,
+                resumed: false,
+            };
+            let wanted = Wanted::Run { epoch: record.spec.run_epoch };
+            let sealed = pass.seal(wanted, &seen).await;
+            assert!(matches!(sealed, Ok(it) if it == is_another), "{}", record.generation);
+            let world = simulation.reconciler.cache.read();
+            assert!(world.snapshots.get(&id).unwrap().spec.is_pending(), "{}", record.generation);
+        }
     }
 }
