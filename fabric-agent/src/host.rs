@@ -136,6 +136,14 @@ impl CheckResult {
     }
 }
 
+/// How a step was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    AsAsked,
+    /// A disk was sealed, and what is in the layer may not be what was asked for; why, in plain words.
+    InVain(String),
+}
+
 /// What a step could not be carried out for want of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lack {
@@ -153,8 +161,6 @@ pub(crate) struct HostError {
     what: String,
     /// Whether the same step may succeed later with no change of what is wanted.
     retryable: bool,
-    /// Whether the step was carried out all the same, but not as it was asked for.
-    carried_out: bool,
     /// What was lacking, where that is known.
     lack: Option<Lack>,
     /// The reason that a client is told.
@@ -165,14 +171,7 @@ pub(crate) struct HostError {
 
 impl HostError {
     pub(crate) fn new(what: impl Into<String>, retryable: bool) -> Self {
-        Self {
-            what: what.into(),
-            retryable,
-            carried_out: false,
-            lack: None,
-            reason: Reason::Internal,
-            source: None,
-        }
+        Self { what: what.into(), retryable, lack: None, reason: Reason::Internal, source: None }
     }
 
     pub(crate) fn caused_by(
@@ -206,15 +205,6 @@ impl HostError {
     pub(crate) fn for_good(mut self) -> Self {
         self.retryable = false;
         self
-    }
-
-    pub(crate) fn carried_out(mut self) -> Self {
-        self.carried_out = true;
-        self
-    }
-
-    pub(crate) fn is_carried_out(&self) -> bool {
-        self.carried_out
     }
 
     pub(crate) fn is_retryable(&self) -> bool {
@@ -286,18 +276,18 @@ pub(crate) trait Host: std::fmt::Debug + Send + Sync + 'static {
 
     /// Carries out one step, between two crash points. Idempotent: after a crash the same step may
     /// run again.
-    async fn apply(&self, action: &Action) -> Result<(), HostError> {
+    async fn apply(&self, action: &Action) -> Result<Done, HostError> {
         crash_points::point_with(|| format!("host.{}.before", action.name()));
         let begun = Instant::now();
-        let carried_out = self.carry_out(action).await;
-        let (took_ms, failed) = (begun.elapsed().as_millis(), carried_out.is_err());
+        let done = self.carry_out(action).await;
+        let (took_ms, failed) = (begun.elapsed().as_millis(), done.is_err());
         tracing::debug!(step = action.name(), about = ?action.subjects(), took_ms, failed, "step");
         crash_points::point_with(|| format!("host.{}.after", action.name()));
-        carried_out
+        done
     }
 
     /// What [`Host::apply`] does on this kind of host; called by nobody else.
-    async fn carry_out(&self, action: &Action) -> Result<(), HostError>;
+    async fn carry_out(&self, action: &Action) -> Result<Done, HostError>;
 
     /// What the host has of one instance.
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError>;

@@ -32,7 +32,7 @@ use weft_services::Sockets;
 use super::blobs::Blobs;
 use super::pools::Pools;
 use super::{
-    BlobFacts, ByteStream, Check, DiskFacts, Host, HostError, NamespaceIdentity, SeenGuest,
+    BlobFacts, ByteStream, Check, DiskFacts, Done, Host, HostError, NamespaceIdentity, SeenGuest,
     SshProbe, UploadState,
 };
 use crate::config::{AccelChoice, Directories};
@@ -127,9 +127,9 @@ impl Host for LinuxHost {
         self.guests.root(id)
     }
 
-    async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
+    async fn carry_out(&self, action: &Action) -> Result<Done, HostError> {
         let (guests, networks) = (&self.guests, &self.networks);
-        match action {
+        let done = match action {
             Action::MakeRootDisk { instance_id, disk, format, size_bytes, uid, .. } => {
                 let blob = self.blobs.path(disk);
                 guests.make_root_disk(instance_id, &blob, *format, *size_bytes, *uid).await
@@ -192,7 +192,7 @@ impl Host for LinuxHost {
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
             Action::SealRootDisk { instance_id, layer, size_bytes, uid, freeze } => {
-                guests.seal_root(instance_id, layer, (*size_bytes, *uid), *freeze).await
+                return guests.seal_root(instance_id, layer, (*size_bytes, *uid), *freeze).await;
             }
             Action::SealVolume {
                 volume_id,
@@ -206,7 +206,7 @@ impl Host for LinuxHost {
                 let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
                 let opened = self.volumes.secret(volume_id, secret.as_ref());
                 let (guest, secret) = (instance_id.as_ref(), (secret.is_some(), opened));
-                guests.seal_volume(volume_id, &spec, layer, guest, secret, *freeze).await
+                return guests.seal_volume(volume_id, &spec, layer, guest, secret, *freeze).await;
             }
             Action::MergeLayers { merge, base, below } => {
                 let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
@@ -278,7 +278,8 @@ impl Host for LinuxHost {
                 let layers = layers.collect::<Result<_, _>>()?;
                 self.blobs.flatten(snapshot_id, base.as_ref(), layers, *size_bytes).await
             }
-        }
+        };
+        done.map(|()| Done::AsAsked)
     }
 
     async fn observe_guest(&self, id: &InstanceId) -> Result<SeenGuest, HostError> {

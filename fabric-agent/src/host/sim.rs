@@ -45,7 +45,7 @@ use weft_planner::{
 use super::blobs::Blobs;
 use super::pools::Pools;
 use super::{
-    BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Host, HostError, NamespaceIdentity,
+    BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Done, Host, HostError, NamespaceIdentity,
     SeenGuest, SshProbe, UploadState,
 };
 use crate::clock::Clock;
@@ -159,9 +159,9 @@ impl Host for SimHost {
         PathBuf::from(format!("the simulated root disk of {id}"))
     }
 
-    async fn carry_out(&self, action: &Action) -> Result<(), HostError> {
+    async fn carry_out(&self, action: &Action) -> Result<Done, HostError> {
         self.obey_orders(action).await?;
-        match action {
+        let done = match action {
             Action::MakeRootDisk { instance_id, name, size_bytes, .. } => {
                 let change = |guest: &mut Guest| {
                     guest.root_disk = true;
@@ -300,7 +300,8 @@ impl Host for SimHost {
                 }
                 self.blobs.pretend_flattened(snapshot_id, *size_bytes).await
             }
-        }
+        };
+        done.map(|()| Done::AsAsked)
     }
 
     async fn can_freeze(&self, id: &InstanceId) -> Result<(), HostError> {

@@ -209,7 +209,7 @@ impl Pass<'_> {
             };
             if seen_guest.left_frozen && not_thawed.is_none() {
                 match host.apply(&Action::ThawGuest { instance_id: id.clone() }).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         tracing::info!(instance.id = %id, "thawed a guest that was left frozen");
                         continue;
                     }
@@ -244,7 +244,7 @@ impl Pass<'_> {
             // A disk that may have gone over from its file grows when that is over.
             if let Some(grow) = grow.filter(|_| not_grown.is_none() && !waits_for_thaw) {
                 match host.apply(&grow).await {
-                    Ok(()) => continue,
+                    Ok(_) => continue,
                     // A full disk must not keep a guest from being stopped, saved or started.
                     Err(error) => not_grown = Some(error),
                 }
@@ -373,7 +373,7 @@ impl Pass<'_> {
         if starved == Starved::RoomAgain {
             let action = Action::ContinueGuest { instance_id: id.clone() };
             match self.reconciler.host.apply(&action).await {
-                Ok(()) => {
+                Ok(_) => {
                     tracing::info!(instance.id = %id, "there is room again: the guest goes on")
                 }
                 Err(error) => {

@@ -138,7 +138,7 @@ async fn write(reconciler: &Reconciler, merge: &Merge) -> Result<bool, Problem> 
     let action = Action::MergeLayers { merge: merge.clone(), base, below };
     let written = reconciler.host.apply(&action).await;
     let is_written = written.is_ok();
-    if !reconciler.merges.note(merge, written, Instant::now()) {
+    if !reconciler.merges.note(merge, written.map(drop), Instant::now()) {
         forget(reconciler, merge).await?;
     }
     Ok(is_written)

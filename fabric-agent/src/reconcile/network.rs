@@ -243,7 +243,7 @@ async fn pass(
             reconciler.events.record(EventKind::Drift, "host", message).await;
         }
         match applied {
-            Ok(()) => {
+            Ok(_) => {
                 memory.host_applied = Some(of_host.clone());
                 memory.host = Some(of_host);
             }
@@ -290,7 +290,7 @@ async fn settle_vpc(
             continue;
         }
         match (host.apply(&action).await, link) {
-            (Ok(()), _) => simulate_network(&mut seen, &action),
+            (Ok(_), _) => simulate_network(&mut seen, &action),
             (Err(error), Some(link)) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(link.name = %link, error, "an interface could not be brought in order");

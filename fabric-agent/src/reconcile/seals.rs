@@ -10,7 +10,7 @@ use weft_store::Txn;
 use super::Reconciler;
 use crate::cache::World;
 use crate::chain::Chain;
-use crate::host::HostError;
+use crate::host::{Done, HostError};
 use crate::repo::{Kind, Snapshots, Stored, encode, object_key};
 
 type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
@@ -33,9 +33,8 @@ pub(super) fn pending(world: &World, source: &SnapshotSource) -> Vec<PendingSeal
 /// What became of a snapshot.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The disk, of so many bytes, has been sealed into this layer; with a reason, what is in it is not
-    /// what was asked for.
-    Sealed { layer: LayerId, size_bytes: u64, in_vain: Option<String> },
+    /// The disk, of so many bytes, has been sealed into this layer.
+    Sealed { layer: LayerId, size_bytes: u64, done: Done },
     /// Why it cannot be made.
     Failed(String),
 }
@@ -48,17 +47,13 @@ pub(super) async fn carry_out(
     reconciler: &Reconciler,
     action: Action,
 ) -> Result<Outcome, HostError> {
-    let (done, in_vain) = match reconciler.host.apply(&action).await {
-        Err(error) if error.is_carried_out() => (Ok(()), Some(Chain(&error).to_string())),
-        done => (done, None),
-    };
-    match (done, action) {
+    match (reconciler.host.apply(&action).await, action) {
         (
-            Ok(()),
+            Ok(done),
             Action::SealRootDisk { layer, size_bytes, .. }
             | Action::SealVolume { layer, size_bytes, .. },
-        ) => Ok(Outcome::Sealed { layer, size_bytes, in_vain }),
-        (Ok(()), _) => Ok(Outcome::Failed("it was no snapshot; this is a defect".to_owned())),
+        ) => Ok(Outcome::Sealed { layer, size_bytes, done }),
+        (Ok(_), _) => Ok(Outcome::Failed("it was no snapshot; this is a defect".to_owned())),
         (Err(error), _) if !error.is_retryable() => Ok(Outcome::Failed(Chain(&error).to_string())),
         (Err(error), _) => Err(error),
     }
@@ -83,8 +78,8 @@ pub(super) async fn write_down<K: Kind>(
     }
     let of = snapshot.value.spec.source.id().to_owned();
     let failed = match &outcome {
-        Outcome::Sealed { in_vain, .. } => in_vain.clone(),
-        Outcome::Failed(why) => Some(why.clone()),
+        Outcome::Sealed { done: Done::AsAsked, .. } => None,
+        Outcome::Sealed { done: Done::InVain(why), .. } | Outcome::Failed(why) => Some(why.clone()),
     };
     let mut changed = before.value;
     let sealed = matches!(outcome, Outcome::Sealed { .. });
@@ -113,12 +108,12 @@ fn settle(
     let Stored { value: mut record, revision } = snapshot;
     let key = object_key::<Snapshots>(&record.id);
     record.spec.state = match outcome {
-        Outcome::Sealed { layer, size_bytes, in_vain } => {
+        Outcome::Sealed { layer, size_bytes, done } => {
             layers.push(layer);
             record.spec.size_bytes = size_bytes;
-            match in_vain {
-                None => SnapshotState::Completed { layers: layers.clone(), at },
-                Some(why) => SnapshotState::Error { why },
+            match done {
+                Done::AsAsked => SnapshotState::Completed { layers: layers.clone(), at },
+                Done::InVain(why) => SnapshotState::Error { why },
             }
         }
         Outcome::Failed(why) => SnapshotState::Error { why },

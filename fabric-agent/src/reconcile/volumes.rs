@@ -230,7 +230,7 @@ async fn steps(
             false => None,
         };
         match plan_volume(record, made, &seen, user.as_ref(), &pending) {
-            VolumeStep::Do(action) => host.apply(&action).await.map_err(Failure::Step)?,
+            VolumeStep::Do(action) => drop(host.apply(&action).await.map_err(Failure::Step)?),
             VolumeStep::Seal(snapshot, action) => {
                 let outcome = carry_out(reconciler, *action).await.map_err(Failure::Step)?;
                 seal::write_down(reconciler, id, &snapshot, outcome).await?;

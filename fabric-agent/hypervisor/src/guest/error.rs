@@ -236,15 +236,6 @@ pub enum GuestError {
         /// How long it was waited for.
         seconds: u64,
     },
-    /// The disk was taken, and what is in it may be from the middle of a program's writing.
-    #[error(
-        "nobody knows whether the file systems of the guest of {id} were frozen all the time; its agent \
-         in the guest, or the guest, ended meanwhile, or thawed them by itself"
-    )]
-    NotKeptFrozen {
-        /// Whose guest.
-        id: InstanceId,
-    },
     /// The guest may stand still wherever it writes.
     #[error(
         "the file systems of the guest of {id} may still be frozen, and its guest agent does not thaw \
@@ -400,7 +391,6 @@ impl GuestError {
             | Self::NotFrozen { .. }
             | Self::FreezesSlowly { .. }
             | Self::FrozenBefore { .. }
-            | Self::NotKeptFrozen { .. }
             | Self::Start { .. } => false,
             Self::Prepare { source, .. } | Self::Holder { source, .. } => {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)

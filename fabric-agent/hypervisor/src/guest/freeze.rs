@@ -42,6 +42,16 @@ pub use note::FreezeNote;
 use note::Now;
 pub(super) use note::Sealed;
 
+/// In what state a guest was when its disk went over to the next file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WentOver {
+    /// In the one that was asked for.
+    AsAsked,
+    /// Nobody knows whether its file systems were frozen until then, as they should have been: what is in
+    /// the layer may be from the middle of a program's writing.
+    PerhapsThawed,
+}
+
 /// What a guest and its QEMU answered before it is thawed.
 struct Asked<'a> {
     frozen: &'a Result<(), GuestError>,
@@ -147,19 +157,19 @@ impl Guests {
     }
 
     /// Has a disk go over from its layer while the guest's file systems are frozen; `go_over` does that.
-    /// The caller has the turn.
+    /// The caller has the turn. Says whether they were.
     ///
     /// # Errors
     /// [`GuestError::NoAgentPort`], [`GuestError::NoAgent`], [`GuestError::NotFrozen`],
-    /// [`GuestError::FreezesSlowly`], and what `go_over` was refused: the disk is as it was.
-    /// [`GuestError::NotKeptFrozen`]: it went over, and nobody knows from what. Others: try again.
+    /// [`GuestError::FreezesSlowly`], and what `go_over` was refused: the disk is as it was. Others: try
+    /// again.
     pub(super) async fn while_frozen(
         &self,
         id: &InstanceId,
         disk: &Sealed,
         note: &FreezeNote,
         go_over: impl Future<Output = Result<Value, GuestError>>,
-    ) -> Result<(), GuestError> {
+    ) -> Result<WentOver, GuestError> {
         if self.inner.freezes_no_more.load(Ordering::Relaxed) {
             return Err(GuestError::AgentEnds { id: id.clone() });
         }
@@ -200,16 +210,16 @@ impl Guests {
     /// disk has gone over.
     ///
     /// # Errors
-    /// [`GuestError::NotKeptFrozen`], or the note cannot be read.
+    /// The note cannot be read.
     pub fn judge_frozen(
         &self,
         id: &InstanceId,
         layer: &LayerId,
         note: &FreezeNote,
-    ) -> Result<(), GuestError> {
+    ) -> Result<WentOver, GuestError> {
         match note.keeps(layer).map_err(failed(id, "read whether it was frozen"))? {
-            true => Ok(()),
-            false => Err(GuestError::NotKeptFrozen { id: id.clone() }),
+            true => Ok(WentOver::AsAsked),
+            false => Ok(WentOver::PerhapsThawed),
         }
     }
 

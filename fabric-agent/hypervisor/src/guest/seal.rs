@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_model::{InstanceId, LayerId};
 
 use super::devices::{Devices, NAMED_DEVICES};
-use super::freeze::Sealed;
+use super::freeze::{Sealed, WentOver};
 use super::{FreezeNote, GuestError, GuestObservation, Guests};
 use crate::qemu::decryption;
 
@@ -32,11 +32,11 @@ impl Guests {
     /// Has the guest write to `next` from now on, on its disk `device`; `layer` is what that becomes
     /// which it has written so far. Done already is success. Where the disk is `encrypted`, what QEMU was
     /// given with the volume encrypts both. With a note, the guest's file systems are frozen when it goes
-    /// over.
+    /// over, as far as that is known.
     ///
     /// # Errors
     /// QEMU, or the guest's agent, refused ([`GuestError::refused`]: then nothing has changed for the
-    /// guest), or did not answer; [`GuestError::NotKeptFrozen`]: done, and not as it was asked for.
+    /// guest), or did not answer.
     pub async fn switch_disk(
         &self,
         id: &InstanceId,
@@ -45,7 +45,7 @@ impl Guests {
         next: &Path,
         encrypted: bool,
         freeze: Option<&FreezeNote>,
-    ) -> Result<(), GuestError> {
+    ) -> Result<WentOver, GuestError> {
         let _turn = match freeze {
             Some(_) => Some(self.turn_to_freeze(id).await),
             None => None,
@@ -60,7 +60,10 @@ impl Guests {
         if top == node.disk {
             // In an earlier attempt. What that is worth is known once the guest is thawed.
             thawed?;
-            return freeze.map_or(Ok(()), |note| self.judge_frozen(id, layer, note));
+            return match freeze {
+                Some(note) => self.judge_frozen(id, layer, note),
+                None => Ok(WentOver::AsAsked),
+            };
         }
         match thawed {
             Ok(()) => {}
@@ -93,15 +96,15 @@ impl Guests {
         weft_crash_points::point("guest.seal.added");
         let arguments = json!({ "node": top, "overlay": node.disk });
         let go_over = devices.execute("blockdev-snapshot", arguments);
-        match freeze {
+        let went_over = match freeze {
             Some(note) => {
                 let disk = Sealed { device: device.to_owned(), layer: layer.clone() };
-                self.while_frozen(id, &disk, note, go_over).await?;
+                self.while_frozen(id, &disk, note, go_over).await?
             }
-            None => drop(go_over.await?),
-        }
+            None => go_over.await.map(|_| WentOver::AsAsked)?,
+        };
         weft_crash_points::point("guest.seal.switched");
-        Ok(())
+        Ok(went_over)
     }
 
     /// Has QEMU let go of the file that it was refused to go over to.

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use weft_hypervisor::{GuestError, MergedLayers, ROOT_DEVICE};
+use weft_hypervisor::{GuestError, MergedLayers, ROOT_DEVICE, WentOver};
 use weft_images::{DiskError, FileError, Layers, MergeSpec, Seal, SealSpec};
 use weft_model::{DataSecret, DiskFormat, InstanceId, LayerId, Merge, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::pools::{ROOM_BYTES, Room, Share};
-use crate::host::{HostError, Lack};
+use crate::host::{Done, HostError, Lack};
 
 fn file_failed(what: String) -> impl FnOnce(FileError) -> HostError {
     move |error| HostError::new(what, error.is_retryable()).caused_by(error)
@@ -20,6 +20,14 @@ fn for_good(what: String, error: DiskError) -> HostError {
     HostError::new(what, false).reason(Reason::FailedPrecondition).caused_by(error)
 }
 
+/// What people are told of a layer that may be from the middle of a program's writing.
+fn perhaps_thawed(id: &InstanceId) -> String {
+    format!(
+        "nobody knows whether the file systems of the guest of {id} were frozen all the time; its agent \
+         in the guest, or the guest, ended meanwhile, or thawed them by itself"
+    )
+}
+
 impl LinuxGuests {
     pub(super) async fn seal_root(
         &self,
@@ -27,7 +35,7 @@ impl LinuxGuests {
         layer: &LayerId,
         (size_bytes, uid): (u64, u32),
         freeze: bool,
-    ) -> Result<(), HostError> {
+    ) -> Result<Done, HostError> {
         let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
         let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
         self.seal(&spec, layer, Some((id, ROOT_DEVICE)), (false, None), freeze).await
@@ -43,7 +51,7 @@ impl LinuxGuests {
         guest: Option<&InstanceId>,
         (encrypted, secret): (bool, Result<Option<DataSecret>, HostError>),
         freeze: bool,
-    ) -> Result<(), HostError> {
+    ) -> Result<Done, HostError> {
         let secret = match secret {
             Ok(secret) => secret,
             Err(locked) => {
@@ -89,11 +97,11 @@ impl LinuxGuests {
 
     /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. Of one that is
     /// encrypted, the secret has to be there where the next file is not. With `freeze`, that guest's file
-    /// systems are frozen when it goes over to its next file; it is refused where there is none.
+    /// systems are frozen when it goes over to its next file; it is refused where there is none. It is
+    /// in vain where nobody knows whether they were.
     ///
     /// # Errors
-    /// One that is not to be retried says that the disk is as it was, or, where it was carried out,
-    /// that it was sealed and nobody knows whether the guest was frozen.
+    /// One that is not to be retried says that the disk is as it was.
     pub(super) async fn seal(
         &self,
         spec: &SealSpec,
@@ -101,7 +109,7 @@ impl LinuxGuests {
         guest: Option<(&InstanceId, &str)>,
         (encrypted, secret): (bool, Option<&DataSecret>),
         freeze: bool,
-    ) -> Result<(), HostError> {
+    ) -> Result<Done, HostError> {
         let what = || format!("snapshot the disk {}", spec.top.display());
         let undone = async |error: HostError| match self.disks.undo_seal(spec).await {
             Ok(()) => error,
@@ -127,20 +135,26 @@ impl LinuxGuests {
         };
         // Once a guest may have gone over to the next file there is only the way forward.
         let may_be_over = begun || seal == Seal::Done;
+        let in_vain = |why: String| Done::InVain(format!("{}: {why}", what()));
+        let done = |id: &InstanceId, went_over: WentOver| match went_over {
+            WentOver::AsAsked => Done::AsAsked,
+            WentOver::PerhapsThawed => in_vain(perhaps_thawed(id)),
+        };
         let handed = match (seal, guest) {
+            (_, None) if freeze && may_be_over => Ok(in_vain(GuestError::NobodyHasIt.to_string())),
             (_, None) if freeze => Err(GuestError::NobodyHasIt),
             (Seal::Prepared, Some(guest)) => {
-                self.hand_over(guest, layer, spec, encrypted, (freeze, begun)).await
+                let handed = self.hand_over(guest, layer, spec, encrypted, (freeze, begun)).await;
+                handed.map(|went_over| done(guest.0, went_over))
             }
             (Seal::Done, Some((id, _))) if freeze => {
-                self.guests.judge_frozen(id, layer, &self.freeze_note(id))
+                let judged = self.guests.judge_frozen(id, layer, &self.freeze_note(id));
+                judged.map(|went_over| done(id, went_over))
             }
-            (Seal::Prepared | Seal::Done, _) => Ok(()),
+            (Seal::Prepared | Seal::Done, _) => Ok(Done::AsAsked),
         };
-        let in_vain = match handed {
-            Ok(()) => None,
-            Err(error @ GuestError::NotKeptFrozen { .. }) => Some(error),
-            Err(error @ GuestError::NobodyHasIt) if may_be_over => Some(error),
+        let done = match handed {
+            Ok(done) => done,
             Err(error) if error.refused() => {
                 let told = HostError::new(what(), false).reason(Reason::FailedPrecondition);
                 return Err(undone(told.caused_by(error)).await);
@@ -149,10 +163,7 @@ impl LinuxGuests {
         };
         let finished = self.disks.finish_seal(spec).await;
         finished.map_err(|error| HostError::new(what(), true).caused_by(error))?;
-        match in_vain {
-            None => Ok(()),
-            Some(error) => Err(HostError::new(what(), false).caused_by(error).carried_out()),
-        }
+        Ok(done)
     }
 
     /// Has a guest that runs write above the layer, with its file systems frozen as it goes over, if
@@ -164,11 +175,11 @@ impl LinuxGuests {
         spec: &SealSpec,
         encrypted: bool,
         (freeze, begun): (bool, bool),
-    ) -> Result<(), GuestError> {
+    ) -> Result<WentOver, GuestError> {
         let note = freeze.then(|| self.freeze_note(id));
         if !self.guests.has_disks_open(id).await? {
             return match note {
-                None => Ok(()),
+                None => Ok(WentOver::AsAsked),
                 Some(note) if begun => self.guests.judge_frozen(id, layer, &note),
                 Some(_) => Err(GuestError::NobodyToFreeze { id: id.clone() }),
             };
