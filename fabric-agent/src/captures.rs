@@ -322,7 +322,7 @@ async fn blob_of(
         Err(error) => {
             let abandon = Action::AbandonCapture { name: id.to_string() };
             if let Err(error) = host.apply(&abandon).await {
-                tracing::warn!(snapshot.id = %id, error = %crate::chain::Chain(&error), "what was begun of an image stays for now");
+                tracing::warn!(snapshot.id = %id, error = %crate::error_chain::ErrorChain(&error), "what was begun of an image stays for now");
             }
             let error: crate::host::HostError = error;
             Err(not_made(id, error.problem()))

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Counted, Counts, Timestamp, VpcId};
 
-use crate::chain::Chain;
 use crate::context::Context;
+use crate::error_chain::ErrorChain;
 use crate::host::HostError;
 
 /// How often all counters are looked at: "when last" is as exact as that.
@@ -102,7 +102,7 @@ pub(crate) async fn sample(context: &Context, shutdown: CancellationToken) {
         context.hits.lock().retain(|vpc_id, _| vpcs.contains(vpc_id));
         for vpc_id in vpcs {
             if let Err(error) = context.hits.of(context, &vpc_id).await {
-                tracing::debug!(vpc.id = %vpc_id, error = %Chain(&error), "counters are not read");
+                tracing::debug!(vpc.id = %vpc_id, error = %ErrorChain(&error), "counters are not read");
             }
         }
     }

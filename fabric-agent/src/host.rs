@@ -218,7 +218,7 @@ impl HostError {
 
     /// The error as a client sees it, with its causes.
     pub(crate) fn problem(&self) -> Problem {
-        Problem::new(self.reason, crate::chain::Chain(self).to_string())
+        Problem::new(self.reason, crate::error_chain::ErrorChain(self).to_string())
     }
 }
 

@@ -5,12 +5,12 @@ mod alone;
 mod api;
 mod cache;
 mod captures;
-mod chain;
 mod clock;
 mod config;
 mod context;
 mod creation;
 mod default_network;
+mod error_chain;
 mod events;
 mod fetches;
 mod files;
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
         Command::HoldNetns { vpc: _, record, join } => {
             match weft_network::holder::run(&weft_network::HolderArgs { record, join }) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => logging::last_words(&chain::Chain(&error).to_string()),
+                Err(error) => logging::last_words(&error_chain::ErrorChain(&error).to_string()),
             }
         }
         Command::Serve(args) => run(async move { serve::serve(*args).await }),

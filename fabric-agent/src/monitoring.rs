@@ -19,7 +19,7 @@ use weft_model::{
 };
 
 use crate::cache::World;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::metering::interfaces;
 use crate::reconcile::Reconciler;
 use crate::repo::{Instances, RecordOf};
@@ -100,7 +100,7 @@ async fn links<'a>(
     let mut links = BTreeMap::new();
     for vpc_id in vpcs {
         let of_vpc = reconciler.host.link_counters(&vpc_id).await.unwrap_or_else(|error| {
-            tracing::debug!(vpc.id = %vpc_id, error = %Chain(&error), "links' counters are not read");
+            tracing::debug!(vpc.id = %vpc_id, error = %ErrorChain(&error), "links' counters are not read");
             BTreeMap::new()
         });
         links.insert(vpc_id, of_vpc);
@@ -146,7 +146,7 @@ async fn ask(
     let mut figures = match tokio::time::timeout(PATIENCE, reconciler.host.figures(id)).await {
         Ok(Ok(figures)) => figures?,
         Ok(Err(error)) => {
-            tracing::debug!(instance.id = %id, error = %Chain(&error), "its figures are not known");
+            tracing::debug!(instance.id = %id, error = %ErrorChain(&error), "its figures are not known");
             return None;
         }
         Err(_) => {

@@ -89,7 +89,7 @@ fn take_store(directories: &Directories) -> anyhow::Result<Option<SqliteStore>> 
         }
         // A store that cannot be read is removed with the rest.
         Err(error) => {
-            tracing::warn!(error = %crate::chain::Chain(&error), "the store cannot be opened");
+            tracing::warn!(error = %crate::error_chain::ErrorChain(&error), "the store cannot be opened");
             Ok(None)
         }
     }

@@ -295,7 +295,7 @@ impl Reconciler {
         match self.host.observe_guests().await {
             Ok(seen) => ids.extend(seen),
             Err(error) => {
-                tracing::warn!(error = %crate::chain::Chain(&error), "cannot list the host's guests");
+                tracing::warn!(error = %crate::error_chain::ErrorChain(&error), "cannot list the host's guests");
             }
         }
         ids.into_iter().for_each(|id| self.queue.add(id));

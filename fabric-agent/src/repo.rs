@@ -172,14 +172,14 @@ pub(crate) fn no_such<K: Kind>(id: &impl Display) -> Problem {
 
 /// A failure of the store as clients see it.
 pub(crate) fn store_problem(error: StoreError) -> Problem {
-    tracing::error!(error = %crate::chain::Chain(&error), "the store failed");
+    tracing::error!(error = %crate::error_chain::ErrorChain(&error), "the store failed");
     if error.is_out_of_space() {
         let message = "the disk of the agent's state directory is full: nothing was changed";
         return Problem::new(Reason::ResourceExhausted, message)
-            .evidence(crate::chain::Chain(&error).to_string())
+            .evidence(crate::error_chain::ErrorChain(&error).to_string())
             .remedy("make room on that disk, by removing what is not needed; then try again");
     }
     Problem::new(Reason::Unavailable, "the agent's store failed")
-        .evidence(crate::chain::Chain(&error).to_string())
+        .evidence(crate::error_chain::ErrorChain(&error).to_string())
         .remedy("see the agent's log, and weft doctor")
 }

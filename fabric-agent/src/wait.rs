@@ -252,7 +252,7 @@ async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Prob
             evidence.push_str(&readable(&bytes));
         }
         Err(error) => {
-            let _ = writeln!(evidence, "console: {}", crate::chain::Chain(&error));
+            let _ = writeln!(evidence, "console: {}", crate::error_chain::ErrorChain(&error));
         }
     }
     let remedy = match until {

@@ -43,7 +43,7 @@ pub(super) async fn open_port(
             Problem::new(Reason::Unavailable, format!("cannot connect to port {port} of {id}"))
                 .evidence(format!(
                     "{}; the instance is {}",
-                    crate::chain::Chain(&error),
+                    crate::error_chain::ErrorChain(&error),
                     state.unwrap_or("unknown")
                 ))
                 .remedy(format!("weft logs {id} shows its console")),

@@ -399,7 +399,7 @@ impl Host for LinuxHost {
     ) -> Result<SshProbe, HostError> {
         match self.networks.connect(vpc_id, address, ssh::CONNECT_DEADLINE).await {
             Ok(stream) => Ok(ssh::probe(stream, host_key).await),
-            Err(error) => Ok(SshProbe::NotYet(crate::chain::Chain(&error).to_string())),
+            Err(error) => Ok(SshProbe::NotYet(crate::error_chain::ErrorChain(&error).to_string())),
         }
     }
 

@@ -10,7 +10,7 @@ use weft_store::Txn;
 
 use super::Metering;
 use super::books::{Books, Draft, MeterKey};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::{Host, SeenGuest};
 use crate::reconcile::Reconciler;
 use crate::repo::{Instances, RecordOf};
@@ -193,7 +193,7 @@ pub(crate) fn interfaces(reconciler: &Reconciler, record: &RecordOf<Instances>) 
 /// Nothing where they cannot be read: they are counted the next time.
 async fn links_of(host: &dyn Host, vpc_id: &VpcId) -> BTreeMap<LinkName, LinkCounters> {
     host.link_counters(vpc_id).await.unwrap_or_else(|error| {
-        tracing::debug!(vpc.id = %vpc_id, error = %Chain(&error), "links' counters are not read");
+        tracing::debug!(vpc.id = %vpc_id, error = %ErrorChain(&error), "links' counters are not read");
         BTreeMap::new()
     })
 }
@@ -233,7 +233,7 @@ pub(super) async fn count_all(reconciler: &Arc<Reconciler>) {
         let seen = match host.observe_guest(&record.id).await {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::debug!(instance.id = %record.id, error = %Chain(&error), "not counted now");
+                tracing::debug!(instance.id = %record.id, error = %ErrorChain(&error), "not counted now");
                 continue;
             }
         };

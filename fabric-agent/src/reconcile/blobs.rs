@@ -14,7 +14,7 @@ use weft_planner::Action;
 
 use super::Reconciler;
 use crate::cache::{Change, World};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::repo::{Images, Instances, Kind, Snapshots, Volumes};
 
 /// How long an uploaded blob waits for the image that it was uploaded for.
@@ -139,14 +139,14 @@ async fn abandon_stale(reconciler: &Reconciler) {
     let stale = match reconciler.host.stale_uploads(STALE_UPLOAD).await {
         Ok(stale) => stale,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list the uploads");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list the uploads");
             return;
         }
     };
     for digest in stale {
         tracing::info!(blob.sha256 = %digest, "removing an upload that nobody went on with");
         if let Err(error) = reconciler.host.apply(&Action::AbandonUpload { digest }).await {
-            tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing it failed");
+            tracing::warn!(blob.sha256 = %digest, error = %ErrorChain(&error), "removing it failed");
         }
     }
 }
@@ -156,7 +156,7 @@ async fn sweep(reconciler: &Reconciler) {
     let present = match reconciler.host.blobs().await {
         Ok(present) => present,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list the blobs");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list the blobs");
             return;
         }
     };
@@ -175,7 +175,7 @@ async fn sweep(reconciler: &Reconciler) {
         }
         // One that somebody works on is an error too: it goes the next time, nobody waits for it here.
         if let Err(error) = reconciler.host.apply(&Action::RemoveBlob { digest }).await {
-            tracing::warn!(blob.sha256 = %digest, error = %Chain(&error), "removing a blob failed");
+            tracing::warn!(blob.sha256 = %digest, error = %ErrorChain(&error), "removing a blob failed");
         }
     }
 }

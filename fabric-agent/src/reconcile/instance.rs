@@ -28,7 +28,7 @@ use weft_store::Txn;
 use super::queue::Next;
 use super::{Reconciler, Shutdown, probe};
 use crate::admission::seat_keys;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::{HostError, SeenGuest, Starved};
 use crate::monitoring::Outcome;
 use crate::repo::{Instances, object_key, public_key, status_key, uid_key};
@@ -124,7 +124,7 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
         // Nothing is left of it, not even the record.
         Ok(None) => return Next::Done,
         Err(Failure::NotHibernated(error)) => {
-            let why = Chain(&error).to_string();
+            let why = ErrorChain(&error).to_string();
             if let Err(problem) = reconciler.withdraw_hibernation(record, &why).await {
                 tracing::error!(instance.id = %record.id, error = %problem, "the store failed");
                 return Next::Retry;
@@ -133,13 +133,13 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
             Next::After(Duration::ZERO)
         }
         Err(Failure::Step(error)) if error.is_retryable() => {
-            tracing::warn!(instance.id = %record.id, error = %Chain(&error), "a step failed, trying again");
-            observation.retrying = Some(Chain(&error).to_string());
+            tracing::warn!(instance.id = %record.id, error = %ErrorChain(&error), "a step failed, trying again");
+            observation.retrying = Some(ErrorChain(&error).to_string());
             Next::Retry
         }
         Err(Failure::Step(error)) => {
-            tracing::error!(instance.id = %record.id, error = %Chain(&error), "a step failed for good");
-            observation.failed = Some(Chain(&error).to_string());
+            tracing::error!(instance.id = %record.id, error = %ErrorChain(&error), "a step failed for good");
+            observation.failed = Some(ErrorChain(&error).to_string());
             Next::Done
         }
         Err(Failure::Network(why)) => {
@@ -223,13 +223,13 @@ impl Pass<'_> {
                 // It has to end all the same, and its disk is sealed without it: what hangs cannot
                 // be sealed otherwise.
                 Err(Failure::Step(error)) if is_to_end(wanted, &seen.guest) => {
-                    let error = Chain(&error).to_string();
+                    let error = ErrorChain(&error).to_string();
                     tracing::warn!(instance.id = %id, error, "no snapshot before its guest has ended");
                     false
                 }
                 // What is done about a guest that runs does not wait until it is thawed.
                 Err(Failure::Step(error)) if not_thawed.is_some() && runs(&seen.guest) => {
-                    let error = Chain(&error).to_string();
+                    let error = ErrorChain(&error).to_string();
                     tracing::warn!(instance.id = %id, error, "no snapshot before its guest is thawed");
                     waits_for_thaw = true;
                     false
@@ -377,7 +377,7 @@ impl Pass<'_> {
                     tracing::info!(instance.id = %id, "there is room again: the guest goes on")
                 }
                 Err(error) => {
-                    let error = Chain(&error).to_string();
+                    let error = ErrorChain(&error).to_string();
                     tracing::warn!(instance.id = %id, error, "the guest could not go on");
                 }
             }
@@ -391,7 +391,7 @@ impl Pass<'_> {
         match self.reconciler.host.observe_guest(id).await {
             Ok(seen) => Some(seen.guest),
             Err(error) => {
-                tracing::warn!(instance.id = %id, error = %Chain(&error), "its guest cannot be looked at");
+                tracing::warn!(instance.id = %id, error = %ErrorChain(&error), "its guest cannot be looked at");
                 None
             }
         }
@@ -443,7 +443,7 @@ impl Pass<'_> {
         self.reconciler.transients().entry(id.clone()).or_default().shutdown = Some(shutdown);
         let action = Action::PressPowerButton { instance_id: id.clone() };
         if let Err(error) = self.reconciler.host.apply(&action).await {
-            tracing::warn!(instance.id = %id, error = %Chain(&error), "the power button could not be pressed");
+            tracing::warn!(instance.id = %id, error = %ErrorChain(&error), "the power button could not be pressed");
         }
         SHUTDOWN_POLL
     }

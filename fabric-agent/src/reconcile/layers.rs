@@ -8,7 +8,7 @@ use weft_store::Txn;
 
 use super::Reconciler;
 use crate::cache::World;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::repo::{RecordOf, Snapshots, encode, object_key};
 
 /// Removes layers that nothing lies over, and settles snapshots that nobody will make any more.
@@ -20,7 +20,7 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
     let present = match reconciler.host.layers().await {
         Ok(present) => present,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list the layers of disks");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list the layers of disks");
             return;
         }
     };
@@ -32,7 +32,7 @@ pub(super) async fn sweep(reconciler: &Reconciler) {
         tracing::info!(layer.id = %layer, "removing a layer that nothing lies over");
         let action = Action::RemoveLayer { layer: layer.clone() };
         if let Err(error) = reconciler.host.apply(&action).await {
-            tracing::warn!(layer.id = %layer, error = %Chain(&error), "removing a layer failed");
+            tracing::warn!(layer.id = %layer, error = %ErrorChain(&error), "removing a layer failed");
         }
     }
 }
@@ -99,7 +99,7 @@ async fn forget_captures(reconciler: &Reconciler) {
     let pieces = match reconciler.host.captures().await {
         Ok(pieces) => pieces,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list what images are made of");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list what images are made of");
             return;
         }
     };
@@ -110,7 +110,7 @@ async fn forget_captures(reconciler: &Reconciler) {
         tracing::info!(name, "removing a part of an image that nobody goes on with");
         let action = Action::AbandonCapture { name: name.clone() };
         if let Err(error) = reconciler.host.apply(&action).await {
-            tracing::warn!(name, error = %Chain(&error), "removing it failed");
+            tracing::warn!(name, error = %ErrorChain(&error), "removing it failed");
         }
     }
 }

@@ -19,7 +19,7 @@ use weft_planner::{
 
 use super::Reconciler;
 use super::desired::{self, AttachedOfAll};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::{Host, HostError};
 
 /// How a pass left the networks.
@@ -212,7 +212,7 @@ async fn pass(
         if outcome.is_ok() {
             let serving = reconciler.services.ensure(host, vpc_id, &network.gateways).await;
             if let Err(error) = serving {
-                let error = Chain(&error).to_string();
+                let error = ErrorChain(&error).to_string();
                 tracing::warn!(vpc.id = %vpc_id, error, "a VPC has no services yet, trying again");
                 report.unfinished = true;
             }
@@ -232,7 +232,7 @@ async fn pass(
             _ => Ok(Vec::new()),
         };
         let drifted = drifted.unwrap_or_else(|error| {
-            tracing::warn!(error = %Chain(&error), "the host's own forwarding could not be looked at");
+            tracing::warn!(error = %ErrorChain(&error), "the host's own forwarding could not be looked at");
             Vec::new()
         });
         let applied = host.apply(&Action::SetHostRouting { routes, edge }).await;
@@ -248,7 +248,7 @@ async fn pass(
                 memory.host = Some(of_host);
             }
             Err(error) => {
-                let error = Chain(&error).to_string();
+                let error = ErrorChain(&error).to_string();
                 tracing::warn!(error, "the host's own forwarding could not be set");
                 let failed = desired.keys().map(|id| (id.clone(), error.clone()));
                 report.failed_vpcs.extend(failed);
@@ -276,7 +276,7 @@ async fn settle_vpc(
         None => {
             let expected = applied.as_ref().unwrap_or(network);
             let seen = host.observe_network(expected).await;
-            let seen = seen.map_err(|e| Chain(&e).to_string())?;
+            let seen = seen.map_err(|e| ErrorChain(&e).to_string())?;
             drifted.extend(applied.iter().flat_map(|applied| drift(applied, &seen)));
             seen
         }
@@ -292,16 +292,16 @@ async fn settle_vpc(
         match (host.apply(&action).await, link) {
             (Ok(_), _) => simulate_network(&mut seen, &action),
             (Err(error), Some(link)) => {
-                let error = Chain(&error).to_string();
+                let error = ErrorChain(&error).to_string();
                 tracing::warn!(link.name = %link, error, "an interface could not be brought in order");
                 broken.insert(link.clone(), error);
             }
-            (Err(error), None) => return Err(Chain(&error).to_string()),
+            (Err(error), None) => return Err(ErrorChain(&error).to_string()),
         }
     }
     // Which is known at the next pass too: the guests need not wait for it.
     if let Err(error) = judge_connections(host, network, memory).await {
-        let error = Chain(&error).to_string();
+        let error = ErrorChain(&error).to_string();
         tracing::warn!(vpc.id = %vpc_id, error, "open connections could not be judged, trying again");
         report.unfinished = true;
     }
@@ -366,7 +366,7 @@ async fn remove_unwanted(
     let present = match host.observe_vpcs().await {
         Ok(present) => present,
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list the host's networks");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list the host's networks");
             return;
         }
     };
@@ -378,7 +378,7 @@ async fn remove_unwanted(
         let seen = SeenNetwork { network: Some(ObservedNetwork::default()), firewall: None };
         for action in plan_network(vpc_id, None, &seen) {
             if let Err(error) = host.apply(&action).await {
-                let error = Chain(&error).to_string();
+                let error = ErrorChain(&error).to_string();
                 tracing::warn!(vpc.id = %vpc_id, error, "removing a network failed");
                 report.failed_vpcs.insert(vpc_id.clone(), error);
                 break;

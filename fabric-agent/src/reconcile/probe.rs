@@ -84,7 +84,9 @@ async fn attempt(
             );
             transient.last_probe = Some(what);
         }
-        Err(error) => transient.last_probe = Some(crate::chain::Chain(&error).to_string()),
+        Err(error) => {
+            transient.last_probe = Some(crate::error_chain::ErrorChain(&error).to_string())
+        }
     }
     true
 }

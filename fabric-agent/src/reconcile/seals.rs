@@ -9,7 +9,7 @@ use weft_store::Txn;
 
 use super::Reconciler;
 use crate::cache::World;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::{Done, HostError};
 use crate::repo::{Kind, Snapshots, Stored, encode, object_key};
 
@@ -54,7 +54,9 @@ pub(super) async fn carry_out(
             | Action::SealVolume { layer, size_bytes, .. },
         ) => Ok(Outcome::Sealed { layer, size_bytes, done }),
         (Ok(_), _) => Ok(Outcome::Failed("it was no snapshot; this is a defect".to_owned())),
-        (Err(error), _) if !error.is_retryable() => Ok(Outcome::Failed(Chain(&error).to_string())),
+        (Err(error), _) if !error.is_retryable() => {
+            Ok(Outcome::Failed(ErrorChain(&error).to_string()))
+        }
         (Err(error), _) => Err(error),
     }
 }

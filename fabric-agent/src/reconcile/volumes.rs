@@ -23,7 +23,7 @@ use super::hands::Hands;
 use super::noted::Noted;
 use super::queue::{Next, WorkQueue};
 use super::seals::{Outcome, carry_out};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::HostError;
 use crate::repo::{Kind as _, Volumes as VolumeKind, object_key, volume_status_key};
 
@@ -140,7 +140,7 @@ pub(super) async fn look_at_all(reconciler: &Reconciler) {
     match reconciler.host.observe_volumes().await {
         Ok(seen) => seen.into_iter().for_each(|id| reconciler.volumes.look_at(id)),
         Err(error) => {
-            tracing::warn!(error = %Chain(&error), "cannot list the host's volumes");
+            tracing::warn!(error = %ErrorChain(&error), "cannot list the host's volumes");
         }
     }
 }
@@ -184,7 +184,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
         }
         Ok(Rest::Again(after)) => Next::After(after),
         Err(Failure::Step(error)) => {
-            tracing::warn!(volume.id = %id, error = %Chain(&error), "a step failed");
+            tracing::warn!(volume.id = %id, error = %ErrorChain(&error), "a step failed");
             volumes.conditions.note(&id, Some(after_failure(disk_bytes, &error)));
             match error.is_retryable() {
                 true => Next::Retry,
@@ -201,7 +201,7 @@ async fn pass(reconciler: Arc<Reconciler>, id: VolumeId) -> Next {
 /// What there is of a volume, of whose disk `disk_bytes` was seen last, now that a step has failed. A
 /// disk that does not grow, say, is as sound as it was.
 fn after_failure(disk_bytes: Option<u64>, error: &HostError) -> Condition {
-    let why = Chain(error).to_string();
+    let why = ErrorChain(error).to_string();
     match disk_bytes {
         Some(bytes) => Condition::Made { bytes, trouble: Some(why) },
         None => Condition::Failed(why),
@@ -307,7 +307,7 @@ async fn sweep(reconciler: &Reconciler, id: &VolumeId) -> Next {
     let seen = match reconciler.host.observe_volume(id, &standard).await {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::warn!(volume.id = %id, error = %Chain(&error), "cannot look at an unwanted volume");
+            tracing::warn!(volume.id = %id, error = %ErrorChain(&error), "cannot look at an unwanted volume");
             return Next::Retry;
         }
     };
@@ -326,7 +326,7 @@ async fn sweep(reconciler: &Reconciler, id: &VolumeId) -> Next {
     tracing::warn!(volume.id = %id, "removing a volume that the store does not know");
     for pool in &seen.pools {
         if let Err(error) = reconciler.host.apply(&remove_volume(id, pool)).await {
-            tracing::warn!(volume.id = %id, error = %Chain(&error), "removing it failed");
+            tracing::warn!(volume.id = %id, error = %ErrorChain(&error), "removing it failed");
             return Next::Retry;
         }
     }

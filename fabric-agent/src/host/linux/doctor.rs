@@ -14,8 +14,8 @@ use weft_hypervisor::{Cgroups, KvmProbe, QemuBinary};
 use weft_model::Accelerator;
 
 use super::facts;
-use crate::chain::Chain;
 use crate::config::Directories;
+use crate::error_chain::ErrorChain;
 use crate::host::pools::Pools;
 use crate::host::{Check, CheckResult, HostError};
 use crate::tls::Files;
@@ -150,7 +150,7 @@ fn kvm(probe: Result<KvmProbe, HostError>, in_use: Option<Accelerator>) -> Check
              switch it on in the firmware, or nested virtualisation on the host; then restart the \
              agent",
         ),
-        Err(error) => failed(name, Chain(&error).to_string(), "run weft doctor again"),
+        Err(error) => failed(name, ErrorChain(&error).to_string(), "run weft doctor again"),
     }
 }
 

@@ -30,8 +30,8 @@ use weft_planner::{
     GuestLaunch, GuestNic, GuestState, SeedContent, SeenNics, SeenSize, SeenVolumes,
 };
 
-use crate::chain::Chain;
 use crate::config::Directories;
+use crate::error_chain::ErrorChain;
 use crate::host::pools::Pools;
 use crate::host::{HostError, SeenGuest, Starved};
 
@@ -353,7 +353,7 @@ impl LinuxGuests {
             Ok(seen) => seen,
             Err(error) => {
                 let error: GuestError = error;
-                tracing::debug!(instance.id = %id, error = %Chain(&error), "its devices are not known");
+                tracing::debug!(instance.id = %id, error = %ErrorChain(&error), "its devices are not known");
                 return unknown();
             }
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weft_model::InstanceId;
 use weft_planner::Action;
 
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::SeenGuest;
 use crate::reconcile::Reconciler;
 use crate::reconcile::queue::Next;
@@ -16,7 +16,7 @@ pub(super) async fn sweep(reconciler: &Arc<Reconciler>, id: &InstanceId) -> Next
     let seen = match reconciler.host.observe_guest(id).await {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::warn!(instance.id = %id, error = %Chain(&error), "cannot look at an unwanted guest");
+            tracing::warn!(instance.id = %id, error = %ErrorChain(&error), "cannot look at an unwanted guest");
             return Next::Retry;
         }
     };
@@ -35,7 +35,7 @@ pub(super) async fn sweep(reconciler: &Arc<Reconciler>, id: &InstanceId) -> Next
     ];
     for action in steps {
         if let Err(error) = reconciler.host.apply(&action).await {
-            tracing::warn!(instance.id = %id, error = %Chain(&error), "removing it failed");
+            tracing::warn!(instance.id = %id, error = %ErrorChain(&error), "removing it failed");
             return Next::Retry;
         }
     }

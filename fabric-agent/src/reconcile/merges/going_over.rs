@@ -5,7 +5,7 @@ use weft_planner::{Action, GuestState};
 use weft_store::Txn;
 
 use super::open::{Candidates, Refusal};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::reconcile::Reconciler;
 use crate::repo::{Instances, Kind, Volumes, encode, object_key};
 
@@ -75,7 +75,7 @@ impl Reconciler {
             let action = action(&merge);
             let Err(error) = self.host.apply(&action).await else { return Some(merge) };
             let (about, for_good) = (action.subjects(), !error.is_retryable());
-            let error = Chain(&error).to_string();
+            let error = ErrorChain(&error).to_string();
             match guest.filter(|_| for_good) {
                 Some((id, epoch)) => {
                     let (instance_id, merged) = (id.clone(), merge.merged);

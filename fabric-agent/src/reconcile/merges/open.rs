@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use weft_model::{InstanceId, LayerId, Merge, Problem};
 
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::{HostError, Lack};
 use crate::repo::{MERGES, Repo, decode, store_problem};
 
@@ -98,7 +98,7 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     fn of(error: &HostError) -> Self {
-        Self { why: Chain(error).to_string(), lack: error.lack().cloned() }
+        Self { why: ErrorChain(error).to_string(), lack: error.lack().cloned() }
     }
 
     /// What people can do about it.

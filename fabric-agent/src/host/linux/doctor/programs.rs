@@ -20,7 +20,8 @@ pub(super) async fn qemu() -> Check {
             "install a newer distribution's QEMU (Debian 12, Ubuntu 24.04 and later have one)",
         ),
         Ok(Err(error)) => {
-            let finding = format!("{}: no guest can be started", crate::chain::Chain(&error));
+            let finding =
+                format!("{}: no guest can be started", crate::error_chain::ErrorChain(&error));
             failed(name, finding, install)
         }
         Err(error) => failed(name, format!("looking for QEMU failed: {error}"), install),

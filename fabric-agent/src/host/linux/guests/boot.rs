@@ -7,8 +7,8 @@ use std::path::Path;
 
 use weft_hypervisor::{Cgroups, boot_id};
 
-use crate::chain::Chain;
 use crate::config::Directories;
+use crate::error_chain::ErrorChain;
 use crate::files;
 use crate::host::HostError;
 
@@ -83,7 +83,7 @@ pub(super) async fn cgroups(prefix: &str) -> Result<Cgroups, HostError> {
         .map_err(|error| HostError::new("prepare control groups", true).caused_by(error))?;
     // What is left over limits nobody.
     if let Err(error) = swept {
-        tracing::warn!(error = %Chain(&error), "control groups of former guests stay behind");
+        tracing::warn!(error = %ErrorChain(&error), "control groups of former guests stay behind");
     }
     match cgroups.explain() {
         Ok(how) => tracing::info!("{how}"),

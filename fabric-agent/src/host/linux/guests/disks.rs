@@ -93,7 +93,7 @@ mod tests {
             let checked = check_disk(&disks, &id, ("the root disk", &top), &below).await;
             checked.map_err(|error| {
                 assert!(!error.is_retryable(), "{error}");
-                crate::chain::Chain(&error).to_string()
+                crate::error_chain::ErrorChain(&error).to_string()
             })
         };
         std::fs::write(path("blob"), "").unwrap();
@@ -125,7 +125,7 @@ mod tests {
             let top = path(top);
             let error = check_disk(&disks, &id, ("the root disk", &top), &below).await;
             let error = error.unwrap_err();
-            assert!(error.is_retryable(), "{}", crate::chain::Chain(&error));
+            assert!(error.is_retryable(), "{}", crate::error_chain::ErrorChain(&error));
         }
     }
 }

@@ -7,7 +7,7 @@ use weft_model::{InstanceId, Reason};
 use weft_planner::{GuestLaunch, GuestState, Saving};
 
 use super::{LinuxGuests, failed};
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::HostError;
 
 /// Besides the memory: the state of the devices.
@@ -56,7 +56,7 @@ impl LinuxGuests {
             Ok(Written::Written | Written::Failed(_)) => Saving::Over,
             // It has just answered: the next look says more.
             Err(error) => {
-                tracing::debug!(instance.id = %id, error = %Chain(&error), "how far its memory is saved is not known");
+                tracing::debug!(instance.id = %id, error = %ErrorChain(&error), "how far its memory is saved is not known");
                 Saving::UnderWay
             }
         };

@@ -4,7 +4,7 @@ use weft_hypervisor::ROOT_DEVICE;
 use weft_model::{InstanceId, VolumeId};
 
 use super::LinuxGuests;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::Starved;
 use crate::host::pools::{ROOM_BYTES, Room};
 
@@ -16,7 +16,7 @@ impl LinuxGuests {
             // No disk says so: another error, and most likely of the one that every guest has.
             Ok(_) => vec![ROOT_DEVICE.to_owned()],
             Err(error) => {
-                tracing::debug!(instance.id = %id, error = %Chain(&error), "its disks do not tell");
+                tracing::debug!(instance.id = %id, error = %ErrorChain(&error), "its disks do not tell");
                 return Starved::Yes;
             }
         };

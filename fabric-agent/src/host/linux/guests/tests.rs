@@ -3,7 +3,7 @@ use weft_images::SealSpec;
 use weft_model::{HostId, LayerId, VolumeId};
 
 use super::*;
-use crate::chain::Chain;
+use crate::error_chain::ErrorChain;
 use crate::host::Done;
 
 /// Guests of which none is ever started.
@@ -68,8 +68,12 @@ async fn a_volume_that_no_guest_has_any_more_is_not_taken_for_one_that_was_froze
     let there = || [&spec.top, &spec.layer, &spec.next()].map(|path| path.exists());
 
     let error = seal(true).await.unwrap_err();
-    assert!(!error.is_retryable(), "{}", Chain(&error));
-    assert!(Chain(&error).to_string().contains("has the disk no more"), "{}", Chain(&error));
+    assert!(!error.is_retryable(), "{}", ErrorChain(&error));
+    assert!(
+        ErrorChain(&error).to_string().contains("has the disk no more"),
+        "{}",
+        ErrorChain(&error)
+    );
     assert_eq!(there(), [true, false, false]);
     // Its guest may have gone over to the next file before it went.
     guests.disks.prepare_seal(&spec, None).await.unwrap();
