@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use weft_acceptance::{Change, Guest, Lab, RunningProcess, binaries, eventually, run, within};
 
 use crate::module::example;
 use crate::storage_files::{contains, files};
-use crate::volumes::{device_of, gib};
+use crate::volumes::{device_of, gib, serial_of};
 
 /// What the guest writes, so often that some of it is in one piece whatever the file is like.
 const TEXT: &str = "what-nobody-else-may-read";
@@ -102,7 +102,7 @@ fn an_encrypted_volume_is_read_by_its_guest_and_by_nobody_else() -> Result<()> {
     let id = state.text("weft_instance.machine[\"first\"]", "id")?;
     let serial = |resource: &str| -> Result<String> {
         let path = terraform.state()?.text(resource, "device_path")?;
-        Ok(path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?.to_owned())
+        serial_of(&path).map(str::to_owned)
     };
     let own = serial("weft_volume_attachment.data")?;
     let device = eventually("the guest to see the disk", within(), || device_of(&guest, &own))?;

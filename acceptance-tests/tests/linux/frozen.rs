@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use weft_acceptance::{Guest, Lab, Terraform, eventually, within};
 
 use crate::module::{access, image, instance};
-use crate::volumes::device_of;
+use crate::volumes::{device_of, serial_of};
 
 const VOLUME: &str = r#"
 resource "weft_volume" "data" {
@@ -52,7 +52,7 @@ const TICKS: &str = "sudo sh -c 'while echo tick >>/mnt/ticks; do usleep 50000; 
 /// What the guest calls the volume of this attachment.
 fn device(guest: &Guest<'_>, terraform: &Terraform, attachment: &str) -> Result<String> {
     let path = terraform.state()?.text(attachment, "device_path")?;
-    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let serial = serial_of(&path)?;
     eventually("the guest sees the volume", within(), || device_of(guest, serial))
 }
 

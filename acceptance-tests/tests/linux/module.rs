@@ -5,8 +5,8 @@ use weft_acceptance::{
     Guest, Image, KeyFile, Terraform, eventually, repository, weft_tiny, within,
 };
 
-/// Another one at each boot of the guest's kernel.
-const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+/// Has a guest say another one at each boot of its kernel.
+pub(crate) const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// An example as it is in the repository, with weft-tiny, the smallest machines and this key.
 pub(crate) fn example(terraform: &Terraform, name: &str, key: &KeyFile) -> Result<()> {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{Guest, Lab, eventually, within};
 
 use crate::module::{access, image, instance};
-use crate::volumes::device_of;
+use crate::volumes::{device_of, serial_of};
 
 /// MiB of the pool: the agent wants 16 free for a new volume.
 const POOL_MIB: u32 = 96;
@@ -34,7 +34,7 @@ resource "weft_snapshot" "fast" {
 
 /// What the guest reads at the start of a volume.
 fn marker(lab: &Lab, guest: &Guest<'_>, path: &str) -> Result<String> {
-    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let serial = serial_of(path)?;
     let see = || device_of(guest, serial);
     let device = eventually("the guest to see the disk", within(), see)?;
     ensure!(lab.hypervisors().len() == 1);
@@ -62,7 +62,7 @@ fn a_volume_lives_in_a_pool_of_its_own_through_a_kill_and_a_full_disk() -> Resul
     {
         let guest = lab.guest(&key, &state, "weft_instance.it")?;
         ensure!(marker(&lab, &guest, &path)?.is_empty());
-        let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+        let serial = serial_of(&path)?;
         let device = device_of(&guest, serial)?.context("no disk")?;
         guest.ssh(&format!(
             "echo in-the-pool | sudo dd of=/dev/{device} bs=512 conv=notrunc,sync 2>/dev/null && sync"
@@ -110,7 +110,7 @@ fn a_volume_lives_in_a_pool_of_its_own_through_a_kill_and_a_full_disk() -> Resul
     // The pool is full, the state directory is not: the guest waits for room in the pool.
     disk.fill_but(1 << 20)?;
     let guest = lab.guest(&key, &state, "weft_instance.it")?;
-    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let serial = serial_of(&path)?;
     let device = device_of(&guest, serial)?.context("no disk")?;
     guest.ssh(&format!(
         "(sudo dd if=/dev/urandom of=/dev/{device} bs=64k seek=16 count=80; sync; sync) >/dev/null 2>&1 &"

@@ -12,10 +12,10 @@ use weft_acceptance::{
     within,
 };
 
-use crate::module::{access, image, instance};
+use crate::module::{BOOT_ID, access, boot_id, image, instance};
 use crate::own_image::assert_nothing_is_left;
 use crate::storage_files::{assert_descriptors, chain, contains, files, files_of, inode};
-use crate::volumes::{device_of, gib};
+use crate::volumes::{device_of, gib, serial_of};
 
 const SNAPSHOT: &str = r#"
 resource "weft_snapshot" "now" {
@@ -51,7 +51,6 @@ const DD: &str = "sudo dd bs=512 count=1 2>/dev/null conv=notrunc,sync";
 const GIB: u64 = 1 << 21;
 /// What the volume is limited to when it grows.
 const IOPS: u32 = 2000;
-const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// The scene. Its steps lead from the guest alone to the guest alone.
 #[derive(Debug)]
@@ -264,7 +263,7 @@ resource "weft_image" "fetched" {{
     /// What the guest calls the volume.
     fn device(guest: &Guest<'_>, terraform: &Terraform, size_gib: u64) -> Result<String> {
         let path = terraform.state()?.text("weft_volume_attachment.data", "device_path")?;
-        let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+        let serial = serial_of(&path)?;
         eventually("the guest sees the volume", within(), || {
             let Some(device) = device_of(guest, serial)? else { return Ok(None) };
             Ok((gib(guest, &device)? == size_gib).then_some(device))
@@ -346,7 +345,7 @@ impl Scene for Storage {
         let guest = self.guest(lab, terraform)?;
         self.write(&guest)?;
         if self.deadly.contains(&"hibernate") {
-            self.boot = Some(guest.ssh(BOOT_ID)?.trim().to_owned());
+            self.boot = Some(boot_id(&guest)?);
         }
         self.files = files_of(&lab.directory().join("state"));
         Ok(())

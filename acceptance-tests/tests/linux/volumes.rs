@@ -9,7 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use weft_acceptance::{Change, Guest, Lab, Terraform, eventually, within};
 
-use crate::module::example;
+use crate::module::{boot_id, example};
+
+/// The serial number of a disk, of the path that an attachment tells.
+pub(crate) fn serial_of(device_path: &str) -> Result<&str> {
+    device_path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")
+}
 
 /// What the guest calls the disk with this serial number, once it has it.
 pub(crate) fn device_of(guest: &Guest<'_>, serial: &str) -> Result<Option<String>> {
@@ -36,7 +41,7 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     let second = lab.guest(&key, &state, "weft_instance.machine[\"second\"]")?;
     let volume = state.text("weft_volume.data", "id")?;
     let path = state.text("weft_volume_attachment.data", "device_path")?;
-    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let serial = serial_of(&path)?;
 
     let see = |guest: &Guest<'_>| device_of(guest, serial);
     let device = eventually("the first guest to see the disk", within(), || see(&first))?;
@@ -69,7 +74,7 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     ensure!(read(&second, &device, last)? == "end");
 
     // Larger, under the same boot.
-    let boot = second.ssh("cat /proc/sys/kernel/random/boot_id")?;
+    let boot = boot_id(&second)?;
     terraform
         .write("more.auto.tfvars", "attached_to = \"second\"\nsize_gib = 2\nroot_size_gib = 1\n")?;
     let plan = terraform.plan()?;
@@ -99,10 +104,10 @@ fn a_volume_moves_between_running_guests_with_what_is_on_it_and_grows_live() -> 
     restores(&lab, &terraform, &first, common, 2 * (last + 1) - 1)?;
     ensure!(second.ssh("cat /mnt/marker")?.trim() == "after");
     ensure!(read(&second, &device, 2 * (last + 1) - 1)? == "grown");
-    ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
+    ensure!(boot_id(&second)? == boot, "it was booted again");
 
     merges(&lab, &terraform, &second)?;
-    ensure!(second.ssh("cat /proc/sys/kernel/random/boot_id")? == boot, "it was booted again");
+    ensure!(boot_id(&second)? == boot, "it was booted again");
 
     // What has been detached is free: its file goes, and its room with it.
     let shown = lab.weft_json(&["get", &volume])?;
@@ -231,7 +236,7 @@ fn restores(
     terraform.assert_plan_is_empty()?;
     let state = terraform.state()?;
     let path = state.text("weft_volume_attachment.restored[0]", "device_path")?;
-    let serial = path.strip_prefix("/dev/disk/by-id/virtio-").context("another path")?;
+    let serial = serial_of(&path)?;
     let device =
         eventually("the guest to see what was restored", within(), || device_of(first, serial))?;
     ensure!(gib(first, &device)? == 2);

@@ -10,7 +10,8 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, context, eventually, ok, refusal, refused, stop_request, update_context,
+    Agent, Api, context, delete, eventually, get, id_of, ok, refusal, refused, stop_request,
+    update_context,
 };
 
 /// A root key's file.
@@ -23,14 +24,6 @@ pub(crate) fn make_key(path: &Path) {
 
 pub(crate) fn flag(path: &Path) -> String {
     format!("--volume-key-file={}", path.display())
-}
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
 }
 
 fn encrypted() -> v1::VolumeSpec {
@@ -51,31 +44,18 @@ async fn made(api: &Api, spec: v1::VolumeSpec) -> v1::Volume {
     volume
 }
 
-fn id_of(metadata: Option<v1::Metadata>) -> String {
-    metadata.unwrap().id
-}
-
 fn of(volume_id: &str) -> v1::CreateSnapshotRequest {
     let spec = v1::SnapshotSpec { volume_id: volume_id.to_owned(), ..Default::default() };
     v1::CreateSnapshotRequest { context: context(), spec: Some(spec) }
 }
 
 async fn completed(api: &Api, volume_id: &str) -> v1::Snapshot {
-    let id = id_of(ok(api.snapshots.clone().create(of(volume_id)).await).metadata);
+    let id = id_of(ok(api.snapshots.clone().create(of(volume_id)).await).metadata.as_ref());
     eventually("the snapshot is made", async || {
         let snapshot = ok(api.snapshots.clone().get(get(&id)).await);
         (snapshot.state == "completed").then_some(snapshot)
     })
     .await
-}
-
-fn attachment(instance: &str, volume: &str) -> v1::CreateVolumeAttachmentRequest {
-    let spec = Some(v1::VolumeAttachmentSpec {
-        instance_id: instance.to_owned(),
-        volume_id: volume.to_owned(),
-        delete_on_termination: false,
-    });
-    v1::CreateVolumeAttachmentRequest { context: context(), spec }
 }
 
 fn grown(volume: &v1::Volume, size_gib: u32) -> v1::UpdateVolumeRequest {
@@ -169,12 +149,12 @@ async fn an_encrypted_volume_lives_as_any_other_and_its_secret_is_nowhere_in_the
     let api = agent.api().await;
     let first = made(&api, encrypted()).await;
     assert_eq!(first.spec.as_ref().unwrap().encrypted, Some(true));
-    let web = id_of(api.running("web", &api.image_id().await).await.metadata);
-    let vol = id_of(first.metadata.clone());
-    ok(api.volume_attachments.clone().create(attachment(&web, &vol)).await);
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    let vol = id_of(first.metadata.as_ref());
+    ok(api.attach_volume(&web, &vol, false).await);
     let snapshot = completed(&api, &vol).await;
     assert!(snapshot.encrypted);
-    let snapshot_id = id_of(snapshot.metadata);
+    let snapshot_id = id_of(snapshot.metadata.as_ref());
     let now = ok(api.volumes.clone().get(get(&vol)).await);
     ok(api.volumes.clone().update(grown(&now, 2)).await);
     let copy = made(&api, from(&snapshot_id)).await;
@@ -187,12 +167,12 @@ async fn an_encrypted_volume_lives_as_any_other_and_its_secret_is_nowhere_in_the
     let api = agent.api().await;
     ok(api.instances.clone().start(get(&web)).await);
     api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
-    let copy_id = id_of(copy.metadata);
-    ok(api.volume_attachments.clone().create(attachment(&web, &copy_id)).await);
+    let copy_id = id_of(copy.metadata.as_ref());
+    ok(api.attach_volume(&web, &copy_id, false).await);
 
     let wrapped = stored_secret(&agent, &vol);
     assert_eq!(stored_secret(&agent, &copy_id), wrapped, "they lie over one layer");
-    let other = id_of(made(&api, encrypted()).await.metadata);
+    let other = id_of(made(&api, encrypted()).await.metadata.as_ref());
     assert_ne!(stored_secret(&agent, &other)["sealed"], wrapped["sealed"]);
     let secret = opened(&wrapped, &key);
     assert_eq!(secret.len(), 64);
@@ -217,11 +197,15 @@ async fn an_encrypted_volume_lives_as_any_other_and_its_secret_is_nowhere_in_the
 async fn a_volume_is_encrypted_as_what_it_is_made_from_and_images_are_not() {
     let (agent, _key) = with_key().await;
     let api = agent.api().await;
-    let secret =
-        id_of(completed(&api, &id_of(made(&api, encrypted()).await.metadata)).await.metadata);
-    let open = completed(&api, &id_of(made(&api, plain()).await.metadata)).await;
+    let secret = id_of(
+        completed(&api, &id_of(made(&api, encrypted()).await.metadata.as_ref()))
+            .await
+            .metadata
+            .as_ref(),
+    );
+    let open = completed(&api, &id_of(made(&api, plain()).await.metadata.as_ref())).await;
     assert!(!open.encrypted);
-    let open = id_of(open.metadata);
+    let open = id_of(open.metadata.as_ref());
     let not = v1::VolumeSpec { encrypted: Some(false), ..from(&secret) };
     refused(api.volume(not).await, Reason::InvalidArgument, "encrypted");
     let too = v1::VolumeSpec { encrypted: Some(true), ..from(&open) };
@@ -253,11 +237,11 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
     let (mut agent, key) = with_key().await;
     let api = agent.api().await;
     let volume = made(&api, encrypted()).await;
-    let id = id_of(volume.metadata.clone());
-    let spare = id_of(made(&api, encrypted()).await.metadata);
-    let snapshot = id_of(completed(&api, &spare).await.metadata);
-    let web = id_of(api.running("web", &api.image_id().await).await.metadata);
-    ok(api.volume_attachments.clone().create(attachment(&web, &id)).await);
+    let id = id_of(volume.metadata.as_ref());
+    let spare = id_of(made(&api, encrypted()).await.metadata.as_ref());
+    let snapshot = id_of(completed(&api, &spare).await.metadata.as_ref());
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    ok(api.attach_volume(&web, &id, false).await);
     let wrapped = stored_secret(&agent, &id);
     let needed = wrapped["root_key"].as_str().unwrap().to_owned();
     let other = agent.directory().join("other.key");
@@ -276,7 +260,7 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
         assert!(told.contains(says) && told.contains(&needed), "{told}");
         assert!(told.contains("--volume-key-file"), "{told}");
         let locked = Reason::FailedPrecondition;
-        let attaches = api.volume_attachments.clone().create(attachment(&web, &spare)).await;
+        let attaches = api.attach_volume(&web, &spare, false).await;
         let text = refused(attaches, locked, "volume_id");
         assert!(text.contains(says), "{text}");
         refused(api.snapshots.clone().create(of(&spare)).await, locked, "volume_id");
@@ -289,8 +273,8 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
         let reboots = refusal(api.instances.clone().reboot(get(&web)).await);
         assert!(reboots.message.contains(&id) && reboots.message.contains(says), "{reboots:?}");
         // Others are as they were.
-        let open = id_of(made(&api, plain()).await.metadata);
-        ok(api.volume_attachments.clone().create(attachment(&web, &open)).await);
+        let open = id_of(made(&api, plain()).await.metadata.as_ref());
+        ok(api.attach_volume(&web, &open, false).await);
         ok(api.volume_attachments.clone().delete(delete(&format!("{web}/{open}"))).await);
         ok(api.volumes.clone().delete(delete(&open)).await);
     }
@@ -300,7 +284,7 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
     agent.start_again().await;
     let api = agent.api().await;
     ok(api.instances.clone().reboot(get(&web)).await);
-    ok(api.volume_attachments.clone().create(attachment(&web, &spare)).await);
+    ok(api.attach_volume(&web, &spare, false).await);
     let now = ok(api.volumes.clone().get(get(&spare)).await);
     assert_eq!((now.state.as_str(), now.reason), ("in_use", None));
 }
@@ -309,9 +293,9 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
 async fn a_locked_volume_can_be_let_go_of_and_removed() {
     let (mut agent, _key) = with_key().await;
     let api = agent.api().await;
-    let id = id_of(made(&api, encrypted()).await.metadata);
-    let web = id_of(api.running("web", &api.image_id().await).await.metadata);
-    ok(api.volume_attachments.clone().create(attachment(&web, &id)).await);
+    let id = id_of(made(&api, encrypted()).await.metadata.as_ref());
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    ok(api.attach_volume(&web, &id, false).await);
     agent.kill();
     agent.set_flags(&[]);
     agent.start_again().await;
@@ -336,21 +320,20 @@ async fn an_agent_does_not_start_with_a_key_that_others_may_read() {
 async fn a_snapshot_that_waits_when_the_key_is_lost_keeps_nobody_from_the_volume() {
     let (mut agent, _key) = with_key().await;
     let api = agent.api().await;
-    let alone = id_of(made(&api, encrypted()).await.metadata);
-    let used = id_of(made(&api, encrypted()).await.metadata);
-    let web = id_of(api.running("web", &api.image_id().await).await.metadata);
-    ok(api.volume_attachments.clone().create(attachment(&web, &used)).await);
-    let orders = agent.state_dir().join("sim-orders.json");
+    let alone = id_of(made(&api, encrypted()).await.metadata.as_ref());
+    let used = id_of(made(&api, encrypted()).await.metadata.as_ref());
+    let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
+    ok(api.attach_volume(&web, &used, false).await);
     let order = r#"{"orders": [{"step": "seal_volume", "fail": "not now"}]}"#;
-    std::fs::write(&orders, order).unwrap();
+    agent.order(order);
     let mut snapshots = Vec::new();
     for volume in [&alone, &used] {
         let snapshot = ok(api.snapshots.clone().create(of(volume)).await);
         assert_eq!(snapshot.state, "pending");
-        snapshots.push(id_of(snapshot.metadata));
+        snapshots.push(id_of(snapshot.metadata.as_ref()));
     }
     agent.kill();
-    std::fs::write(&orders, r#"{"orders": []}"#).unwrap();
+    agent.order(r#"{"orders": []}"#);
     agent.set_flags(&[]);
     agent.start_again().await;
     let api = agent.api().await;

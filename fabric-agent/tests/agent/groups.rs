@@ -5,11 +5,7 @@ use v1::security_group_rule_spec::Peer;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refused, rule_spec, update_context};
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
+use crate::support::{Agent, delete, instance_spec, ok, refused, rule_spec, update_context};
 
 fn of_group(id: &str) -> v1::ListSecurityGroupRulesRequest {
     v1::ListSecurityGroupRulesRequest { security_group_id: id.to_owned() }

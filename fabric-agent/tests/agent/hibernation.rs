@@ -4,11 +4,7 @@ use v1::wait_request::Until;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, instance_spec, ok, refusal, stop_request, update_context};
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
+use crate::support::{Agent, get, instance_spec, ok, refusal, stop_request, update_context};
 
 fn ssh() -> Until {
     Until::WaitFor("ssh".to_owned())
@@ -134,10 +130,6 @@ async fn an_agent_that_is_killed_in_the_middle_finds_its_guest_asleep_or_awake_a
     }
 }
 
-fn order(agent: &Agent, orders: &str) {
-    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-}
-
 #[tokio::test]
 async fn guests_whose_memory_is_being_saved_hold_up_nobody_and_force_ends_one_at_once() {
     // One more than an agent works on at a time.
@@ -153,7 +145,7 @@ async fn guests_whose_memory_is_being_saved_hold_up_nobody_and_force_ends_one_at
     for id in &sleepers {
         api.wait(id, ssh()).await.unwrap();
     }
-    order(&agent, r#"{"orders": [{"step": "write_memory", "on": "sleeper-*", "hang": true}]}"#);
+    agent.order(r#"{"orders": [{"step": "write_memory", "on": "sleeper-*", "hang": true}]}"#);
     let ask = |id: &String| {
         let (mut client, id) = (api.instances.clone(), id.clone());
         tokio::spawn(async move { client.hibernate(get(&id)).await })
@@ -178,7 +170,7 @@ async fn guests_whose_memory_is_being_saved_hold_up_nobody_and_force_ends_one_at
     api.remove(&sleepers[1]).await;
     refusal(gone.await.unwrap());
 
-    order(&agent, r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     for answer in asked {
         let asleep = ok(answer.await.unwrap());
         assert!(reason(&asleep).starts_with("hibernated"), "{}", reason(&asleep));
@@ -203,7 +195,7 @@ async fn what_a_saved_memory_knows_of_is_neither_taken_away_nor_made_larger_befo
     let made = ok(api.volume(spec).await);
     let id = made.metadata.as_ref().unwrap().id.clone();
     let attachment = ok(api.attach_volume(&web, &id, false).await).metadata.unwrap().id;
-    order(&agent, r#"{"orders": [{"step": "write_memory", "on": "web", "hang": true}]}"#);
+    agent.order(r#"{"orders": [{"step": "write_memory", "on": "web", "hang": true}]}"#);
     let asking = tokio::spawn({
         let (mut client, web) = (api.instances.clone(), web.clone());
         async move { client.hibernate(get(&web)).await }
@@ -230,7 +222,7 @@ async fn what_a_saved_memory_knows_of_is_neither_taken_away_nor_made_larger_befo
     })
     .await;
     refuse().await;
-    order(&agent, r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     ok(asking.await.unwrap());
     refuse().await;
 

@@ -9,20 +9,12 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, eventually, instance_spec, ok, refusal, refused, stop_request, subnet_spec,
-    update_context, vpc_spec,
+    Agent, Api, delete, eventually, get, instance_spec, ok, refusal, refused, stop_request,
+    subnet_spec, update_context, vpc_spec,
 };
 
 fn named(name: &str) -> v1::NetworkInterfaceSpec {
     v1::NetworkInterfaceSpec { name: name.to_owned(), ..v1::NetworkInterfaceSpec::default() }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
 }
 
 async fn interface(api: &Api, name: &str) -> String {

@@ -5,19 +5,9 @@ use v1::capture_request::Source;
 use v1::wait_request::Until;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, context, eventually, ok, refusal, stop_request, token};
-
-pub(crate) fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-pub(crate) fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
-
-pub(crate) fn id_of(metadata: Option<&v1::Metadata>) -> String {
-    metadata.unwrap().id.clone()
-}
+use crate::support::{
+    Agent, Api, context, delete, eventually, get, id_of, ok, refusal, stop_request, token,
+};
 
 pub(crate) fn of_instance(id: &str) -> v1::SnapshotSpec {
     v1::SnapshotSpec { instance_id: id.to_owned(), ..Default::default() }
@@ -55,20 +45,6 @@ pub(crate) async fn volume(api: &Api, snapshot_id: Option<String>) -> String {
     id_of(ok(api.volumes.clone().create(request).await).metadata.as_ref())
 }
 
-pub(crate) async fn attach(api: &Api, instance: &str, volume: &str) {
-    let spec = Some(v1::VolumeAttachmentSpec {
-        instance_id: instance.to_owned(),
-        volume_id: volume.to_owned(),
-        delete_on_termination: false,
-    });
-    let request = v1::CreateVolumeAttachmentRequest { context: context(), spec };
-    ok(api.volume_attachments.clone().create(request).await);
-}
-
-fn orders(agent: &Agent, orders: &str) {
-    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-}
-
 /// Waits until so many layers are left.
 async fn layers(agent: &Agent, count: usize) {
     eventually(&format!("{count} layers are left"), async || {
@@ -88,7 +64,7 @@ async fn what_deleted_snapshots_leave_becomes_one_layer_of_a_disk_in_use() {
     let instance = api.running("web", &api.image_id().await).await;
     let web = id_of(instance.metadata.as_ref());
     let vol = volume(&api, None).await;
-    attach(&api, &web, &vol).await;
+    ok(api.attach_volume(&web, &vol, false).await);
     let of_root = snapshots(&api, &of_instance(&web), 8).await;
     let of_vol = snapshots(&api, &of_volume(&vol), 8).await;
     assert_eq!(agent.things("layer").len(), 16);
@@ -100,7 +76,7 @@ async fn what_deleted_snapshots_leave_becomes_one_layer_of_a_disk_in_use() {
     let now = api.instance(&web).await;
     assert_eq!(now.metadata.unwrap().generation, instance.metadata.unwrap().generation);
     let copy = volume(&api, Some(of_vol[7].clone())).await;
-    attach(&api, &web, &copy).await;
+    ok(api.attach_volume(&web, &copy, false).await);
     let source = Some(Source::SnapshotId(of_root[7].clone()));
     let request = v1::CaptureRequest { client_token: token(), source, ..Default::default() };
     let mut events = ok(api.images.clone().capture(request).await);
@@ -115,7 +91,7 @@ async fn what_deleted_snapshots_leave_becomes_one_layer_of_a_disk_in_use() {
     snapshots(&api, &of_instance(&web), 1).await;
     let attachment = format!("{web}/{vol}");
     ok(api.volume_attachments.clone().delete(delete(&attachment)).await);
-    attach(&api, &web, &vol).await;
+    ok(api.attach_volume(&web, &vol, false).await);
 }
 
 #[tokio::test]
@@ -148,7 +124,7 @@ async fn a_merge_for_which_there_is_no_room_waits_and_the_doctor_says_so() {
     let mut agent = Agent::start().await;
     let api = agent.api().await;
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
-    orders(&agent, r#"{"orders": [{"step": "merge_layers", "fail": "the host's disk is full"}]}"#);
+    agent.order(r#"{"orders": [{"step": "merge_layers", "fail": "the host's disk is full"}]}"#);
     let all = snapshots(&api, &of_instance(&web), 8).await;
     forget(&api, &all).await;
     let check = eventually("the doctor has seen it", async || {
@@ -162,7 +138,7 @@ async fn a_merge_for_which_there_is_no_room_waits_and_the_doctor_says_so() {
     ok(api.instances.clone().reboot(get(&web)).await);
     ssh(&api, &web).await;
 
-    orders(&agent, r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     agent.kill();
     agent.start_again().await;
     layers(&agent, 1).await;
@@ -178,7 +154,7 @@ async fn layers_that_cannot_be_merged_are_left_and_those_above_them_are_merged()
     let encrypted = r#"{"orders": [
         {"step": "merge_layers", "fail": "it is encrypted", "retryable": false, "times": 2}
     ]}"#;
-    orders(&agent, encrypted);
+    agent.order(encrypted);
     let all = snapshots(&api, &of_instance(&web), 10).await;
     forget(&api, &all).await;
     // Two are left as they are, the other eight are one.
@@ -195,7 +171,7 @@ async fn a_guest_that_does_not_go_over_keeps_its_layers_until_it_ends() {
     let refuses = r#"{"orders": [
         {"step": "use_merged_root", "fail": "QEMU refused", "retryable": false, "times": 1}
     ]}"#;
-    orders(&agent, refuses);
+    agent.order(refuses);
     let all = snapshots(&api, &of_instance(&web), 8).await;
     forget(&api, &all).await;
     layers(&agent, 9).await;

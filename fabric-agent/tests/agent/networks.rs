@@ -8,16 +8,9 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, context, instance_spec, ok, refused, subnet_spec, token, update_context, vpc_spec,
+    Agent, Api, context, delete, get, instance_spec, ok, refused, subnet_spec, token,
+    update_context, vpc_spec,
 };
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
 
 fn on_bridge(name: &str, cidr: &str, bridge: Option<&str>) -> v1::VpcSpec {
     let bridge_name = bridge.map(str::to_owned);

@@ -6,15 +6,7 @@ use std::path::PathBuf;
 use weft_model::Reason;
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, context, eventually, ok, refused};
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
+use crate::support::{Agent, Api, context, delete, eventually, get, ok, refused};
 
 fn of_type(name: &str) -> v1::VolumeSpec {
     v1::VolumeSpec { size_gib: 1, r#type: Some(name.to_owned()), ..v1::VolumeSpec::default() }

@@ -5,12 +5,9 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, context, eventually, instance_spec, ok, refusal, refused, stop_request, update_context,
+    Agent, context, eventually, get, instance_spec, ok, refusal, refused, stop_request,
+    update_context,
 };
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
 
 fn ssh() -> Until {
     Until::WaitFor("ssh".to_owned())
@@ -267,12 +264,9 @@ async fn a_guest_is_stopped_also_where_its_disk_can_neither_grow_nor_be_sealed()
     let image = api.image_id().await;
     let made = api.running("web", &image).await;
     let id = made.metadata.as_ref().unwrap().id.clone();
-    let order = |orders: &str| {
-        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    };
     let force = v1::StopRequest { timeout_seconds: Some(0), ..stop_request(&id) };
 
-    order(r#"{"orders": [{"step": "grow_root_disk", "fail": "no space left on device"}]}"#);
+    agent.order(r#"{"orders": [{"step": "grow_root_disk", "fail": "no space left on device"}]}"#);
     let mut spec = instance_spec("web", &image);
     spec.root_volume_size_gib = Some(5);
     let request = v1::UpdateInstanceRequest {
@@ -291,13 +285,13 @@ async fn a_guest_is_stopped_also_where_its_disk_can_neither_grow_nor_be_sealed()
     ok(api.instances.clone().start(get(&id)).await);
     api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
 
-    order(r#"{"orders": [{"step": "seal_root_disk", "fail": "qemu did not answer"}]}"#);
+    agent.order(r#"{"orders": [{"step": "seal_root_disk", "fail": "qemu did not answer"}]}"#);
     let spec = v1::SnapshotSpec { instance_id: id.clone(), ..v1::SnapshotSpec::default() };
     let request = v1::CreateSnapshotRequest { context: context(), spec: Some(spec) };
     let snapshot = ok(api.snapshots.clone().create(request).await).metadata.unwrap().id;
     ok(api.instances.clone().stop(force).await);
     api.wait(&id, Until::Stopped(true)).await.unwrap();
-    order(r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     eventually("it is sealed without its guest", async || {
         let now = ok(api.snapshots.clone().get(get(&snapshot)).await);
         (now.state == "completed").then_some(())

@@ -7,12 +7,9 @@ use weft_model::{Problem, Reason};
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, context, instance_spec, ok, refusal, refused, subnet_spec, update_context, vpc_spec,
+    Agent, Api, context, delete, instance_spec, ok, refusal, refused, subnet_spec, update_context,
+    vpc_spec,
 };
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
 
 async fn elastic_ip(api: &Api, address: Option<&str>) -> Result<v1::ElasticIp, Problem> {
     let spec = v1::ElasticIpSpec { name: None, address: address.map(str::to_owned) };

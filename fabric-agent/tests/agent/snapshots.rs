@@ -6,7 +6,8 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, Api, context, eventually, image_spec, instance_spec, ok, refusal, token,
+    Agent, Api, context, delete, eventually, get, id_of, image_spec, instance_spec, ok, refusal,
+    token,
 };
 
 fn of(instance_id: &str) -> v1::CreateSnapshotRequest {
@@ -16,14 +17,6 @@ fn of(instance_id: &str) -> v1::CreateSnapshotRequest {
         ..v1::SnapshotSpec::default()
     };
     v1::CreateSnapshotRequest { context: context(), spec: Some(spec) }
-}
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
 }
 
 /// A snapshot that is made, or could not be.
@@ -38,10 +31,6 @@ async fn settled(api: &Api, id: &str) -> v1::Snapshot {
 async fn snapshot(api: &Api, instance_id: &str) -> v1::Snapshot {
     let made = ok(api.snapshots.clone().create(of(instance_id)).await);
     settled(api, &made.metadata.unwrap().id).await
-}
-
-fn id_of(metadata: Option<&v1::Metadata>) -> String {
-    metadata.unwrap().id.clone()
 }
 
 async fn capture(
@@ -136,14 +125,13 @@ async fn a_hypervisor_that_does_not_answer_holds_up_no_request() {
     let api = agent.api().await;
     let id = id_of(api.running("hung", &api.image_id().await).await.metadata.as_ref());
     let other = id_of(api.group("other").await.metadata.as_ref());
-    let orders = agent.state_dir().join("sim-orders.json");
     let hang = r#"{"orders": [{"step": "observe_guest", "on": "hung", "hang": true}]}"#;
-    std::fs::write(&orders, hang).unwrap();
+    agent.order(hang);
     // While it hangs: what is asked is answered, and so is who waits for all that makes references.
     let asked = ok(api.snapshots.clone().create(of(&id)).await);
     assert_eq!(asked.state, "pending");
     ok(api.groups.clone().delete(delete(&other)).await);
-    std::fs::remove_file(orders).unwrap();
+    agent.order(r#"{"orders": []}"#);
     let snapshot_id = id_of(asked.metadata.as_ref());
     eventually("the snapshot is made", async || {
         let now = ok(api.snapshots.clone().get(get(&snapshot_id)).await);
@@ -203,12 +191,7 @@ async fn a_snapshot_that_fails_says_why_and_changes_nothing_for_the_guest() {
     let agent = Agent::start().await;
     let api = agent.api().await;
     let id = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
-    let order = |agent: &Agent, orders: &str| {
-        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    };
-    order(
-        &agent,
-        r#"{"orders": [{"step": "seal_root_disk", "fail": "the host's disk is full", "retryable": false}]}"#,
+    agent.order(r#"{"orders": [{"step": "seal_root_disk", "fail": "the host's disk is full", "retryable": false}]}"#,
     );
     let failed = snapshot(&api, &id).await;
     assert_eq!(failed.state, "error");
@@ -223,15 +206,12 @@ async fn a_snapshot_that_fails_says_why_and_changes_nothing_for_the_guest() {
     assert!(other.message.contains("could not be made"), "{other:?}");
     assert!(agent.things("layer").is_empty());
 
-    order(
-        &agent,
-        r#"{"orders": [{"step": "flatten_disk", "fail": "no room", "retryable": false}]}"#,
-    );
+    agent.order(r#"{"orders": [{"step": "flatten_disk", "fail": "no room", "retryable": false}]}"#);
     let kept = id_of(snapshot(&api, &id).await.metadata.as_ref());
     let captured =
         refusal(capture(&api, Source::SnapshotId(kept), false).await.map(tonic::Response::new));
     assert!(captured.evidence.is_some_and(|it| it.contains("no room")), "no evidence");
-    order(&agent, r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     ok(api.instances.clone().reboot(get(&id)).await);
     api.wait(&id, Until::WaitFor("ssh".to_owned())).await.unwrap();
 }
@@ -298,9 +278,8 @@ async fn a_guest_that_does_not_thaw_is_told_of_and_given_what_it_is_to_have() {
     let id = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
     let spec = v1::VolumeSpec { size_gib: 1, ..Default::default() };
     let volume = id_of(ok(api.volume(spec).await).metadata.as_ref());
-    let orders = agent.state_dir().join("sim-orders.json");
     let stays = r#"{"orders": [{"step": "thaw", "on": "web", "fail": "its agent does not thaw"}]}"#;
-    std::fs::write(&orders, stays).unwrap();
+    agent.order(stays);
     let asked = ok(api.snapshots.clone().create(frozen(&id)).await);
     eventually("the guest is frozen", async || {
         (agent.things("guest")[0].1["frozen"] == true).then_some(())
@@ -320,7 +299,7 @@ async fn a_guest_that_does_not_thaw_is_told_of_and_given_what_it_is_to_have() {
     // Until it is thawed nobody can say what the snapshot is worth.
     let asked = id_of(asked.metadata.as_ref());
     assert_eq!(ok(api.snapshots.clone().get(get(&asked)).await).state, "pending");
-    std::fs::remove_file(&orders).unwrap();
+    agent.order(r#"{"orders": []}"#);
     let made = settled(&api, &asked).await;
     assert_eq!((made.state.as_str(), made.reason.as_str()), ("completed", ""));
     assert_eq!(agent.things("guest")[0].1["frozen"], false);

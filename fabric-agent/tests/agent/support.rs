@@ -15,8 +15,8 @@ use weft_proto::client::{Endpoint, connect};
 use weft_proto::problem_from_status;
 
 pub(crate) use objects::{
-    Api, context, image_spec, instance_spec, rule_spec, sha256_of, stop_request, subnet_spec,
-    token, type_spec, update_context, vpc_spec,
+    Api, context, delete, get, id_of, image_spec, instance_spec, rule_spec, sha256_of,
+    stop_request, subnet_spec, token, type_spec, update_context, vpc_spec,
 };
 
 /// How long anything may take before the test gives up; nothing is measured with it.
@@ -209,6 +209,15 @@ impl Agent {
     /// Clients of every service, on one connection.
     pub(crate) async fn api(&self) -> Api {
         Api::new(self.channel().await)
+    }
+
+    /// What the simulated host plays from now on, in place of what it was told before: its orders, as JSON.
+    /// They are replaced in one step, as it may read them at any time.
+    pub(crate) fn order(&self, orders: &str) {
+        let (path, new) =
+            (self.state_dir().join("sim-orders.json"), self.directory().join("orders"));
+        std::fs::write(&new, orders).unwrap();
+        std::fs::rename(&new, &path).unwrap();
     }
 
     /// `fabric-agent purge`.

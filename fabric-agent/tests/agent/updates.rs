@@ -240,7 +240,7 @@ async fn growth_that_the_hypervisor_refuses_is_told_and_tried_again() {
     api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
     let orders =
         r#"{"orders": [{"step": "add_memory", "on": "web", "times": 2, "fail": "no room"}]}"#;
-    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    agent.order(orders);
     let mut request = update(&api.instance(&id).await);
     request.spec.as_mut().unwrap().memory_mib = Some(256);
     ok(api.instances.clone().update(request).await);
@@ -258,12 +258,9 @@ async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
     spec.max_memory_mib = Some(1024);
     let id = ok(api.create(spec).await).metadata.unwrap().id;
     api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
-    let order = |orders: &str| {
-        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    };
     let size = v1::VolumeSpec { size_gib: 1, ..v1::VolumeSpec::default() };
     let volume = ok(api.volume(size).await).metadata.unwrap().id;
-    order(r#"{"orders": [{"step": "add_memory", "on": "web", "fail": "no room"}]}"#);
+    agent.order(r#"{"orders": [{"step": "add_memory", "on": "web", "fail": "no room"}]}"#);
     let mut request = update(&api.instance(&id).await);
     request.spec.as_mut().unwrap().memory_mib = Some(256);
     let mut instances = api.instances.clone();
@@ -280,7 +277,7 @@ async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
     assert_eq!(agent.things("guest")[0].1["volumes"], serde_json::json!([]));
     assert_eq!(has(&agent), (1, 128));
     // And it is tried again.
-    order(r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     eventually("it has grown", async || (has(&agent) == (1, 256)).then_some(())).await;
     ok(growing.await.unwrap());
 }

@@ -406,9 +406,8 @@ async fn a_guest_that_grows_is_counted_as_it_was_until_it_has() {
     let web = ok(api.create(spec).await).metadata.unwrap().id;
     api.wait(&web, Until::WaitFor("ssh".to_owned())).await.unwrap();
     machine.pass(100);
-    let orders = agent.state_dir().join("sim-orders.json");
     let held_up = r#"{"orders": [{"step": "add_memory", "on": "web", "hang": true}]}"#;
-    std::fs::write(&orders, held_up).unwrap();
+    agent.order(held_up);
     let grow = update(&api, &web, |request| {
         request.spec.as_mut().unwrap().instance_type = Some("w1.micro".to_owned());
     });
@@ -419,7 +418,7 @@ async fn a_guest_that_grows_is_counted_as_it_was_until_it_has() {
         .await;
         machine.pass(200);
         assert_eq!(used(&api).await, ["instance w1.nano 300 seconds"]);
-        std::fs::write(&orders, r#"{"orders": []}"#).unwrap();
+        agent.order(r#"{"orders": []}"#);
     };
     tokio::join!(grow, meanwhile);
     machine.pass(400);

@@ -6,17 +6,9 @@ use weft_proto::v1;
 use v1::wait_request::Until;
 
 use crate::support::{
-    Agent, Api, context, eventually, instance_spec, ok, refusal, refused, stop_request,
-    update_context,
+    Agent, Api, context, delete, eventually, get, id_of, instance_spec, ok, refusal, refused,
+    stop_request, update_context,
 };
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
 
 fn of(volume_id: &str) -> v1::CreateSnapshotRequest {
     let spec = v1::SnapshotSpec { volume_id: volume_id.to_owned(), ..Default::default() };
@@ -26,10 +18,6 @@ fn of(volume_id: &str) -> v1::CreateSnapshotRequest {
 fn from(snapshot_id: &str, size_gib: u32) -> v1::VolumeSpec {
     let snapshot_id = Some(snapshot_id.to_owned());
     v1::VolumeSpec { size_gib, snapshot_id, ..Default::default() }
-}
-
-fn id_of(metadata: Option<&v1::Metadata>) -> String {
-    metadata.unwrap().id.clone()
 }
 
 async fn made(api: &Api, spec: v1::VolumeSpec) -> String {
@@ -59,16 +47,6 @@ async fn completed(api: &Api, volume_id: &str) -> String {
     id_of(snapshot.metadata.as_ref())
 }
 
-async fn attach(api: &Api, instance: &str, volume: &str) {
-    let spec = Some(v1::VolumeAttachmentSpec {
-        instance_id: instance.to_owned(),
-        volume_id: volume.to_owned(),
-        delete_on_termination: false,
-    });
-    let request = v1::CreateVolumeAttachmentRequest { context: context(), spec };
-    ok(api.volume_attachments.clone().create(request).await);
-}
-
 #[tokio::test]
 async fn a_volume_is_snapshotted_wherever_it_is_and_goes_on_above_its_layers() {
     let mut agent = Agent::start().await;
@@ -76,7 +54,7 @@ async fn a_volume_is_snapshotted_wherever_it_is_and_goes_on_above_its_layers() {
     let vol = empty(&api).await;
     completed(&api, &vol).await;
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
-    attach(&api, &web, &vol).await;
+    ok(api.attach_volume(&web, &vol, false).await);
     completed(&api, &vol).await;
     ok(api.instances.clone().stop(stop_request(&web)).await);
     api.wait(&web, Until::Stopped(true)).await.unwrap();
@@ -90,7 +68,7 @@ async fn a_volume_is_snapshotted_wherever_it_is_and_goes_on_above_its_layers() {
     agent.start_again().await;
     let api = agent.api().await;
     ok(api.volume_attachments.clone().delete(delete(&format!("{web}/{vol}"))).await);
-    attach(&api, &web, &vol).await;
+    ok(api.attach_volume(&web, &vol, false).await);
     assert_eq!(ok(api.volumes.clone().get(get(&vol)).await).state, "in_use");
 }
 
@@ -115,7 +93,7 @@ async fn a_snapshot_outlives_its_volume_and_its_layers_go_with_the_last_that_nee
     ok(api.snapshots.clone().delete(delete(&copy_of_copy)).await);
     assert_eq!(agent.things("layer").len(), 3, "the copy lies over them");
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
-    attach(&api, &web, &copy).await;
+    ok(api.attach_volume(&web, &copy, false).await);
     api.remove(&web).await;
     ok(api.volumes.clone().delete(delete(&copy)).await);
     eventually("the layers go", async || agent.things("layer").is_empty().then_some(())).await;
@@ -139,8 +117,8 @@ async fn a_volume_is_made_from_an_image_and_from_a_root_disk() {
     })
     .await;
     let copy = made(&api, from(&root, 1)).await;
-    attach(&api, &web, &vol).await;
-    attach(&api, &web, &copy).await;
+    ok(api.attach_volume(&web, &vol, false).await);
+    ok(api.attach_volume(&web, &copy, false).await);
 }
 
 #[tokio::test]
@@ -185,10 +163,7 @@ async fn a_snapshot_that_fails_says_why_and_the_volume_stays_usable() {
     let agent = Agent::start().await;
     let api = agent.api().await;
     let vol = empty(&api).await;
-    let orders = |orders: &str| {
-        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    };
-    orders(
+    agent.order(
         r#"{"orders": [{"step": "seal_volume", "fail": "the host's disk is full", "retryable": false}]}"#,
     );
     let failed = snapshot(&api, &vol).await;
@@ -198,14 +173,14 @@ async fn a_snapshot_that_fails_says_why_and_the_volume_stays_usable() {
     let message =
         refused(api.volume(from(&id, 2)).await, Reason::FailedPrecondition, "snapshot_id");
     assert!(message.contains("could not be made"), "{message}");
-    orders(r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     assert!(agent.things("layer").is_empty());
     let web = v1::InstanceSpec {
         power_state: Some("running".to_owned()),
         ..instance_spec("web", &api.image_id().await)
     };
     let web = id_of(ok(api.create(web).await).metadata.as_ref());
-    attach(&api, &web, &vol).await;
+    ok(api.attach_volume(&web, &vol, false).await);
     completed(&api, &vol).await;
 }
 
@@ -216,11 +191,11 @@ async fn a_snapshot_that_is_asked_for_is_made_before_a_guest_gets_the_volume_or_
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
     let (there, gone) = (empty(&api).await, empty(&api).await);
     let orders = r#"{"orders": [{"step": "seal_volume", "fail": "not now", "times": 2}]}"#;
-    std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
+    agent.order(orders);
     for vol in [&there, &gone] {
         ok(api.snapshots.clone().create(of(vol)).await);
     }
-    attach(&api, &web, &there).await;
+    ok(api.attach_volume(&web, &there, false).await);
     ok(api.volumes.clone().delete(delete(&gone)).await);
     let snapshots = ok(api.snapshots.clone().list(v1::ListRequest::default()).await).items;
     let states: Vec<&str> = snapshots.iter().map(|it| it.state.as_str()).collect();
@@ -233,16 +208,15 @@ async fn a_volume_whose_guest_goes_before_it_was_frozen_is_not_taken_as_it_is() 
     let api = agent.api().await;
     let vol = empty(&api).await;
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
-    attach(&api, &web, &vol).await;
-    let orders = agent.state_dir().join("sim-orders.json");
+    ok(api.attach_volume(&web, &vol, false).await);
     let later = r#"{"orders": [{"step": "seal_volume", "fail": "not now"}]}"#;
-    std::fs::write(&orders, later).unwrap();
+    agent.order(later);
     let mut frozen = of(&vol);
     frozen.spec.as_mut().unwrap().consistency = "frozen".to_owned();
     let asked = ok(api.snapshots.clone().create(frozen.clone()).await);
     let asked = id_of(asked.metadata.as_ref());
     api.remove(&web).await;
-    std::fs::remove_file(&orders).unwrap();
+    agent.order(r#"{"orders": []}"#);
     let settled = async |id: &str| {
         eventually("the snapshot is settled", async || {
             let snapshot = ok(api.snapshots.clone().get(get(id)).await);

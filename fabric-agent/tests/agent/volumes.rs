@@ -7,30 +7,12 @@ use weft_proto::v1;
 use v1::wait_request::Until;
 
 use crate::support::{
-    Agent, Api, context, eventually, instance_spec, ok, refusal, refused, stop_request,
+    Agent, Api, delete, eventually, get, instance_spec, ok, refusal, refused, stop_request,
     update_context,
 };
 
 fn spec(size_gib: u32) -> v1::VolumeSpec {
     v1::VolumeSpec { size_gib, ..v1::VolumeSpec::default() }
-}
-
-fn get(id: &str) -> v1::GetRequest {
-    v1::GetRequest { id: id.to_owned(), claim: false }
-}
-
-fn delete(id: &str) -> v1::DeleteRequest {
-    v1::DeleteRequest { id: id.to_owned() }
-}
-
-impl Api {
-    pub(crate) async fn volume(
-        &self,
-        spec: v1::VolumeSpec,
-    ) -> Result<tonic::Response<v1::Volume>, tonic::Status> {
-        let request = v1::CreateVolumeRequest { context: context(), spec: Some(spec) };
-        self.volumes.clone().create(request).await
-    }
 }
 
 /// What the simulated host has of volumes: ids and GiB.
@@ -130,23 +112,6 @@ fn attached(agent: &Agent, instance: &str) -> Vec<String> {
 
 async fn volume(api: &Api) -> String {
     ok(api.volume(spec(1)).await).metadata.unwrap().id
-}
-
-impl Api {
-    pub(crate) async fn attach_volume(
-        &self,
-        instance: &str,
-        volume: &str,
-        delete_on_termination: bool,
-    ) -> Result<tonic::Response<v1::VolumeAttachment>, tonic::Status> {
-        let spec = Some(v1::VolumeAttachmentSpec {
-            instance_id: instance.to_owned(),
-            volume_id: volume.to_owned(),
-            delete_on_termination,
-        });
-        let request = v1::CreateVolumeAttachmentRequest { context: context(), spec };
-        self.volume_attachments.clone().create(request).await
-    }
 }
 
 #[tokio::test]
@@ -301,10 +266,7 @@ async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk(
     let api = agent.api().await;
     let made = ok(api.volume(spec(1)).await);
     let id = made.metadata.as_ref().unwrap().id.clone();
-    let order = |orders: &str| {
-        std::fs::write(agent.state_dir().join("sim-orders.json"), orders).unwrap();
-    };
-    order(r#"{"orders": [{"step": "grow_volume", "fail": "another process has it open"}]}"#);
+    agent.order(r#"{"orders": [{"step": "grow_volume", "fail": "another process has it open"}]}"#);
     let context = update_context(made.metadata.as_ref());
     let request = v1::UpdateVolumeRequest { context, spec: Some(spec(2)) };
     let ailing = ok(api.volumes.clone().update(request).await);
@@ -312,7 +274,7 @@ async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk(
     assert_eq!(ailing.reason.as_deref(), Some("another process has it open"));
     let web = api.running("web", &api.image_id().await).await.metadata.unwrap().id;
     ok(api.attach_volume(&web, &id, false).await);
-    order(r#"{"orders": []}"#);
+    agent.order(r#"{"orders": []}"#);
     let grown = async || (disks(&agent) == [(id.clone(), 2)]).then_some(());
     eventually("it grows", grown).await;
     eventually("nothing is wrong any more", async || {
@@ -322,7 +284,7 @@ async fn a_step_that_fails_and_is_tried_again_says_nothing_against_a_sound_disk(
     .await;
 
     // Where there is no disk, it is an error.
-    order(r#"{"orders": [{"step": "make_volume", "fail": "the disk is on fire"}]}"#);
+    agent.order(r#"{"orders": [{"step": "make_volume", "fail": "the disk is on fire"}]}"#);
     let failed = ok(api.volume(spec(1)).await);
     assert_eq!(failed.state, "error");
     assert_eq!(failed.reason.as_deref(), Some("the disk is on fire"));

@@ -5,8 +5,8 @@ use v1::wait_request::Until;
 use weft_proto::v1;
 
 use super::{AT_A_TIME, dies, program};
-use crate::layer_merges::{attach, delete, forget, get, id_of, of_instance, snapshots, volume};
-use crate::support::{Agent, eventually, ok};
+use crate::layer_merges::{forget, of_instance, snapshots, volume};
+use crate::support::{Agent, delete, eventually, get, id_of, ok};
 
 /// What is left when all is merged: a snapshot with all that is below it, over which an instance lies, and
 /// a volume that was made from it.
@@ -29,7 +29,7 @@ async fn base() -> Option<(Agent, Known)> {
     let daily = snapshots(&api, &of_instance(&instance), 8).await;
     let kept = daily[7].clone();
     let volume = volume(&api, Some(kept.clone())).await;
-    attach(&api, &instance, &volume).await;
+    ok(api.attach_volume(&instance, &volume, false).await);
     forget(&api, &daily[..6]).await;
     // With the seventh all eight layers may be one. The answer may not come any more.
     let _ = api.snapshots.clone().delete(delete(&daily[6])).await;
@@ -61,7 +61,7 @@ async fn works(agent: &mut Agent, known: &Known) {
     ok(api.instances.clone().reboot(get(id)).await);
     api.wait(id, Until::WaitFor("ssh".to_owned())).await.unwrap();
     let copy = volume(&api, Some(known.kept.clone())).await;
-    attach(&api, id, &copy).await;
+    ok(api.attach_volume(id, &copy, false).await);
     api.remove(id).await;
     for volume in [&known.volume, &copy] {
         ok(api.volumes.clone().delete(delete(volume)).await);

@@ -82,6 +82,20 @@ pub(crate) fn stop_request(id: &str) -> v1::StopRequest {
     v1::StopRequest { id: id.to_owned(), claim: false, timeout_seconds: None }
 }
 
+/// An object that is looked at, and claimed by nobody.
+pub(crate) fn get(id: &str) -> v1::GetRequest {
+    v1::GetRequest { id: id.to_owned(), claim: false }
+}
+
+pub(crate) fn delete(id: &str) -> v1::DeleteRequest {
+    v1::DeleteRequest { id: id.to_owned() }
+}
+
+/// The id of an answer's object.
+pub(crate) fn id_of(metadata: Option<&v1::Metadata>) -> String {
+    metadata.unwrap().id.clone()
+}
+
 /// The smallest instance of an image.
 pub(crate) fn instance_spec(name: &str, image_id: &str) -> v1::InstanceSpec {
     v1::InstanceSpec {
@@ -301,6 +315,29 @@ impl Api {
         let (context, spec) = (context(), Some(spec));
         let request = v1::CreateNetworkInterfaceAttachmentRequest { context, spec };
         self.attachments.clone().create(request).await
+    }
+
+    pub(crate) async fn volume(
+        &self,
+        spec: v1::VolumeSpec,
+    ) -> Result<tonic::Response<v1::Volume>, tonic::Status> {
+        let request = v1::CreateVolumeRequest { context: context(), spec: Some(spec) };
+        self.volumes.clone().create(request).await
+    }
+
+    pub(crate) async fn attach_volume(
+        &self,
+        instance: &str,
+        volume: &str,
+        delete_on_termination: bool,
+    ) -> Result<tonic::Response<v1::VolumeAttachment>, tonic::Status> {
+        let spec = Some(v1::VolumeAttachmentSpec {
+            instance_id: instance.to_owned(),
+            volume_id: volume.to_owned(),
+            delete_on_termination,
+        });
+        let request = v1::CreateVolumeAttachmentRequest { context: context(), spec };
+        self.volume_attachments.clone().create(request).await
     }
 
     pub(crate) async fn key_pair(
