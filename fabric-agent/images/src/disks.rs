@@ -114,9 +114,7 @@ impl RootDisks {
         ];
         let ran =
             qemu_img::run_confined(&self.qemu_img, &arguments, file.await?, self.limits).await;
-        match ran {
-            // `man qemu-img`, check: 2 is corrupted, 3 is leaked clusters, which harm nobody.
-            Err(DiskError::QemuImg { code: Some(3), .. }) => Ok(()),
+        match checked(ran, None) {
             Err(DiskError::QemuImg { message, code: Some(_), .. }) => Err(DiskError::Damaged {
                 what: format!("qemu-img check says \"{}\"", shortened(&message)),
             }),
@@ -179,6 +177,20 @@ impl RootDisks {
             Ok(was_there)
         })
         .await
+    }
+}
+
+/// What `qemu-img check` found, of the file at `path` where there are several.
+fn checked(ran: Result<(), DiskError>, path: Option<&Path>) -> Result<(), DiskError> {
+    match ran {
+        // `man qemu-img`, check: 2 is corrupted, 3 is leaked clusters, which harm nobody.
+        Err(DiskError::QemuImg { code: Some(3), .. }) => Ok(()),
+        Err(DiskError::QemuImg { message, code: Some(2), .. }) => {
+            let of = path.map(|path| format!(" of {}", path.display())).unwrap_or_default();
+            let what = format!("qemu-img check says{of} \"{}\"", shortened(&message));
+            Err(DiskError::Damaged { what })
+        }
+        ran => ran,
     }
 }
 

@@ -47,7 +47,7 @@ impl RootDisks {
     /// first read.
     ///
     /// # Errors
-    /// [`DiskError::NoRoom`], [`DiskError::NotAnOverlay`] where a layer was made to do harm, and
+    /// [`DiskError::NoRoom`], [`DiskError::NotAnOverlay`] where a layer was made to do harm, [`DiskError::Damaged`], and
     /// those of `qemu-img`. The file is removed then.
     pub async fn flatten(&self, spec: &FlattenSpec) -> Result<(), DiskError> {
         for layer in &spec.layers {
@@ -87,7 +87,10 @@ impl RootDisks {
     pub(super) async fn layer_bytes(&self, layer: &Path) -> Result<u64, DiskError> {
         let path = layer.to_owned();
         blocking(move || match read_head(&path) {
-            Ok(head) => header::layer(&head).map_err(|what| DiskError::NotAnOverlay { path, what }),
+            Ok(head) => header::layer(&head).map_err(|what| match what {
+                header::OTHER_FILE | header::ENCRYPTED => DiskError::NotAnOverlay { path, what },
+                what => DiskError::Damaged { what: format!("{}: {what}", path.display()) },
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DiskError::Gone { path }),
             Err(source) => Err(FileError::new("read", &path)(source).into()),
         })

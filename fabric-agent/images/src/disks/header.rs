@@ -18,6 +18,10 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const MAX_BACKING_NAME: usize = 1023;
 
 const SHORT: &str = "its header is cut off";
+/// Of what is whole, and is none of ours: see [`layer`].
+pub(super) const OTHER_FILE: &str = "it keeps its data in another file";
+/// The same.
+pub(super) const ENCRYPTED: &str = "it is encrypted";
 
 /// What a guest sees of a qcow2 disk, in bytes, whatever lies below it; one that would have another
 /// file opened is none.
@@ -32,7 +36,7 @@ pub(super) fn size(head: &[u8]) -> Result<u64, &'static str> {
     match head.get(4..8) {
         Some([0, 0, 0, 2]) => {}
         Some([0, 0, 0, 3]) if u64_at(72)? & EXTERNAL_DATA != 0 => {
-            return Err("it keeps its data in another file");
+            return Err(OTHER_FILE);
         }
         Some([0, 0, 0, 3]) => {}
         Some(_) => return Err("it is of an unknown version of qcow2"),
@@ -47,7 +51,7 @@ pub(super) fn layer(head: &[u8]) -> Result<u64, &'static str> {
     let size = size(head)?;
     match head.get(32..36) {
         Some([0, 0, 0, 0]) => Ok(size),
-        Some(_) => Err("it is encrypted"),
+        Some(_) => Err(ENCRYPTED),
         None => Err(SHORT),
     }
 }
@@ -70,7 +74,7 @@ pub(super) fn parse(head: &[u8]) -> Result<OverlayInfo, &'static str> {
         _ => return Err("it is of an unknown version of qcow2"),
     };
     if header_len > 72 && u64_at(72)? & EXTERNAL_DATA != 0 {
-        return Err("it keeps its data in another file");
+        return Err(OTHER_FILE);
     }
     let offset = usize::try_from(u64_at(8)?).map_err(|_| SHORT)?;
     let len = u32_at(16)? as usize;

@@ -25,7 +25,7 @@ use weft_model::DiskFormat;
 
 use super::confined::{ConfinedUid, lend};
 use super::flatten::{THREADS_TAKE, inherit, over, with_tables};
-use super::{Below, DiskError, DiskSpec, Limits, RootDisks, qemu_img};
+use super::{Below, DiskError, DiskSpec, Limits, RootDisks, checked, qemu_img};
 use crate::files::{FileError, appear, blocking, temporary};
 
 /// Layers that are to become one.
@@ -55,13 +55,14 @@ impl RootDisks {
     ///
     /// # Errors
     /// [`DiskError::NoRoom`], before anything was copied where that can be told; [`DiskError::FillsUp`];
-    /// [`DiskError::NotAnOverlay`] where a layer is encrypted, or was made to do harm, and those of
-    /// `qemu-img`.
+    /// [`DiskError::NotAnOverlay`] where a layer is encrypted, or was made to do harm;
+    /// [`DiskError::Damaged`], before anything was copied; and those of `qemu-img`.
     pub async fn merge(&self, spec: &MergeSpec) -> Result<(), DiskError> {
         let there = spec.to.clone();
         if !blocking(move || there.exists()).await {
             let size_bytes = self.check_merge(spec).await?;
             let copy = async {
+                self.check_tables(spec, size_bytes).await?;
                 let copied = self.copy_layers(spec, size_bytes).await;
                 weft_crash_points::point("disk.merge.copied");
                 copied
@@ -103,19 +104,46 @@ impl RootDisks {
         if used > room_bytes { Err(DiskError::NoRoom { room_bytes }) } else { Ok(size_bytes) }
     }
 
+    /// Checks what stands behind the headers of the layers that are to become one. What a table says to
+    /// lie beyond the end of a file reads as zeros: copied, they would stay for good, and a file that is
+    /// put back from elsewhere would come too late.
+    async fn check_tables(&self, spec: &MergeSpec, size_bytes: u64) -> Result<(), DiskError> {
+        for layer in &spec.layers {
+            let (opened, user) = (layer.clone(), ConfinedUid::take());
+            let (node, fds) = blocking(move || {
+                let mut fds = Vec::new();
+                let file = File::open(&opened).map_err(FileError::new("open", &opened))?;
+                let file = inherit(file, &mut fds);
+                let node = json!({ "driver": "qcow2", "file": file, "backing": null });
+                Ok::<_, FileError>((OsString::from(format!("json:{node}")), fds))
+            })
+            .await?;
+            let arguments: [&OsStr; 3] = ["check".as_ref(), "-q".as_ref(), &node];
+            let limits = self.copy_limits(size_bytes, 0);
+            let ran =
+                qemu_img::run_confined_over(&self.qemu_img, &user, &arguments, fds, limits).await;
+            checked(ran, Some(layer))?;
+        }
+        Ok(())
+    }
+
+    /// What one of the runs over a layer may use; of each layer, as of a whole disk: see `flatten`.
+    fn copy_limits(&self, size_bytes: u64, file_size_bytes: u64) -> Limits {
+        Limits {
+            file_size_bytes,
+            cpu_seconds: 60 + (size_bytes >> 26),
+            deadline: Duration::from_secs(600 + (size_bytes >> 23)),
+            address_space_bytes: self.limits.address_space_bytes.saturating_mul(THREADS_TAKE),
+            in_background: true,
+        }
+    }
+
     async fn copy_layers(&self, spec: &MergeSpec, size_bytes: u64) -> Result<(), DiskError> {
         let new = temporary(&spec.to);
         let dir = spec.to.parent().unwrap_or_else(|| Path::new("/"));
         self.make_empty(&new, spec, size_bytes).await?;
         let wanted = with_tables(size_bytes);
-        let limits = Limits {
-            file_size_bytes: wanted.min(spec.room_bytes),
-            // Of each layer, as of a whole disk: see `flatten`.
-            cpu_seconds: 60 + (size_bytes >> 26),
-            deadline: Duration::from_secs(600 + (size_bytes >> 23)),
-            address_space_bytes: self.limits.address_space_bytes.saturating_mul(THREADS_TAKE),
-            in_background: true,
-        };
+        let limits = self.copy_limits(size_bytes, wanted.min(spec.room_bytes));
         for layer in &spec.layers {
             let (opened, layer, new) = (spec.clone(), layer.clone(), new.clone());
             let user = ConfinedUid::take();

@@ -226,7 +226,7 @@ impl LinuxGuests {
         self.disks.merge(&spec).await.map_err(|error| {
             let what = format!("merge {} layers in {}", merge.layers.len(), dir.display());
             let lack = match &error {
-                DiskError::Gone { .. } => Some(Lack::File),
+                DiskError::Gone { .. } | DiskError::Damaged { .. } => Some(Lack::File),
                 error if error.is_out_of_space() => Some(Lack::Room(dir)),
                 _ => None,
             };

@@ -109,7 +109,7 @@ impl Trouble {
                 dir.display()
             ),
             Some(Lack::File) => {
-                "bring back what is missing: mount the storage pool's file system, or \
+                "bring back what is missing or damaged: mount the storage pool's file system, or \
                                  put the file back from a copy"
                     .to_owned()
             }

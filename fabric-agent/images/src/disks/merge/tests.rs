@@ -194,6 +194,20 @@ async fn a_layer_that_is_encrypted_or_made_to_do_harm_is_left_alone() {
     ];
     assert!(run("qemu-img", &create));
     let small = scene.layer("small", None, "1M", &[]);
+    // What is damaged may come back.
+    let cut = scene.path("cut");
+    fs::copy(&layers[1], &cut).unwrap();
+    let file = OpenOptions::new().write(true).open(&cut).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 128 * 1024).unwrap();
+    let noise = scene.path("noise");
+    fs::write(&noise, [7; 4096]).unwrap();
+    for bad in [cut, noise] {
+        let spec = scene.spec(None, vec![layers[0].clone(), bad.clone()]);
+        let error = disks().merge(&spec).await.unwrap_err();
+        let told = matches!(&error, DiskError::Damaged { what } if what.contains(text(&bad)));
+        assert!(told, "{error:?}");
+        assert!(!spec.to.exists() && !temporary(&spec.to).exists());
+    }
     for bad in [evil, secret, small] {
         let spec = scene.spec(None, vec![layers[2].clone(), bad]);
         let error = disks().merge(&spec).await.unwrap_err();
