@@ -19,6 +19,7 @@ mod observe;
 mod orders;
 mod plugs;
 mod reality;
+mod seal;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,25 +225,7 @@ impl Host for SimHost {
                 self.reality.change_guest(instance_id, change).await
             }
             Action::SealRootDisk { instance_id, layer, freeze, .. } => {
-                let known = self.reality.guest(instance_id).is_some_and(|guest| guest.root_disk);
-                if !known {
-                    let what = format!("snapshot the root disk of {instance_id}: there is none");
-                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
-                }
-                let guest = self.reality.guest(instance_id).unwrap_or_default();
-                if *freeze && !guest.layers.contains(layer) {
-                    self.freeze(instance_id).await?;
-                }
-                let standard = PoolName::standard();
-                self.reality.add_sealed(layer, &standard, Some(instance_id)).await?;
-                weft_crash_points::point("sim.seal.layer_made");
-                let change = |guest: &mut Guest| {
-                    if !guest.layers.contains(layer) {
-                        guest.layers.push(layer.clone());
-                    }
-                };
-                self.reality.change_guest(instance_id, change).await?;
-                if *freeze { self.thaw(instance_id).await } else { Ok(()) }
+                return self.seal_root(instance_id, layer, *freeze).await;
             }
             Action::ThawGuest { instance_id } => self.thaw(instance_id).await,
             Action::MergeLayers { merge, below, .. } => self.merge_layers(merge, below).await,
@@ -259,10 +242,10 @@ impl Host for SimHost {
                 }
                 self.reality.remove_layer(layer).await
             }
-            Action::SealVolume { .. }
-            | Action::MakeVolume { .. }
-            | Action::GrowVolume { .. }
-            | Action::RemoveVolume { .. } => self.change_volume(action).await,
+            Action::SealVolume { .. } => return self.seal_volume(action).await,
+            Action::MakeVolume { .. } | Action::GrowVolume { .. } | Action::RemoveVolume { .. } => {
+                self.change_volume(action).await
+            }
             Action::MakeNamespace { vpc_id }
             | Action::RemoveUplink { vpc_id }
             | Action::AddTap { vpc_id, .. }

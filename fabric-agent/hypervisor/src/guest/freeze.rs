@@ -50,6 +50,9 @@ pub enum WentOver {
     /// Nobody knows whether its file systems were frozen until then, as they should have been: what is in
     /// the layer may be from the middle of a program's writing.
     PerhapsThawed,
+    /// Its file systems were frozen before, and its agent has not said since that they are thawed: whether
+    /// they were frozen all the time nobody knows, and whoever waits for it may wait for ever.
+    PerhapsFrozenStill,
 }
 
 /// What a guest and its QEMU answered before it is thawed.

@@ -58,11 +58,13 @@ impl Guests {
         let node = Node::of(layer);
         let top = top_of(&devices, id, device).await?;
         if top == node.disk {
-            // In an earlier attempt. What that is worth is known once the guest is thawed.
-            thawed?;
-            return match freeze {
-                Some(note) => self.judge_frozen(id, layer, note),
-                None => Ok(WentOver::AsAsked),
+            // In an earlier attempt. What that is worth would be known once the guest is thawed; whatever
+            // else is to be done about the disk would wait for that.
+            return match (thawed, freeze) {
+                (Err(GuestError::StaysFrozen { .. }), _) => Ok(WentOver::PerhapsFrozenStill),
+                (Err(error), _) => Err(error),
+                (Ok(()), Some(note)) => self.judge_frozen(id, layer, note),
+                (Ok(()), None) => Ok(WentOver::AsAsked),
             };
         }
         match thawed {

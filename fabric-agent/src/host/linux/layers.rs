@@ -28,6 +28,14 @@ fn perhaps_thawed(id: &InstanceId) -> String {
     )
 }
 
+/// The same of one whose guest has not thawed.
+fn perhaps_frozen_still(id: &InstanceId) -> String {
+    format!(
+        "the agent in the guest of {id} has frozen its file systems, and not said since that it thawed them: \
+         nobody knows whether they were frozen all the time"
+    )
+}
+
 impl LinuxGuests {
     pub(super) async fn seal_root(
         &self,
@@ -139,6 +147,7 @@ impl LinuxGuests {
         let done = |id: &InstanceId, went_over: WentOver| match went_over {
             WentOver::AsAsked => Done::AsAsked,
             WentOver::PerhapsThawed => in_vain(perhaps_thawed(id)),
+            WentOver::PerhapsFrozenStill => in_vain(perhaps_frozen_still(id)),
         };
         let handed = match (seal, guest) {
             (_, None) if freeze && may_be_over => Ok(in_vain(GuestError::NobodyHasIt.to_string())),

@@ -19,36 +19,6 @@ impl SimHost {
     /// Carries out a step about a volume's disk.
     pub(super) async fn change_volume(&self, action: &Action) -> Result<(), HostError> {
         match action {
-            Action::SealVolume { volume_id, pool, layer, secret, instance_id, freeze, .. } => {
-                self.pools.dir(pool)?;
-                let frozen = instance_id.as_ref().filter(|_| *freeze);
-                let Some(mut volume) = self.reality.volume(volume_id) else {
-                    let what = format!("snapshot {volume_id}: it has no disk");
-                    return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
-                };
-                // As on a real host: what is done needs no secret, and nothing waits for a lost one.
-                if !volume.layers.contains(layer) {
-                    let opened = self.open_disk(volume_id, &volume, secret.as_ref());
-                    opened.map_err(HostError::for_good)?;
-                    if *freeze && instance_id.is_none() {
-                        let what = format!("snapshot {volume_id}: its guest has it no more");
-                        return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
-                    }
-                }
-                if let Some(id) = frozen.filter(|_| !volume.layers.contains(layer)) {
-                    self.freeze(id).await?;
-                }
-                self.reality.add_sealed(layer, pool, instance_id.as_ref()).await?;
-                weft_crash_points::point("sim.seal.layer_made");
-                if !volume.layers.contains(layer) {
-                    volume.layers.push(layer.clone());
-                }
-                self.reality.put_volume(volume_id, Some(volume)).await?;
-                match frozen {
-                    Some(id) => self.thaw(id).await,
-                    None => Ok(()),
-                }
-            }
             Action::MakeVolume { volume_id, pool, size_bytes, layers, secret, .. } => {
                 self.pools.dir(pool)?;
                 self.unwrap(volume_id, secret.as_ref())?;
@@ -91,7 +61,7 @@ impl SimHost {
     }
 
     /// Opens a disk that there is: with what it was made with.
-    fn open_disk(
+    pub(super) fn open_disk(
         &self,
         id: &VolumeId,
         has: &Volume,
