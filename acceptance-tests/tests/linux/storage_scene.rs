@@ -49,6 +49,8 @@ const WRITTEN: &str = "/srv/written";
 const DD: &str = "sudo dd bs=512 count=1 2>/dev/null conv=notrunc,sync";
 /// Sectors of 512 bytes.
 const GIB: u64 = 1 << 21;
+/// How much of a console is shown where its guest does not let in.
+const CONSOLE_BYTES: usize = 4000;
 /// What the volume is limited to when it grows.
 const IOPS: u32 = 2000;
 
@@ -223,9 +225,14 @@ resource "weft_image" "fetched" {{
 
     fn guest<'a>(&self, lab: &'a Lab, terraform: &Terraform) -> Result<Guest<'a>> {
         let guest = lab.guest(&self.key, &terraform.state()?, "weft_instance.it")?;
-        eventually("the guest lets in", within(), || {
+        let lets_in = eventually("the guest lets in", within(), || {
             Ok(guest.try_ssh("true")?.status.success().then_some(()))
-        })?;
+        });
+        if let Err(error) = lets_in {
+            let said = lab.weft(&["logs", "it"])?.stdout;
+            let from = said.floor_char_boundary(said.len().saturating_sub(CONSOLE_BYTES));
+            return Err(error.context(format!("its console, at the end:\n{}", &said[from..])));
+        }
         Ok(guest)
     }
 
