@@ -85,7 +85,7 @@ async fn upload(
         false => name.chars().take(MAX_NAME).collect(),
     };
     let underway = context.transfers.begin(Way::Upload, name, offset_bytes, Some(size_bytes));
-    let received = receive(context, &underway, digest, (size_bytes, offset_bytes), data, chunks);
+    let received = receive(context, &underway, digest, size_bytes, offset_bytes, data, chunks);
     let outcome = received.await;
     underway.end(&outcome);
     outcome
@@ -95,7 +95,8 @@ async fn receive(
     context: &Context,
     underway: &Underway,
     digest: Digest,
-    (size_bytes, offset_bytes): (u64, u64),
+    size_bytes: u64,
+    offset_bytes: u64,
     data: Vec<u8>,
     mut chunks: Streaming<v1::UploadRequest>,
 ) -> Result<v1::UploadResponse, Problem> {

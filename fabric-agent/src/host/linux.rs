@@ -153,7 +153,7 @@ impl Host for LinuxHost {
                     secrets.extend(secret.map(|secret| (volume.volume_id.clone(), secret)));
                 }
                 let blob = |digest: &Digest| self.blobs.path(digest);
-                guests.start(launch, netns, (volumes, secrets), blob).await
+                guests.start(launch, netns, volumes, secrets, blob).await
             }
             Action::PlugNic { instance_id, vpc_id, nic } => {
                 guests.plug(instance_id, nic, &networks.path_for_others(vpc_id)?).await
@@ -192,7 +192,7 @@ impl Host for LinuxHost {
             Action::ForgetGuest { instance_id } => guests.forget(instance_id).await,
             Action::RemoveDisks { instance_id } => guests.remove_disks(instance_id).await,
             Action::SealRootDisk { instance_id, layer, size_bytes, uid, freeze } => {
-                return guests.seal_root(instance_id, layer, (*size_bytes, *uid), *freeze).await;
+                return guests.seal_root(instance_id, layer, *size_bytes, *uid, *freeze).await;
             }
             Action::SealVolume {
                 volume_id,
@@ -203,10 +203,12 @@ impl Host for LinuxHost {
                 secret,
                 freeze,
             } => {
-                let spec = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
-                let opened = self.volumes.secret(volume_id, secret.as_ref());
-                let (guest, secret) = (instance_id.as_ref(), (secret.is_some(), opened));
-                return guests.seal_volume(volume_id, &spec, layer, guest, secret, *freeze).await;
+                let files = self.volumes.seal_spec(volume_id, pool, layer, *size_bytes)?;
+                let encryption = self.volumes.secret(volume_id, secret.as_ref()).into();
+                let guest = instance_id.as_ref();
+                return guests
+                    .seal_volume(volume_id, &files, layer, guest, encryption, *freeze)
+                    .await;
             }
             Action::MergeLayers { merge, base, below } => {
                 let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));

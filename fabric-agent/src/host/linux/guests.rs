@@ -205,7 +205,8 @@ impl LinuxGuests {
         &self,
         launch: &GuestLaunch,
         netns: PathBuf,
-        (volumes, secrets): (Vec<VolumeDisk>, VolumeSecrets),
+        volumes: Vec<VolumeDisk>,
+        secrets: VolumeSecrets,
         blob: impl Fn(&Digest) -> PathBuf,
     ) -> Result<(), HostError> {
         let id = &launch.instance_id;

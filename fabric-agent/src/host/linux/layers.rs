@@ -36,35 +36,79 @@ fn perhaps_frozen_still(id: &InstanceId) -> String {
     )
 }
 
+/// What encrypts a disk.
+#[derive(Debug)]
+pub(super) enum Encryption {
+    /// Nothing.
+    None,
+    /// This.
+    With(DataSecret),
+    /// What nobody can open, and why.
+    Locked(HostError),
+}
+
+impl From<Result<Option<DataSecret>, HostError>> for Encryption {
+    fn from(opened: Result<Option<DataSecret>, HostError>) -> Self {
+        match opened {
+            Ok(None) => Self::None,
+            Ok(Some(secret)) => Self::With(secret),
+            Err(why) => Self::Locked(why),
+        }
+    }
+}
+
+/// A disk that is to be sealed.
+#[derive(Clone, Copy, Debug)]
+struct Sealing<'a> {
+    files: &'a SealSpec,
+    layer: &'a LayerId,
+    user: Option<DiskUser<'a>>,
+    encrypted: bool,
+    /// What encrypts it: has to be there where the next file is not.
+    secret: Option<&'a DataSecret>,
+    /// Whether its user's file systems are frozen when it goes over to its next file; it is refused where it
+    /// has none.
+    freeze: bool,
+}
+
+/// Whose disk it is, and what its hypervisor calls it.
+#[derive(Clone, Copy, Debug)]
+struct DiskUser<'a> {
+    id: &'a InstanceId,
+    device: &'a str,
+}
+
 impl LinuxGuests {
     pub(super) async fn seal_root(
         &self,
         id: &InstanceId,
         layer: &LayerId,
-        (size_bytes, uid): (u64, u32),
+        size_bytes: u64,
+        uid: u32,
         freeze: bool,
     ) -> Result<Done, HostError> {
         let layer_path = self.pools.new_layer(&PoolName::standard(), layer)?;
-        let spec = SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
-        self.seal(&spec, layer, Some((id, ROOT_DEVICE)), (false, None), freeze).await
+        let files = &SealSpec { top: self.root(id), layer: layer_path, size_bytes, uid };
+        let user = Some(DiskUser { id, device: ROOT_DEVICE });
+        self.seal(Sealing { files, layer, user, encrypted: false, secret: None, freeze }).await
     }
 
-    /// Seals a volume; `guest` is whom it is attached to, `secret` what encrypts it, or that nobody can
-    /// open that.
+    /// Seals a volume; `guest` is whom it is attached to.
     pub(super) async fn seal_volume(
         &self,
         id: &VolumeId,
-        spec: &SealSpec,
+        files: &SealSpec,
         layer: &LayerId,
         guest: Option<&InstanceId>,
-        (encrypted, secret): (bool, Result<Option<DataSecret>, HostError>),
+        encryption: Encryption,
         freeze: bool,
     ) -> Result<Done, HostError> {
-        let secret = match secret {
-            Ok(secret) => secret,
-            Err(locked) => {
-                self.check_next(id, spec, locked).await?;
-                None
+        let (encrypted, secret) = match encryption {
+            Encryption::None => (false, None),
+            Encryption::With(secret) => (true, Some(secret)),
+            Encryption::Locked(why) => {
+                self.check_next(id, files, why).await?;
+                (true, None)
             }
         };
         // Another look tells: a guest that starts or ends just now, or keeps what it let go of.
@@ -79,8 +123,11 @@ impl LinuxGuests {
             // One whose guest went, with its instance perhaps, before it was frozen.
             Some(_) | None => freeze,
         };
-        let guest = guest.filter(|_| has || freeze).map(|guest| (guest, id.as_str()));
-        self.seal(spec, layer, guest, (encrypted, secret.as_ref()), freeze).await
+        let user = guest
+            .filter(|_| has || freeze)
+            .map(|guest| DiskUser { id: guest, device: id.as_str() });
+        let secret = secret.as_ref();
+        self.seal(Sealing { files, layer, user, encrypted, secret, freeze }).await
     }
 
     /// That a volume whose secret cannot be opened needs none to be sealed: its next file is made.
@@ -103,41 +150,33 @@ impl LinuxGuests {
         Err(locked.for_good())
     }
 
-    /// Seals a disk; `guest` is whose disk it is, and what its hypervisor calls it. Of one that is
-    /// encrypted, the secret has to be there where the next file is not. With `freeze`, that guest's file
-    /// systems are frozen when it goes over to its next file; it is refused where there is none. It is
-    /// in vain where nobody knows whether they were.
+    /// Seals a disk. It is in vain where its user's file systems should have been frozen and nobody knows
+    /// whether they were.
     ///
     /// # Errors
     /// One that is not to be retried says that the disk is as it was.
-    pub(super) async fn seal(
-        &self,
-        spec: &SealSpec,
-        layer: &LayerId,
-        guest: Option<(&InstanceId, &str)>,
-        (encrypted, secret): (bool, Option<&DataSecret>),
-        freeze: bool,
-    ) -> Result<Done, HostError> {
-        let what = || format!("snapshot the disk {}", spec.top.display());
-        let undone = async |error: HostError| match self.disks.undo_seal(spec).await {
+    async fn seal(&self, sealing: Sealing<'_>) -> Result<Done, HostError> {
+        let Sealing { files, layer, user, secret, freeze, .. } = sealing;
+        let what = || format!("snapshot the disk {}", files.top.display());
+        let undone = async |error: HostError| match self.disks.undo_seal(files).await {
             Ok(()) => error,
             // Once more, until what was made is given back.
             Err(undo) => HostError::new(what(), true).caused_by(undo),
         };
         // A guest may have gone over to it before it ended.
-        let begun = spec.next().exists();
+        let begun = files.next().exists();
         // What is no disk is nothing to keep; what was begun is carried to its end all the same.
         if !begun
-            && let Err(error @ DiskError::NotADisk { .. }) = self.disks.disk_bytes(&spec.top).await
+            && let Err(error @ DiskError::NotADisk { .. }) = self.disks.disk_bytes(&files.top).await
         {
             let what = format!(
                 "snapshot a disk that is damaged: restore what is on it from an older snapshot, or put a \
                  copy of {} back",
-                spec.top.display()
+                files.top.display()
             );
             return Err(for_good(what, error));
         }
-        let seal = match self.disks.prepare_seal(spec, secret).await {
+        let seal = match self.disks.prepare_seal(files, secret).await {
             Ok(seal) => seal,
             Err(error) => return Err(undone(for_good(what(), error)).await),
         };
@@ -149,14 +188,14 @@ impl LinuxGuests {
             WentOver::PerhapsThawed => in_vain(perhaps_thawed(id)),
             WentOver::PerhapsFrozenStill => in_vain(perhaps_frozen_still(id)),
         };
-        let handed = match (seal, guest) {
+        let handed = match (seal, user) {
             (_, None) if freeze && may_be_over => Ok(in_vain(GuestError::NobodyHasIt.to_string())),
             (_, None) if freeze => Err(GuestError::NobodyHasIt),
-            (Seal::Prepared, Some(guest)) => {
-                let handed = self.hand_over(guest, layer, spec, encrypted, (freeze, begun)).await;
-                handed.map(|went_over| done(guest.0, went_over))
+            (Seal::Prepared, Some(user)) => {
+                let handed = self.hand_over(user, sealing, begun).await;
+                handed.map(|went_over| done(user.id, went_over))
             }
-            (Seal::Done, Some((id, _))) if freeze => {
+            (Seal::Done, Some(DiskUser { id, .. })) if freeze => {
                 let judged = self.guests.judge_frozen(id, layer, &self.freeze_note(id));
                 judged.map(|went_over| done(id, went_over))
             }
@@ -170,7 +209,7 @@ impl LinuxGuests {
             }
             Err(error) => return Err(HostError::new(what(), true).caused_by(error)),
         };
-        let finished = self.disks.finish_seal(spec).await;
+        let finished = self.disks.finish_seal(files).await;
         finished.map_err(|error| HostError::new(what(), true).caused_by(error))?;
         Ok(done)
     }
@@ -179,11 +218,9 @@ impl LinuxGuests {
     /// that is asked for; `begun` says whether it may have gone over before.
     async fn hand_over(
         &self,
-        (id, device): (&InstanceId, &str),
-        layer: &LayerId,
-        spec: &SealSpec,
-        encrypted: bool,
-        (freeze, begun): (bool, bool),
+        DiskUser { id, device }: DiskUser<'_>,
+        Sealing { files, layer, encrypted, freeze, .. }: Sealing<'_>,
+        begun: bool,
     ) -> Result<WentOver, GuestError> {
         let note = freeze.then(|| self.freeze_note(id));
         if !self.guests.has_disks_open(id).await? {
@@ -193,7 +230,7 @@ impl LinuxGuests {
                 Some(_) => Err(GuestError::NobodyToFreeze { id: id.clone() }),
             };
         }
-        let next = spec.next();
+        let next = files.next();
         let note = note.as_ref();
         let switched = self.guests.switch_disk(id, device, layer, &next, encrypted, note).await;
         if switched.as_ref().is_err_and(GuestError::refused) {

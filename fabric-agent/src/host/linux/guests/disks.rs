@@ -21,11 +21,11 @@ impl LinuxGuests {
         let below = spec.root.layers.iter().chain([&spec.root.backing.path]);
         let below: Vec<PathBuf> = below.cloned().collect();
         let whose = format!("the root disk of {id}");
-        check_disk(&self.disks, id, (&whose, &spec.root.overlay), &below).await?;
+        check_disk(&self.disks, id, &whose, &spec.root.overlay, &below).await?;
         for volume in &spec.volumes {
             let below: Vec<PathBuf> = volume.below.iter().map(|it| it.path.clone()).collect();
             let whose = format!("the volume {}", volume.volume_id);
-            check_disk(&self.disks, id, (&whose, &volume.disk), &below).await?;
+            check_disk(&self.disks, id, &whose, &volume.disk, &below).await?;
         }
         Ok(())
     }
@@ -34,7 +34,8 @@ impl LinuxGuests {
 async fn check_disk(
     disks: &RootDisks,
     id: &InstanceId,
-    (whose, top): (&str, &Path),
+    whose: &str,
+    top: &Path,
     below: &[PathBuf],
 ) -> Result<(), HostError> {
     let refused = |what: String| {
@@ -90,7 +91,7 @@ mod tests {
         let below = [path("blob"), path("layer")];
         let check = async || {
             let top = path("top");
-            let checked = check_disk(&disks, &id, ("the root disk", &top), &below).await;
+            let checked = check_disk(&disks, &id, "the root disk", &top, &below).await;
             checked.map_err(|error| {
                 assert!(!error.is_retryable(), "{error}");
                 crate::error_chain::ErrorChain(&error).to_string()
@@ -123,7 +124,7 @@ mod tests {
         let cases = [("unreadable", vec![]), ("absent", vec![path("circle")])];
         for (top, below) in cases {
             let top = path(top);
-            let error = check_disk(&disks, &id, ("the root disk", &top), &below).await;
+            let error = check_disk(&disks, &id, "the root disk", &top, &below).await;
             let error = error.unwrap_err();
             assert!(error.is_retryable(), "{}", crate::error_chain::ErrorChain(&error));
         }

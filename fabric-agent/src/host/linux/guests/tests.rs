@@ -5,6 +5,7 @@ use weft_model::{HostId, LayerId, VolumeId};
 use super::*;
 use crate::error_chain::ErrorChain;
 use crate::host::Done;
+use crate::host::linux::layers::Encryption;
 
 /// Guests of which none is ever started.
 fn guests(dir: &Path) -> LinuxGuests {
@@ -63,8 +64,8 @@ async fn a_volume_that_no_guest_has_any_more_is_not_taken_for_one_that_was_froze
     let mut qemu_img = std::process::Command::new("qemu-img");
     qemu_img.args(["create", "-q", "-f", "qcow2"]).arg(&spec.top).arg("1M");
     assert!(qemu_img.status().unwrap().success());
-    let none = || (false, Ok(None));
-    let seal = async |freeze| guests.seal_volume(&id, &spec, &layer, None, none(), freeze).await;
+    let seal =
+        async |freeze| guests.seal_volume(&id, &spec, &layer, None, Encryption::None, freeze).await;
     let there = || [&spec.top, &spec.layer, &spec.next()].map(|path| path.exists());
 
     let error = seal(true).await.unwrap_err();
