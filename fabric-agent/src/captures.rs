@@ -306,8 +306,7 @@ async fn blob_of(
     let host = &context.host;
     let flatten = Action::FlattenDisk {
         snapshot_id: id.clone(),
-        base: spec.base.clone(),
-        layers: spec.layers().to_vec(),
+        below: spec.below(),
         size_bytes: spec.size_bytes,
     };
     let made = async {

@@ -29,7 +29,7 @@ pub use flatten::FlattenSpec;
 pub use merge::MergeSpec;
 pub use qemu_img::Limits;
 pub use seal::{Seal, SealSpec};
-pub use volume::{Below, DiskSpec};
+pub use volume::{Backing, DiskSpec};
 
 /// An overlay to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]

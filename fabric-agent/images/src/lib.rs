@@ -19,7 +19,7 @@ pub use blobs::{
     Begin, BlobError, BlobInfo, BlobStore, BlobStoreOptions, UnpackProgress, UploadInfo,
 };
 pub use disks::{
-    Below, DiskError, DiskSpec, FlattenSpec, Limits, MergeSpec, OverlayInfo, OverlaySpec,
+    Backing, DiskError, DiskSpec, FlattenSpec, Limits, MergeSpec, OverlayInfo, OverlaySpec,
     RootDisks, Seal, SealSpec,
 };
 pub use files::{FileError, write_file_atomic};

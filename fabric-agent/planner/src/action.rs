@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, GuestSize, HostForward,
-    ImageBase, ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, Maxima, Merge,
-    PoolName, Routes, Sha512, SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData,
-    VolumeId, VpcId, VpcNetwork, WrappedSecret,
+    Below, Bridge, Digest, DiskFormat, DiskLimits, Firewall, GuestAccess, GuestSize, HostForward,
+    ImageContent, InstanceId, InterfaceId, LayerId, LinkName, MacAddr, Maxima, Merge, PoolName,
+    Routes, Sha512, SnapshotId, SshHostKey, TapInterface, TrackedFlow, UserData, VolumeId, VpcId,
+    VpcNetwork, WrappedSecret,
 };
 
 /// One step. Everything it needs is in it; carrying it out takes no decision.
@@ -207,10 +207,8 @@ pub enum Action {
     MergeLayers {
         /// What becomes what.
         merge: Merge,
-        /// The image's blob at the bottom of the disk.
-        base: Option<ImageBase>,
-        /// What lies between that and the layers, bottom to top.
-        below: Vec<LayerId>,
+        /// What lies below them.
+        below: Below,
     },
     /// Has the guest of an instance, if it runs, read the merged layer of its root disk instead of
     /// those that became it.
@@ -254,10 +252,8 @@ pub enum Action {
         pool: PoolName,
         /// What a guest sees.
         size_bytes: u64,
-        /// The image's blob at the bottom.
-        base: Option<ImageBase>,
-        /// The sealed layers above that, from the lowest to the highest.
-        layers: Vec<LayerId>,
+        /// What it lies over.
+        below: Below,
         /// What encrypts it.
         #[serde(default)]
         secret: Option<WrappedSecret>,
@@ -421,10 +417,8 @@ pub enum Action {
     FlattenDisk {
         /// What the piece is called until it is a blob.
         snapshot_id: SnapshotId,
-        /// The image's blob at the bottom.
-        base: Option<ImageBase>,
-        /// The layers above that, bottom to top.
-        layers: Vec<LayerId>,
+        /// What the disk consisted of.
+        below: Below,
         /// What a guest sees, in bytes.
         size_bytes: u64,
     },
@@ -541,10 +535,8 @@ pub struct GuestVolume {
     pub place: u8,
     /// Where its disk is.
     pub pool: PoolName,
-    /// The image's blob at the bottom.
-    pub base: Option<ImageBase>,
-    /// The sealed layers above that, from the lowest to the highest.
-    pub layers: Vec<LayerId>,
+    /// What its disk lies over.
+    pub below: Below,
     /// What encrypts all of it.
     #[serde(default)]
     pub secret: Option<WrappedSecret>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    ImageBase, InstanceId, LayerId, Object, Problem, Reason, Record, SnapshotState, VolumeId,
+    Below, ImageBase, InstanceId, Object, Problem, Reason, Record, SnapshotState, VolumeId,
     VolumeOrder, VolumeSource, VolumeSpec, VolumeView, WrappedSecret, check_encryption,
     check_holds, check_no_shrink,
 };
@@ -46,21 +46,25 @@ fn name(spec: &VolumeSpec) -> &str {
     spec.name.as_ref().map(weft_model::Name::as_str).unwrap_or_default()
 }
 
-/// What a new volume lies over, and what encrypts that.
+/// What a new volume is made from.
 #[derive(Default)]
-struct Below {
-    base: Option<ImageBase>,
-    layers: Vec<LayerId>,
+struct Origin {
+    below: Below,
+    /// What encrypts that.
     secret: Option<WrappedSecret>,
 }
 
-/// What a volume of `size_gib` made from `source` lies over. The caller holds `references` for reading:
-/// nothing of it goes meanwhile.
-async fn below(context: &Context, source: &VolumeSource, size_gib: u32) -> Result<Below, Problem> {
+/// What a volume of `size_gib` is made from whose source this is. The caller holds `references` for
+/// reading: nothing of it goes meanwhile.
+async fn origin(
+    context: &Context,
+    source: &VolumeSource,
+    size_gib: u32,
+) -> Result<Origin, Problem> {
     let refused =
         |message: String, field: &str| Problem::new(Reason::FailedPrecondition, message).at(field);
     let field = source.field();
-    let (bytes, below) = match source {
+    let (bytes, origin) = match source {
         VolumeSource::Snapshot(id) => {
             let snapshot = context.repo.find::<Snapshots>(id).await?.ok_or_else(|| {
                 Problem::not_found(format!("snapshot {id} does not exist"))
@@ -80,7 +84,8 @@ async fn below(context: &Context, source: &VolumeSource, size_gib: u32) -> Resul
                     return Err(refused(message, field).remedy("make a new one"));
                 }
             };
-            (spec.size_bytes, Below { base: spec.base, layers, secret: spec.secret })
+            let below = Below { base: spec.base, layers };
+            (spec.size_bytes, Origin { below, secret: spec.secret })
         }
         VolumeSource::Image(id) => {
             let image = context.repo.find::<Images>(id).await?.ok_or_else(|| {
@@ -90,11 +95,12 @@ async fn below(context: &Context, source: &VolumeSource, size_gib: u32) -> Resul
             })?;
             let content = image.value.spec.content;
             let base = ImageBase { digest: content.disk, format: content.format };
-            (content.virtual_size_bytes, Below { base: Some(base), ..Below::default() })
+            let below = Below { base: Some(base), layers: Vec::new() };
+            (content.virtual_size_bytes, Origin { below, secret: None })
         }
     };
     check_holds(source, bytes, size_gib)?;
-    Ok(below)
+    Ok(origin)
 }
 
 /// What encrypts a new volume: the secret of what it is made from, or one of its own.
@@ -155,9 +161,9 @@ async fn create(
     context.host.pools().check(&volume_type)?;
     let record = {
         let _guard = context.references.read().await;
-        let Below { base, layers, secret } = match &order.source {
-            Some(source) => below(context, source, order.size_gib).await?,
-            None => Below::default(),
+        let Origin { below: Below { base, layers }, secret } = match &order.source {
+            Some(source) => origin(context, source, order.size_gib).await?,
+            None => Origin::default(),
         };
         let secret = secret_of(context, &order, secret)?;
         let VolumeOrder { name, size_gib, volume_type: _, source, limits, encrypted: _ } = order;

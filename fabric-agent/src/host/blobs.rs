@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use weft_images::{
-    BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks, UnpackProgress,
+    Backing, BlobError, BlobStore, BlobStoreOptions, DiskError, Limits, RootDisks, UnpackProgress,
 };
-use weft_model::{Digest, Reason, Sha512};
+use weft_model::{Digest, ImageBase, Reason, Sha512};
 use weft_planner::Action;
 
 use super::{BlobFacts, DiskFacts, HostError, UploadState};
@@ -45,6 +45,11 @@ impl Blobs {
 
     pub(crate) fn path(&self, digest: &Digest) -> std::path::PathBuf {
         self.store.path(digest)
+    }
+
+    /// A blob as what lies below a disk.
+    pub(crate) fn backing(&self, base: &ImageBase) -> Backing {
+        Backing { path: self.path(&base.digest), format: base.format }
     }
 
     /// Carries out the steps that are about blobs.

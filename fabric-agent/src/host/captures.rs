@@ -21,7 +21,7 @@ impl Blobs {
         let what = || format!("make an image of {id}");
         let spec = FlattenSpec {
             to: self.store.capture_path(id.as_str()),
-            base: base.map(|base| (self.path(&base.digest), base.format)),
+            base: base.map(|base| self.backing(base)),
             layers,
             size_bytes,
             room_bytes: self.room_bytes().await?,

@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use weft_hypervisor::{Accel, Firmware, ROOT_DEVICE, VolumeDisk, VolumeSecrets};
 use weft_images::UnpackProgress;
 use weft_model::{
-    Accelerator, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
+    Accelerator, Below, BootMode, Counted, Counts, Digest, DiskFormat, GuestFigures, HostFacts,
     InstanceId, Lan, LayerId, LinkCounters, LinkName, PoolName, Problem, Reason, Sha512,
     SnapshotId, TrackedFlow, TransportProtocol, VolumeId, VpcId, VpcNetwork,
 };
@@ -210,10 +210,10 @@ impl Host for LinuxHost {
                     .seal_volume(volume_id, &files, layer, guest, encryption, *freeze)
                     .await;
             }
-            Action::MergeLayers { merge, base, below } => {
-                let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
+            Action::MergeLayers { merge, below } => {
+                let base = below.base.as_ref().map(|base| self.blobs.backing(base));
                 let room_bytes = self.blobs.room_bytes().await?;
-                guests.merge_layers(merge, base, below, room_bytes).await
+                guests.merge_layers(merge, base, &below.layers, room_bytes).await
             }
             Action::UseMergedRoot { instance_id, layers, merge } => {
                 guests.use_merged(instance_id, ROOT_DEVICE, true, layers, merge).await
@@ -229,11 +229,10 @@ impl Host for LinuxHost {
             Action::ThawGuest { instance_id } => guests.thaw(instance_id).await,
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
-            Action::MakeVolume { volume_id, pool, size_bytes, base, layers, secret } => {
-                let base = base.as_ref().map(|base| (self.blobs.path(&base.digest), base.format));
+            Action::MakeVolume { volume_id, pool, size_bytes, below, secret } => {
                 let secret = self.volumes.secret(volume_id, secret.as_ref())?;
-                let volumes = &self.volumes;
-                volumes.make(volume_id, pool, *size_bytes, (base, layers), secret.as_ref()).await
+                let (volumes, blobs) = (&self.volumes, &self.blobs);
+                volumes.make(volume_id, pool, *size_bytes, below, blobs, secret.as_ref()).await
             }
             Action::GrowVolume { volume_id, size_bytes, instance_id: Some(id), .. } => {
                 guests.grow_disk(id, volume_id.as_str(), *size_bytes).await
@@ -275,7 +274,7 @@ impl Host for LinuxHost {
             | Action::KeepCapture { .. }
             | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
-            Action::FlattenDisk { snapshot_id, base, layers, size_bytes } => {
+            Action::FlattenDisk { snapshot_id, below: Below { base, layers }, size_bytes } => {
                 let layers = layers.iter().map(|layer| self.volumes.pools().layer(layer));
                 let layers = layers.collect::<Result<_, _>>()?;
                 self.blobs.flatten(snapshot_id, base.as_ref(), layers, *size_bytes).await

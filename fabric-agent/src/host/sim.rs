@@ -228,7 +228,7 @@ impl Host for SimHost {
                 return self.seal_root(instance_id, layer, *freeze).await;
             }
             Action::ThawGuest { instance_id } => self.thaw(instance_id).await,
-            Action::MergeLayers { merge, below, .. } => self.merge_layers(merge, below).await,
+            Action::MergeLayers { merge, below } => self.merge_layers(merge, &below.layers).await,
             Action::UseMergedRoot { instance_id, layers, merge } => {
                 self.use_merged_root(instance_id, layers, merge).await
             }
@@ -275,9 +275,9 @@ impl Host for SimHost {
             | Action::KeepCapture { .. }
             | Action::AbandonCapture { .. }
             | Action::RemoveBlob { .. } => self.blobs.apply(action).await,
-            Action::FlattenDisk { snapshot_id, layers, size_bytes, .. } => {
+            Action::FlattenDisk { snapshot_id, below, size_bytes } => {
                 let there = self.layers_there();
-                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
+                if let Some(missing) = below.layers.iter().find(|layer| !there.contains(*layer)) {
                     let what = format!("make an image of {snapshot_id}: {missing} is not there");
                     return Err(HostError::new(what, false).reason(Reason::Internal));
                 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use weft_model::{
-    ImageBase, InstanceId, LayerId, Merge, Problem, SnapshotId, SnapshotSpec, SnapshotState,
+    Below, ImageBase, InstanceId, LayerId, Merge, Problem, SnapshotId, SnapshotSpec, SnapshotState,
     VolumeId,
 };
 use weft_planner::{Action, plan_merge};
@@ -134,8 +134,8 @@ async fn write(reconciler: &Reconciler, merge: &Merge) -> Result<bool, Problem> 
     if !reconciler.merges.is_due(merge, Instant::now()) {
         return Ok(false);
     }
-    let Some((base, below)) = below(&reconciler.cache.read(), merge) else { return Ok(false) };
-    let action = Action::MergeLayers { merge: merge.clone(), base, below };
+    let Some(below) = below(&reconciler.cache.read(), merge) else { return Ok(false) };
+    let action = Action::MergeLayers { merge: merge.clone(), below };
     let written = reconciler.host.apply(&action).await;
     let is_written = written.is_ok();
     if !reconciler.merges.note(merge, written.map(drop), Instant::now()) {
@@ -145,10 +145,10 @@ async fn write(reconciler: &Reconciler, merge: &Merge) -> Result<bool, Problem> 
 }
 
 /// What lies below the layers of a merge.
-fn below(world: &World, merge: &Merge) -> Option<(Option<ImageBase>, Vec<LayerId>)> {
+fn below(world: &World, merge: &Merge) -> Option<Below> {
     let of = |base: Option<ImageBase>, chain: &[LayerId]| {
         let place = merge.position_in(chain)?;
-        Some((base, chain[..place.start].to_vec()))
+        Some(Below { base, layers: chain[..place.start].to_vec() })
     };
     let mut instances = world.instances.values().map(|it| {
         let image = &it.spec.image;

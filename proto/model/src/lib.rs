@@ -3,6 +3,7 @@
 //! Wire, file and HCL values are parsed into these once, at the edge; past it a value is known to
 //! be well formed. Nothing here does I/O, reads a clock or is async.
 
+mod below;
 mod checksum;
 mod checksums;
 mod disk_limits;
@@ -39,6 +40,7 @@ mod volume_attachment;
 mod volume_secret;
 mod vpc;
 
+pub use below::{Below, ImageBase};
 pub use checksum::{Checksum, InvalidChecksum, InvalidSha512, Sha512};
 pub use checksums::{ChecksumsError, MAX_CHECKSUMS_BYTES, find_checksum};
 pub use disk_limits::{DISK_IOPS, DISK_MIBPS, DiskLimits, Throttle, Throttles};
@@ -104,8 +106,8 @@ pub use route::{
     RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, check_no_loop, check_routes,
 };
 pub use snapshot::{
-    Boots, Consistency, ImageBase, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource,
-    SnapshotSpec, SnapshotState, SnapshotView, check_depth,
+    Boots, Consistency, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotSpec,
+    SnapshotState, SnapshotView, check_depth,
 };
 pub use tags::Tags;
 pub use text::{InvalidName, Name};

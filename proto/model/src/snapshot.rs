@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::{
-    Architecture, BootMode, Digest, DiskFormat, InstanceId, KernelContent, LayerId, Problem,
-    Reason, Timestamp, VolumeId, WrappedSecret,
+    Architecture, Below, BootMode, ImageBase, InstanceId, KernelContent, LayerId, Problem, Reason,
+    Timestamp, VolumeId, WrappedSecret,
 };
 
 /// Layers that a disk may lie over: every read of something old goes through all of them.
@@ -49,15 +49,6 @@ pub fn check_depth(
                   then merges layers by itself, for which it copies what is in them; weft doctor \
                   tells what keeps it from that";
     Err(Problem::new(Reason::FailedPrecondition, message).at(field).remedy(remedy))
-}
-
-/// The blob of an image, at the bottom of a disk's layers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageBase {
-    /// The blob.
-    pub digest: Digest,
-    /// How it is laid out.
-    pub format: DiskFormat,
 }
 
 /// What is snapshotted.
@@ -171,6 +162,11 @@ impl SnapshotSpec {
     /// Whether it is still to be made.
     pub fn is_pending(&self) -> bool {
         self.state == SnapshotState::Pending
+    }
+
+    /// What a disk that is made of it lies over.
+    pub fn below(&self) -> Below {
+        Below { base: self.base.clone(), layers: self.layers().to_vec() }
     }
 
     /// The layers that it needs, made or on their way.

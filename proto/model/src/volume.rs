@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::image::words;
 use crate::net::serde_as_text;
 use crate::{
-    DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId, WrappedSecret,
+    Below, DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId,
+    WrappedSecret,
 };
 
 /// GiB that a disk can have: qcow2's limit with the clusters that are used here is 64 TiB.
@@ -212,6 +213,11 @@ pub struct VolumeSpec {
 }
 
 impl VolumeSpec {
+    /// What its disk lies over.
+    pub fn below(&self) -> Below {
+        Below { base: self.base.clone(), layers: self.layers.clone() }
+    }
+
     /// What a guest sees, in bytes.
     pub fn size_bytes(&self) -> u64 {
         u64::from(self.size_gib) << 30

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weft_model::DiskFormat;
 
 use super::confined::{ConfinedUid, lend};
-use super::{DiskError, Limits, RootDisks, header, qemu_img};
+use super::{Backing, DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
 use crate::files::{FileError, blocking, remove};
 
@@ -22,7 +22,7 @@ pub struct FlattenSpec {
     /// The file to be made: qcow2, over nothing. Whatever is there is replaced.
     pub to: PathBuf,
     /// The blob below everything, where there is one.
-    pub base: Option<(PathBuf, DiskFormat)>,
+    pub base: Option<Backing>,
     /// The layers above that, bottom to top; all qcow2.
     pub layers: Vec<PathBuf>,
     /// What a guest sees, in bytes.
@@ -138,12 +138,12 @@ fn open(spec: &FlattenSpec, uid: u32) -> Result<(OsString, OsString, Vec<OwnedFd
 
 /// What is seen over `base` and `layers`, for reading; nothing where there are none.
 pub(super) fn over(
-    base: Option<&(PathBuf, DiskFormat)>,
+    base: Option<&Backing>,
     layers: &[PathBuf],
     fds: &mut Vec<OwnedFd>,
 ) -> Result<Value, FileError> {
     let mut node = Value::Null;
-    let base = base.iter().map(|(path, format)| (path, *format));
+    let base = base.iter().map(|base| (&base.path, base.format));
     let layers = layers.iter().map(|path| (path, DiskFormat::Qcow2));
     for (path, format) in base.chain(layers) {
         let file = inherit(File::open(path).map_err(FileError::new("open", path))?, fds);
@@ -203,7 +203,7 @@ mod tests {
         let layers = vec![dir.path().join("a"), dir.path().join("b")];
         Some(FlattenSpec {
             to: dir.path().join("out"),
-            base: Some((base.into(), DiskFormat::Raw)),
+            base: Some(Backing { path: base.into(), format: DiskFormat::Raw }),
             layers,
             size_bytes: 16 * MIB,
             room_bytes: 1 << 30,

@@ -25,7 +25,7 @@ use weft_model::DiskFormat;
 
 use super::confined::{ConfinedUid, lend};
 use super::flatten::{THREADS_TAKE, inherit, over, with_tables};
-use super::{Below, DiskError, DiskSpec, Limits, RootDisks, checked, qemu_img};
+use super::{Backing, DiskError, DiskSpec, Limits, RootDisks, checked, qemu_img};
 use crate::files::{FileError, appear, blocking, temporary};
 
 /// Layers that are to become one.
@@ -34,7 +34,7 @@ pub struct MergeSpec {
     /// The new layer.
     pub to: PathBuf,
     /// The blob below everything, where there is one.
-    pub base: Option<(PathBuf, DiskFormat)>,
+    pub base: Option<Backing>,
     /// The layers between that and those that are merged, bottom to top.
     pub below: Vec<PathBuf>,
     /// What is merged, bottom to top.
@@ -182,9 +182,8 @@ impl RootDisks {
         spec: &MergeSpec,
         size_bytes: u64,
     ) -> Result<(), DiskError> {
-        let base = spec.base.as_ref().map(|(path, format)| (path, *format));
-        let below = spec.below.last().map(|path| (path, DiskFormat::Qcow2)).or(base);
-        let below = below.map(|(path, format)| Below { path: path.clone(), format });
+        let layer = |path: &PathBuf| Backing { path: path.clone(), format: DiskFormat::Qcow2 };
+        let below = spec.below.last().map(layer).or_else(|| spec.base.clone());
         self.make_disk(new, &DiskSpec { path: spec.to.clone(), size_bytes, below }, None).await
     }
 }

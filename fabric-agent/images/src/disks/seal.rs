@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use weft_model::{DataSecret, DiskFormat};
 
-use super::{Below, DiskError, DiskSpec, RootDisks};
+use super::{Backing, DiskError, DiskSpec, RootDisks};
 use crate::files::{FileError, appear, blocking, create_dir, remove, sync_dir, temporary};
 
 /// A disk that is to be sealed.
@@ -77,7 +77,7 @@ impl RootDisks {
             return Ok(Seal::Prepared);
         }
         // The layer is not opened: its header is the guest's.
-        let below = Below { path: spec.layer.clone(), format: DiskFormat::Qcow2 };
+        let below = Backing { path: spec.layer.clone(), format: DiskFormat::Qcow2 };
         let (path, size_bytes) = (next.clone(), spec.size_bytes);
         let over = DiskSpec { path, size_bytes, below: Some(below) };
         let make = async {

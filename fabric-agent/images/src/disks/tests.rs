@@ -337,7 +337,7 @@ async fn a_disk_of_a_volume_is_empty_or_shows_what_is_below_it_and_stays_as_it_i
     let (image, format) = (bench.raw_image(MIB), DiskFormat::Raw);
     bench
         .disks
-        .create_disk(&disk(Some(Below { path: image.clone(), format })), None)
+        .create_disk(&disk(Some(Backing { path: image.clone(), format })), None)
         .await
         .unwrap();
     let shown = qemu_img(&["info", "--output=json"], &path);

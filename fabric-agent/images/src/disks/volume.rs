@@ -15,9 +15,9 @@ use super::{DiskError, Limits, RootDisks, header, qemu_img};
 use crate::blobs::read_head;
 use crate::files::{FileError, appear, blocking, temporary};
 
-/// What lies below a disk.
+/// A file that lies below a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Below {
+pub struct Backing {
     /// An absolute path.
     pub path: PathBuf,
     /// How that is laid out. Said, never guessed: a guest could write a header into a raw disk.
@@ -32,7 +32,7 @@ pub struct DiskSpec {
     /// What a guest sees, in bytes.
     pub size_bytes: u64,
     /// What it shows where nothing was written; `None` shows zeros.
-    pub below: Option<Below>,
+    pub below: Option<Backing>,
 }
 
 /// A disk's file that belongs to the user of [`qemu_img::run_confined_on`] for a while. Where the agent
@@ -96,7 +96,7 @@ impl RootDisks {
         if secret.is_some() {
             arguments.extend(["-o".as_ref(), OsStr::new(&options)]);
         }
-        if let Some(Below { path: below, format }) = &spec.below {
+        if let Some(Backing { path: below, format }) = &spec.below {
             if !below.is_absolute() {
                 return Err(DiskError::RelativeBacking { backing: below.clone() });
             }

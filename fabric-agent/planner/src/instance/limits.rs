@@ -46,8 +46,7 @@ mod tests {
             volume_id: VolumeId::from_random([n; 9]),
             place: n,
             pool: PoolName::standard(),
-            base: None,
-            layers: Vec::new(),
+            below: Default::default(),
             secret: None,
         };
         AttachedVolume { volume, leaving, ready: true, sealing: false, limits }

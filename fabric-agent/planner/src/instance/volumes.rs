@@ -123,8 +123,7 @@ mod tests {
             volume_id: id(n),
             place: n,
             pool: PoolName::standard(),
-            base: None,
-            layers: Vec::new(),
+            below: Default::default(),
             secret: None,
         };
         AttachedVolume { volume, leaving, ready, sealing: false, limits: DiskLimits::default() }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use weft_hypervisor::{GuestError, MergedLayers, ROOT_DEVICE, WentOver};
-use weft_images::{DiskError, FileError, Layers, MergeSpec, Seal, SealSpec};
-use weft_model::{DataSecret, DiskFormat, InstanceId, LayerId, Merge, PoolName, Reason, VolumeId};
+use weft_images::{Backing, DiskError, FileError, Layers, MergeSpec, Seal, SealSpec};
+use weft_model::{DataSecret, InstanceId, LayerId, Merge, PoolName, Reason, VolumeId};
 
 use super::guests::LinuxGuests;
 use crate::host::pools::{ROOM_BYTES, Room, Share};
@@ -244,7 +244,7 @@ impl LinuxGuests {
     pub(super) async fn merge_layers(
         &self,
         merge: &Merge,
-        base: Option<(PathBuf, DiskFormat)>,
+        base: Option<Backing>,
         below: &[LayerId],
         room_bytes: u64,
     ) -> Result<(), HostError> {

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use weft_hypervisor::{BackingImage, VolumeDisk};
-use weft_images::{Below, DiskError, DiskSpec, Limits, RootDisks, SealSpec};
+use weft_images::{Backing, DiskError, DiskSpec, Limits, RootDisks, SealSpec};
 use weft_model::{
-    DataSecret, Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId, WrappedSecret,
+    Below, DataSecret, Digest, DiskFormat, LayerId, PoolName, Reason, VolumeId, WrappedSecret,
 };
 use weft_planner::{GuestVolume, SeenDisk, SeenVolume};
 
 use super::guests::make_dir;
 use crate::host::HostError;
+use crate::host::blobs::Blobs;
 use crate::host::pools::Pools;
 use crate::volume_keys::VolumeKeys;
 
@@ -57,21 +58,21 @@ impl LinuxVolumes {
         self.keys.of_disk(format_args!("the volume {id}"), wrapped)
     }
 
-    /// `base` is the blob at the bottom, `layers` what lies over it.
     pub(super) async fn make(
         &self,
         id: &VolumeId,
         pool: &PoolName,
         size_bytes: u64,
-        (base, layers): (Option<(PathBuf, DiskFormat)>, &[LayerId]),
+        below: &Below,
+        blobs: &Blobs,
         secret: Option<&DataSecret>,
     ) -> Result<(), HostError> {
         make_dir(&self.pools.volume_dir(pool, id)?)?;
-        let below = match layers.last() {
+        let below = match below.layers.last() {
             Some(layer) => {
-                Some(Below { path: self.pools.layer(layer)?, format: DiskFormat::Qcow2 })
+                Some(Backing { path: self.pools.layer(layer)?, format: DiskFormat::Qcow2 })
             }
-            None => base.map(|(path, format)| Below { path, format }),
+            None => below.base.as_ref().map(|base| blobs.backing(base)),
         };
         let spec = DiskSpec { path: self.pools.disk(pool, id)?, size_bytes, below };
         let what = format!("make the disk of {id} in the storage pool \"{pool}\"");
@@ -84,7 +85,7 @@ impl LinuxVolumes {
         volume: &GuestVolume,
         blob: impl Fn(&Digest) -> PathBuf,
     ) -> Result<VolumeDisk, HostError> {
-        let GuestVolume { volume_id, place, pool, base, layers, secret } = volume;
+        let GuestVolume { volume_id, place, pool, below: Below { base, layers }, secret } = volume;
         let base =
             base.iter().map(|base| BackingImage { path: blob(&base.digest), format: base.format });
         let mut below: Vec<BackingImage> = base.collect();

@@ -19,15 +19,15 @@ impl SimHost {
     /// Carries out a step about a volume's disk.
     pub(super) async fn change_volume(&self, action: &Action) -> Result<(), HostError> {
         match action {
-            Action::MakeVolume { volume_id, pool, size_bytes, layers, secret, .. } => {
+            Action::MakeVolume { volume_id, pool, size_bytes, below, secret } => {
                 self.pools.dir(pool)?;
                 self.unwrap(volume_id, secret.as_ref())?;
                 let there = self.layers_there();
-                if let Some(missing) = layers.iter().find(|layer| !there.contains(*layer)) {
+                if let Some(missing) = below.layers.iter().find(|layer| !there.contains(*layer)) {
                     let what = format!("make the disk of {volume_id}: {missing} is not there");
                     return Err(HostError::new(what, false).reason(Reason::Internal));
                 }
-                let (pool, layers) = (pool.clone(), layers.clone());
+                let (pool, layers) = (pool.clone(), below.layers.clone());
                 let secret = secret.as_ref().map(|secret| secret.id);
                 let volume = Volume { pool, size_bytes: *size_bytes, layers, secret };
                 self.reality.put_volume(volume_id, Some(volume)).await
@@ -87,7 +87,7 @@ impl SimHost {
         };
         self.open_disk(id, &has, volume.secret.as_ref())?;
         let there = self.layers_there();
-        let (asked, has) = (&volume.layers, &has.layers);
+        let (asked, has) = (&volume.below.layers, &has.layers);
         if self.same(has, asked) && asked.iter().all(|layer| there.contains(layer)) {
             return Ok(());
         }

@@ -23,8 +23,7 @@ async fn volume(simulation: &Simulation, n: u8, layers: &[LayerId]) -> VolumeId 
         volume_id: volume_id.clone(),
         pool: pool.clone(),
         size_bytes,
-        base: None,
-        layers: Vec::new(),
+        below: Default::default(),
         secret: None,
     };
     simulation.host.apply(&make).await.unwrap();

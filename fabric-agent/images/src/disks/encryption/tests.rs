@@ -5,7 +5,7 @@ use weft_model::KEY_BYTES;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::disks::{Below, DiskSpec, RootDisks, SealSpec};
+use crate::disks::{Backing, DiskSpec, RootDisks, SealSpec};
 
 const MIB: u64 = 1 << 20;
 /// What is written to a disk, as `qemu-io` repeats it.
@@ -72,7 +72,7 @@ async fn a_disk_its_layers_and_what_it_grows_by_are_encrypted_with_one_secret() 
 
     // A volume that is made of the snapshot.
     let copy = dir.path().join("copy.qcow2");
-    let below = Below { path: layer.clone(), format: weft_model::DiskFormat::Qcow2 };
+    let below = Backing { path: layer.clone(), format: weft_model::DiskFormat::Qcow2 };
     let spec = DiskSpec { path: copy.clone(), size_bytes: 32 * MIB, below: Some(below) };
     disks.create_disk(&spec, Some(&secret)).await.unwrap();
     let read = format!("read -q -P {PATTERN} 0 1M");

@@ -32,11 +32,11 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    fn base(&self) -> (PathBuf, DiskFormat) {
+    fn base(&self) -> Backing {
         let base = self.path("base.raw");
         File::create(&base).unwrap().set_len(8 * MIB).unwrap();
         assert!(run("qemu-io", &["-f", "raw", "-c", "write -q -P 1 0 8M", text(&base)]));
-        (base, DiskFormat::Raw)
+        Backing { path: base, format: DiskFormat::Raw }
     }
 
     /// A layer over `below`, with what these commands of qemu-io write.
@@ -85,7 +85,7 @@ impl Scene {
         vec![a, b, c]
     }
 
-    fn spec(&self, base: Option<(PathBuf, DiskFormat)>, layers: Vec<PathBuf>) -> MergeSpec {
+    fn spec(&self, base: Option<Backing>, layers: Vec<PathBuf>) -> MergeSpec {
         let (to, below) = (self.path("merged"), Vec::new());
         MergeSpec { to, base, below, layers, room_bytes: 1 << 30, keep_free_bytes: 0 }
     }
@@ -102,9 +102,10 @@ fn disks() -> RootDisks {
 #[tokio::test]
 async fn the_new_layer_shows_what_the_old_ones_showed_over_whatever_lies_below() {
     let Some(scene) = Scene::new() else { return };
-    let (base, format) = scene.base();
+    let backing = scene.base();
+    let base = backing.path.clone();
     let layers = scene.layers(Some((&base, "raw")));
-    let spec = scene.spec(Some((base.clone(), format)), layers.clone());
+    let spec = scene.spec(Some(backing), layers.clone());
     // Left by a crash.
     std::fs::write(temporary(&spec.to), "a part").unwrap();
     disks().merge(&spec).await.unwrap();
