@@ -149,8 +149,7 @@ pub(crate) async fn capture(
                 let source = SnapshotSource::RootDisk(id.clone());
                 context.check_freeze(*consistency, &source).await?;
             }
-            let how = (*reboot, *consistency);
-            let (id, held) = snapshot_for(context, token, id, how).await?;
+            let (id, held) = snapshot_for(context, token, id, *reboot, *consistency).await?;
             (id, "source_instance_id", Some(held))
         }
     };
@@ -195,7 +194,8 @@ async fn snapshot_for<'a>(
     context: &'a Context,
     token: &str,
     instance_id: &InstanceId,
-    (reboot, consistency): (bool, Consistency),
+    reboot: bool,
+    consistency: Consistency,
 ) -> Result<(SnapshotId, Held<'a>), Problem> {
     let captures = &context.reconciler.captures;
     let source = SnapshotSource::RootDisk(instance_id.clone());

@@ -149,7 +149,7 @@ impl RootDisks {
             let user = ConfinedUid::take();
             let uid = user.number();
             let (source, target, fds) =
-                blocking(move || open(&opened, &layer, (&new, uid), size_bytes)).await?;
+                blocking(move || open(&opened, &layer, &new, uid, size_bytes)).await?;
             // Nothing opens what `-B` names where the target is there (`-n`).
             let arguments: [&OsStr; 10] = [
                 "convert".as_ref(),
@@ -216,7 +216,8 @@ async fn check_free(dir: &Path, keep_free_bytes: u64) -> Result<(), DiskError> {
 fn open(
     spec: &MergeSpec,
     layer: &Path,
-    (new, uid): (&Path, u32),
+    new: &Path,
+    uid: u32,
     size_bytes: u64,
 ) -> Result<(OsString, OsString, Vec<OwnedFd>), FileError> {
     let mut fds = Vec::new();
