@@ -172,6 +172,9 @@ The instance $id runs. What to try next$([ "$(id -u)" != 0 ] || [ -z "${SUDO_USE
   weft ls
   weft ssh -i $DEMO_KEY $id
   weft console $id    # Ctrl-] detaches
+  export TF_CLI_CONFIG_FILE=$DEMO/terraform.rc    # terraform against this agent, such as in
+      # examples/: -var image_dir=$DEMO_TARGET/images/weft-tiny -var public_key=$DEMO_KEY.pub
+  ip netns exec $DEMO_NAME ssh -i $DEMO_KEY USER@ADDRESS    # only in there is a route to guests
   kill -9 $(cat "$DEMO_PID") && make demo    # the agent dies, the guest does not notice
   make demo-down                       # removes everything
 NEXT

@@ -1,13 +1,14 @@
 # A volume that outlives its machines: written on one, read on another, grown while it is in use,
 # snapshotted there, and restored into a second volume.
 #
-# Needs what 01-one-instance needs. The guests have the disk under the same name wherever it is: with
-# udev it is the output device_path; weft-tiny has no udev, there the disk is the one in
-# /sys/block/*/serial. What is on it is the guest's business, so:
+# Needs what 01-one-instance needs. What is on the disk is the guest's business. A guest with udev has it at
+# the output device_path, wherever it is attached: mkfs.ext4 and mount take that name, resize2fs as well.
+# weft-tiny has no udev: there the disk is the one whose /sys/block/*/serial is the end of device_path. Of
+# these programs it has mke2fs alone: its file systems do not grow, the disks below them do. So:
 #
 #   terraform apply                                # make a file system in the first machine, mount it
 #   terraform apply -var attached_to=second        # unmount it there before, mount it here
-#   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; resize2fs
+#   terraform apply -var attached_to=second -var size_gib=2   # the disk is larger at once; then resize2fs
 #   terraform apply ... -var root_size_gib=1   # so are the machines' own disks
 #   terraform apply ... -var iops=200 -var throughput_mibps=2   # it is slower at once; without, as before
 #   terraform apply -var encrypted=true        # from the start: it never changes; the agent needs --volume-key-file

@@ -9,8 +9,8 @@
 # Needs what 01-one-instance needs. Then, on the host:
 #
 #   terraform init && terraform apply
-#   for address in $(terraform output -json addresses | tr -d '[],"'); do
-#     nc "$address" 80
+#   for address in $(terraform output -json addresses | tr -d '[]"' | tr , ' '); do
+#     bash -c "cat </dev/tcp/$address/80"
 #   done
 
 terraform {
