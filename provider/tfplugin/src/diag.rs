@@ -83,14 +83,32 @@ impl Diagnostic {
     }
 }
 
+/// Programs that messages begin with where they say what to type. Only what is no word of English: the
+/// names with a dash are known by that.
+const COMMANDS: &[&str] = &[
+    "apt",
+    "chmod",
+    "fsfreeze",
+    "ip",
+    "journalctl",
+    "modprobe",
+    "nft",
+    "qemu",
+    "sysctl",
+    "systemctl",
+    "terraform",
+    "weft",
+];
+
 /// `text` with a capital first letter and a full stop, as Terraform's own messages have.
 fn sentence(text: &str) -> String {
     let text = text.trim();
     let mut chars = text.chars();
     let Some(first) = chars.next() else { return String::new() };
-    // A first word such as `nics[1]` or `vm.size` is a name and keeps its case.
+    // A first word such as `nics[1]` or `vm.size` is a name and keeps its case, as a command does.
     let word = text.split_whitespace().next().unwrap_or_default();
-    let is_name = word.trim_end_matches(',').contains(|c: char| !c.is_alphabetic() && c != '\'');
+    let is_name = COMMANDS.contains(&word)
+        || word.trim_end_matches(',').contains(|c: char| !c.is_alphabetic() && c != '\'');
     let mut out: String = if is_name { first.to_string() } else { first.to_uppercase().collect() };
     out.push_str(chars.as_str());
     if !out.ends_with(['.', '!', '?', ':', '\n', '`']) {
@@ -274,6 +292,21 @@ mod tests {
             Diagnostic::error("x").cause("root_volume is too small").detail,
             "root_volume is too small."
         );
+    }
+
+    #[test]
+    fn what_is_typed_stays_as_it_is_typed() {
+        #[rustfmt::skip]
+        let cases = [
+            ("weft ls volumes shows those that do", "weft ls volumes shows those that do."),
+            ("fabric-agent volume-key makes one",   "fabric-agent volume-key makes one."),
+            ("chmod 0600 /root.key",                "chmod 0600 /root.key."),
+            ("weftless is no command",              "Weftless is no command."),
+            ("run weft ls",                         "Run weft ls."),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Diagnostic::error("x").remedy(text).detail, want);
+        }
     }
 
     #[test]
