@@ -102,7 +102,7 @@ pub(super) fn validate_others(config: &Value, found: &mut Diagnostics) {
     if config.get("default_user").is_null() && !is_captured(config) {
         found.push(
             Diagnostic::error("default_user is missing")
-                .cause("only an image of an instance has the user of that one's image")
+                .cause("default_user is required unless the image is made of an instance or a snapshot, whose user it has then")
                 .remedy("Set default_user to who logs in over SSH, such as \"debian\"")
                 .at("default_user"),
         );

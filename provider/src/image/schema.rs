@@ -108,7 +108,7 @@ pub(crate) fn schema() -> Schema {
             .validate(Validator::one_of(Architecture::WORDS.iter().copied())),
     )
     .attribute(
-        Attribute::string("default_user", "Who logs in over SSH with an instance's keys, such as `debian`: the user that the image's own first boot makes. Unset, with an image of an instance, that one's.")
+        Attribute::string("default_user", "Who logs in over SSH with an instance's keys, such as `debian`: the user that the image's own first boot makes. Required unless the image is made of an instance or a snapshot (`source_instance_id`, `source_snapshot_id`): unset, it is that one's then.")
             .optional_computed()
             .validate(checks::user_name()),
     )

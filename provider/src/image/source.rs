@@ -136,10 +136,18 @@ fn validate_url(config: &Value, role: Role, found: &mut Diagnostics) {
     let others = [SHA512, "sha256_url"];
     let otherwise = role == Role::Disk && others.iter().any(|name| !config.get(*name).is_null());
     if url.is_set() && config.get(sha256).is_null() && !otherwise {
+        let instead = match role {
+            Role::Disk => format!(
+                "Set {sha256} or {SHA512}, whichever its publisher gives, or sha256_url to the list that they are in, such as SHA256SUMS; sha256sum FILE computes the one of a file"
+            ),
+            _ => format!(
+                "Set {sha256}; publishers list it as SHA256SUMS, and sha256sum FILE computes it"
+            ),
+        };
         found.push(
             Diagnostic::error(format!("{sha256} is missing"))
                 .cause(format!("without it nobody could see whether the file at {name} is the right one, or has changed"))
-                .remedy(format!("Set {sha256}; publishers list it as SHA256SUMS, and sha256sum FILE computes it"))
+                .remedy(instead)
                 .at(name),
         );
     }
