@@ -110,7 +110,7 @@ fn a_guest_grows_while_it_runs_and_keeps_it_over_a_dead_agent_and_a_sleep() -> R
     // More than it has room for.
     write(4, 256)?;
     let refused = terraform.try_plan()?;
-    let told = "3 vCPUs is no maximum of an instance that has 4";
+    let told = "max_vcpus (3) is less than vcpus (4)";
     ensure!(refused.code() == Some(1) && refused.text().contains(told), "{}", refused.text());
     write(1, 256)?;
     terraform.destroy()?;

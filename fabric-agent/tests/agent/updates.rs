@@ -205,7 +205,7 @@ async fn a_guest_with_room_grows_while_it_runs_and_a_restart_makes_it_smaller() 
     let message = refused(resize(3, 700).await, Reason::InvalidArgument, "memory_mib");
     assert!(message.contains("steps of 128 MiB"), "{message}");
     let message = refused(resize(5, 640).await, Reason::InvalidArgument, "max_vcpus");
-    assert!(message.contains("4 vCPUs is no maximum"), "{message}");
+    assert!(message.contains("max_vcpus (4) is less than vcpus (5)"), "{message}");
 
     // It sleeps with all of it, and nothing of it changes meanwhile.
     let get = v1::GetRequest { id: id.clone(), claim: false };

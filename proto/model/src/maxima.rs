@@ -52,16 +52,21 @@ impl Maxima {
     /// steps.
     pub fn check(self, size: GuestSize) -> Result<Self, Problem> {
         let GuestSize { vcpus, memory_mib } = size;
-        let at_least = |field: &str, max: Option<u32>, has: u32, most: u32, unit: &str| {
+        let at_least = |of: &str, max: Option<u32>, has: u32, most: u32| {
             let Some(max) = max.filter(|max| !(has..=most).contains(max)) else { return Ok(()) };
-            let message = format!("{max} {unit} is no maximum of an instance that has {has}");
-            Err(Problem::invalid(field, message).remedy(format!(
+            let field = format!("max_{of}");
+            let message = match max < has {
+                true => format!("{field} ({max}) is less than {of} ({has})"),
+                false => format!("{field} ({max}) is more than an instance can have ({most})"),
+            };
+            let remedy = format!(
                 "use {has} to {most}, or leave {field} out: growth restarts the instance then"
-            )))
+            );
+            Err(Problem::invalid(field, message).remedy(remedy))
         };
-        at_least("max_vcpus", self.vcpus, vcpus, *VCPUS.end(), "vCPUs")?;
+        at_least("vcpus", self.vcpus, vcpus, *VCPUS.end())?;
         let most = *MEMORY_MIB.end();
-        at_least("max_memory_mib", self.memory_mib, memory_mib, most, "MiB of memory")?;
+        at_least("memory_mib", self.memory_mib, memory_mib, most)?;
         let Some(max) = self.memory_mib else { return Ok(self) };
         for (field, mib) in [("max_memory_mib", max), ("memory_mib", memory_mib)] {
             if mib % MEMORY_STEP_MIB != 0 {
@@ -124,6 +129,19 @@ mod tests {
             let remedy = problem.and_then(|problem| problem.remedy).unwrap_or_default();
             assert!(remedy.contains(said), "{remedy}");
         }
+    }
+
+    #[test]
+    fn a_maximum_that_cannot_be_is_told_beside_what_it_is_compared_with() {
+        let said = |vcpus, memory_mib| {
+            Maxima { vcpus, memory_mib }.check(size(2, 256)).unwrap_err().message
+        };
+        assert_eq!(said(Some(1), None), "max_vcpus (1) is less than vcpus (2)");
+        assert_eq!(
+            said(Some(999), None),
+            "max_vcpus (999) is more than an instance can have (256)"
+        );
+        assert_eq!(said(None, Some(128)), "max_memory_mib (128) is less than memory_mib (256)");
     }
 
     #[test]

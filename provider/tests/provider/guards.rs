@@ -91,7 +91,7 @@ async fn growth_within_the_maxima_is_live_and_what_goes_beyond_them_is_refused()
     let refused = [
         (of(1, 256), "vcpus",          "restarts the instance"),
         (of(2, 128), "memory_mib",     "restarts the instance"),
-        (of(8, 256), "max_vcpus",      "4 vCPUs is no maximum of an instance that has 8"),
+        (of(8, 256), "max_vcpus",      "max_vcpus (4) is less than vcpus (8)"),
         (of(2, 640), "max_memory_mib", "640 to 4194304"),
         (of(2, 300), "memory_mib",     "256 or 384"),
     ];
