@@ -86,7 +86,7 @@ impl VolumeKeys {
         let Some(root) = &self.root else {
             let message = "encrypted volumes need a root key, and this host's agent has none";
             return Err(Problem::new(Reason::FailedPrecondition, message).at("encrypted").remedy(
-                format!("start it with {FLAG} FILE; fabric-agent volume-key FILE makes one"),
+                format!("start the agent with {FLAG} FILE; fabric-agent volume-key FILE makes one"),
             ));
         };
         let secret = DataSecret::from_random(&Zeroizing::new(random::bytes()));
@@ -138,7 +138,7 @@ pub(crate) enum KeyError {
 impl KeyError {
     fn remedy(&self) -> String {
         match self {
-            Self::NoRootKey { .. } => format!("start it with {FLAG} and that key's file"),
+            Self::NoRootKey { .. } => format!("start the agent with {FLAG} and that key's file"),
             Self::OtherRootKey { needed, .. } => {
                 format!("start the agent with {FLAG} and the file of the key {needed}")
             }

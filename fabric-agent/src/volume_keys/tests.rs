@@ -33,7 +33,10 @@ fn a_secret_is_opened_by_the_key_that_wrapped_it_and_by_no_other() {
     let told = error.problem();
     assert!(error.is_retryable() && told.reason == Reason::FailedPrecondition, "{told}");
     assert!(told.message.starts_with("open the volume vol-1: the volume is encrypted"), "{told}");
-    assert!(told.message.contains("agent has none; start it with --volume-key-file"), "{told}");
+    assert!(
+        told.message.contains("agent has none; start the agent with --volume-key-file"),
+        "{told}"
+    );
     let problem = none.new_secret().unwrap_err();
     assert_eq!(problem.field.as_deref(), Some("encrypted"));
     assert!(problem.remedy.unwrap().contains("--volume-key-file"));

@@ -19,7 +19,7 @@ impl SimHost {
             }
             Some(_) => return Ok(()),
         };
-        let what = format!("freeze the file systems of {id}: {why}");
+        let what = format!("cannot freeze the file systems of {id}: {why}");
         Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
     }
 

@@ -29,7 +29,7 @@ impl LinuxGuests {
 
     pub(in crate::host::linux) async fn thaw(&self, id: &InstanceId) -> Result<(), HostError> {
         let thawed = self.guests.thaw(id, &self.freeze_note(id)).await;
-        thawed.map_err(failed(format!("thaw the guest of {id}")))
+        thawed.map_err(failed(format!("cannot thaw the guest of {id}")))
     }
 
     pub(in crate::host::linux) async fn can_freeze(
@@ -37,7 +37,7 @@ impl LinuxGuests {
         id: &InstanceId,
     ) -> Result<(), HostError> {
         self.guests.agent_answers(id).await.map_err(|error| {
-            let what = format!("freeze the file systems of {id}");
+            let what = format!("cannot freeze the file systems of {id}");
             let (retryable, refused) = (error.is_retryable(), error.refused());
             let told = HostError::new(what, retryable).caused_by(error);
             if refused { told.reason(Reason::FailedPrecondition) } else { told }
