@@ -6,13 +6,19 @@ use weft_model::{
     AssociationId, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceState,
     InstanceTypeId, InstanceView, InterfaceId, KeyPairId, PortForwardId, PrefixListId, Problem,
     Reason, RouteTableAssociationId, RouteTableId, RuleId, SnapshotId, SubnetId,
-    VolumeAttachmentId, VolumeId, VpcId,
+    VolumeAttachmentId, VolumeId, VpcId, malformed_id,
 };
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
 
 use crate::agent::{Agent, get_request};
 use crate::failure::Failure;
+
+/// What helps who named an instance that is not there.
+const UNKNOWN_INSTANCE: &str = "see weft ls for ids and names";
+/// The same where anything could have been meant.
+const UNKNOWN_OBJECT: &str = "only instances go by name, all else by id: weft ls lists instances, weft ls volumes \
+                              volumes, and so on (weft ls --help)";
 
 /// The id of an object whose kind its prefix tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +78,7 @@ impl AnyId {
 pub(crate) async fn any(agent: &Agent, text: &str) -> Result<AnyId, Failure> {
     match AnyId::parse(text) {
         Some(id) => Ok(id),
-        None => Ok(AnyId::Instance(by_name(agent, text).await?.object.id)),
+        None => Ok(AnyId::Instance(by_name(agent, text, UNKNOWN_OBJECT).await?.object.id)),
     }
 }
 
@@ -88,11 +94,11 @@ pub(crate) async fn instance(agent: &Agent, text: &str) -> Result<InstanceView, 
             Err(error) => Err(Problem::invalid("instance", error.to_string()).into()),
             Ok(id) => Err(Problem::invalid("instance", format!("{id} is of two kinds")).into()),
         },
-        None => by_name(agent, text).await,
+        None => by_name(agent, text, UNKNOWN_INSTANCE).await,
     }
 }
 
-async fn by_name(agent: &Agent, name: &str) -> Result<InstanceView, Failure> {
+async fn by_name(agent: &Agent, name: &str, unknown: &str) -> Result<InstanceView, Failure> {
     if name.is_empty() {
         // The API takes an empty name for any name.
         return Err(Problem::invalid("instance", "the name is empty").into());
@@ -100,12 +106,12 @@ async fn by_name(agent: &Agent, name: &str) -> Result<InstanceView, Failure> {
     let request = v1::ListRequest { name: name.to_owned(), ..Default::default() };
     let items = agent.instances().list(request).await?.into_inner().items;
     let views = items.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
-    Ok(choose(name, views)?)
+    Ok(choose(name, views, unknown)?)
 }
 
 /// The one of `views` that is called `name`. Instances on their way out count only when no other
-/// has the name: a replacement often carries its predecessor's.
-fn choose(name: &str, views: Vec<InstanceView>) -> Result<InstanceView, Problem> {
+/// has the name: a replacement often carries its predecessor's. `unknown` is the remedy where there is none.
+fn choose(name: &str, views: Vec<InstanceView>, unknown: &str) -> Result<InstanceView, Problem> {
     let named = |view: &InstanceView| {
         view.object.spec.name.as_ref().is_some_and(|known| known.as_str() == name)
     };
@@ -118,8 +124,11 @@ fn choose(name: &str, views: Vec<InstanceView>) -> Result<InstanceView, Problem>
     }
     match (staying.pop(), staying.as_slice()) {
         (Some(view), []) => Ok(view),
-        (None, _) => Err(Problem::not_found(format!("no instance is called \"{name}\""))
-            .remedy("see weft ls for ids and names")),
+        (None, _) => {
+            let mut problem = Problem::not_found(format!("no instance is called \"{name}\""));
+            problem.evidence = malformed_id(name).map(|error| error.to_string());
+            Err(problem.remedy(unknown))
+        }
         (Some(last), others) => {
             let mut ids: Vec<String> = others
                 .iter()
@@ -181,20 +190,23 @@ mod tests {
             view(2, "web-2", InstanceState::Running),
             view(3, "web", InstanceState::Terminating),
         ];
-        assert_eq!(choose("web", views).unwrap().object.id, InstanceId::from_random([1; 9]));
+        assert_eq!(
+            choose("web", views, UNKNOWN_INSTANCE).unwrap().object.id,
+            InstanceId::from_random([1; 9])
+        );
     }
 
     #[test]
     fn an_instance_on_its_way_out_is_found_when_alone() {
         let views = vec![view(3, "web", InstanceState::Terminating)];
-        assert!(choose("web", views).is_ok());
+        assert!(choose("web", views, UNKNOWN_INSTANCE).is_ok());
     }
 
     #[test]
     fn an_ambiguous_name_lists_the_ids() {
         let views =
             vec![view(2, "web", InstanceState::Running), view(1, "web", InstanceState::Failed)];
-        let problem = choose("web", views).unwrap_err();
+        let problem = choose("web", views, UNKNOWN_INSTANCE).unwrap_err();
         assert_eq!(
             problem.evidence.unwrap(),
             "i-01010101010101010 (failed)\ni-02020202020202020 (running)"
@@ -203,8 +215,19 @@ mod tests {
 
     #[test]
     fn an_unknown_name_says_where_to_look() {
-        let problem = choose("web", vec![]).unwrap_err();
+        let problem = choose("web", vec![], UNKNOWN_INSTANCE).unwrap_err();
         assert_eq!(problem.reason, Reason::NotFound);
         assert!(problem.remedy.unwrap().contains("weft ls"));
+        assert_eq!(problem.evidence, None);
+    }
+
+    #[test]
+    fn what_begins_as_an_id_is_told_how_ids_are_written() {
+        let problem = choose("snap-0000", vec![], UNKNOWN_OBJECT).unwrap_err();
+        assert_eq!(
+            problem.evidence.unwrap(),
+            "\"snap-0000\" is not the id of a snapshot: expected \"snap-\" and 17 hexadecimal digits"
+        );
+        assert!(problem.remedy.unwrap().starts_with("only instances go by name"));
     }
 }

@@ -29,7 +29,7 @@ pub use network::{
 };
 pub use restart::{Restart, restart};
 pub use seal::{PendingSeal, SealStep, plan_seal};
-pub use status::{HIBERNATED, Observation, derive_status, record_phase};
+pub use status::{Observation, derive_status, record_phase};
 pub use volume::{
     SeenDisk, SeenVolume, VolumeStep, VolumeUser, needs_user, plan_volume, remove as remove_volume,
 };

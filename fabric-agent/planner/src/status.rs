@@ -1,8 +1,8 @@
 //! What people are told about an instance, derived from what was seen.
 
 use weft_model::{
-    InstanceId, InstanceSpec, InstanceState, InstanceStatus, Phase, PhaseRecord, PowerState,
-    Record, Timestamp,
+    HIBERNATED, InstanceId, InstanceSpec, InstanceState, InstanceStatus, Phase, PhaseRecord,
+    PowerState, Record, Timestamp,
 };
 
 use crate::GuestState;
@@ -10,8 +10,6 @@ use crate::restart::{self, Ending};
 
 /// What is said of a guest whose kernel panicked.
 const PANICKED: &str = "the guest's kernel panicked";
-/// What is said of a guest whose memory is kept.
-pub const HIBERNATED: &str = "hibernated: weft start goes on from there";
 /// What is said of a guest that ended in good order.
 const POWERED_OFF: &str = "the guest powered off";
 

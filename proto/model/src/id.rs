@@ -69,6 +69,17 @@ fn well_formed(text: &str, prefix: &str) -> bool {
     })
 }
 
+/// Why `text` is no id, where it begins as one does; `None` where it is one, or something else.
+pub fn malformed_id(text: &str) -> Option<InvalidId> {
+    let (prefix, noun) = KINDS.iter().find(|(prefix, _)| text.starts_with(prefix))?;
+    (!well_formed(text, prefix)).then(|| InvalidId::WrongKind {
+        text: text.to_owned(),
+        noun,
+        prefix,
+        hint: String::new(),
+    })
+}
+
 fn looks_like(text: &str) -> String {
     KINDS
         .iter()

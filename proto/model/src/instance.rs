@@ -279,6 +279,9 @@ pub struct PhaseRecord {
     pub at: Timestamp,
 }
 
+/// Why an instance is stopped whose guest's memory is kept.
+pub const HIBERNATED: &str = "hibernated: weft start goes on from there";
+
 /// A virtual machine as it is, as far as the agent knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceStatus {
@@ -310,6 +313,11 @@ pub struct InstanceStatus {
 }
 
 impl InstanceStatus {
+    /// Whether its guest goes on from where it was when it is started.
+    pub fn is_hibernated(&self) -> bool {
+        self.state == InstanceState::Stopped && self.reason.as_deref() == Some(HIBERNATED)
+    }
+
     /// The status of an instance that was accepted just now.
     pub fn accepted(at: Timestamp) -> Self {
         Self {

@@ -56,7 +56,7 @@ pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
     InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,
     RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeAttachment, VolumeAttachmentId,
-    VolumeId, VpcId,
+    VolumeId, VpcId, malformed_id,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,
@@ -64,8 +64,8 @@ pub use image::{
 };
 pub use image_url::{ImageUrl, InvalidImageUrl};
 pub use instance::{
-    InstanceSpec, InstanceState, InstanceStatus, Interface, KeyMaterial, MAX_USER_DATA_BYTES,
-    Phase, PhaseRecord, PowerState, SshHostKey, UserData, WaitFor,
+    HIBERNATED, InstanceSpec, InstanceState, InstanceStatus, Interface, KeyMaterial,
+    MAX_USER_DATA_BYTES, Phase, PhaseRecord, PowerState, SshHostKey, UserData, WaitFor,
 };
 pub use instance_type::{
     BUILT_IN_TYPES, InstanceType, InstanceTypeSpec, InvalidTypeName, MEMORY_MIB, TypeName, VCPUS,

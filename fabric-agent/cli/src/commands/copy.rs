@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long)]
     sudo: bool,
     /// Directories are always copied whole: for those who are used to scp -r
-    #[arg(short, long, hide = true)]
+    #[arg(short, long)]
     recursive: bool,
     /// What to copy
     #[arg(required = true, value_name = "SOURCE")]

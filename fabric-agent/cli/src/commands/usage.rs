@@ -43,12 +43,27 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
         tags,
         group_by: args.by.clone(),
     };
-    let report = agent.usage().report(request).await?.into_inner();
+    let report = agent.usage().report(request).await.map_err(of_flags)?.into_inner();
     match format {
         Format::Json => print_json(&as_json(&report))?,
         Format::Text => print(as_text(&report, &args.by))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The flags of the request's fields.
+const FLAGS: &[(&str, &str)] =
+    &[("from_day", "--from"), ("to_day", "--to"), ("group_by", "--by"), ("tags", "--tag")];
+
+/// What the agent says, at the flag that people have typed.
+fn of_flags(status: tonic::Status) -> Failure {
+    let mut problem = weft_proto::problem_from_status(&status);
+    if let Some(field) = &mut problem.field
+        && let Some((_, flag)) = FLAGS.iter().find(|(known, _)| known == field)
+    {
+        *field = (*flag).to_owned();
+    }
+    problem.into()
 }
 
 /// What is counted, in a word or two.
@@ -132,6 +147,8 @@ fn as_json(report: &UsageReport) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use weft_model::Problem;
+
     use super::*;
 
     fn report(priced: bool) -> UsageReport {
@@ -167,6 +184,16 @@ mod tests {
                     i-1  web   sent              1.5 KiB       -\n\
                     2026-11-01 to 2026-11-22: 0.54 EUR, without what has no price\n";
         assert_eq!(as_text(&report(true), "resource"), want);
+    }
+
+    #[test]
+    fn problems_are_at_the_flag_that_was_typed() {
+        let cases = [("group_by", "--by"), ("from_day", "--from"), ("resource_id", "resource_id")];
+        for (field, want) in cases {
+            let status = weft_proto::status_from_problem(&Problem::invalid(field, "no"));
+            let Failure::Problem(problem) = of_flags(status) else { panic!("another failure") };
+            assert_eq!(problem.field.as_deref(), Some(want));
+        }
     }
 
     #[test]

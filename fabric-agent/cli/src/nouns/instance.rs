@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use weft_model::{
-    CloudInitReport, InstanceView, Maxima, PhaseRecord, Restarts, Signal, Size, Timestamp,
+    CloudInitReport, InstanceView, Maxima, Phase, PhaseRecord, Restarts, Signal, Size, Timestamp,
 };
 
 use super::{Noun, common_details, common_json, lines, text};
@@ -16,7 +16,10 @@ impl Noun for InstanceView {
         vec![
             self.object.id.to_string(),
             text(spec.name.as_ref()),
-            self.status.state.to_string(),
+            match self.status.is_hibernated() {
+                true => format!("{} (hibernated)", self.status.state),
+                false => self.status.state.to_string(),
+            },
             type_name(&spec.size),
             text(spec.private_ip.as_ref()),
             age(now, self.object.created_at),
@@ -69,7 +72,7 @@ impl Noun for InstanceView {
             if status.live_keys { "followed by the guest" } else { "not seen to be followed" };
         pairs.push(("live keys", live.to_owned()));
         pairs.push(("signal", status.signal.as_ref().map(signal).unwrap_or_default()));
-        pairs.push(("timeline", timeline(&status.phases)));
+        pairs.push(("timeline", timeline(&status.phases, status.epoch)));
         pairs
     }
 
@@ -168,8 +171,13 @@ fn signal(signal: &Signal) -> String {
     }
 }
 
-/// One line for each phase: how many milliseconds after the first one it was reached.
-fn timeline(phases: &[PhaseRecord]) -> String {
+/// One line for each phase of the launch `epoch`: how many milliseconds after the first one it was
+/// reached. That an instance was accepted belongs to its first launch.
+fn timeline(phases: &[PhaseRecord], epoch: u64) -> String {
+    let phases = match phases {
+        [PhaseRecord { phase: Phase::Accepted, .. }, own @ ..] if epoch > 1 => own,
+        all => all,
+    };
     let width = phases.iter().map(|record| record.phase.as_str().len()).max().unwrap_or(0);
     let start = phases.first().map_or(0, |record| record.at.as_millisecond());
     lines(phases.iter().map(|record| {
@@ -180,6 +188,8 @@ fn timeline(phases: &[PhaseRecord]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use weft_model::{HIBERNATED, InstanceState};
+
     use super::*;
     use crate::nouns::samples::instance_view;
 
@@ -194,10 +204,19 @@ mod tests {
 
     #[test]
     fn the_timeline_counts_from_the_first_phase() {
-        assert_eq!(
-            timeline(&instance_view().status.phases),
-            "accepted         0 ms\nplaced          12 ms"
-        );
+        let phases = instance_view().status.phases;
+        assert_eq!(timeline(&phases, 1), "accepted         0 ms\nplaced          12 ms");
+        assert_eq!(timeline(&phases, 2), "placed         0 ms");
+    }
+
+    #[test]
+    fn a_hibernated_instance_is_told_from_one_that_is_off() {
+        let mut view = instance_view();
+        let now = view.object.created_at;
+        view.status.state = InstanceState::Stopped;
+        assert_eq!(view.row(now)[2], "stopped");
+        view.status.reason = Some(HIBERNATED.to_owned());
+        assert_eq!(view.row(now)[2], "stopped (hibernated)");
     }
 
     #[test]

@@ -385,7 +385,7 @@ fn a_hibernated_instance_is_stopped_and_says_so_and_one_whose_memory_was_lost_sa
     assert_eq!(saving.state, InstanceState::Stopping);
     let down = look(&asked, &saving, exited(1), true);
     assert_eq!(down.state, InstanceState::Stopped);
-    assert_eq!(down.reason.as_deref(), Some(crate::HIBERNATED));
+    assert_eq!(down.reason.as_deref(), Some(weft_model::HIBERNATED));
     assert_eq!(look(&asked, &down, exited(1), true), down);
 
     let lost = look(&asked, &saving, exited(1), false);

@@ -65,7 +65,7 @@ fn outcome(context: &Context, id: &InstanceId) -> Option<Result<InstanceRecord, 
     }
     let status = world.statuses.get(id)?;
     match (status.state, status.reason.as_deref()) {
-        (InstanceState::Stopped, Some(reason)) if reason == weft_planner::HIBERNATED => {
+        (InstanceState::Stopped, Some(reason)) if reason == weft_model::HIBERNATED => {
             Some(Ok(record.as_ref().clone()))
         }
         (InstanceState::Stopped | InstanceState::Failed | InstanceState::Terminating, reason) => {
