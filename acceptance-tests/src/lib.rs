@@ -17,6 +17,7 @@ pub mod packet;
 mod paths;
 mod plan;
 mod process;
+mod root_key;
 mod site;
 mod small_disk;
 mod terraform;
@@ -35,6 +36,7 @@ pub use paths::{
 };
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};
+pub use root_key::root_key;
 pub use site::{Page, Request, Site};
 pub use small_disk::SmallDisk;
 pub use terraform::Terraform;

@@ -83,12 +83,7 @@ impl VolumeKeys {
     /// # Errors
     /// There is no root key: a [`Problem`] at `encrypted`.
     pub(crate) fn new_secret(&self) -> Result<WrappedSecret, Problem> {
-        let Some(root) = &self.root else {
-            let message = "encrypted volumes need a root key, and this host's agent has none";
-            return Err(Problem::new(Reason::FailedPrecondition, message).at("encrypted").remedy(
-                format!("start the agent with {FLAG} FILE; fabric-agent volume-key FILE makes one"),
-            ));
-        };
+        let root = self.root.as_ref().ok_or_else(weft_model::no_root_key)?;
         let secret = DataSecret::from_random(&Zeroizing::new(random::bytes()));
         Ok(root.wrap(&secret))
     }
@@ -136,7 +131,7 @@ pub(crate) enum KeyError {
 }
 
 impl KeyError {
-    fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         match self {
             Self::NoRootKey { .. } => format!("start the agent with {FLAG} and that key's file"),
             Self::OtherRootKey { needed, .. } => {

@@ -8,9 +8,10 @@ use tfplugin::{
 };
 use weft_model::{AddressRange, Problem, PublicPool};
 use weft_proto::convert::elastic_ip_from_wire;
-use weft_proto::v1::{self, hosts_client::HostsClient};
+use weft_proto::v1;
 
 use crate::agent::{Agent, Connection};
+use crate::host::only_host;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::tags::TagMap;
@@ -76,14 +77,7 @@ impl Kind for ElasticIp {
 
 /// The pool of the only host; `None` where it cannot be known now: Create says what is wrong.
 pub(crate) async fn pool(connection: &Connection) -> Option<PublicPool> {
-    let list =
-        connection
-            .call(|channel| async move {
-                HostsClient::new(channel).list(v1::ListRequest::default()).await
-            })
-            .await
-            .ok()?;
-    let [host] = <[v1::Host; 1]>::try_from(list.items).ok()?;
+    let host = only_host(connection).await?;
     let ranges: Option<Vec<AddressRange>> =
         host.public_pool.iter().map(|text| text.parse().ok()).collect();
     ranges.filter(|ranges| !ranges.is_empty()).map(PublicPool::new)

@@ -15,6 +15,7 @@ mod checks;
 mod data;
 mod elastic_ip;
 mod elastic_ip_association;
+mod host;
 mod image;
 mod instance;
 mod instance_type;

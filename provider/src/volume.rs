@@ -8,14 +8,15 @@ use tfplugin::{
     async_trait,
 };
 use weft_model::{
-    DISK_GIB, DISK_IOPS, DISK_MIBPS, ImageId, PoolName, Problem, SnapshotId, VolumeSource,
-    VolumeState, check_encryption, check_no_shrink,
+    DISK_GIB, DISK_IOPS, DISK_MIBPS, ImageId, PoolName, Problem, Reason, SnapshotId, VolumeSource,
+    VolumeState, check_encryption, check_no_shrink, no_root_key,
 };
 use weft_proto::convert::{snapshot_from_wire, volume_from_wire};
 use weft_proto::v1;
 
 use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
+use crate::host::only_host;
 use crate::kind::Kind;
 use crate::kind::plain::Plain;
 use crate::snapshot::Snapshot;
@@ -189,8 +190,9 @@ impl Plain for Volume {
     }
 }
 
-/// What a new volume is made from says whether it is encrypted. Without the agent's answer a plan is as
-/// good as it can be; Create says what is wrong.
+/// What a new volume is made from says whether it is encrypted, and the host whether it can be: a volume
+/// that is replaced is gone before Create is asked. Without the agent's answer a plan is as good as it can
+/// be; Create says what is wrong.
 async fn plan_encryption(
     connection: Option<Arc<Connection>>,
     ctx: &mut PlanContext,
@@ -207,25 +209,55 @@ async fn plan_encryption(
         _ => None,
     };
     let below = match &source {
-        Some(VolumeSource::Snapshot(id)) => is_encrypted(connection, id).await,
+        Some(VolumeSource::Snapshot(id)) => is_encrypted(connection.as_ref(), id).await,
         Some(VolumeSource::Image(_)) => Some(false),
         // One of both may be set, and not be known yet.
         None => (snapshot_id.is_null() && image_id.is_null()).then_some(false),
     };
-    let Some(below) = below else { return Ok(()) };
-    if ctx.config.get("encrypted").is_null() {
-        ctx.set("encrypted", below);
-        return Ok(());
-    }
-    let wanted = ctx.plan.get("encrypted").as_bool();
-    check_encryption(wanted, source.as_ref(), below).map_err(|problem| {
+    let asked = ctx.config.get("encrypted");
+    let (is_unset, asked) = (asked.is_null(), asked.as_bool());
+    let refused = |ctx: &PlanContext, problem: Problem| {
         let (summary, schema) = ("The volume cannot be encrypted so", Volume::schema());
-        problem::diagnostic(summary, &problem, &schema, &ctx.config).into()
-    })
+        problem::diagnostic(summary, &problem, &schema, &ctx.config)
+    };
+    let encrypted = match below {
+        Some(below) if is_unset => {
+            ctx.set("encrypted", below);
+            Some(below)
+        }
+        Some(below) => {
+            check_encryption(asked, source.as_ref(), below)
+                .map_err(|problem| refused(ctx, problem))?;
+            asked
+        }
+        None => asked,
+    };
+    if encrypted == Some(true) && has_no_root_key(connection.as_deref()).await {
+        let problem = match (&source, below) {
+            (Some(VolumeSource::Snapshot(id)), Some(true)) => not_opened(id),
+            _ => no_root_key(),
+        };
+        return Err(refused(ctx, problem).into());
+    }
+    Ok(())
+}
+
+/// Why nothing is made of an encrypted snapshot without a root key: a new one would not open it.
+fn not_opened(id: &SnapshotId) -> Problem {
+    let message = format!("{id} is encrypted with a root key, and this host's agent has none");
+    Problem::new(Reason::FailedPrecondition, message)
+        .at("snapshot_id")
+        .remedy("start the agent with --volume-key-file and that key's file")
+}
+
+/// Whether the host says that its agent has no root key; older agents say nothing of it.
+async fn has_no_root_key(connection: Option<&Connection>) -> bool {
+    let Some(connection) = connection else { return false };
+    only_host(connection).await.is_some_and(|host| host.encrypts_volumes == Some(false))
 }
 
 /// Whether a snapshot is, as far as that can be told while planning.
-async fn is_encrypted(connection: Option<Arc<Connection>>, id: &SnapshotId) -> Option<bool> {
-    let wire = reads::read::<Snapshot>(&connection?, id.as_str(), Claim::No).await.ok()??;
+async fn is_encrypted(connection: Option<&Arc<Connection>>, id: &SnapshotId) -> Option<bool> {
+    let wire = reads::read::<Snapshot>(connection?, id.as_str(), Claim::No).await.ok()??;
     Some(snapshot_from_wire(wire).ok()?.spec.encrypted)
 }

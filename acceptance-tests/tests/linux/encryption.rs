@@ -2,11 +2,9 @@
 //! written, and nobody else does.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
-use tempfile::TempDir;
-use weft_acceptance::{Change, Guest, Lab, RunningProcess, binaries, eventually, run, within};
+use weft_acceptance::{Change, Guest, Lab, RunningProcess, eventually, root_key, within};
 
 use crate::module::example;
 use crate::storage_files::{contains, files};
@@ -14,16 +12,6 @@ use crate::volumes::{device_of, gib, serial_of};
 
 /// What the guest writes, so often that some of it is in one piece whatever the file is like.
 const TEXT: &str = "what-nobody-else-may-read";
-
-/// A root key, where neither the lab's directories nor its disks are.
-pub(crate) fn root_key() -> Result<(TempDir, PathBuf)> {
-    let dir = tempfile::tempdir()?;
-    let path = dir.path().join("volume.key");
-    let mut command = Command::new(binaries()?.join("fabric-agent"));
-    command.arg("volume-key").arg(&path);
-    run(command, within())?.success()?;
-    Ok((dir, path))
-}
 
 /// Writes the text over one MiB, at a MiB of the disk; it is on the host's disk then.
 fn write(guest: &Guest<'_>, device: &str, text: &str, at_mib: u64) -> Result<()> {

@@ -3,9 +3,8 @@
 //! for the points within steps.
 
 use anyhow::Result;
-use weft_acceptance::{CrashStory, Lab, Victim};
+use weft_acceptance::{CrashStory, Lab, Victim, root_key};
 
-use crate::encryption::root_key;
 use crate::storage_scene::Storage;
 
 #[test]

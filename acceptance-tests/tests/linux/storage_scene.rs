@@ -49,8 +49,8 @@ const WRITTEN: &str = "/srv/written";
 const DD: &str = "sudo dd bs=512 count=1 2>/dev/null conv=notrunc,sync";
 /// Sectors of 512 bytes.
 const GIB: u64 = 1 << 21;
-/// How much of a console is shown where its guest does not let in.
-const CONSOLE_BYTES: usize = 4000;
+/// Lines of a console that are shown where its guest does not let in.
+const CONSOLE_LINES: usize = 40;
 /// What the volume is limited to when it grows.
 const IOPS: u32 = 2000;
 
@@ -230,8 +230,8 @@ resource "weft_image" "fetched" {{
         });
         if let Err(error) = lets_in {
             let said = lab.weft(&["logs", "it"])?.stdout;
-            let from = said.floor_char_boundary(said.len().saturating_sub(CONSOLE_BYTES));
-            return Err(error.context(format!("its console, at the end:\n{}", &said[from..])));
+            let end: String = said.lines().rev().take(CONSOLE_LINES).collect::<Vec<_>>().join("\n");
+            return Err(error.context(format!("its console, the last line first:\n{end}")));
         }
         Ok(guest)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use weft_acceptance::{Change, Lab, Terraform};
+use weft_acceptance::{Change, Lab, Terraform, root_key};
 
 use crate::module::{OTHER_PUBLIC_KEY, PUBLIC_KEY, disk, image};
 
@@ -192,7 +192,14 @@ fn egress_rule() -> Value {
 }
 
 fn run(kind: &'static str, steps: impl FnOnce(&Lab) -> Result<Vec<Step>>) -> Result<()> {
-    let lab = Lab::simulated()?;
+    run_in(Lab::simulated()?, kind, steps)
+}
+
+fn run_in(
+    lab: Lab,
+    kind: &'static str,
+    steps: impl FnOnce(&Lab) -> Result<Vec<Step>>,
+) -> Result<()> {
     let mut module = Module::new(&lab, kind)?;
     module.write()?;
     module.terraform.apply()?;
@@ -439,7 +446,9 @@ fn of_a_network_interface_attachment() -> Result<()> {
 
 #[test]
 fn of_a_volume() -> Result<()> {
-    run("weft_volume", |_| {
+    let (_dir, key) = root_key()?;
+    let lab = Lab::simulated_with(&[&format!("--volume-key-file={}", key.display())])?;
+    run_in(lab, "weft_volume", |_| {
         Ok(vec![
             (json!({ "name": "renamed" }), Live),
             (json!({ "tags": { "a": "1" } }), Live),

@@ -1,7 +1,9 @@
 //! `weft.v1.Hosts`.
 
+use std::collections::BTreeMap;
+
 use tonic::{Request, Response, Status};
-use weft_model::{HostId, HostView};
+use weft_model::{HostId, HostView, VolumeId};
 use weft_proto::convert::host_to_wire;
 use weft_proto::v1;
 
@@ -18,7 +20,30 @@ fn this_host(context: &Context) -> HostView {
         facts,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         public_pool: context.public_pool.clone(),
+        encrypts_volumes: Some(context.host.volume_keys().id().is_some()),
     }
+}
+
+/// The encrypted volumes that cannot be opened: those with one cause are one line.
+fn locked_volumes(context: &Context) -> Vec<Check> {
+    let keys = context.host.volume_keys();
+    let mut locked: BTreeMap<(String, String), Vec<VolumeId>> = BTreeMap::new();
+    for (id, volume) in &context.cache.read().volumes {
+        let secret = volume.spec.secret.as_ref();
+        if let Some(error) = secret.and_then(|secret| keys.unwrap(secret).err()) {
+            locked.entry((error.to_string(), error.remedy())).or_default().push(id.clone());
+        }
+    }
+    let check = |((why, remedy), ids): (_, Vec<VolumeId>)| {
+        let which = match ids.as_slice() {
+            [id] => id.to_string(),
+            [first, others @ ..] => format!("{first} and {} more", others.len()),
+            [] => String::new(),
+        };
+        let finding = format!("what is on encrypted volumes cannot be read ({which}): {why}");
+        Check { name: "volume keys", result: CheckResult::Failed, finding, remedy }
+    };
+    locked.into_iter().map(check).collect()
 }
 
 #[tonic::async_trait]
@@ -65,6 +90,7 @@ impl v1::hosts_server::Hosts for Api {
             ),
             remedy: trouble.remedy(),
         }));
+        checks.extend(locked_volumes(&self.context));
         let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),
             result: check.result.as_str().to_owned(),

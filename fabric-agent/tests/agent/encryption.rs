@@ -63,6 +63,18 @@ fn grown(volume: &v1::Volume, size_gib: u32) -> v1::UpdateVolumeRequest {
     v1::UpdateVolumeRequest { context: update_context(volume.metadata.as_ref()), spec: Some(spec) }
 }
 
+/// What the host says of itself.
+async fn encrypts_volumes(api: &Api) -> Option<bool> {
+    ok(api.hosts.clone().list(v1::ListRequest::default()).await).items[0].encrypts_volumes
+}
+
+/// What the doctor says of volumes that cannot be opened.
+async fn locked(api: &Api) -> Vec<v1::DoctorCheck> {
+    let mut checks = ok(api.hosts.clone().doctor(v1::DoctorRequest {}).await).checks;
+    checks.retain(|check| check.name == "volume keys");
+    checks
+}
+
 /// An agent with a root key, and where that is.
 async fn with_key() -> (Agent, PathBuf) {
     let mut agent = Agent::not_started(&[]);
@@ -139,6 +151,7 @@ async fn without_a_root_key_no_volume_is_encrypted_and_the_flag_is_named() {
     assert_eq!(problem.reason, Reason::FailedPrecondition);
     assert_eq!(problem.field.as_deref(), Some("encrypted"));
     assert!(problem.remedy.unwrap().contains("--volume-key-file"));
+    assert_eq!(encrypts_volumes(&api).await, Some(false), "plans go by it");
     let volume = made(&api, v1::VolumeSpec { encrypted: Some(false), ..plain() }).await;
     assert_eq!(volume.spec.unwrap().encrypted, Some(false));
 }
@@ -147,6 +160,7 @@ async fn without_a_root_key_no_volume_is_encrypted_and_the_flag_is_named() {
 async fn an_encrypted_volume_lives_as_any_other_and_its_secret_is_nowhere_in_the_clear() {
     let (mut agent, key) = with_key().await;
     let api = agent.api().await;
+    assert_eq!(encrypts_volumes(&api).await, Some(true), "plans go by it");
     let first = made(&api, encrypted()).await;
     assert_eq!(first.spec.as_ref().unwrap().encrypted, Some(true));
     let web = id_of(api.running("web", &api.image_id().await).await.metadata.as_ref());
@@ -259,6 +273,13 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
         .await;
         assert!(told.contains(says) && told.contains(&needed), "{told}");
         assert!(told.contains("--volume-key-file"), "{told}");
+        let checks = locked(&api).await;
+        let [check] = checks.as_slice() else { panic!("{checks:?}") };
+        assert_eq!(check.result, "failed");
+        let finding = &check.finding;
+        assert!(finding.contains(says) && finding.contains(&needed), "{finding}");
+        assert!(finding.contains("and 1 more"), "{finding}");
+        assert!(check.remedy.contains("--volume-key-file"), "{check:?}");
         let locked = Reason::FailedPrecondition;
         let attaches = api.attach_volume(&web, &spare, false).await;
         let text = refused(attaches, locked, "volume_id");
@@ -283,6 +304,7 @@ async fn with_another_root_key_or_none_encrypted_volumes_are_locked_and_nothing_
     agent.set_flags(&[&flag(&key)]);
     agent.start_again().await;
     let api = agent.api().await;
+    assert_eq!(locked(&api).await, []);
     ok(api.instances.clone().reboot(get(&web)).await);
     ok(api.attach_volume(&web, &spare, false).await);
     let now = ok(api.volumes.clone().get(get(&spare)).await);

@@ -116,7 +116,7 @@ pub use view::{
 };
 pub use volume::{
     DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSource, VolumeSpec, VolumeState,
-    VolumeView, check_disk_gib, check_encryption, check_holds, check_no_shrink,
+    VolumeView, check_disk_gib, check_encryption, check_holds, check_no_shrink, no_root_key,
 };
 pub use volume_attachment::{
     MAX_VOLUMES_PER_INSTANCE, VolumeAttachmentOrder, VolumeAttachmentSpec, place_for_volume,

@@ -266,4 +266,6 @@ pub struct HostView {
     pub agent_version: String,
     /// What public addresses come from.
     pub public_pool: crate::PublicPool,
+    /// Whether it has a root key for encrypted volumes; not known of agents that do not say it.
+    pub encrypts_volumes: Option<bool>,
 }

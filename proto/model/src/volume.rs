@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::words;
 use crate::net::serde_as_text;
 use crate::{
-    Below, DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, SnapshotId,
+    Below, DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, Reason, SnapshotId,
     WrappedSecret,
 };
 
@@ -88,6 +88,14 @@ pub fn check_encryption(
         ),
     };
     Err(Problem::invalid("encrypted", message).remedy(remedy))
+}
+
+/// Why a host whose agent has no root key cannot have a new encrypted volume: a [`Problem`] at `encrypted`.
+pub fn no_root_key() -> Problem {
+    let message = "encrypted volumes need a root key, and this host's agent has none";
+    Problem::new(Reason::FailedPrecondition, message).at("encrypted").remedy(
+        "start the agent with --volume-key-file FILE; fabric-agent volume-key FILE makes one",
+    )
 }
 
 /// What a volume was made from: all of it is on the volume at first.

@@ -21,6 +21,7 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         agent_version,
         architecture,
         public_pool,
+        encrypts_volumes,
     } = wire;
     let ranges = public_pool.iter().map(|text| parse("public_pool", text));
     let public_pool = PublicPool::new(ranges.collect::<Result<_, _>>()?);
@@ -43,12 +44,21 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         free_memory_mib,
         agent_version,
         public_pool,
+        encrypts_volumes,
     })
 }
 
 /// The wire's form of `view`.
 pub fn host_to_wire(view: HostView) -> v1::Host {
-    let HostView { id, facts, free_vcpus, free_memory_mib, agent_version, public_pool } = view;
+    let HostView {
+        id,
+        facts,
+        free_vcpus,
+        free_memory_mib,
+        agent_version,
+        public_pool,
+        encrypts_volumes,
+    } = view;
     v1::Host {
         id: id.to_string(),
         name: facts.name,
@@ -62,5 +72,6 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         agent_version,
         architecture: facts.architecture.to_string(),
         public_pool: public_pool.ranges().iter().map(ToString::to_string).collect(),
+        encrypts_volumes,
     }
 }

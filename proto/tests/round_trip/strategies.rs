@@ -420,14 +420,18 @@ pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
                     architecture: weft_model::Architecture::X86_64,
                 }
             });
-    (host_id(), facts, any::<(u32, u64)>(), text(), public_pool()).prop_map(
-        |(id, facts, (free_vcpus, free_memory_mib), agent_version, public_pool)| HostView {
-            id,
-            facts,
-            free_vcpus,
-            free_memory_mib,
-            agent_version,
-            public_pool,
+    let encrypts = option::of(any::<bool>());
+    (host_id(), facts, any::<(u32, u64)>(), text(), public_pool(), encrypts).prop_map(
+        |(id, facts, (free_vcpus, free_memory_mib), agent_version, public_pool, encrypts)| {
+            HostView {
+                id,
+                facts,
+                free_vcpus,
+                free_memory_mib,
+                agent_version,
+                public_pool,
+                encrypts_volumes: encrypts,
+            }
         },
     )
 }

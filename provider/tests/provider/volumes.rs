@@ -3,7 +3,7 @@
 use tfplugin::Value;
 
 use crate::samples::least;
-use crate::support::{attributes, connected, with};
+use crate::support::{attributes, connected, connected_with, with};
 
 #[tokio::test]
 async fn a_volume_that_shrinks_is_an_error_of_the_plan_unless_it_is_another_one() {
@@ -165,4 +165,54 @@ async fn a_volume_is_encrypted_for_good_and_so_is_what_is_made_from_it() {
     // What is to be made by the same apply says so then.
     let later = terraform.plan("weft_volume", made_from(&Value::Unknown), None).await.unwrap();
     assert_eq!(*later.planned.get("encrypted"), Value::Unknown);
+}
+
+#[tokio::test]
+async fn a_volume_is_not_replaced_by_an_encrypted_one_that_the_host_cannot_make() {
+    let (terraform, fake) = connected().await;
+    let plain = least("weft_volume", &terraform, &fake).await;
+    let kept = terraform.create("weft_volume", plain.clone()).await.unwrap();
+    let encrypted = with(&plain, "encrypted", true);
+    let (no_key, says) = (Some(false), "need a root key, and this host's agent has none");
+    let refused = async |config: &Value, prior, says: &str| {
+        let plan = terraform.plan("weft_volume", config.clone(), prior).await;
+        let text = plan.unwrap_err().to_string();
+        assert!(text.contains(says) && text.contains("--volume-key-file"), "{config:?}: {text}");
+    };
+    for can in [no_key, Some(true), None] {
+        fake.world().encrypts_volumes = can;
+        if can == no_key {
+            refused(&encrypted, Some(&kept), says).await;
+            refused(&encrypted, None, says).await;
+            // Whatever the snapshot is that is made by the same apply.
+            refused(&with(&encrypted, "snapshot_id", Value::Unknown), None, says).await;
+        } else {
+            let plan = terraform.plan("weft_volume", encrypted.clone(), Some(&kept)).await;
+            assert_eq!(plan.unwrap().action, tfplugin::testing::Action::Replace, "{can:?}");
+        }
+        let plan = terraform.plan("weft_volume", with(&plain, "encrypted", false), Some(&kept));
+        assert!(plan.await.unwrap().is_empty(), "{can:?}");
+    }
+
+    // With the key gone, one that there is changes as before; another one cannot take its place.
+    let state = terraform.create("weft_volume", encrypted.clone()).await.unwrap();
+    let of_it = attributes([("volume_id", state.get("id").clone())]);
+    let snapshot = terraform.create("weft_snapshot", of_it).await.unwrap();
+    fake.world().encrypts_volumes = no_key;
+    let renamed = with(&encrypted, "name", "renamed");
+    let plan = terraform.plan("weft_volume", renamed, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, tfplugin::testing::Action::Update);
+    refused(&with(&encrypted, "type", "ssd"), Some(&state), says).await;
+    let copy = with(&plain, "snapshot_id", snapshot.get("id").clone());
+    refused(&copy, None, "is encrypted with a root key, and this host's agent has none").await;
+}
+
+#[tokio::test]
+async fn without_plan_checks_create_alone_says_that_there_is_no_root_key() {
+    let (terraform, fake) = connected_with(attributes([("plan_checks", "off".into())])).await;
+    fake.world().encrypts_volumes = Some(false);
+    let encrypted = attributes([("size_gib", 1.into()), ("encrypted", true.into())]);
+    let plan = terraform.plan("weft_volume", encrypted, None).await.unwrap();
+    let text = terraform.apply(plan).await.diagnostics.to_string();
+    assert!(text.contains("need a root key, and this host's agent has none"), "{text}");
 }

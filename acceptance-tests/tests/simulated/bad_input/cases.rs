@@ -57,7 +57,7 @@ fn volumes() -> Vec<Case> {
         Case::new(name, fails, format!("resource \"weft_volume\" \"bad\" {{\n  {body}\n}}\n"))
     };
     vec![
-        bad("an encrypted volume where the agent has no root key", Fails::InApply, ""),
+        bad("an encrypted volume where the agent has no root key", Fails::InPlan, ""),
         bad(
             "an encrypted volume of an image",
             Fails::InPlan,

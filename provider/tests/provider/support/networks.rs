@@ -10,7 +10,7 @@ use weft_proto::v1;
 use weft_proto::v1::{session_event::Event, session_request::Request as Said};
 
 use super::Shared;
-use super::world::{batch, begin_update, get, missing, named, refused};
+use super::world::{World, batch, begin_update, get, missing, named, refused};
 
 pub(super) const VPC: &str = "vpc-0000000000000000d";
 pub(super) const HOST: &str = "host-00000000000000001";
@@ -181,7 +181,7 @@ impl v1::security_group_rules_server::SecurityGroupRules for Shared {
     }
 }
 
-fn host() -> v1::Host {
+fn host(world: &World) -> v1::Host {
     v1::Host {
         id: HOST.to_owned(),
         name: "fake".to_owned(),
@@ -195,6 +195,7 @@ fn host() -> v1::Host {
         architecture: "x86_64".to_owned(),
         agent_version: "0.1.0".to_owned(),
         public_pool: vec!["198.18.0.0/24".to_owned(), "203.0.113.200-203.0.113.220".to_owned()],
+        encrypts_volumes: world.encrypts_volumes,
     }
 }
 
@@ -202,11 +203,11 @@ fn host() -> v1::Host {
 impl v1::hosts_server::Hosts for Shared {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Host>, Status> {
         let id = request.into_inner().id;
-        if id == HOST { Ok(Response::new(host())) } else { Err(missing(&id)) }
+        if id == HOST { Ok(Response::new(host(&self.lock()))) } else { Err(missing(&id)) }
     }
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::HostList>, Status> {
-        Ok(Response::new(v1::HostList { items: vec![host()] }))
+        Ok(Response::new(v1::HostList { items: vec![host(&self.lock())] }))
     }
 
     async fn doctor(

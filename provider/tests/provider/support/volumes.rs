@@ -1,7 +1,7 @@
 //! Volumes and their attachments of the fake agent.
 
 use tonic::{Request, Response, Status};
-use weft_model::{VolumeSource, check_encryption};
+use weft_model::{VolumeSource, check_encryption, no_root_key};
 use weft_proto::convert::{
     volume_attachment_order_from_wire, volume_attachment_order_to_wire, volume_order_from_wire,
     volume_order_to_wire,
@@ -25,6 +25,9 @@ impl v1::volumes_server::Volumes for Shared {
         let below = below.is_some_and(|snapshot| snapshot.encrypted);
         check_encryption(order.encrypted, order.source.as_ref(), below).map_err(refused)?;
         order.encrypted = Some(order.encrypted.unwrap_or(below));
+        if order.encrypted == Some(true) && world.encrypts_volumes == Some(false) {
+            return Err(refused(no_root_key()));
+        }
         let spec = volume_order_to_wire(order);
         let metadata = match world.begin_create("Volumes.Create", "vol-", context)? {
             Ok(metadata) => metadata,

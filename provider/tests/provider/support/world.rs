@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) attachments: Objects<v1::NetworkInterfaceAttachment>,
     pub(crate) prefix_lists: Objects<v1::PrefixList>,
     pub(crate) snapshots: Objects<v1::Snapshot>,
+    /// What the host says of its root key; at first nothing, as older agents.
+    pub(crate) encrypts_volumes: Option<bool>,
     /// Who is told of changes.
     pub(super) watchers: Vec<super::watch::Watcher>,
     pub(super) revision: i64,
