@@ -115,9 +115,7 @@ impl RootDisks {
         let ran =
             qemu_img::run_confined(&self.qemu_img, &arguments, file.await?, self.limits).await;
         match checked(ran, None) {
-            Err(DiskError::QemuImg { message, code: Some(_), .. }) => Err(DiskError::Damaged {
-                what: format!("qemu-img check says \"{}\"", shortened(&message)),
-            }),
+            Err(DiskError::QemuImg { message, code: Some(_), .. }) => Err(damaged(&message, None)),
             Err(DiskError::QemuImg { status, code: None, .. }) => {
                 Err(DiskError::Damaged { what: format!("checking it ended with {status}") })
             }
@@ -185,13 +183,14 @@ fn checked(ran: Result<(), DiskError>, path: Option<&Path>) -> Result<(), DiskEr
     match ran {
         // `man qemu-img`, check: 2 is corrupted, 3 is leaked clusters, which harm nobody.
         Err(DiskError::QemuImg { code: Some(3), .. }) => Ok(()),
-        Err(DiskError::QemuImg { message, code: Some(2), .. }) => {
-            let of = path.map(|path| format!(" of {}", path.display())).unwrap_or_default();
-            let what = format!("qemu-img check says{of} \"{}\"", shortened(&message));
-            Err(DiskError::Damaged { what })
-        }
+        Err(DiskError::QemuImg { message, code: Some(2), .. }) => Err(damaged(&message, path)),
         ran => ran,
     }
+}
+
+fn damaged(message: &str, path: Option<&Path>) -> DiskError {
+    let of = path.map(|path| format!(" of {}", path.display())).unwrap_or_default();
+    DiskError::Damaged { what: format!("qemu-img check says{of} \"{}\"", shortened(message)) }
 }
 
 /// The first of what `qemu-img check` says: a file made for that has thousands of errors.

@@ -89,16 +89,12 @@ pub(super) async fn run_on(
     arguments: &[&OsStr],
     limits: Limits,
 ) -> Result<(), DiskError> {
-    let command: [&OsStr; 1] = [command.as_ref()];
-    let Some(secret) = secret else {
-        return run(program, &[command.as_slice(), arguments].concat(), limits).await;
-    };
-    let key = Passphrase::open(secret)?;
-    let object = key.object();
-    let told: [&OsStr; 2] = ["--object".as_ref(), object.as_ref()];
-    let arguments = [command.as_slice(), told.as_slice(), arguments].concat();
-    let limits = super::encryption::limits(limits);
-    run_with(program, &arguments, limits, None, vec![key.into_fd()]).await
+    let key = secret.map(Passphrase::open).transpose()?;
+    let object = key.as_ref().map(Passphrase::object);
+    let arguments = on_disk(command, object.as_deref(), arguments);
+    let limits = limits_with(limits, key.as_ref());
+    let inherited = key.map(Passphrase::into_fd).into_iter().collect();
+    run_with(program, &arguments, limits, None, inherited).await
 }
 
 /// The same as [`run_on`] and [`run_confined_over`]: the disk is the file that goes with the command,
@@ -111,17 +107,28 @@ pub(super) async fn run_confined_on(
     arguments: &[&OsStr],
     limits: Limits,
 ) -> Result<(), DiskError> {
-    let command: [&OsStr; 1] = [command.as_ref()];
-    let Some(secret) = secret else {
-        let arguments = [command.as_slice(), arguments].concat();
-        return run_confined_over(program, user, &arguments, vec![disk], limits).await;
-    };
-    let key = Passphrase::open(secret)?.lent_to(user)?;
-    let object = key.object();
-    let told: [&OsStr; 2] = ["--object".as_ref(), object.as_ref()];
-    let arguments = [command.as_slice(), told.as_slice(), arguments].concat();
-    let limits = super::encryption::limits(limits);
-    run_confined_over(program, user, &arguments, vec![disk, key.into_fd()], limits).await
+    let key = secret.map(Passphrase::open).transpose()?;
+    let key = key.map(|key| key.lent_to(user)).transpose()?;
+    let object = key.as_ref().map(Passphrase::object);
+    let arguments = on_disk(command, object.as_deref(), arguments);
+    let limits = limits_with(limits, key.as_ref());
+    let files = std::iter::once(disk).chain(key.map(Passphrase::into_fd)).collect();
+    run_confined_over(program, user, &arguments, files, limits).await
+}
+
+/// The arguments of a command on a disk; `object` is the passphrase's, where there is one.
+fn on_disk<'a>(
+    command: &'a str,
+    object: Option<&'a str>,
+    arguments: &[&'a OsStr],
+) -> Vec<&'a OsStr> {
+    let object = object.into_iter().flat_map(|object| ["--object", object]);
+    let told = std::iter::once(command).chain(object).map(OsStr::new);
+    told.chain(arguments.iter().copied()).collect()
+}
+
+fn limits_with(limits: Limits, key: Option<&Passphrase>) -> Limits {
+    if key.is_some() { super::encryption::limits(limits) } else { limits }
 }
 
 async fn run_with(
