@@ -20,6 +20,7 @@ mod orders;
 mod plugs;
 mod reality;
 mod seal;
+mod things;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,10 +9,8 @@ use serde::Serialize;
 use weft_model::{InstanceId, LayerId, ObservedNetwork, PoolName, VolumeId, VpcId};
 use weft_planner::SeenNetwork;
 
+pub(super) use super::things::{Guest, State, Volume};
 use crate::host::HostError;
-pub(super) use things::{Guest, State, Volume};
-
-mod things;
 
 /// The kinds of rows. A network is several rows, so that one more tap does not write a thousand.
 const GUEST: &str = "guest";
