@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 
 use weft_model::{
     BootMode, Claim, Digest, DiskFormat, GroupId, GroupSpec, ImageContent, ImageId, InstanceId,
-    InstanceSpec, Interface, InterfaceId, MacAddr, PowerState, Record, SshHostKey, SubnetId,
-    SubnetSpec, Tags, Timestamp, VpcId, VpcMode, VpcSpec,
+    InstanceSpec, Interface, InterfaceId, LayerId, MacAddr, PowerState, Record, SnapshotSource,
+    SnapshotSpec, SnapshotState, SshHostKey, SubnetId, SubnetSpec, Tags, Timestamp, VpcId, VpcMode,
+    VpcSpec,
 };
 
 pub(crate) use simulation::Simulation;
@@ -22,6 +23,28 @@ pub(crate) fn record<I, S>(id: I, spec: S) -> Record<I, S> {
         created_at: Timestamp::UNIX_EPOCH,
         deleting_since: None,
         claim: Claim::Claimed,
+    }
+}
+
+/// A snapshot of one byte, taken as the disk is.
+pub(crate) fn snapshot(
+    source: SnapshotSource,
+    layer: LayerId,
+    state: SnapshotState,
+) -> SnapshotSpec {
+    SnapshotSpec {
+        source,
+        description: String::new(),
+        layer,
+        size_bytes: 1,
+        base: None,
+        boots: None,
+        between_guests: false,
+        consistency: Default::default(),
+        had_guest: false,
+        for_image: None,
+        secret: None,
+        state,
     }
 }
 

@@ -95,17 +95,7 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
         Ok(wait) => wait,
         Err(next) => return next,
     };
-    let mut pass = Pass {
-        reconciler,
-        record,
-        status,
-        phases: Vec::new(),
-        seed_written: false,
-        started: false,
-        trouble: None,
-        memory: false,
-        resumed: false,
-    };
+    let mut pass = Pass::new(reconciler, record, status);
     let outcome = pass.steps().await;
     let mut observation = Observation::default();
     let (guest, next) = match outcome {
@@ -170,6 +160,26 @@ async fn reconcile(reconciler: &Arc<Reconciler>, record: &InstanceRecord) -> Nex
         Err(problem) => {
             tracing::error!(instance.id = %record.id, error = %problem, "the status could not be stored");
             Next::Retry
+        }
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        reconciler: &'a Arc<Reconciler>,
+        record: &'a InstanceRecord,
+        status: InstanceStatus,
+    ) -> Self {
+        Self {
+            reconciler,
+            record,
+            status,
+            phases: Vec::new(),
+            seed_written: false,
+            started: false,
+            trouble: None,
+            memory: false,
+            resumed: false,
         }
     }
 }

@@ -127,38 +127,19 @@ async fn forget_snapshot(reconciler: &Reconciler, id: &SnapshotId) -> Result<(),
 mod tests {
     use std::sync::Arc;
 
-    use weft_model::{Claim, InstanceId, Record, SnapshotSpec, Tags, Timestamp};
+    use weft_model::{InstanceId, Record, SnapshotSpec, Timestamp};
 
     use super::*;
+    use crate::testing;
 
     fn layer(n: u8) -> LayerId {
         LayerId::from_random([n; 9])
     }
 
     fn snapshot(n: u8, state: SnapshotState) -> Record<SnapshotId, SnapshotSpec> {
-        Record {
-            id: SnapshotId::from_random([n; 9]),
-            generation: 1,
-            spec: SnapshotSpec {
-                source: SnapshotSource::RootDisk(InstanceId::from_random([1; 9])),
-                description: String::new(),
-                layer: layer(n),
-                size_bytes: 1,
-                base: None,
-                boots: None,
-                between_guests: false,
-                consistency: Default::default(),
-                had_guest: false,
-                for_image: None,
-                secret: None,
-                state,
-            },
-            tags: Tags::default(),
-            client_data: String::new(),
-            created_at: Timestamp::UNIX_EPOCH,
-            deleting_since: None,
-            claim: Claim::Claimed,
-        }
+        let source = SnapshotSource::RootDisk(InstanceId::from_random([1; 9]));
+        let spec = testing::snapshot(source, layer(n), state);
+        testing::record(SnapshotId::from_random([n; 9]), spec)
     }
 
     #[test]
@@ -175,7 +156,7 @@ mod tests {
         ] {
             world.snapshots.insert(record.id.clone(), Arc::new(record));
         }
-        let mut instance = crate::testing::instance(1, 1, None);
+        let mut instance = testing::instance(1, 1, None);
         instance.spec.root_layers = vec![layer(7), layer(2), layer(5)];
         world.put_instance(instance);
         assert_eq!(needed(&world), [2, 3, 5, 7].map(layer).into());

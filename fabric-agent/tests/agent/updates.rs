@@ -5,7 +5,7 @@ use weft_model::Reason;
 use weft_proto::v1;
 
 use crate::support::{
-    Agent, eventually, instance_spec, ok, refusal, refused, stop_request, update_context,
+    Agent, Api, eventually, instance_spec, ok, refusal, refused, stop_request, update_context,
 };
 
 fn update(instance: &v1::Instance) -> v1::UpdateInstanceRequest {
@@ -227,17 +227,21 @@ async fn a_guest_with_room_grows_while_it_runs_and_a_restart_makes_it_smaller() 
     assert_eq!(epoch(&ok(api.instances.clone().update(request).await)), before + 2);
 }
 
+/// A running instance with one vCPU and 128 MiB, which may grow to `max_memory_mib`.
+async fn small_guest(api: &Api, max_memory_mib: u32) -> String {
+    let mut spec = instance_spec("web", &api.image_id().await);
+    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
+    spec.max_memory_mib = Some(max_memory_mib);
+    let id = ok(api.create(spec).await).metadata.unwrap().id;
+    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    id
+}
+
 #[tokio::test]
 async fn growth_that_the_hypervisor_refuses_is_told_and_tried_again() {
     let agent = Agent::start().await;
     let api = agent.api().await;
-    let image = api.image_id().await;
-    let mut spec = instance_spec("web", &image);
-    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
-    spec.max_memory_mib = Some(1024);
-    let made = ok(api.create(spec).await);
-    let id = made.metadata.unwrap().id;
-    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let id = small_guest(&api, 1024).await;
     let orders =
         r#"{"orders": [{"step": "add_memory", "on": "web", "times": 2, "fail": "no room"}]}"#;
     agent.order(orders);
@@ -252,12 +256,7 @@ async fn growth_that_the_hypervisor_refuses_is_told_and_tried_again() {
 async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
     let agent = Agent::start().await;
     let api = agent.api().await;
-    let image = api.image_id().await;
-    let mut spec = instance_spec("web", &image);
-    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
-    spec.max_memory_mib = Some(1024);
-    let id = ok(api.create(spec).await).metadata.unwrap().id;
-    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let id = small_guest(&api, 1024).await;
     let size = v1::VolumeSpec { size_gib: 1, ..v1::VolumeSpec::default() };
     let volume = ok(api.volume(size).await).metadata.unwrap().id;
     agent.order(r#"{"orders": [{"step": "add_memory", "on": "web", "fail": "no room"}]}"#);
@@ -286,12 +285,7 @@ async fn growth_that_is_refused_keeps_no_volume_from_coming_and_going() {
 async fn memory_that_has_no_slot_left_is_refused_until_the_guest_is_restarted() {
     let agent = Agent::start().await;
     let api = agent.api().await;
-    let image = api.image_id().await;
-    let mut spec = instance_spec("web", &image);
-    (spec.instance_type, spec.vcpus, spec.memory_mib) = (None, Some(1), Some(128));
-    spec.max_memory_mib = Some(128 * 70);
-    let id = ok(api.create(spec).await).metadata.unwrap().id;
-    api.wait(&id, v1::wait_request::Until::WaitFor("ssh".to_owned())).await.unwrap();
+    let id = small_guest(&api, 128 * 70).await;
     let resize = async |steps: u32| {
         let mut request = update(&api.instance(&id).await);
         request.spec.as_mut().unwrap().memory_mib = Some(128 * steps);

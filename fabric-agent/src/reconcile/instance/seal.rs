@@ -60,7 +60,7 @@ impl Pass<'_> {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::{Consistency, LayerId, SnapshotId, SnapshotSpec, SnapshotState};
+    use weft_model::{LayerId, SnapshotId, SnapshotSpec, SnapshotState};
     use weft_planner::GuestState;
 
     use super::*;
@@ -79,18 +79,12 @@ mod tests {
         simulation.put::<Instances>(&after).await;
         let id = SnapshotId::from_random([1; 9]);
         let spec = SnapshotSpec {
-            source: SnapshotSource::RootDisk(before.id.clone()),
-            description: String::new(),
-            layer: LayerId::from_random([1; 9]),
-            size_bytes: 1,
-            base: None,
-            boots: None,
             between_guests: true,
-            consistency: Consistency::Crash,
-            had_guest: false,
-            for_image: None,
-            secret: None,
-            state: SnapshotState::Pending,
+            ..testing::snapshot(
+                SnapshotSource::RootDisk(before.id.clone()),
+                LayerId::from_random([1; 9]),
+                SnapshotState::Pending,
+            )
         };
         simulation.put::<Snapshots>(&testing::record(id.clone(), spec)).await;
 
@@ -101,17 +95,8 @@ mod tests {
             ..SeenGuest::default()
         };
         for (record, is_another) in [(&before, true), (&after, false)] {
-            let pass = Pass {
-                reconciler: &simulation.reconciler,
-                record,
-                status: simulation.reconciler.status(&record.id),
-                phases: Vec::new(),
-                seed_written: false,
-                started: false,
-                trouble: None,
-                memory: false,
-                resumed: false,
-            };
+            let status = simulation.reconciler.status(&record.id);
+            let pass = Pass::new(&simulation.reconciler, record, status);
             let wanted = Wanted::Run { epoch: record.spec.run_epoch };
             let sealed = pass.seal(wanted, &seen).await;
             assert!(matches!(sealed, Ok(it) if it == is_another), "{}", record.generation);

@@ -56,20 +56,11 @@ async fn volume(simulation: &Simulation, n: u8, layers: &[LayerId]) -> VolumeId 
 /// A snapshot that ends with the last of these layers.
 async fn snapshot(simulation: &Simulation, n: u8, of: &VolumeId, layers: &[LayerId]) -> SnapshotId {
     let id = SnapshotId::from_random([n; 9]);
-    let spec = SnapshotSpec {
-        source: SnapshotSource::Volume(of.clone()),
-        description: String::new(),
-        layer: layers.last().unwrap().clone(),
-        size_bytes: 1,
-        base: None,
-        boots: None,
-        between_guests: false,
-        consistency: Default::default(),
-        had_guest: false,
-        for_image: None,
-        secret: None,
-        state: SnapshotState::Completed { layers: layers.to_vec(), at: Timestamp::UNIX_EPOCH },
-    };
+    let spec = testing::snapshot(
+        SnapshotSource::Volume(of.clone()),
+        layers.last().unwrap().clone(),
+        SnapshotState::Completed { layers: layers.to_vec(), at: Timestamp::UNIX_EPOCH },
+    );
     simulation.put::<Snapshots>(&testing::record(id.clone(), spec)).await;
     id
 }

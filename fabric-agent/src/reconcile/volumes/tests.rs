@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use weft_model::{
-    InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
-    VolumeAttachmentId, VolumeAttachmentSpec,
+    InstanceId, PowerState, SnapshotId, SnapshotSource, SnapshotState, VolumeAttachmentId,
+    VolumeAttachmentSpec,
 };
 use weft_planner::Action;
 
@@ -91,20 +91,11 @@ impl Scene {
     }
 
     async fn ask_for_a_snapshot(&self, n: u8, source: SnapshotSource) {
-        let spec = SnapshotSpec {
+        let spec = testing::snapshot(
             source,
-            description: String::new(),
-            layer: weft_model::LayerId::from_random([n; 9]),
-            size_bytes: 1,
-            base: None,
-            boots: None,
-            between_guests: false,
-            consistency: Default::default(),
-            had_guest: false,
-            for_image: None,
-            secret: None,
-            state: SnapshotState::Pending,
-        };
+            weft_model::LayerId::from_random([n; 9]),
+            SnapshotState::Pending,
+        );
         self.put::<Snapshots>(&testing::record(SnapshotId::from_random([n; 9]), spec)).await;
     }
 
