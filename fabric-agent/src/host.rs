@@ -47,6 +47,8 @@ pub(crate) struct SeenGuest {
     pub(crate) root_disk: bool,
     /// Whether its file systems may be frozen, and nobody is about to thaw them.
     pub(crate) left_frozen: bool,
+    /// What disks were sealed into while it was frozen, as far as that is still written down.
+    pub(crate) layers_of_freezes: BTreeSet<LayerId>,
     /// Whether the guest's memory was saved.
     pub(crate) memory: bool,
     /// Whether the guest's memory was read back at its start.

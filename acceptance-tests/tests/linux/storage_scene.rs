@@ -333,9 +333,7 @@ resource "weft_image" "fetched" {{
             let now = files_of(&state);
             let chain = chain(lab)?;
             let stray = now.iter().filter(is_layer).any(|path| !chain.contains(path));
-            // For what the guest was frozen last stays written down beside its disk until it boots anew.
-            let is_own = |path: &&PathBuf| is_layer(path) || path.ends_with("freeze.json");
-            let rest: BTreeSet<_> = now.iter().filter(|path| !is_own(path)).cloned().collect();
+            let rest: BTreeSet<_> = now.iter().filter(|path| !is_layer(path)).cloned().collect();
             Ok((!stray && rest == self.files).then_some(()))
         })
         .with_context(|| {

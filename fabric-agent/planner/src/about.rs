@@ -31,6 +31,7 @@ impl Action {
             Self::SealRootDisk { .. } => "seal_root_disk",
             Self::SealVolume { .. } => "seal_volume",
             Self::ThawGuest { .. } => "thaw_guest",
+            Self::ForgetFreezes { .. } => "forget_freezes",
             Self::MergeLayers { .. } => "merge_layers",
             Self::UseMergedRoot { .. } => "use_merged_root",
             Self::UseMergedVolume { .. } => "use_merged_volume",
@@ -111,6 +112,7 @@ impl Action {
             | Self::ResetGuest { instance_id }
             | Self::ContinueGuest { instance_id }
             | Self::ThawGuest { instance_id }
+            | Self::ForgetFreezes { instance_id, .. }
             | Self::EndGuest { instance_id }
             | Self::ForgetGuest { instance_id }
             | Self::GrowRootDisk { instance_id, .. }
@@ -172,6 +174,7 @@ impl Action {
             | Self::ForgetGuest { instance_id }
             | Self::SealRootDisk { instance_id, .. }
             | Self::ThawGuest { instance_id }
+            | Self::ForgetFreezes { instance_id, .. }
             | Self::UseMergedRoot { instance_id, .. }
             | Self::GrowRootDisk { instance_id, .. }
             | Self::RemoveDisks { instance_id } => Some(instance_id),

@@ -203,6 +203,14 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
+    /// Forgets that disks were sealed into these layers while the guest was frozen: their snapshots are
+    /// made.
+    ForgetFreezes {
+        /// Whose.
+        instance_id: InstanceId,
+        /// Which.
+        layers: BTreeSet<LayerId>,
+    },
     /// Writes one layer that shows what several show. Nobody is waiting for it.
     MergeLayers {
         /// What becomes what.

@@ -227,6 +227,9 @@ impl Host for LinuxHost {
                 }
             }
             Action::ThawGuest { instance_id } => guests.thaw(instance_id).await,
+            Action::ForgetFreezes { instance_id, layers } => {
+                guests.forget_freezes(instance_id, layers).await
+            }
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 
             Action::MakeVolume { volume_id, pool, size_bytes, below, secret } => {

@@ -229,6 +229,8 @@ impl Host for SimHost {
                 return self.seal_root(instance_id, layer, *freeze).await;
             }
             Action::ThawGuest { instance_id } => self.thaw(instance_id).await,
+            // It sees what its guests are, and writes nothing down.
+            Action::ForgetFreezes { .. } => Ok(()),
             Action::MergeLayers { merge, below } => self.merge_layers(merge, &below.layers).await,
             Action::UseMergedRoot { instance_id, layers, merge } => {
                 self.use_merged_root(instance_id, layers, merge).await

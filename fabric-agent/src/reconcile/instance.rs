@@ -270,6 +270,7 @@ impl Pass<'_> {
                     self.note_console(&seen_guest);
                     self.note_said(&seen_guest);
                     self.after_rest(&seen.guest);
+                    self.forget_freezes(&seen_guest).await;
                     let next = self.feed(seen_guest.starved).await;
                     return match not_thawed.or(not_grown).or(not_bigger) {
                         Some(error) => Err(Failure::Step(error)),

@@ -1,6 +1,8 @@
 //! Snapshots that are to be made, of whatever disk: read off the world, and ended in one transaction
 //! with the change of the disk's record, so that the store never knows a disk that is not there.
 
+use std::collections::BTreeSet;
+
 use weft_model::{
     LayerId, Problem, Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Timestamp,
 };
@@ -28,6 +30,17 @@ pub(super) fn pending(world: &World, source: &SnapshotSource) -> Vec<PendingSeal
         had_guest: record.spec.had_guest,
     };
     records.into_iter().map(|record| seal(record)).collect()
+}
+
+/// Those of `layers` that no snapshot is to be made into any more.
+pub(super) fn settled(world: &World, layers: &BTreeSet<LayerId>) -> BTreeSet<LayerId> {
+    let pending: BTreeSet<&LayerId> = world
+        .snapshots
+        .values()
+        .filter(|record| record.spec.is_pending())
+        .map(|record| &record.spec.layer)
+        .collect();
+    layers.iter().filter(|layer| !pending.contains(layer)).cloned().collect()
 }
 
 /// What became of a snapshot.

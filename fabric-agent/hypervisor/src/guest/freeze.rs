@@ -20,6 +20,7 @@
 
 mod note;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::sync::PoisonError;
@@ -94,6 +95,34 @@ impl Guests {
         let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(false) };
         let noted = note.read().map_err(failed(id, "read whether it is frozen"))?;
         Ok(noted.now != Now::Thawed)
+    }
+
+    /// The layers that disks left behind last while the guest was frozen, as far as it is written down;
+    /// none where somebody freezes it just now.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub fn layers_of_freezes(
+        &self,
+        id: &InstanceId,
+        note: &FreezeNote,
+    ) -> Result<BTreeSet<LayerId>, GuestError> {
+        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(BTreeSet::new()) };
+        note.kept().map_err(failed(id, "read what it was frozen for"))
+    }
+
+    /// Forgets that disks left these layers behind while the guest was frozen.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub async fn forget_freezes(
+        &self,
+        id: &InstanceId,
+        note: &FreezeNote,
+        layers: &BTreeSet<LayerId>,
+    ) -> Result<(), GuestError> {
+        let _turn = self.turn_to_freeze(id).await;
+        note.forget(layers).map_err(failed(id, "forget what it was frozen for"))
     }
 
     /// Thaws a guest that was left frozen.

@@ -1,5 +1,7 @@
 //! What a simulated hypervisor tells of a guest.
 
+use std::collections::BTreeSet;
+
 use weft_planner::{GuestState, Saving, SeenNics, SeenVolumes};
 
 use super::reality::{Guest, State};
@@ -36,6 +38,7 @@ impl Guest {
             throttles,
             size,
             memory: self.memory,
+            layers_of_freezes: BTreeSet::new(),
             left_frozen: self.frozen && matches!(state, GuestState::Running { .. }),
             resumed: matches!(state, GuestState::Running { epoch } if epoch != self.booted_by),
             folder,

@@ -1,11 +1,12 @@
 //! Snapshots of an instance's root disk: carried out before anything else is done about it.
 
 use weft_model::SnapshotSource;
-use weft_planner::{SealStep, Wanted, plan_seal};
+use weft_planner::{Action, SealStep, Wanted, plan_seal};
 
 use super::{Failure, Pass};
+use crate::error_chain::ErrorChain;
 use crate::host::SeenGuest;
-use crate::reconcile::seals::{Outcome, carry_out, pending, write_down};
+use crate::reconcile::seals::{Outcome, carry_out, pending, settled, write_down};
 use crate::repo::Instances;
 
 impl Pass<'_> {
@@ -47,6 +48,21 @@ impl Pass<'_> {
             .await;
         written.map_err(Failure::Store)?;
         Ok(true)
+    }
+
+    /// Tidies up what was written down of freezes whose snapshots are made. What stays is of no harm.
+    pub(super) async fn forget_freezes(&self, seen: &SeenGuest) {
+        // Seen before this: what was sealed since then is not among them.
+        let layers = settled(&self.reconciler.cache.read(), &seen.layers_of_freezes);
+        if layers.is_empty() {
+            return;
+        }
+        let instance_id = self.record.id.clone();
+        let forget = Action::ForgetFreezes { instance_id, layers };
+        if let Err(error) = self.reconciler.host.apply(&forget).await {
+            let error = ErrorChain(&error).to_string();
+            tracing::warn!(instance.id = %self.record.id, error, "a note of a freeze stays");
+        }
     }
 
     /// Has the root disk go over to what its layers were merged into. True: as above.

@@ -1,6 +1,6 @@
 //! What is written down of a guest that may be frozen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -114,6 +114,23 @@ impl FreezeNote {
         File::open(self.0.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
     }
 
+    /// The layers that disks left behind last while file systems were frozen; none while some may be.
+    pub(super) fn kept(&self) -> io::Result<BTreeSet<LayerId>> {
+        let Noted { now, kept } = self.read()?;
+        Ok(if now == Now::Thawed { kept.into_values().collect() } else { BTreeSet::new() })
+    }
+
+    /// Nobody asks about these layers any more.
+    pub(super) fn forget(&self, layers: &BTreeSet<LayerId>) -> io::Result<()> {
+        let mut noted = self.read()?;
+        noted.kept.retain(|_, layer| !layers.contains(layer));
+        if noted == Noted::default() {
+            return self.remove();
+        }
+        self.replace(&noted, true)?;
+        self.sync_dir()
+    }
+
     /// Whether the layer was left behind while file systems were frozen.
     pub(super) fn keeps(&self, layer: &LayerId) -> io::Result<bool> {
         Ok(self.read()?.kept.values().any(|kept| kept == layer))
@@ -165,6 +182,19 @@ pub(super) mod tests {
         note.write_thawed(Some(&later)).unwrap();
         assert_eq!(keeps(), [false, true, true]);
         assert_eq!(note.read().unwrap().now, Now::Thawed);
+
+        // What nobody asks about goes; the file with the last of it.
+        let both = BTreeSet::from([data.layer.clone(), later.layer.clone()]);
+        assert_eq!(note.kept().unwrap(), both);
+        note.forget(&BTreeSet::from([later.layer.clone()])).unwrap();
+        assert_eq!(keeps(), [false, true, false]);
+        note.write(Now::Frozen { disk: root.clone(), accepted: false }).unwrap();
+        assert!(note.kept().unwrap().is_empty());
+        note.forget(&both).unwrap();
+        assert!(matches!(note.read().unwrap().now, Now::Frozen { .. }));
+        note.write_thawed(Some(&root)).unwrap();
+        note.forget(&BTreeSet::from([root.layer.clone()])).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     pub(in crate::guest::freeze) fn sealed(device: &str, n: u8) -> Sealed {

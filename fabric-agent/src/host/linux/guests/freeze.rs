@@ -1,7 +1,9 @@
 //! File systems of guests that are frozen for a moment.
 
+use std::collections::BTreeSet;
+
 use weft_hypervisor::{FreezeNote, GuestError, GuestObservation};
-use weft_model::{InstanceId, Reason};
+use weft_model::{InstanceId, LayerId, Reason};
 
 use super::{LinuxGuests, failed};
 use crate::host::HostError;
@@ -25,6 +27,23 @@ impl LinuxGuests {
             }
             _ => Ok(false),
         }
+    }
+
+    pub(super) fn layers_of_freezes(
+        &self,
+        id: &InstanceId,
+    ) -> Result<BTreeSet<LayerId>, HostError> {
+        let layers = self.guests.layers_of_freezes(id, &self.freeze_note(id));
+        layers.map_err(failed(format!("look at the guest of {id}")))
+    }
+
+    pub(in crate::host::linux) async fn forget_freezes(
+        &self,
+        id: &InstanceId,
+        layers: &BTreeSet<LayerId>,
+    ) -> Result<(), HostError> {
+        let forgotten = self.guests.forget_freezes(id, &self.freeze_note(id), layers).await;
+        forgotten.map_err(failed(format!("tidy up after freezes of the guest of {id}")))
     }
 
     pub(in crate::host::linux) async fn thaw(&self, id: &InstanceId) -> Result<(), HostError> {
