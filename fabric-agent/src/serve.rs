@@ -1,5 +1,7 @@
 //! Composition: opens everything, starts everything, ends everything.
 
+mod tasks;
+
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -11,7 +13,6 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_fetch::{FetchOptions, Fetcher};
 use weft_model::{HostId, InstanceSpec, Problem};
@@ -44,6 +45,7 @@ use crate::tls;
 use crate::tls::certificates::Certificates;
 use crate::transfers::Transfers;
 use crate::volume_keys::VolumeKeys;
+use tasks::Tasks;
 
 /// How long a step under way may take at the end: a guest that was frozen is thawed before. More than any
 /// step takes where all goes well.
@@ -177,37 +179,32 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let listener = listen(&socket)?;
     tracing::info!(socket = %socket.display(), instances = instances.len(), "agent is ready");
 
-    let shutdown = CancellationToken::new();
-    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let (marked, seen, token) = (directories.clone(), Arc::clone(&cache), shutdown.clone());
-    tasks.spawn(async move {
-        store_mark::follow(&marked, &given, &host_id, &seen, token).await;
+    let (mut followers, mut workers) = (Tasks::new(), Tasks::new());
+    let (marked, seen) = (directories.clone(), Arc::clone(&cache));
+    followers.spawn(|end| async move {
+        store_mark::follow(&marked, &given, &host_id, &seen, end).await;
         Ok(())
     });
-    let token = shutdown.clone();
-    tasks.spawn(async move { cache.follow(&repo, token).await.map_err(explain) });
-    let token = shutdown.clone();
-    tasks.spawn(async move {
-        reconciler.run(token).await;
+    followers.spawn(|end| async move { cache.follow(&repo, end).await.map_err(explain) });
+    workers.spawn(|end| async move {
+        reconciler.run(end).await;
         Ok(())
     });
-    let token = shutdown.clone();
     let janitor = Arc::clone(&context);
-    tasks.spawn(async move { forget_tokens(&janitor, token).await });
-    let (sampler, token) = (Arc::clone(&context), shutdown.clone());
-    tasks.spawn(async move {
-        hits::sample(&sampler, token).await;
+    workers.spawn(|end| async move { forget_tokens(&janitor, end).await });
+    let sampler = Arc::clone(&context);
+    workers.spawn(|end| async move {
+        hits::sample(&sampler, end).await;
         Ok(())
     });
-    let (watched, token) = (Arc::clone(&context), shutdown.clone());
-    tasks.spawn(async move { monitoring::server::serve(watched, metrics, token).await });
-    let token = shutdown.clone();
+    let watched = Arc::clone(&context);
+    workers.spawn(|end| monitoring::server::serve(watched, metrics, end));
     if let Some(network) = &network {
-        let (certificates, token) = (Arc::clone(&network.certificates), token.clone());
-        tasks.spawn(async move { watch_certificates(&certificates, token).await });
+        let certificates = Arc::clone(&network.certificates);
+        workers.spawn(|end| async move { watch_certificates(&certificates, end).await });
     }
-    tasks.spawn(async move { api::serve(context, listener, &socket, network, token).await });
-    until_end(tasks, freezer.as_ref(), shutdown).await
+    workers.spawn(|end| async move { api::serve(context, listener, &socket, network, end).await });
+    until_end(workers, followers, freezer.as_ref()).await
 }
 
 /// Listens on TCP, where that is asked for.
@@ -238,30 +235,33 @@ async fn watch_certificates(
 
 /// Waits for a signal, or for a task that ends by itself, which none should; then ends them all.
 async fn until_end(
-    mut tasks: JoinSet<anyhow::Result<()>>,
+    mut workers: Tasks,
+    mut followers: Tasks,
     host: &dyn Host,
-    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let ended_early = tokio::select! {
         _ = terminate.recv() => None,
         interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
-        ended = tasks.join_next() => ended,
+        ended = workers.one_ended() => Some(ended),
+        ended = followers.one_ended() => Some(ended),
     };
     tracing::info!("agent is ending; guests go on running");
     host.freeze_no_more();
-    shutdown.cancel();
-    let drained =
-        tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
+    if tokio::time::timeout(DRAIN, end(&mut workers, &mut followers)).await.is_err() {
         tracing::warn!("a step did not end in time; the next start takes it up again");
     }
     match ended_early {
         None => Ok(()),
-        Some(Ok(Ok(()))) => anyhow::bail!("a task of the agent ended by itself"),
-        Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => Err(error).context("a task of the agent panicked"),
+        Some(Ok(())) => anyhow::bail!("a task of the agent ended by itself"),
+        Some(Err(error)) => Err(error),
     }
+}
+
+/// Ends all. Those who follow the store come last: who changes it waits until the change is seen.
+async fn end(workers: &mut Tasks, followers: &mut Tasks) {
+    workers.end().await;
+    followers.end().await;
 }
 
 /// The machine's clock, or the one of a test.
@@ -389,4 +389,35 @@ fn explain(problem: Problem) -> anyhow::Error {
         }
     }
     anyhow::anyhow!(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_store::Revision;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_changes_the_store_while_the_agent_ends_sees_it_and_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("db"), SqliteOptions::default()).unwrap();
+        let repo = Repo::new(Arc::new(store));
+        let cache = Arc::new(Cache::load(&repo).await.unwrap());
+        let (mut followers, mut workers) = (Tasks::new(), Tasks::new());
+        let (followed, read) = (Arc::clone(&cache), repo.clone());
+        followers.spawn(|end| async move { followed.follow(&read, end).await.map_err(explain) });
+        let seen = Arc::clone(&cache);
+        workers.spawn(|end| async move {
+            end.cancelled().await;
+            // The others have had time to end as well.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let txn = Txn::new().put("anything", b"at all".to_vec());
+            let revision = repo.commit(txn).await.map_err(explain)?;
+            seen.reached(revision).await;
+            Ok(())
+        });
+        let ended = tokio::time::timeout(DRAIN, end(&mut workers, &mut followers)).await;
+        assert!(ended.is_ok(), "the change was never seen");
+        assert!(cache.revision() > Revision::ABSENT);
+    }
 }
