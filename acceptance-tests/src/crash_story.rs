@@ -9,6 +9,7 @@ mod machine;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -22,6 +23,9 @@ use crate::wait::{eventually, within};
 use fate::Fate;
 pub use fate::Victim;
 pub use machine::Machine;
+
+/// How long after its connections a process may be there.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a step is done by.
 #[derive(Clone, Debug)]
@@ -227,13 +231,13 @@ impl<S: Scene> CrashStory<S> {
             }
             Ok((!client.is_running()?).then_some(()))
         })?;
+        let finished = client.finish(within())?;
         // What an answer sets going may come to the point later; what looks now must not.
-        if self.lab.agent().has_ended()? {
+        if self.has_died(finished.status.success())? {
             fate.agent_died(&self.lab.agent().log())?;
         }
         self.lab.agent().stop()?;
         self.start_agent(&mut Fate::default())?;
-        let finished = client.finish(within())?;
         if !finished.status.success() {
             ensure!(!fate.reached.is_empty(), "{}\nand nobody had died", finished.text());
             self.again(&act)?.success()?;
@@ -241,6 +245,18 @@ impl<S: Scene> CrashStory<S> {
             self.again(&act)?.success()?;
         }
         Ok(())
+    }
+
+    /// Whether the agent is gone, now that the client has ended.
+    fn has_died(&mut self, client_succeeded: bool) -> Result<bool> {
+        if client_succeeded {
+            return self.lab.agent().has_ended();
+        }
+        // Connections of a process close a moment before it is gone: the client may know first.
+        let gone = eventually("the agent is gone", GONE_WITHIN, || {
+            Ok(self.lab.agent().has_ended()?.then_some(()))
+        });
+        Ok(gone.is_ok())
     }
 
     fn start(&self, act: &Act) -> Result<Background> {
