@@ -22,7 +22,7 @@ mod reads;
 mod route_tables;
 mod rules;
 mod sessions;
-pub(crate) mod snapshots;
+mod snapshots;
 mod streams;
 mod subnets;
 mod transfers;

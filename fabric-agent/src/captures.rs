@@ -13,16 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 use weft_model::{
     Boots, Claim, Consistency, Digest, InstanceId, InstanceSpec, PowerState, Problem, Reason,
-    Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Tags,
+    Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState, Tags, Taking,
 };
 use weft_planner::Action;
 use weft_store::Txn;
 
-use crate::api::snapshots::of_root_disk;
 use crate::cache::next_of;
 use crate::context::Context;
 use crate::random;
 use crate::repo::{Instances, Kind as _, Snapshots, encode, object_key};
+use crate::snapshotable::of_root_disk;
 
 type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
 
@@ -216,13 +216,11 @@ async fn snapshot_for<'a>(
     }
     let instance = context.snapshotable(instance_id, "source_instance_id").await?;
     let description = format!("for an image of {instance_id} that is being made");
-    let had_guest = context.guest_to_freeze(consistency, &source).await?.is_some();
+    let taking =
+        if reboot { Taking::BetweenGuests } else { context.taking(consistency, &source).await? };
     let spec = SnapshotSpec {
-        between_guests: reboot,
-        consistency,
-        had_guest,
         for_image: Some(token.to_owned()),
-        ..of_root_disk(&instance.value, description)
+        ..of_root_disk(&instance.value, description, taking)
     };
     let record = SnapshotRecord {
         id: Snapshots::new_id(random::bytes(), &spec),
@@ -355,9 +353,7 @@ mod tests {
             size_bytes: 1,
             base: None,
             boots: None,
-            between_guests: false,
-            consistency: Consistency::Crash,
-            had_guest: false,
+            taking: Taking::AsItIs,
             for_image: Some("token".to_owned()),
             secret: None,
             state: SnapshotState::Pending,

@@ -29,6 +29,7 @@ mod repo;
 mod serve;
 mod services;
 mod sessions;
+mod snapshotable;
 mod store_mark;
 mod strays;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use weft_model::{
     BootMode, Claim, Digest, DiskFormat, GroupId, GroupSpec, ImageContent, ImageId, InstanceId,
     InstanceSpec, Interface, InterfaceId, LayerId, MacAddr, PowerState, Record, SnapshotSource,
-    SnapshotSpec, SnapshotState, SshHostKey, SubnetId, SubnetSpec, Tags, Timestamp, VpcId, VpcMode,
-    VpcSpec,
+    SnapshotSpec, SnapshotState, SshHostKey, SubnetId, SubnetSpec, Tags, Taking, Timestamp, VpcId,
+    VpcMode, VpcSpec,
 };
 
 pub(crate) use simulation::Simulation;
@@ -39,9 +39,7 @@ pub(crate) fn snapshot(
         size_bytes: 1,
         base: None,
         boots: None,
-        between_guests: false,
-        consistency: Default::default(),
-        had_guest: false,
+        taking: Taking::AsItIs,
         for_image: None,
         secret: None,
         state,

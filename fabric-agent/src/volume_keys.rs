@@ -10,6 +10,7 @@
 //! The key is read once, at the start, and is nowhere but in this process. A secret that another key
 //! wrapped is told from one that was tampered with by the key's id, which is a digest of it.
 
+mod check;
 #[cfg(test)]
 mod tests;
 

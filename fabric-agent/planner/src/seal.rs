@@ -3,7 +3,7 @@
 //! They come before everything else that is to be done about the instance: while one is pending no
 //! guest is started, for what an interrupted attempt left behind has to be carried to its end first.
 
-use weft_model::{Consistency, InstanceId, InstanceSpec, LayerId, Record, SnapshotId};
+use weft_model::{InstanceId, InstanceSpec, LayerId, Record, SnapshotId, Taking};
 
 use crate::{Action, GuestState, Wanted};
 
@@ -14,28 +14,24 @@ pub struct PendingSeal {
     pub snapshot_id: SnapshotId,
     /// What the disk's file becomes.
     pub layer: LayerId,
-    /// Whether the guest of an older launch has to have shut down first.
-    pub between_guests: bool,
-    /// What is to be true of it.
-    pub consistency: Consistency,
-    /// Whether a guest ran, or was to, when it was asked for.
-    pub had_guest: bool,
+    /// How the disk is taken.
+    pub taking: Taking,
 }
 
 impl PendingSeal {
     /// Whether the guest that has the disk is frozen for it. One that has shut down has left its file
     /// systems clean; where one ended otherwise since it was asked for, the host finds nobody to freeze.
     pub(crate) fn freezes(&self, guest: &GuestState) -> bool {
-        let has_to_be = match guest {
+        let Taking::Frozen { had_guest } = self.taking else { return false };
+        match guest {
             GuestState::PoweredOff { .. } => false,
-            GuestState::Absent | GuestState::Exited { .. } => self.had_guest,
+            GuestState::Absent | GuestState::Exited { .. } => had_guest,
             GuestState::Running { .. }
             | GuestState::Panicked { .. }
             | GuestState::Saving { .. }
             | GuestState::Loading { .. }
             | GuestState::Loaded { .. } => true,
-        };
-        has_to_be && self.consistency == Consistency::Frozen
+        }
     }
 }
 
@@ -61,7 +57,7 @@ pub fn plan_seal(
     guest: &GuestState,
 ) -> SealStep {
     let Some(seal) = pending.first() else { return SealStep::Rest };
-    let PendingSeal { snapshot_id, layer, between_guests, .. } = seal;
+    let PendingSeal { snapshot_id, layer, taking } = seal;
     let Some(size_bytes) = root_bytes else {
         let refuse = |why| SealStep::Refuse(snapshot_id.clone(), why);
         return match wanted {
@@ -96,7 +92,7 @@ pub fn plan_seal(
             _,
         ) => false,
     };
-    if *between_guests && is_on_its_way_out {
+    if *taking == Taking::BetweenGuests && is_on_its_way_out {
         return SealStep::Rest;
     }
     SealStep::Seal(
@@ -124,37 +120,36 @@ mod tests {
         let running = |epoch| GuestState::Running { epoch };
         let exited = || GuestState::Exited { epoch: 1, how: "it ended".to_owned() };
         let run = Wanted::Run { epoch: 2 };
+        let (as_it_is, between) = (Taking::AsItIs, Taking::BetweenGuests);
         #[rustfmt::skip]
         let cases = [
-            // between guests, wanted,       disk,  has run, guest,                               step
-            (false,            run,          true,  true,    running(2),                          "seal"),
-            (false,            run,          true,  true,    running(1),                          "seal"),
-            (false,            run,          true,  true,    GuestState::Absent,                  "seal"),
-            (false,            run,          true,  true,    exited(),                            "seal"),
-            (false,            Wanted::Off,  true,  true,    GuestState::PoweredOff { epoch: 2 }, "seal"),
-            (false,            Wanted::Gone, true,  true,    running(2),                          "seal"),
+            // taken    wanted,       disk,  has run, guest,                               step
+            (as_it_is, run,          true,  true,    running(2),                          "seal"),
+            (as_it_is, run,          true,  true,    running(1),                          "seal"),
+            (as_it_is, run,          true,  true,    GuestState::Absent,                  "seal"),
+            (as_it_is, run,          true,  true,    exited(),                            "seal"),
+            (as_it_is, Wanted::Off,  true,  true,    GuestState::PoweredOff { epoch: 2 }, "seal"),
+            (as_it_is, Wanted::Gone, true,  true,    running(2),                          "seal"),
             // Taken between the guest that goes and the one that comes.
-            (true,             run,          true,  true,    running(1),                          "rest"),
-            (true,             run,          true,  true,    GuestState::PoweredOff { epoch: 1 }, "rest"),
-            (true,             run,          true,  true,    exited(),                            "seal"),
-            (true,             Wanted::Off,  true,  true,    running(1),                          "rest"),
-            (true,             Wanted::Off,  true,  true,    GuestState::Absent,                  "seal"),
+            (between,  run,          true,  true,    running(1),                          "rest"),
+            (between,  run,          true,  true,    GuestState::PoweredOff { epoch: 1 }, "rest"),
+            (between,  run,          true,  true,    exited(),                            "seal"),
+            (between,  Wanted::Off,  true,  true,    running(1),                          "rest"),
+            (between,  Wanted::Off,  true,  true,    GuestState::Absent,                  "seal"),
             // The next one runs already: waiting any longer would be for ever.
-            (true,             run,          true,  true,    running(2),                          "seal"),
+            (between,  run,          true,  true,    running(2),                          "seal"),
             // The disk comes first.
-            (false,            run,          false, false,   GuestState::Absent,                  "rest"),
-            (false,            run,          false, true,    GuestState::Absent,                  "missing"),
-            (false,            Wanted::Off,  false, false,   GuestState::Absent,                  "never been started"),
-            (false,            Wanted::Gone, false, true,    GuestState::Absent,                  "terminated"),
+            (as_it_is, run,          false, false,   GuestState::Absent,                  "rest"),
+            (as_it_is, run,          false, true,    GuestState::Absent,                  "missing"),
+            (as_it_is, Wanted::Off,  false, false,   GuestState::Absent,                  "never been started"),
+            (as_it_is, Wanted::Gone, false, true,    GuestState::Absent,                  "terminated"),
         ];
         let record = record(PowerState::Running, 2);
-        for (between_guests, wanted, root_disk, has_run, guest, want) in cases {
+        for (taking, wanted, root_disk, has_run, guest, want) in cases {
             let pending = [PendingSeal {
                 snapshot_id: SnapshotId::from_random([1; 9]),
                 layer: LayerId::from_random([1; 9]),
-                between_guests,
-                consistency: Consistency::Crash,
-                had_guest: false,
+                taking,
             }];
             let root_bytes = root_disk.then_some(3 << 30);
             let step = plan_seal(&record, wanted, &pending, root_bytes, has_run, &guest);
@@ -163,7 +158,7 @@ mod tests {
                 SealStep::Refuse(_, why) => why,
                 SealStep::Rest => "rest",
             };
-            assert!(seen.contains(want), "{between_guests} {wanted:?} {guest:?}: {step:?}");
+            assert!(seen.contains(want), "{taking:?} {wanted:?} {guest:?}: {step:?}");
             let none = plan_seal(&record, wanted, &[], root_bytes, has_run, &guest);
             assert_eq!(none, SealStep::Rest);
         }
@@ -171,37 +166,36 @@ mod tests {
 
     #[test]
     fn a_guest_is_frozen_unless_it_has_shut_down_or_never_ran() {
-        let (crash, frozen) = (Consistency::Crash, Consistency::Frozen);
+        let as_it_is = Taking::AsItIs;
+        let [frozen, idle] = [true, false].map(|had_guest| Taking::Frozen { had_guest });
         let running = || GuestState::Running { epoch: 2 };
         let exited = || GuestState::Exited { epoch: 2, how: "killed".to_owned() };
         #[rustfmt::skip]
         let cases = [
-            (crash,  true,  running(),                            false),
-            (frozen, true,  running(),                            true),
+            (as_it_is, running(),                            false),
+            (frozen,   running(),                            true),
             // It was to be off, and has not got there yet.
-            (frozen, false, running(),                            true),
+            (idle,     running(),                            true),
             // The host refuses it: what a guest left that died is not what was asked for.
-            (frozen, true,  GuestState::Absent,                   true),
-            (frozen, true,  exited(),                             true),
-            (frozen, false, GuestState::Absent,                   false),
-            (frozen, false, exited(),                             false),
-            (frozen, true,  GuestState::Panicked { epoch: 2 },    true),
-            (frozen, true,  GuestState::PoweredOff { epoch: 2 },  false),
+            (frozen,   GuestState::Absent,                   true),
+            (frozen,   exited(),                             true),
+            (idle,     GuestState::Absent,                   false),
+            (idle,     exited(),                             false),
+            (frozen,   GuestState::Panicked { epoch: 2 },    true),
+            (frozen,   GuestState::PoweredOff { epoch: 2 },  false),
         ];
         let record = record(PowerState::Running, 2);
-        for (consistency, had_guest, guest, want) in cases {
+        for (taking, guest, want) in cases {
             let pending = [PendingSeal {
                 snapshot_id: SnapshotId::from_random([1; 9]),
                 layer: LayerId::from_random([1; 9]),
-                between_guests: false,
-                consistency,
-                had_guest,
+                taking,
             }];
             let run = Wanted::Run { epoch: 2 };
             let step = plan_seal(&record, run, &pending, Some(1 << 30), true, &guest);
             let SealStep::Seal(_, action) = step else { panic!("{step:?}") };
             let freezes = matches!(*action, Action::SealRootDisk { freeze: true, .. });
-            assert_eq!(freezes, want, "{consistency} {had_guest} {guest:?}");
+            assert_eq!(freezes, want, "{taking:?} {guest:?}");
         }
     }
 }

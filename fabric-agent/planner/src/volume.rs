@@ -246,9 +246,7 @@ mod tests {
         let pending = [PendingSeal {
             snapshot_id: SnapshotId::from_random([1; 9]),
             layer: weft_model::LayerId::from_random([1; 9]),
-            between_guests: false,
-            consistency: weft_model::Consistency::Crash,
-            had_guest: false,
+            taking: weft_model::Taking::AsItIs,
         }];
         let user = |guest| Some(VolumeUser { instance_id: InstanceId::from_random([1; 9]), guest });
         let there = || SeenDisk::There(1 << 30);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_model::{
-    Below, ImageBase, InstanceId, Object, Problem, Reason, Record, SnapshotState, VolumeId,
-    VolumeOrder, VolumeSource, VolumeSpec, VolumeView, WrappedSecret, check_encryption,
-    check_holds, check_no_shrink,
+    Below, ImageBase, Object, Problem, Reason, Record, SnapshotState, VolumeId, VolumeOrder,
+    VolumeSource, VolumeSpec, VolumeView, WrappedSecret, check_encryption, check_holds,
+    check_no_shrink,
 };
 use weft_proto::convert::{
     Revision, creation_from_wire, revision_from_wire, volume_order_from_wire, volume_to_wire,
@@ -118,30 +118,6 @@ fn secret_of(
         }
         None if order.encrypted == Some(true) => keys.new_secret().map(Some),
         None => Ok(None),
-    }
-}
-
-impl Context {
-    /// # Errors
-    /// The instance has an encrypted volume whose key is not there: no guest of it could be started.
-    pub(crate) fn check_keys_of(&self, instance: &InstanceId) -> Result<(), Problem> {
-        let world = self.cache.read();
-        let volumes = world.volumes_of(instance).map(|attachment| attachment.id.second());
-        for volume in volumes.filter_map(|id| world.volumes.get(id)) {
-            self.check_key(&volume.spec, "id").map_err(|problem| {
-                let text = format!("volume {}: {}", volume.id, problem.message);
-                Problem { message: text, ..problem }
-            })?;
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// The volume is encrypted, and its key is not there: a [`Problem`] at `field`.
-    pub(super) fn check_key(&self, volume: &VolumeSpec, field: &str) -> Result<(), Problem> {
-        let Some(secret) = &volume.secret else { return Ok(()) };
-        let opened = self.host.volume_keys().unwrap(secret).map(drop);
-        opened.map_err(|error| Problem::from(error).at(field))
     }
 }
 

@@ -25,9 +25,7 @@ pub(super) fn pending(world: &World, source: &SnapshotSource) -> Vec<PendingSeal
     let seal = |record: &SnapshotRecord| PendingSeal {
         snapshot_id: record.id.clone(),
         layer: record.spec.layer.clone(),
-        between_guests: record.spec.between_guests,
-        consistency: record.spec.consistency,
-        had_guest: record.spec.had_guest,
+        taking: record.spec.taking,
     };
     records.into_iter().map(|record| seal(record)).collect()
 }

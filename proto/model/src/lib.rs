@@ -107,7 +107,7 @@ pub use route::{
 };
 pub use snapshot::{
     Boots, Consistency, MAX_LAYERS, SnapshotOrder, SnapshotProgress, SnapshotSource, SnapshotSpec,
-    SnapshotState, SnapshotView, check_depth,
+    SnapshotState, SnapshotView, Taking, check_depth,
 };
 pub use tags::Tags;
 pub use text::{InvalidName, Name};

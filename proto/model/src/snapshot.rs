@@ -91,6 +91,62 @@ words! {
     }
 }
 
+/// How a disk is taken for a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "TakingFields", into = "TakingFields")]
+pub enum Taking {
+    /// As it is, whoever writes to it.
+    #[default]
+    AsItIs,
+    /// While the file systems of its guest are frozen.
+    Frozen {
+        /// Whether a guest ran when that was asked for, or was to: one that has ended since cannot be frozen.
+        had_guest: bool,
+    },
+    /// Between two guests, once the first has shut down.
+    BetweenGuests,
+}
+
+impl Taking {
+    /// What is true of what is taken, in the client's words.
+    pub fn consistency(self) -> Consistency {
+        match self {
+            Self::AsItIs | Self::BetweenGuests => Consistency::Crash,
+            Self::Frozen { .. } => Consistency::Frozen,
+        }
+    }
+}
+
+/// How the store has a [`Taking`].
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct TakingFields {
+    between_guests: bool,
+    consistency: Consistency,
+    had_guest: bool,
+}
+
+impl From<TakingFields> for Taking {
+    fn from(fields: TakingFields) -> Self {
+        let TakingFields { between_guests, consistency, had_guest } = fields;
+        match consistency {
+            _ if between_guests => Self::BetweenGuests,
+            Consistency::Crash => Self::AsItIs,
+            Consistency::Frozen => Self::Frozen { had_guest },
+        }
+    }
+}
+
+impl From<Taking> for TakingFields {
+    fn from(taking: Taking) -> Self {
+        Self {
+            between_guests: taking == Taking::BetweenGuests,
+            consistency: taking.consistency(),
+            had_guest: taking == Taking::Frozen { had_guest: true },
+        }
+    }
+}
+
 /// How a disk boots, from the image that its instance was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boots {
@@ -139,15 +195,9 @@ pub struct SnapshotSpec {
     pub base: Option<ImageBase>,
     /// How the disk boots, where it is a root disk.
     pub boots: Option<Boots>,
-    /// Whether it is taken between two guests, once the first has shut down.
-    #[serde(default)]
-    pub between_guests: bool,
-    /// What was asked for.
-    #[serde(default)]
-    pub consistency: Consistency,
-    /// Whether a guest ran then, or was to, if it has to be frozen: one that has ended since cannot be.
-    #[serde(default)]
-    pub had_guest: bool,
+    /// How it is taken.
+    #[serde(flatten)]
+    pub taking: Taking,
     /// The token of the client that has an image made of it, where it is there for that alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_image: Option<String>,
@@ -233,8 +283,8 @@ impl From<SnapshotSpec> for SnapshotView {
             SnapshotState::Completed { at, .. } => (SnapshotProgress::Completed, None, Some(at)),
             SnapshotState::Error { why } => (SnapshotProgress::Error, Some(why), None),
         };
-        let SnapshotSpec { source, description, consistency, size_bytes, secret, .. } = spec;
-        let order = SnapshotOrder { source, description, consistency };
+        let SnapshotSpec { source, description, taking, size_bytes, secret, .. } = spec;
+        let order = SnapshotOrder { source, description, consistency: taking.consistency() };
         let encrypted = secret.is_some();
         Self { order, progress, reason, size_bytes, completed_at, encrypted }
     }
@@ -267,6 +317,27 @@ mod tests {
         let remedy = problem.remedy.unwrap();
         assert!(remedy.starts_with("make a new encrypted volume"), "{remedy}");
         assert!(!remedy.contains("merges layers by itself"), "{remedy}");
+    }
+
+    #[test]
+    fn how_a_disk_is_taken_is_stored_as_agents_before_stored_it() {
+        let fields = |between_guests: bool, consistency: &str, had_guest: bool| {
+            serde_json::json!({
+                "between_guests": between_guests, "consistency": consistency, "had_guest": had_guest,
+            })
+        };
+        for (taking, stored) in [
+            (Taking::AsItIs, fields(false, "crash", false)),
+            (Taking::BetweenGuests, fields(true, "crash", false)),
+            (Taking::Frozen { had_guest: false }, fields(false, "frozen", false)),
+            (Taking::Frozen { had_guest: true }, fields(false, "frozen", true)),
+        ] {
+            assert_eq!(serde_json::to_value(taking).unwrap(), stored);
+            assert_eq!(serde_json::from_value::<Taking>(stored).unwrap(), taking);
+        }
+        // The first of them knew of none of the three.
+        let oldest = serde_json::from_value::<Taking>(serde_json::json!({}));
+        assert_eq!(oldest.unwrap(), Taking::AsItIs);
     }
 
     #[test]

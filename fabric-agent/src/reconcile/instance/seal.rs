@@ -76,7 +76,7 @@ impl Pass<'_> {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::{LayerId, SnapshotId, SnapshotSpec, SnapshotState};
+    use weft_model::{LayerId, SnapshotId, SnapshotSpec, SnapshotState, Taking};
     use weft_planner::GuestState;
 
     use super::*;
@@ -95,7 +95,7 @@ mod tests {
         simulation.put::<Instances>(&after).await;
         let id = SnapshotId::from_random([1; 9]);
         let spec = SnapshotSpec {
-            between_guests: true,
+            taking: Taking::BetweenGuests,
             ..testing::snapshot(
                 SnapshotSource::RootDisk(before.id.clone()),
                 LayerId::from_random([1; 9]),
