@@ -10,7 +10,7 @@ use weft_model::{
 };
 
 use crate::admission::hibernated;
-use crate::cache::World;
+use crate::cache::{Cache, World};
 use crate::context::Context;
 use crate::reconcile::Plugged;
 use crate::repo::{Instances, Kind, Stored};
@@ -47,10 +47,7 @@ pub(super) async fn taken_in<T: Clone + Ord>(
     plugged: &Plugged<T>,
     thing: &T,
 ) -> bool {
-    let state = context.cache.read().statuses.get(id).map(|status| status.state);
-    let has = plugged.until(id, |has| has.contains(thing));
-    state != Some(InstanceState::Running)
-        || tokio::time::timeout(TAKEN_IN_WITHIN, has).await.is_ok()
+    is_so_in_time(&context.cache, id, plugged.until(id, |has| has.contains(thing))).await
 }
 
 /// Returns when the disk of a guest that runs is kept to these limits, `None` being its root disk, or
@@ -61,12 +58,9 @@ pub(super) async fn limited(
     volume: Option<&VolumeId>,
     limits: DiskLimits,
 ) {
-    let state = context.cache.read().statuses.get(id).map(|status| status.state);
     let kept = Some(Throttle::Limits(limits));
     let holds = context.reconciler.throttled.until(id, |seen| seen.of(volume) == kept);
-    if state == Some(InstanceState::Running)
-        && tokio::time::timeout(TAKEN_IN_WITHIN, holds).await.is_err()
-    {
+    if !is_so_in_time(&context.cache, id, holds).await {
         let disk = volume.map_or("root", VolumeId::as_str);
         tracing::warn!(instance.id = %id, disk, "a disk is not kept to its limits yet");
     }
@@ -75,13 +69,25 @@ pub(super) async fn limited(
 /// Returns when a guest that runs is as big as it should be, or after a while, with a line in the log:
 /// the agent goes on trying, and the instance says why it fails.
 pub(super) async fn grown(context: &Context, id: &InstanceId, size: GuestSize) {
-    let state = context.cache.read().statuses.get(id).map(|status| status.state);
     let holds = context.reconciler.sized.until(id, |seen| seen.covers(size));
-    if state == Some(InstanceState::Running)
-        && tokio::time::timeout(TAKEN_IN_WITHIN, holds).await.is_err()
-    {
+    if !is_so_in_time(&context.cache, id, holds).await {
         tracing::warn!(instance.id = %id, "the guest has not grown yet");
     }
+}
+
+/// Whether what `holds` waits for has come about in a guest that runs, for so long as that runs and a
+/// client waits: false where that was not long enough.
+async fn is_so_in_time(cache: &Cache, id: &InstanceId, holds: impl Future<Output = ()>) -> bool {
+    let runs_no_more = cache.until(|world| {
+        world.statuses.get(id).is_none_or(|status| status.state != InstanceState::Running)
+    });
+    let either = async {
+        tokio::select! {
+            () = holds => {}
+            () = runs_no_more => {}
+        }
+    };
+    tokio::time::timeout(TAKEN_IN_WITHIN, either).await.is_ok()
 }
 
 /// Asks for the end of an attachment and waits for it, for a while; `is_there` says whether the world
@@ -124,4 +130,36 @@ where
         Some(reason) => problem.evidence(reason),
         None => problem,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{InstanceStatus, Timestamp};
+    use weft_store::Txn;
+
+    use super::*;
+    use crate::repo::{encode, status_key};
+    use crate::testing::Simulation;
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_in_a_guest_that_is_told_to_stop_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let simulation = Simulation::begin(dir.path()).await;
+        let id = InstanceId::from_random([1; 9]);
+        let becomes = async |state| {
+            let status =
+                InstanceStatus { state, ..InstanceStatus::accepted(Timestamp::UNIX_EPOCH) };
+            let txn = Txn::new().put(status_key(&id), encode(&status));
+            let revision = simulation.reconciler.repo.commit(txn).await.unwrap();
+            simulation.reconciler.cache.reached(revision).await;
+        };
+        becomes(InstanceState::Running).await;
+        let cache = &simulation.reconciler.cache;
+        let waiting = is_so_in_time(cache, &id, std::future::pending());
+        let stopping = async {
+            tokio::task::yield_now().await;
+            becomes(InstanceState::Stopping).await;
+        };
+        assert!(tokio::join!(waiting, stopping).0, "waited for what cannot come");
+    }
 }
