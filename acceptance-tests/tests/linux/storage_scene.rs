@@ -84,7 +84,7 @@ pub(crate) struct Storage {
     files: BTreeSet<PathBuf>,
     /// Layers before the step.
     layers: BTreeSet<PathBuf>,
-    /// The inode of the guest's disk before the step.
+    /// The inode of the disk that is snapshotted in the step, before it.
     disk: u64,
 }
 
@@ -257,7 +257,9 @@ resource "weft_image" "fetched" {{
 
     /// What the disk was before the step: a layer now, or merged into the one that is new.
     fn new_layer(&self, lab: &Lab) -> Result<PathBuf> {
-        let now = files(&lab.directory().join("state/layers"));
+        let mut now = files(&lab.directory().join("state/layers"));
+        // One that is being written is none yet.
+        now.retain(|path| path.extension().is_some_and(|it| it == "qcow2"));
         if let Some(sealed) = now.iter().find(|path| inode(path).is_some_and(|it| it == self.disk))
         {
             return Ok(sealed.clone());
@@ -368,8 +370,12 @@ impl Scene for Storage {
 
     fn before(&mut self, lab: &Lab, terraform: &Terraform, step: &str) -> Result<()> {
         self.layers = files(&lab.directory().join("state/layers"));
-        let disks = files(&lab.directory().join("state/instances"));
-        let disk = disks.iter().find(|path| path.ends_with("root.qcow2"));
+        let (dir, name) = match step {
+            "seal" => ("state/volumes", "disk.qcow2"),
+            _ => ("state/instances", "root.qcow2"),
+        };
+        let disks = files(&lab.directory().join(dir));
+        let disk = disks.iter().find(|path| path.ends_with(name));
         self.disk = disk.and_then(|path| inode(path)).context("no disk")?;
         if step != "resume" {
             let guest = self.guest(lab, terraform)?;
