@@ -1,10 +1,12 @@
 //! Opens the file: one process only, our schema only, undamaged only.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -47,6 +49,11 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 
+/// A process that was killed while it started another one has left its locks to that one, until that
+/// has come to its exec: flock(2) locks belong to the open file, which fork(2) copies.
+const PATIENCE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(20);
+
 pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Holds other processes off while it is open.
@@ -87,23 +94,32 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&lock_path)
         .map_err(failed("open lock file"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let holder = match file.read_to_string(&mut text) {
-                Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
-                _ => "another process".to_owned(),
-            };
-            return Err(StoreError::Locked { path: path.to_owned(), holder });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+    if !try_patiently(&file).map_err(failed("lock"))? {
+        let mut text = String::new();
+        let holder = match file.read_to_string(&mut text) {
+            Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
+            _ => "another process".to_owned(),
+        };
+        return Err(StoreError::Locked { path: path.to_owned(), holder });
     }
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", process::id()))
         .map_err(failed("write lock file"))?;
     Ok(file)
+}
+
+/// Whether the lock was there to be had.
+fn try_patiently(file: &File) -> io::Result<bool> {
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => thread::sleep(POLL),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+    }
 }
 
 fn prepare(path: &Path, connection: &Connection) -> Result<(), StoreError> {

@@ -95,6 +95,21 @@ async fn a_second_agent_is_told_who_has_the_store() {
 }
 
 #[tokio::test]
+async fn a_lock_that_outlives_its_agent_for_a_moment_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    drop(open(&dir, SqliteOptions::default()).unwrap());
+    // As a child has it that the agent was killed over, before its exec.
+    let copy = fs::File::open(dir.path().join("state/store.db.lock")).unwrap();
+    copy.lock().unwrap();
+    let child = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(copy);
+    });
+    open(&dir, SqliteOptions::default()).unwrap();
+    child.join().unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_database_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     drop(open(&dir, SqliteOptions::default()).unwrap());
