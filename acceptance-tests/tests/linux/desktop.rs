@@ -102,9 +102,9 @@ fn a_debian_with_a_small_desktop_is_looked_at_and_used() -> Result<()> {
             Ok(guest.ssh(ask)?.contains(workspace).then_some(()))
         })?;
     }
-    viewer.click(300, 300)?;
-    viewer.type_line("touch /tmp/typed")?;
     eventually("what was typed is done", within(), || {
+        viewer.click(300, 300)?;
+        viewer.type_line("touch /tmp/typed")?;
         Ok((guest.try_ssh("test -e /tmp/typed")?.code() == Some(0)).then_some(()))
     })?;
     viewer.close()?;
