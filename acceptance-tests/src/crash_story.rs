@@ -25,7 +25,7 @@ pub use fate::Victim;
 pub use machine::Machine;
 
 /// How long after its connections a process may be there.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a step is done by.
 #[derive(Clone, Debug)]

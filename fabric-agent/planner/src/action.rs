@@ -203,8 +203,8 @@ pub enum Action {
         /// Whose.
         instance_id: InstanceId,
     },
-    /// Forgets that disks were sealed into these layers while the guest was frozen: their snapshots are
-    /// made.
+    /// Forgets that disks were sealed into these layers while the guest was frozen: no snapshot is to be
+    /// made of them any more.
     ForgetFreezes {
         /// Whose.
         instance_id: InstanceId,

@@ -50,8 +50,8 @@ pub(super) async fn taken_in<T: Clone + Ord>(
     is_so_in_time(&context.cache, id, plugged.until(id, |has| has.contains(thing))).await
 }
 
-/// Returns when the disk of a guest that runs is kept to these limits, `None` being its root disk, or
-/// after a while, with a line in the log: the agent goes on trying.
+/// Returns when the disk of a guest is kept to these limits, `None` being its root disk, or the guest does
+/// not run any more; or after a while, with a line in the log: the agent goes on trying.
 pub(super) async fn limited(
     context: &Context,
     id: &InstanceId,
@@ -66,8 +66,8 @@ pub(super) async fn limited(
     }
 }
 
-/// Returns when a guest that runs is as big as it should be, or after a while, with a line in the log:
-/// the agent goes on trying, and the instance says why it fails.
+/// Returns when a guest is as big as it should be, or does not run any more; or after a while, with a line
+/// in the log: the agent goes on trying, and the instance says why it fails.
 pub(super) async fn grown(context: &Context, id: &InstanceId, size: GuestSize) {
     let holds = context.reconciler.sized.until(id, |seen| seen.covers(size));
     if !is_so_in_time(&context.cache, id, holds).await {
@@ -155,9 +155,9 @@ mod tests {
         };
         becomes(InstanceState::Running).await;
         let cache = &simulation.reconciler.cache;
-        let waiting = is_so_in_time(cache, &id, std::future::pending());
+        let mut waiting = std::pin::pin!(is_so_in_time(cache, &id, std::future::pending()));
+        assert!(futures::poll!(&mut waiting).is_pending(), "not waited for in a guest that runs");
         let stopping = async {
-            tokio::task::yield_now().await;
             becomes(InstanceState::Stopping).await;
         };
         assert!(tokio::join!(waiting, stopping).0, "waited for what cannot come");

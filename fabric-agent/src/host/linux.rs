@@ -228,7 +228,7 @@ impl Host for LinuxHost {
             }
             Action::ThawGuest { instance_id } => guests.thaw(instance_id).await,
             Action::ForgetFreezes { instance_id, layers } => {
-                guests.forget_freezes(instance_id, layers).await
+                guests.forget_freezes(instance_id, layers)
             }
             Action::RemoveLayer { layer } => guests.remove_layer(layer).await,
 

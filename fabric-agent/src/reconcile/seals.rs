@@ -138,3 +138,28 @@ fn settle(
         None => txn.put(key, encode(&record)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weft_model::VolumeId;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_freeze_is_remembered_for_as_long_as_a_snapshot_of_whatever_disk_waits_for_it() {
+        let layer = |n: u8| LayerId::from_random([n; 9]);
+        let mut world = World::default();
+        let done = SnapshotState::Completed { layers: vec![layer(2)], at: Timestamp::UNIX_EPOCH };
+        for (n, state) in [(1, SnapshotState::Pending), (2, done)] {
+            let source = SnapshotSource::Volume(VolumeId::from_random([1; 9]));
+            let spec = testing::snapshot(source, layer(n), state);
+            let record = testing::record(SnapshotId::from_random([n; 9]), spec);
+            world.snapshots.insert(record.id.clone(), Arc::new(record));
+        }
+        // Of the third there is no snapshot any more.
+        assert_eq!(settled(&world, &[1, 2, 3].map(layer).into()), [2, 3].map(layer).into());
+    }
+}

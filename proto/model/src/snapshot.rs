@@ -326,18 +326,35 @@ mod tests {
                 "between_guests": between_guests, "consistency": consistency, "had_guest": had_guest,
             })
         };
+        // A whole record, with the fields of this beside all others.
+        let record = |fields: &serde_json::Value| {
+            let mut record = serde_json::json!({
+                "source": { "volume": "vol-00112233445566778" },
+                "description": "",
+                "layer": "layer-00112233445566778",
+                "size_bytes": 1,
+                "base": null,
+                "boots": null,
+                "state": { "state": "pending" },
+            });
+            let all = record.as_object_mut().unwrap();
+            all.extend(fields.as_object().unwrap().clone());
+            record
+        };
+        let none = serde_json::json!({});
         for (taking, stored) in [
             (Taking::AsItIs, fields(false, "crash", false)),
             (Taking::BetweenGuests, fields(true, "crash", false)),
             (Taking::Frozen { had_guest: false }, fields(false, "frozen", false)),
             (Taking::Frozen { had_guest: true }, fields(false, "frozen", true)),
         ] {
-            assert_eq!(serde_json::to_value(taking).unwrap(), stored);
-            assert_eq!(serde_json::from_value::<Taking>(stored).unwrap(), taking);
+            let spec: SnapshotSpec = serde_json::from_value(record(&stored)).unwrap();
+            assert_eq!(spec.taking, taking);
+            assert_eq!(serde_json::to_value(spec).unwrap(), record(&stored));
         }
         // The first of them knew of none of the three.
-        let oldest = serde_json::from_value::<Taking>(serde_json::json!({}));
-        assert_eq!(oldest.unwrap(), Taking::AsItIs);
+        let oldest: SnapshotSpec = serde_json::from_value(record(&none)).unwrap();
+        assert_eq!(oldest.taking, Taking::AsItIs);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What is kept is so for each disk by itself: one may be sealed while what another was sealed into is not
-//! written down yet. It stays until the same disk's next one, before which it is.
+//! written down yet. It stays until nobody asks about that layer any more, or the same disk's next one,
+//! before which it is written down.
 //!
 //! A guest's agent thaws nothing by itself. So what may be frozen is written down before it is: whoever
 //! finds that note thaws, the next agent too. How many file systems a thaw has thawed tells that they
@@ -111,17 +112,19 @@ impl Guests {
         note.kept().map_err(failed(id, "read what it was frozen for"))
     }
 
-    /// Forgets that disks left these layers behind while the guest was frozen.
+    /// Forgets that disks left these layers behind while the guest was frozen; not while somebody freezes
+    /// it, or asks its agent.
     ///
     /// # Errors
     /// The note cannot be written.
-    pub async fn forget_freezes(
+    pub fn forget_freezes(
         &self,
         id: &InstanceId,
         note: &FreezeNote,
         layers: &BTreeSet<LayerId>,
     ) -> Result<(), GuestError> {
-        let _turn = self.turn_to_freeze(id).await;
+        // It would be waited for by all that is to be done about the guest: the next look comes.
+        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(()) };
         note.forget(layers).map_err(failed(id, "forget what it was frozen for"))
     }
 

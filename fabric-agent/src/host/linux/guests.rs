@@ -460,7 +460,7 @@ impl LinuxGuests {
             starved,
             folder: self.dir(id).exists(),
             left_frozen,
-            layers_of_freezes: self.layers_of_freezes(id)?,
+            layers_of_freezes: self.layers_of_freezes(id),
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
             guest,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -86,22 +86,25 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         let path = lock_path.clone();
         move |source| StoreError::File { action, path, source }
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock_path)
-        .map_err(failed("open lock file"))?;
-    if !try_patiently(&file).map_err(failed("lock"))? {
-        let mut text = String::new();
-        let holder = match file.read_to_string(&mut text) {
-            Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
-            _ => "another process".to_owned(),
-        };
-        return Err(StoreError::Locked { path: path.to_owned(), holder });
-    }
+    let begin = Instant::now();
+    let mut file = loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(failed("open lock file"))?;
+        match file.try_lock() {
+            // Who had it may have removed the file: nobody else would see this lock.
+            Ok(()) if !is_at(&file, &lock_path).map_err(failed("look at lock file"))? => {}
+            Ok(()) => break file,
+            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => thread::sleep(POLL),
+            Err(TryLockError::WouldBlock) => return Err(in_use(path, file)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+        }
+    };
     file.set_len(0)
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", process::id()))
@@ -109,16 +112,22 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// Whether the lock was there to be had.
-fn try_patiently(file: &File) -> io::Result<bool> {
-    let begin = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => thread::sleep(POLL),
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(source)) => return Err(source),
-        }
+fn in_use(path: &Path, mut lock: File) -> StoreError {
+    let mut text = String::new();
+    let holder = match lock.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => format!("process {}", text.trim()),
+        _ => "another process".to_owned(),
+    };
+    StoreError::Locked { path: path.to_owned(), holder }
+}
+
+/// Whether the file is the one that has this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

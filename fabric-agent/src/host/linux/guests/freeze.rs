@@ -6,6 +6,7 @@ use weft_hypervisor::{FreezeNote, GuestError, GuestObservation};
 use weft_model::{InstanceId, LayerId, Reason};
 
 use super::{LinuxGuests, failed};
+use crate::error_chain::ErrorChain;
 use crate::host::HostError;
 
 impl LinuxGuests {
@@ -29,20 +30,22 @@ impl LinuxGuests {
         }
     }
 
-    pub(super) fn layers_of_freezes(
-        &self,
-        id: &InstanceId,
-    ) -> Result<BTreeSet<LayerId>, HostError> {
+    /// None where it cannot be read: they only wait to be forgotten.
+    pub(super) fn layers_of_freezes(&self, id: &InstanceId) -> BTreeSet<LayerId> {
         let layers = self.guests.layers_of_freezes(id, &self.freeze_note(id));
-        layers.map_err(failed(format!("look at the guest of {id}")))
+        layers.unwrap_or_else(|error| {
+            let error = ErrorChain(&error).to_string();
+            tracing::warn!(instance.id = %id, error, "a note of freezes cannot be read");
+            BTreeSet::new()
+        })
     }
 
-    pub(in crate::host::linux) async fn forget_freezes(
+    pub(in crate::host::linux) fn forget_freezes(
         &self,
         id: &InstanceId,
         layers: &BTreeSet<LayerId>,
     ) -> Result<(), HostError> {
-        let forgotten = self.guests.forget_freezes(id, &self.freeze_note(id), layers).await;
+        let forgotten = self.guests.forget_freezes(id, &self.freeze_note(id), layers);
         forgotten.map_err(failed(format!("tidy up after freezes of the guest of {id}")))
     }
 
