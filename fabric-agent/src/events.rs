@@ -84,13 +84,11 @@ pub(crate) async fn follow(
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use weft_store::{SqliteOptions, SqliteStore};
 
     #[tokio::test]
     async fn the_newest_events_are_kept_and_numbers_go_on_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("db"), SqliteOptions::default()).unwrap();
-        let repo = Repo::new(Arc::new(store));
+        let repo = crate::testing::repo(dir.path());
         let events = || Events::new(repo.clone(), Arc::new(SystemClock::of_this_boot().unwrap()));
         let first = events();
         for n in 0..KEPT + 5 {

@@ -3,6 +3,8 @@
 mod simulation;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
 
 use weft_model::{
     BootMode, Claim, Digest, DiskFormat, GroupId, GroupSpec, ImageContent, ImageId, InstanceId,
@@ -10,7 +12,9 @@ use weft_model::{
     SnapshotSpec, SnapshotState, SshHostKey, SubnetId, SubnetSpec, Tags, Taking, Timestamp, VpcId,
     VpcMode, VpcSpec,
 };
+use weft_store::{SqliteOptions, SqliteStore};
 
+use crate::repo::Repo;
 pub(crate) use simulation::Simulation;
 
 pub(crate) fn record<I, S>(id: I, spec: S) -> Record<I, S> {
@@ -24,6 +28,12 @@ pub(crate) fn record<I, S>(id: I, spec: S) -> Record<I, S> {
         deleting_since: None,
         claim: Claim::Claimed,
     }
+}
+
+/// An empty store in a directory.
+pub(crate) fn repo(dir: &Path) -> Repo {
+    let store = SqliteStore::open(&dir.join("db"), SqliteOptions::default()).unwrap();
+    Repo::new(Arc::new(store))
 }
 
 /// A snapshot of one byte, taken as the disk is.

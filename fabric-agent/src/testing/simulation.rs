@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weft_model::{HostId, Problem};
-use weft_store::{SqliteOptions, SqliteStore, Txn};
+use weft_store::Txn;
 
 use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock};
@@ -17,7 +17,8 @@ use crate::host::{Host, sim::SimHost};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::reconcile::{Loaded, Merges, Reconciler};
-use crate::repo::{Kind, RecordOf, Repo, encode, object_key};
+use crate::repo::{Kind, RecordOf, encode, object_key};
+use crate::testing::repo;
 use crate::volume_keys::VolumeKeys;
 
 pub(crate) struct Simulation {
@@ -35,8 +36,7 @@ impl Drop for Simulation {
 impl Simulation {
     /// One that knows of nothing, in an empty directory.
     pub(crate) async fn begin(dir: &Path) -> Self {
-        let store = SqliteStore::open(&dir.join("db"), SqliteOptions::default()).unwrap();
-        let repo = Repo::new(Arc::new(store));
+        let repo = repo(dir);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::of_this_boot().unwrap());
         let directories = Directories {
             state_dir: dir.to_owned(),
