@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use weft_model::{
     Architecture, Boots, Consistency, ImageBase, InstanceId, InstanceSpec, InstanceState, LayerId,
-    PowerState, Problem, Reason, Record, SnapshotId, SnapshotSource, SnapshotSpec, SnapshotState,
-    Taking, VolumeId, VolumeSpec, check_depth,
+    PowerState, Problem, Reason, Record, SnapshotSource, SnapshotSpec, SnapshotState, Taking,
+    VolumeId, VolumeSpec, check_depth,
 };
 
 use crate::context::Context;
 use crate::random;
 use crate::reconcile::VolumeCondition;
-use crate::repo::{Instances, Stored, Volumes};
-
-type SnapshotRecord = Record<SnapshotId, SnapshotSpec>;
+use crate::repo::{Instances, RecordOf, Snapshots, Stored, Volumes};
 
 impl Context {
     /// The instance, if its root disk can be snapshotted. The caller holds `references` for reading,
@@ -71,7 +69,7 @@ impl Context {
     ) -> Result<(), Problem> {
         let world = self.cache.read();
         let is_of =
-            |one: &&Arc<SnapshotRecord>| one.spec.is_pending() && one.spec.source == *source;
+            |one: &&Arc<RecordOf<Snapshots>>| one.spec.is_pending() && one.spec.source == *source;
         let coming = world.snapshots.values().filter(is_of).count();
         check_depth(field, source, layers + coming, encrypted)
     }
@@ -106,9 +104,7 @@ impl Context {
         self.check_layers(&source, field, layers, encrypted)?;
         Ok(volume)
     }
-}
 
-impl Context {
     /// The instance whose guest runs, or is to, and has to be frozen for a snapshot of `source`. The guest
     /// is not asked.
     ///
