@@ -41,7 +41,7 @@ use crate::layout::{self, GuestDir};
 use crate::record::{GuestEvents, GuestExit, GuestIdentity};
 use connection::Slot;
 pub use error::GuestError;
-pub use freeze::{FREEZE_ENDS_WITHIN, FreezeNote, WentOver};
+pub use freeze::{FREEZE_ENDS_WITHIN, FreezeNote, Freezes, WentOver};
 pub use grow::GrownSize;
 pub use memory::{Booted, MemoryFiles, SavedMachine, Saving};
 pub(crate) use memory::{MEMORY, incoming_uri};

@@ -28,8 +28,9 @@ mod tap;
 
 pub use cgroup::{CgroupError, Cgroups};
 pub use guest::{
-    Booted, FREEZE_ENDS_WITHIN, FreezeNote, GrownSize, GuestError, GuestNics, GuestObservation,
-    GuestVolumes, Guests, HolderCommand, MemoryFiles, MergedLayers, SavedMachine, Saving, WentOver,
+    Booted, FREEZE_ENDS_WITHIN, FreezeNote, Freezes, GrownSize, GuestError, GuestNics,
+    GuestObservation, GuestVolumes, Guests, HolderCommand, MemoryFiles, MergedLayers, SavedMachine,
+    Saving, WentOver,
 };
 pub use kvm::KvmProbe;
 pub use process::{ProcessIdentity, boot_id};

@@ -40,9 +40,9 @@ use crate::layout::AGENT_SOCKET;
 use crate::qemu::AGENT_DEVICE;
 use crate::qga::{QgaClient, QgaError};
 use crate::record::monotonic_ms;
-pub use note::FreezeNote;
 use note::Now;
 pub(super) use note::Sealed;
+pub use note::{FreezeNote, Freezes};
 
 /// In what state a guest was when its disk went over to the next file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,29 +87,13 @@ pub const FREEZE_ENDS_WITHIN: Duration = SYNC_DEADLINE
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 impl Guests {
-    /// Whether somebody was to thaw the guest and has not: an agent that died, or could not.
+    /// What is written down of the guest's freezes; nothing while somebody freezes it, who also thaws.
     ///
     /// # Errors
     /// The note cannot be read.
-    pub fn is_left_frozen(&self, id: &InstanceId, note: &FreezeNote) -> Result<bool, GuestError> {
-        // Who freezes just now also thaws.
-        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(false) };
-        let noted = note.read().map_err(failed(id, "read whether it is frozen"))?;
-        Ok(noted.now != Now::Thawed)
-    }
-
-    /// The layers that disks left behind last while the guest was frozen, as far as it is written down;
-    /// none where somebody freezes it just now.
-    ///
-    /// # Errors
-    /// The note cannot be read.
-    pub fn layers_of_freezes(
-        &self,
-        id: &InstanceId,
-        note: &FreezeNote,
-    ) -> Result<BTreeSet<LayerId>, GuestError> {
-        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(BTreeSet::new()) };
-        note.kept().map_err(failed(id, "read what it was frozen for"))
+    pub fn freezes(&self, id: &InstanceId, note: &FreezeNote) -> Result<Freezes, GuestError> {
+        let Ok(_turn) = self.freezing(id).try_lock_owned() else { return Ok(Freezes::default()) };
+        note.freezes().map_err(failed(id, "read what it was frozen for"))
     }
 
     /// Forgets that disks left these layers behind while the guest was frozen; not while somebody freezes
@@ -491,7 +475,7 @@ mod tests {
         let asked = Asked { frozen: &frozen, went_over: None };
         guests.thaw_after(&id, &disk, &note, agent, asked).await.unwrap();
         assert_eq!(note.read().unwrap(), Noted::default());
-        assert!(!guests.is_left_frozen(&id, &note).unwrap());
+        assert!(!guests.freezes(&id, &note).unwrap().left_frozen);
 
         // One that has frozen its file systems has something to thaw, whatever it says.
         let no = Err(GuestError::NobodyToFreeze { id: id.clone() });
@@ -499,7 +483,7 @@ mod tests {
         let thawed = guests.thaw_after(&id, &disk, &note, begin(), asked).await;
         assert!(matches!(thawed, Err(GuestError::StaysFrozen { .. })), "{thawed:?}");
         assert_eq!(note.read().unwrap().now, Now::Frozen { disk, accepted: true });
-        assert!(guests.is_left_frozen(&id, &note).unwrap());
+        assert!(guests.freezes(&id, &note).unwrap().left_frozen);
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn a_guest_without_an_agent_keeps_its_disk_and_is_not_noted_as_frozen() {
         // It is refused as QEMU would: nothing has changed, and it can be taken otherwise.
         let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
         assert!(frozen.unwrap_err().refused());
-        assert!(!guests.is_left_frozen(id, &note).unwrap());
+        assert!(!guests.freezes(id, &note).unwrap().left_frozen);
         assert!(!Path::exists(&bench.dir.path().join("freeze.json")));
         guests.forget_switch(id, &layer).await.unwrap();
         let plain = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, None).await;
@@ -110,7 +110,7 @@ async fn a_guest_that_freezes_and_thaws_has_its_disk_taken_in_between() {
     for _ in 0..2 {
         let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
         assert_eq!(frozen.unwrap(), WentOver::AsAsked);
-        assert!(!guests.is_left_frozen(id, &note).unwrap());
+        assert!(!guests.freezes(id, &note).unwrap().left_frozen);
     }
     // An agent that ends leaves what is not begun to the next one.
     let later = LayerId::from_random([5; 9]);
@@ -118,7 +118,7 @@ async fn a_guest_that_freezes_and_thaws_has_its_disk_taken_in_between() {
     let frozen = guests.switch_disk(id, ROOT_DEVICE, &later, &again, false, Some(&note)).await;
     let error = frozen.unwrap_err();
     assert!(matches!(error, GuestError::AgentEnds { .. }) && error.is_retryable(), "{error}");
-    assert!(!guests.is_left_frozen(id, &note).unwrap() && !error.refused());
+    assert!(!guests.freezes(id, &note).unwrap().left_frozen && !error.refused());
     guests.quit(id).await.unwrap();
     bench.finish().await;
 }
@@ -133,10 +133,10 @@ async fn a_guest_whose_agent_knows_neither_command_is_not_noted_as_frozen() {
     let id = &spec.instance_id;
     let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
     assert!(matches!(frozen.unwrap_err(), GuestError::NotFrozen { said_so: true, .. }));
-    assert!(!guests.is_left_frozen(id, &note).unwrap());
+    assert!(!guests.freezes(id, &note).unwrap().left_frozen);
     // Nor where an agent died before it had an answer.
     left_frozen(&bench, &layer, false);
-    assert!(guests.is_left_frozen(id, &note).unwrap());
+    assert!(guests.freezes(id, &note).unwrap().left_frozen);
     guests.thaw(id, &note).await.unwrap();
     assert!(!Path::exists(&bench.dir.path().join("freeze.json")));
     guests.quit(id).await.unwrap();
@@ -156,14 +156,14 @@ async fn a_guest_that_stays_frozen_keeps_no_snapshot_waiting_and_stays_noted() {
     let error = frozen.unwrap_err();
     assert!(matches!(error, GuestError::FrozenBefore { .. }), "{error}");
     assert!(error.refused() && !error.is_retryable());
-    assert!(guests.is_left_frozen(id, &note).unwrap());
+    assert!(guests.freezes(id, &note).unwrap().left_frozen);
     assert!(guests.thaw(id, &note).await.is_err_and(|error| error.is_retryable()));
     // It can be taken as it is.
     guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, None).await.unwrap();
     // What was taken of it while it was frozen does not wait for a thaw that tells what it is worth.
     let frozen = guests.switch_disk(id, ROOT_DEVICE, &layer, &next, false, Some(&note)).await;
     assert_eq!(frozen.unwrap(), WentOver::PerhapsFrozenStill);
-    assert!(guests.is_left_frozen(id, &note).unwrap());
+    assert!(guests.freezes(id, &note).unwrap().left_frozen);
     guests.quit(id).await.unwrap();
     bench.finish().await;
 }

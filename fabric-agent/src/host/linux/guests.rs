@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
 use weft_hypervisor::{
-    Accel, BackingImage, Boot, Booted, Cgroups, ExitCause, Firmware, GrownSize, GuestError,
-    GuestObservation, GuestParts, GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec, QemuBinary,
-    RootDisk, VolumeDisk, VolumeSecrets,
+    Accel, BackingImage, Boot, Booted, Cgroups, ExitCause, Firmware, Freezes, GrownSize,
+    GuestError, GuestObservation, GuestParts, GuestSpec, GuestUuid, Guests, HolderCommand, NicSpec,
+    QemuBinary, RootDisk, VolumeDisk, VolumeSecrets,
 };
 use weft_images::{Limits, OverlaySpec, RootDisks, write_file_atomic};
 use weft_metadata::{Network, OtherInterface, Seed, SeedInput, hostname, smbios_credentials};
@@ -442,7 +442,7 @@ impl LinuxGuests {
         let (nics, volumes, throttles, size) = self.devices(id, &observed).await;
         let run = runs::run(&observed, || self.guests.run(id)).map_err(failed(what()))?;
         let files = self.memory(id);
-        let left_frozen = self.is_left_frozen(id, &observed)?;
+        let Freezes { left_frozen, layers } = self.freezes(id, &observed)?;
         let guest = match self.saving(id, &files, &observed).await {
             Some(saving) => saving,
             None => judge(observed),
@@ -460,7 +460,7 @@ impl LinuxGuests {
             starved,
             folder: self.dir(id).exists(),
             left_frozen,
-            layers_of_freezes: self.layers_of_freezes(id),
+            layers_of_freezes: layers,
             root_disk: self.root(id).exists(),
             seed: self.seed(id).exists(),
             guest,

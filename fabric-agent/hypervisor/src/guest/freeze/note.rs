@@ -24,6 +24,15 @@ pub(super) struct Noted {
     kept: BTreeMap<String, LayerId>,
 }
 
+/// What is written down of a guest's freezes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Freezes {
+    /// Whether somebody was to thaw the guest and has not: an agent that died, or could not.
+    pub left_frozen: bool,
+    /// What disks left behind last while it was frozen; nothing where it may be still.
+    pub layers: BTreeSet<LayerId>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum Now {
@@ -114,10 +123,14 @@ impl FreezeNote {
         File::open(self.0.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
     }
 
-    /// The layers that disks left behind last while file systems were frozen; none while some may be.
-    pub(super) fn kept(&self) -> io::Result<BTreeSet<LayerId>> {
+    pub(super) fn freezes(&self) -> io::Result<Freezes> {
         let Noted { now, kept } = self.read()?;
-        Ok(if now == Now::Thawed { kept.into_values().collect() } else { BTreeSet::new() })
+        Ok(match now {
+            Now::Thawed => Freezes { left_frozen: false, layers: kept.into_values().collect() },
+            Now::Frozen { .. } | Now::WentOver { .. } | Now::Unreadable => {
+                Freezes { left_frozen: true, layers: BTreeSet::new() }
+            }
+        })
     }
 
     /// Nobody asks about these layers any more.
@@ -185,11 +198,11 @@ pub(super) mod tests {
 
         // What nobody asks about goes; the file with the last of it.
         let both = BTreeSet::from([data.layer.clone(), later.layer.clone()]);
-        assert_eq!(note.kept().unwrap(), both);
+        assert_eq!(note.freezes().unwrap().layers, both);
         note.forget(&BTreeSet::from([later.layer.clone()])).unwrap();
         assert_eq!(keeps(), [false, true, false]);
         note.write(Now::Frozen { disk: root.clone(), accepted: false }).unwrap();
-        assert!(note.kept().unwrap().is_empty());
+        assert!(note.freezes().unwrap().layers.is_empty());
         note.forget(&both).unwrap();
         assert!(matches!(note.read().unwrap().now, Now::Frozen { .. }));
         note.write_thawed(Some(&root)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_hypervisor::{FreezeNote, GuestError, GuestObservation};
+use weft_hypervisor::{FreezeNote, Freezes, GuestError, GuestObservation};
 use weft_model::{InstanceId, LayerId, Reason};
 
 use super::{LinuxGuests, failed};
@@ -15,29 +15,24 @@ impl LinuxGuests {
         FreezeNote::in_dir(&self.dir(id))
     }
 
-    /// Whether the guest may be frozen, and nobody is about to thaw it.
-    pub(super) fn is_left_frozen(
+    /// What is written down of freezes. A note that cannot be read keeps no guest from being started.
+    pub(super) fn freezes(
         &self,
         id: &InstanceId,
         observed: &GuestObservation,
-    ) -> Result<bool, HostError> {
-        match observed {
-            GuestObservation::Running { .. } | GuestObservation::Halted { .. } => {
-                let left = self.guests.is_left_frozen(id, &self.freeze_note(id));
-                left.map_err(failed(format!("look at the guest of {id}")))
+    ) -> Result<Freezes, HostError> {
+        let freezes = self.guests.freezes(id, &self.freeze_note(id));
+        match (observed, freezes) {
+            (GuestObservation::Running { .. } | GuestObservation::Halted { .. }, freezes) => {
+                freezes.map_err(failed(format!("look at the guest of {id}")))
             }
-            _ => Ok(false),
+            (_, Ok(freezes)) => Ok(Freezes { left_frozen: false, ..freezes }),
+            (_, Err(error)) => {
+                let error = ErrorChain(&error).to_string();
+                tracing::warn!(instance.id = %id, error, "a note of freezes cannot be read");
+                Ok(Freezes::default())
+            }
         }
-    }
-
-    /// None where it cannot be read: they only wait to be forgotten.
-    pub(super) fn layers_of_freezes(&self, id: &InstanceId) -> BTreeSet<LayerId> {
-        let layers = self.guests.layers_of_freezes(id, &self.freeze_note(id));
-        layers.unwrap_or_else(|error| {
-            let error = ErrorChain(&error).to_string();
-            tracing::warn!(instance.id = %id, error, "a note of freezes cannot be read");
-            BTreeSet::new()
-        })
     }
 
     pub(in crate::host::linux) fn forget_freezes(
