@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use weft_firewall::Nft;
 use weft_hypervisor::{Cgroups, Guests};
 use weft_network::Namespace;
-use weft_store::{SqliteOptions, SqliteStore};
+use weft_store::SqliteStore;
 
 use crate::alone;
 use crate::config::Directories;
@@ -35,7 +35,7 @@ const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];
 /// Removes guests, namespaces, links, tables and files. What is already gone is no error.
 pub(crate) async fn purge(directories: &Directories) -> anyhow::Result<()> {
     // Held to the end: no agent can start in between.
-    let _store = take_store(directories)?;
+    let _store = take_store(directories).await?;
     let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;
     store_mark::check_ours(directories)?;
     if nix::unistd::geteuid().is_root() {
@@ -78,11 +78,11 @@ fn remove_ours(dir: &Path, files: &[&str], dirs: &[&str]) -> anyhow::Result<()> 
 }
 
 /// Opens the store, which is refused while an agent has it, whatever became of its socket.
-fn take_store(directories: &Directories) -> anyhow::Result<Option<SqliteStore>> {
+async fn take_store(directories: &Directories) -> anyhow::Result<Option<SqliteStore>> {
     if !directories.database().exists() {
         return Ok(None);
     }
-    match SqliteStore::open(&directories.database(), SqliteOptions::default()) {
+    match alone::with_store(&directories.database()).await {
         Ok(store) => Ok(Some(store)),
         Err(error @ weft_store::StoreError::Locked { .. }) => {
             Err(error).context("an agent is running on this state directory: end it first")

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use weft_fetch::{FetchOptions, Fetcher};
 use weft_model::{HostId, InstanceSpec, Problem};
-use weft_store::{SqliteOptions, SqliteStore, Store, Txn};
+use weft_store::{Store, Txn};
 
 use crate::alone;
 use crate::api::{self, Network};
@@ -104,7 +104,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let prices = metering::read_prices(args.prices.as_deref())?;
     let (ca_file, mirror) = (args.fetch_ca.clone(), args.image_mirror.clone());
     let fetcher = Fetcher::new(FetchOptions { ca_file, mirror, ..FetchOptions::default() })?;
-    let store = SqliteStore::open(&directories.database(), SqliteOptions::default())
+    let store = alone::with_store(&directories.database())
+        .await
         .with_context(|| format!("cannot open the store {}", directories.database().display()))?;
     let _runtime_dir = alone::in_runtime_dir(&directories.runtime_dir).await?;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -400,8 +401,7 @@ mod tests {
     #[tokio::test]
     async fn who_changes_the_store_while_the_agent_ends_sees_it_and_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("db"), SqliteOptions::default()).unwrap();
-        let repo = Repo::new(Arc::new(store));
+        let repo = crate::testing::repo(dir.path());
         let cache = Arc::new(Cache::load(&repo).await.unwrap());
         let (mut followers, mut workers) = (Tasks::new(), Tasks::new());
         let (followed, read) = (Arc::clone(&cache), repo.clone());

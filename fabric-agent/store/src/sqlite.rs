@@ -59,7 +59,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the store at `path`, and makes it where there is none. Blocks for as long as a check
-    /// of the file takes, and up to a second longer where another process has it.
+    /// of the file takes.
     ///
     /// # Errors
     /// [`StoreError::Locked`] where another process has it open, [`StoreError::NewerSchema`],

@@ -5,8 +5,6 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -49,11 +47,6 @@ const SCHEMA: &str = "
     ) STRICT;
 ";
 
-/// A process that was killed while it started another one has left its locks to that one, until that
-/// has come to its exec: flock(2) locks belong to the open file, which fork(2) copies.
-const PATIENCE: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(20);
-
 pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Holds other processes off while it is open.
@@ -86,7 +79,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         let path = lock_path.clone();
         move |source| StoreError::File { action, path, source }
     };
-    let begin = Instant::now();
     let mut file = loop {
         let file = OpenOptions::new()
             .read(true)
@@ -100,7 +92,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
             // Who had it may have removed the file: nobody else would see this lock.
             Ok(()) if !is_at(&file, &lock_path).map_err(failed("look at lock file"))? => {}
             Ok(()) => break file,
-            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => thread::sleep(POLL),
             Err(TryLockError::WouldBlock) => return Err(in_use(path, file)),
             Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }

@@ -95,42 +95,6 @@ async fn a_second_agent_is_told_who_has_the_store() {
 }
 
 #[tokio::test]
-async fn a_lock_that_outlives_its_agent_for_a_moment_is_waited_for() {
-    let dir = TempDir::new().unwrap();
-    drop(open(&dir, SqliteOptions::default()).unwrap());
-    // As a child has it that the agent was killed over, before its exec.
-    let copy = fs::File::open(dir.path().join("state/store.db.lock")).unwrap();
-    copy.lock().unwrap();
-    let child = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(100));
-        drop(copy);
-    });
-    open(&dir, SqliteOptions::default()).unwrap();
-    child.join().unwrap();
-}
-
-#[tokio::test]
-async fn a_lock_file_that_its_last_holder_removes_is_made_anew() {
-    let dir = TempDir::new().unwrap();
-    drop(open(&dir, SqliteOptions::default()).unwrap());
-    let path = dir.path().join("state/store.db.lock");
-    let held = fs::File::open(&path).unwrap();
-    held.lock().unwrap();
-    let remover = std::thread::spawn({
-        let path = path.clone();
-        move || {
-            std::thread::sleep(Duration::from_millis(100));
-            fs::remove_file(path).unwrap();
-            drop(held);
-        }
-    });
-    let first = open(&dir, SqliteOptions::default()).unwrap();
-    remover.join().unwrap();
-    assert!(matches!(open(&dir, SqliteOptions::default()), Err(StoreError::Locked { .. })));
-    drop(first);
-}
-
-#[tokio::test]
 async fn a_newer_database_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
     drop(open(&dir, SqliteOptions::default()).unwrap());
