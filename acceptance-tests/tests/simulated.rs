@@ -7,6 +7,8 @@
     reason = "a story fails with its test, and says what it saw"
 )]
 
+#[path = "simulated/actions.rs"]
+mod actions;
 #[path = "simulated/another_image.rs"]
 mod another_image;
 #[path = "simulated/attributes.rs"]
@@ -23,6 +25,8 @@ mod crashes;
 mod dice;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
+#[path = "simulated/functions.rs"]
+mod functions;
 #[path = "simulated/image_alias.rs"]
 mod image_alias;
 #[path = "simulated/images_by_url.rs"]

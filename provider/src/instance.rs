@@ -7,7 +7,7 @@ pub(crate) mod order;
 mod plan;
 pub(crate) mod schema;
 pub(crate) mod types;
-mod wait;
+pub(crate) mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +147,7 @@ impl Resource for Instance {
                 id: &id,
                 deadline,
                 if_cancelled: CREATE_CANCELLED,
+                told: None,
             };
             let waited = wait.until(until).await;
             waited.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
@@ -191,6 +192,7 @@ impl Resource for Instance {
                 id: &id,
                 deadline,
                 if_cancelled: UPDATE_CANCELLED,
+                told: None,
             };
             wait.until(until).await.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
         }
@@ -208,6 +210,7 @@ impl Resource for Instance {
             id: &id,
             deadline,
             if_cancelled: DELETE_CANCELLED,
+            told: None,
         };
         match wait.until(Until::Gone(true)).await {
             Err(problem) if problem.reason != Reason::NotFound => {

@@ -9,12 +9,14 @@
 //! - Plans decide from configuration, prior state and files; they ask the agent only for warnings.
 //! - Whatever was created is handed to Terraform before anything is waited for.
 
+mod action;
 mod agent;
 mod catalog;
 mod checks;
 mod data;
 mod elastic_ip;
 mod elastic_ip_association;
+mod function;
 mod host;
 mod image;
 mod instance;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tfplugin::{
-    Attribute, ConfigureContext, DataSource, Diagnostics, Provider, Resource, Schema, Type,
-    Validator, Value, async_trait, timeouts,
+    Action, Attribute, ConfigureContext, DataSource, Diagnostics, Function, Provider, Resource,
+    Schema, Type, Validator, Value, async_trait, timeouts,
 };
 use weft_proto::client::{Credentials, DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, Endpoint, Pem};
 
@@ -33,7 +33,7 @@ use crate::subnet::Subnet;
 use crate::volume::Volume;
 use crate::volume_attachment::VolumeAttachment;
 use crate::vpc::Vpc;
-use crate::{catalog, checks, data, problem};
+use crate::{action, catalog, checks, data, function, problem};
 
 /// For one unary request, unless `request_timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -238,6 +238,14 @@ impl Provider for Weft {
             Box::new(data::instance_metrics::InstanceMetrics(agent())),
             Box::new(data::console_output::ConsoleOutput(agent())),
         ]
+    }
+
+    fn actions(&self) -> Vec<Box<dyn Action>> {
+        action::all(&self.agent)
+    }
+
+    fn functions(&self) -> Vec<Box<dyn Function>> {
+        function::all()
     }
 
     /// Everything that was created is in the state by now, so the session ends in good order.

@@ -1,6 +1,6 @@
 //! `weft_snapshot`: what a disk had on it at one moment.
 
-mod wait;
+pub(crate) mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,7 +134,8 @@ impl Kind for Snapshot {
     }
 }
 
-fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
+/// What a plan, or the configuration of an action, asks for.
+pub(crate) fn spec(plan: &Value) -> Result<v1::SnapshotSpec, Diagnostics> {
     Ok(v1::SnapshotSpec {
         instance_id: plan.read::<Option<_>>("instance_id")?.unwrap_or_default(),
         volume_id: plan.read::<Option<_>>("volume_id")?.unwrap_or_default(),

@@ -63,6 +63,28 @@ const KINDS: &[(&str, &str)] = &[
     ("host-", "a host"),
 ];
 
+/// What a text is the id of, told by its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdKind {
+    /// With its dash: "i-".
+    pub prefix: &'static str,
+    /// "an instance".
+    pub with_article: &'static str,
+}
+
+impl IdKind {
+    /// `None` where `text` is no id.
+    pub fn of(text: &str) -> Option<Self> {
+        let (prefix, with_article) = *KINDS.iter().find(|(prefix, _)| well_formed(text, prefix))?;
+        Some(Self { prefix, with_article })
+    }
+
+    /// "instance".
+    pub fn noun(&self) -> &'static str {
+        self.with_article.split_once(' ').map_or(self.with_article, |(_, noun)| noun)
+    }
+}
+
 fn well_formed(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
         digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

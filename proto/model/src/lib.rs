@@ -53,10 +53,10 @@ pub use group::{
 };
 pub use host::{Accelerator, HostFacts, LinkCounters};
 pub use id::{
-    Attachment, AttachmentId, ElasticIpId, GroupId, HostId, ImageId, InstanceId, InstanceTypeId,
-    InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId, PrefixListId,
-    RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeAttachment, VolumeAttachmentId,
-    VolumeId, VpcId, malformed_id,
+    Attachment, AttachmentId, ElasticIpId, GroupId, HostId, IdKind, ImageId, InstanceId,
+    InstanceTypeId, InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId,
+    PrefixListId, RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeAttachment,
+    VolumeAttachmentId, VolumeId, VpcId, malformed_id,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,

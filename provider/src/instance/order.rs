@@ -51,6 +51,11 @@ impl Kept {
     }
 }
 
+/// Whether the power of an instance with this `client_data` is left to people.
+pub(crate) fn power_is_unmanaged(client_data: &str) -> bool {
+    kept::decode::<Kept>(client_data).power_unmanaged
+}
+
 /// The bytes of whichever form of user data is set and known.
 pub(super) fn user_data(values: &Value) -> Option<Vec<u8>> {
     let text = values.get("user_data").as_str().map(|text| text.as_bytes().to_vec());

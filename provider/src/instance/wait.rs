@@ -22,13 +22,15 @@ const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(500);
 
-pub(super) struct Wait<'a> {
-    pub(super) connection: &'a Arc<Connection>,
-    pub(super) cancel: &'a CancellationToken,
-    pub(super) id: &'a str,
-    pub(super) deadline: Instant,
+pub(crate) struct Wait<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) id: &'a str,
+    pub(crate) deadline: Instant,
     /// What a user who cancels has to know.
-    pub(super) if_cancelled: &'static str,
+    pub(crate) if_cancelled: &'static str,
+    /// Hears of states and phases on the way.
+    pub(crate) told: Option<&'a (dyn Fn(&str, &str) + Sync)>,
 }
 
 impl Wait<'_> {
@@ -36,7 +38,7 @@ impl Wait<'_> {
     ///
     /// # Errors
     /// The agent's, with phases and console; [`Reason::DeadlineExceeded`] where it says nothing.
-    pub(super) async fn until(&self, until: Until) -> Result<(), Problem> {
+    pub(crate) async fn until(&self, until: Until) -> Result<(), Problem> {
         let patience = tokio::time::sleep_until(self.deadline + GRACE);
         tokio::select! {
             biased;
@@ -97,6 +99,9 @@ impl Wait<'_> {
                 return Ok(());
             }
             tracing::info!(instance = self.id, state, phase, "waiting");
+            if let Some(told) = self.told {
+                told(&state, &phase);
+            }
         }
         Err(tonic::Status::unavailable("the agent ended the wait without an answer"))
     }

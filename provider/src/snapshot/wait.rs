@@ -23,10 +23,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What a watch calls snapshots.
 const KIND: &str = "snapshots";
 
-pub(super) struct Wait<'a> {
-    pub(super) connection: &'a Arc<Connection>,
-    pub(super) cancel: &'a CancellationToken,
-    pub(super) deadline: Instant,
+pub(crate) struct Wait<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) deadline: Instant,
 }
 
 /// Why one stream did not lead to the snapshot.
@@ -40,7 +40,7 @@ impl Wait<'_> {
     ///
     /// # Errors
     /// It cannot be made, or is not in time: the snapshot stays, and is replaced by the next apply.
-    pub(super) async fn until_completed(
+    pub(crate) async fn until_completed(
         &self,
         asked: v1::Snapshot,
     ) -> Result<v1::Snapshot, Problem> {

@@ -9,6 +9,7 @@ mod data_sources;
 mod documents;
 mod failures;
 mod fetches;
+mod functions;
 mod guards;
 mod instance_types;
 mod lifecycle;

@@ -2,6 +2,8 @@
 //!
 //! A test that compares [`render`] with the files in `docs/` keeps them current.
 
+mod function;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -21,8 +23,8 @@ pub struct Options {
     /// The short name of the provider, such as `shop`.
     pub name: String,
     /// A directory with `provider/provider.tf`, `resources/TYPE/resource.tf`,
-    /// `resources/TYPE/import.sh` and `data-sources/TYPE/data-source.tf`; missing files are left
-    /// out of the pages.
+    /// `resources/TYPE/import.sh`, `data-sources/TYPE/data-source.tf`,
+    /// `actions/TYPE/action.tf` and `functions/NAME/function.tf`; missing files are left out of the pages.
     pub examples: PathBuf,
 }
 
@@ -66,6 +68,25 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
         });
         pages.insert(format!("data-sources/{}.md", short(ty, name)), page);
     }
+    for action in provider.actions() {
+        let ty = action.type_name();
+        let page = page(&Page {
+            page_title: format!("{ty} Action - {name}"),
+            heading: format!("{ty} (Action)"),
+            schema: &action.schema(),
+            example: example(format!("actions/{ty}/action.tf"))?,
+            import: None,
+        });
+        // The one difference in tfplugindocs' own layout.
+        let page = page.replace("<!-- schema generated", "<!-- action schema generated");
+        pages.insert(format!("actions/{}.md", short(ty, name)), page);
+    }
+    for it in provider.functions() {
+        let called = it.name();
+        let example = example(format!("functions/{called}/function.tf"))?;
+        let page = function::page(called, name, &it.signature(), example.as_deref());
+        pages.insert(format!("functions/{called}.md"), page);
+    }
     Ok(pages)
 }
 
@@ -102,15 +123,8 @@ struct Page<'a> {
 fn page(page: &Page<'_>) -> String {
     let Page { page_title, heading, schema, example, import } = page;
     let description = schema.description.trim();
-    let mut out = format!(
-        "---\npage_title: \"{page_title}\"\nsubcategory: \"{}\"\ndescription: |-\n",
-        schema.subcategory
-    );
-    for line in description.lines() {
-        out.push_str(format!("  {line}").trim_end());
-        out.push('\n');
-    }
-    put(&mut out, format_args!("---\n\n# {heading}\n\n{description}\n"));
+    let mut out = front(page_title, &schema.subcategory, description);
+    put(&mut out, format_args!("\n# {heading}\n\n{description}\n"));
     if let Some(message) = &schema.deprecated {
         put(&mut out, format_args!("\n~> **Deprecated** {message}\n"));
     }
@@ -140,6 +154,19 @@ fn page(page: &Page<'_>) -> String {
         out.push_str("\n## Import\n\nImport is supported using the following syntax:\n\n");
         put(&mut out, format_args!("```shell\n{}\n```\n", import.trim_end()));
     }
+    out
+}
+
+/// What registries read of a page.
+fn front(page_title: &str, subcategory: &str, description: &str) -> String {
+    let mut out = format!(
+        "---\npage_title: \"{page_title}\"\nsubcategory: \"{subcategory}\"\ndescription: |-\n"
+    );
+    for line in description.lines() {
+        out.push_str(format!("  {line}").trim_end());
+        out.push('\n');
+    }
+    out.push_str("---\n");
     out
 }
 

@@ -7,6 +7,8 @@
 //! | [`Provider`] | settings, [`Provider::configure`], [`Provider::on_shutdown`] (graceful end only) |
 //! | [`Resource`] | plan, create, read, update, delete, import, upgrade |
 //! | [`DataSource`] | read |
+//! | [`Action`] | plan, invoke: what is done once and has no state |
+//! | [`Function`] | what it takes and gives, the result |
 //! | [`Schema`], [`Attribute`], [`Validator`] | types, defaults, checks, replacement, docs |
 //!
 //! `main` is one call: [`serve`]`("example.com/you/name", provider).await`.
@@ -93,15 +95,17 @@
 //!
 //! # Extending
 //!
-//! One file per family of calls lies in `src/server/`. Ephemeral resources, functions, identity,
-//! list resources and actions are in the `.proto` and answer "unimplemented" (or an empty list)
+//! One file per family of calls lies in `src/server/`. Ephemeral resources, identity and
+//! list resources are in the `.proto` and answer "unimplemented" (or an empty list)
 //! until a file for them is added there.
 
+mod action;
 mod convert;
 mod cty;
 mod data_source;
 mod diag;
 pub mod docs;
+mod function;
 mod log;
 pub mod plan;
 mod plugin;
@@ -113,11 +117,13 @@ mod server;
 pub mod testing;
 pub mod timeouts;
 
+pub use action::{Action, ActionContext, ActionPlanContext};
 pub use async_trait::async_trait;
 pub use convert::{ConvertError, FromValue, Known, ToValue};
 pub use cty::{DecodeError, InvalidType, Number, Path, Step, Type, Value};
 pub use data_source::{DataSource, DataSourceContext};
 pub use diag::{Diagnostic, Diagnostics, Severity};
+pub use function::{Arguments, Function, FunctionError, Parameter, Signature};
 pub use log::HclogLayer;
 pub use plugin::serve;
 pub use private::Private;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cty::Value, data_source::DataSource, diag::Diagnostics, proto, resource::Resource,
-    schema::Schema,
+    action::Action, cty::Value, data_source::DataSource, diag::Diagnostics, function::Function,
+    proto, resource::Resource, schema::Schema,
 };
 
 /// A Terraform provider. `resources` and `data_sources` are asked once, when serving begins;
@@ -31,6 +31,16 @@ pub trait Provider: Send + Sync + 'static {
     }
 
     fn data_sources(&self) -> Vec<Box<dyn DataSource>> {
+        Vec::new()
+    }
+
+    /// Terraform 1.8 and later calls them, also before `configure`.
+    fn functions(&self) -> Vec<Box<dyn Function>> {
+        Vec::new()
+    }
+
+    /// Terraform 1.14 and later invokes them.
+    fn actions(&self) -> Vec<Box<dyn Action>> {
         Vec::new()
     }
 

@@ -1,9 +1,11 @@
 //! The calls of Terraform, translated: one file per family of calls.
 //!
-//! Adding a family (ephemeral resources, functions, ...) is adding a file here and its methods
+//! Adding a family (ephemeral resources, ...) is adding a file here and its methods
 //! to the `impl` below; what has none answers `Unimplemented`.
 
+mod action;
 mod data_source;
+mod function;
 mod guard;
 mod provider;
 mod resource;
@@ -21,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    action::Action,
     cty::{Path, Type},
     data_source::DataSource,
     diag::Diagnostic,
+    function::Signature,
     proto,
     provider::Provider,
     resource::Resource,
-    schema::{InvalidSchema, Schema},
+    schema::{Attribute, InvalidSchema, Mode, Schema},
 };
 
 /// One provider, ready to be called.
@@ -40,6 +44,8 @@ struct Inner {
     ty: Type,
     resources: BTreeMap<String, Arc<Entry<dyn Resource>>>,
     data_sources: BTreeMap<String, Arc<Entry<dyn DataSource>>>,
+    functions: BTreeMap<String, Arc<function::Entry>>,
+    actions: BTreeMap<String, Arc<Entry<dyn Action>>>,
     /// Cancelled by StopProvider, made anew by ConfigureProvider.
     cancel: Mutex<CancellationToken>,
 }
@@ -77,12 +83,30 @@ impl Server {
                 return Err(twice(name));
             }
         }
+        let mut functions = BTreeMap::new();
+        for it in provider.functions() {
+            let name = it.name().to_owned();
+            if functions.insert(name.clone(), function::Entry::new(it)?).is_some() {
+                return Err(twice(name));
+            }
+        }
+        let mut actions = BTreeMap::new();
+        for action in provider.actions() {
+            let name = action.type_name().to_owned();
+            check_action(&name, &action.schema())?;
+            let entry = Entry::new(&name, action.schema(), action)?;
+            if actions.insert(name.clone(), entry).is_some() {
+                return Err(twice(name));
+            }
+        }
         Ok(Self(Arc::new(Inner {
             ty: schema.ty(),
             schema,
             provider: Box::new(provider),
             resources,
             data_sources,
+            functions,
+            actions,
             cancel: Mutex::default(),
         })))
     }
@@ -97,6 +121,14 @@ impl Server {
 
     pub(crate) fn data_source_schema(&self, name: &str) -> Option<&Schema> {
         self.0.data_sources.get(name).map(|entry| &entry.schema)
+    }
+
+    pub(crate) fn action_schema(&self, name: &str) -> Option<&Schema> {
+        self.0.actions.get(name).map(|entry| &entry.schema)
+    }
+
+    pub(crate) fn signature(&self, function: &str) -> Option<&Signature> {
+        self.0.functions.get(function).map(|entry| &entry.signature)
     }
 
     pub(crate) fn provider_schema(&self) -> &Schema {
@@ -122,8 +154,27 @@ impl Inner {
         self.resources.get(name).cloned().ok_or_else(|| no_such("resource", name))
     }
 
+    fn action(&self, name: &str) -> Result<Arc<Entry<dyn Action>>, Diagnostic> {
+        self.actions.get(name).cloned().ok_or_else(|| no_such("action", name))
+    }
+
     fn data_source(&self, name: &str) -> Result<Arc<Entry<dyn DataSource>>, Diagnostic> {
         self.data_sources.get(name).cloned().ok_or_else(|| no_such("data source", name))
+    }
+}
+
+/// What a schema of an action must not have besides: an action leaves no state that could hold it.
+pub(crate) fn check_action(name: &str, schema: &Schema) -> Result<(), InvalidSchema> {
+    let wrong = |attribute: &&Attribute| {
+        attribute.mode() == Mode::Computed || attribute.write_only || attribute.replaces()
+    };
+    match schema.iter().find(wrong) {
+        None => Ok(()),
+        Some(attribute) => Err(InvalidSchema {
+            schema: name.to_owned(),
+            path: attribute.name().into(),
+            problem: "nothing of an action is computed, write-only or replaces",
+        }),
     }
 }
 
@@ -176,7 +227,16 @@ impl proto::provider_server::Provider for Server {
         &self,
         _: Request<proto::get_functions::Request>,
     ) -> Answer<proto::get_functions::Response> {
-        answer(async { proto::get_functions::Response::default() }).await
+        let functions = function::all(&self.0);
+        answer(async { proto::get_functions::Response { functions, diagnostics: Vec::new() } })
+            .await
+    }
+
+    async fn call_function(
+        &self,
+        request: Request<proto::call_function::Request>,
+    ) -> Answer<proto::call_function::Response> {
+        answer(function::call(&self.0, request.into_inner())).await
     }
 
     async fn validate_provider_config(
@@ -263,5 +323,26 @@ impl proto::provider_server::Provider for Server {
         request: Request<proto::read_data_source::Request>,
     ) -> Answer<proto::read_data_source::Response> {
         answer(data_source::read(&self.0, request.into_inner())).await
+    }
+
+    async fn validate_action_config(
+        &self,
+        request: Request<proto::validate_action_config::Request>,
+    ) -> Answer<proto::validate_action_config::Response> {
+        answer(action::validate(&self.0, request.into_inner())).await
+    }
+
+    async fn plan_action(
+        &self,
+        request: Request<proto::plan_action::Request>,
+    ) -> Answer<proto::plan_action::Response> {
+        answer(action::plan(&self.0, request.into_inner())).await
+    }
+
+    async fn invoke_action(
+        &self,
+        request: Request<proto::invoke_action::Request>,
+    ) -> Answer<tonic::codegen::BoxStream<proto::invoke_action::Event>> {
+        Ok(Response::new(Box::pin(action::invoke(&self.0, request.into_inner()))))
     }
 }

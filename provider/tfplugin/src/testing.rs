@@ -22,6 +22,7 @@ mod consistency;
 use crate::{
     cty::{Path, Value},
     diag::Diagnostics,
+    function::FunctionError,
     provider::Provider,
     schema::Schema,
     server::Server,
@@ -96,6 +97,15 @@ impl Applied {
     pub fn into_result(self) -> Result<Option<State>, Diagnostics> {
         self.diagnostics.into_result().map(|_warnings| self.state)
     }
+}
+
+/// What an action did.
+#[derive(Debug, Clone)]
+pub struct Invoked {
+    /// The lines that it told on the way.
+    pub progress: Vec<String>,
+    /// Warnings and errors.
+    pub diagnostics: Diagnostics,
 }
 
 impl Terraform {
@@ -260,6 +270,34 @@ impl Terraform {
         self.call_read_data(type_name, &config).await
     }
 
+    /// Calls a function, as Terraform calls it. The provider need not be configured.
+    ///
+    /// # Panics
+    /// Where the arguments do not fit the signature: a mistake of the test.
+    pub async fn function(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = Value>,
+    ) -> Result<Value, FunctionError> {
+        self.call_function(name, arguments.into_iter().collect()).await
+    }
+
+    /// Validates and plans an action; the warnings. Values may be unknown.
+    pub async fn plan_action(
+        &self,
+        type_name: &str,
+        config: Value,
+    ) -> Result<Diagnostics, Diagnostics> {
+        let config = self.action_schema(type_name).complete(&config);
+        self.call_plan_action(type_name, &config).await
+    }
+
+    /// Invokes an action.
+    pub async fn invoke(&self, type_name: &str, config: Value) -> Invoked {
+        let config = self.action_schema(type_name).complete(&config);
+        self.call_invoke(type_name, &config).await
+    }
+
     /// The user presses Ctrl-C: what is in flight is cancelled.
     pub async fn interrupt(&self) {
         self.call_stop().await;
@@ -280,6 +318,11 @@ impl Terraform {
     fn data_schema(&self, type_name: &str) -> &Schema {
         let schema = self.server.data_source_schema(type_name);
         schema.unwrap_or_else(|| panic!("the provider has no data source {type_name}"))
+    }
+
+    fn action_schema(&self, type_name: &str) -> &Schema {
+        let schema = self.server.action_schema(type_name);
+        schema.unwrap_or_else(|| panic!("the provider has no action {type_name}"))
     }
 
     async fn change(

@@ -1,7 +1,10 @@
 //! GetMetadata and GetProviderSchema.
 
-use super::Inner;
-use crate::proto::{self, get_metadata, get_provider_schema};
+use super::{Inner, function};
+use crate::{
+    proto::{self, get_metadata, get_provider_schema},
+    schema::Schema,
+};
 
 fn capabilities() -> Option<proto::ServerCapabilities> {
     Some(proto::ServerCapabilities {
@@ -15,27 +18,41 @@ fn capabilities() -> Option<proto::ServerCapabilities> {
 pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
     let resource = |name: &String| get_metadata::ResourceMetadata { type_name: name.clone() };
     let source = |name: &String| get_metadata::DataSourceMetadata { type_name: name.clone() };
+    let action = |name: &String| get_metadata::ActionMetadata { type_name: name.clone() };
+    let function = |name: &String| get_metadata::FunctionMetadata { name: name.clone() };
     get_metadata::Response {
         server_capabilities: capabilities(),
         resources: inner.resources.keys().map(resource).collect(),
         data_sources: inner.data_sources.keys().map(source).collect(),
+        functions: inner.functions.keys().map(function).collect(),
+        actions: inner.actions.keys().map(action).collect(),
         ..get_metadata::Response::default()
     }
 }
 
 pub(super) fn provider_schema(inner: &Inner) -> get_provider_schema::Response {
-    let mut provider = inner.schema.to_proto();
-    // Nothing is computed in settings; a default is filled in by `configure`.
-    for attribute in provider.block.iter_mut().flat_map(|block| &mut block.attributes) {
-        attribute.computed = false;
-    }
     let resources = inner.resources.iter();
     let sources = inner.data_sources.iter();
     get_provider_schema::Response {
-        provider: Some(provider),
+        provider: Some(settings(&inner.schema)),
         resource_schemas: resources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
         data_source_schemas: sources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
+        functions: function::all(inner),
+        action_schemas: inner.actions.iter().map(|(n, e)| (n.clone(), action(&e.schema))).collect(),
         server_capabilities: capabilities(),
         ..get_provider_schema::Response::default()
     }
+}
+
+/// Of what has no state nothing is computed: a default is filled in where it is used.
+fn settings(schema: &Schema) -> proto::Schema {
+    let mut schema = schema.to_proto();
+    for attribute in schema.block.iter_mut().flat_map(|block| &mut block.attributes) {
+        attribute.computed = false;
+    }
+    schema
+}
+
+fn action(schema: &Schema) -> proto::ActionSchema {
+    proto::ActionSchema { schema: Some(settings(schema)) }
 }

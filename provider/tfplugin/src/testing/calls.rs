@@ -1,12 +1,14 @@
 //! Single calls, encoded as on the wire.
 
 use prost::Message;
+use tokio_stream::StreamExt as _;
 use tonic::Request;
 
-use super::{Applied, Plan, State, Terraform, consistency::assert_conforms};
+use super::{Applied, Invoked, Plan, State, Terraform, consistency::assert_conforms};
 use crate::{
     cty::{Path, Step, Type, Value, msgpack},
     diag::{Diagnostic, Diagnostics},
+    function::FunctionError,
     plan as rules,
     proto::{self, provider_server::Provider as _},
     schema::Schema,
@@ -327,6 +329,80 @@ impl Terraform {
         let broken = rules::contradictions(self.data_schema(type_name), config, config, &value);
         assert!(broken.is_empty(), "inconsistent result: {type_name} departs at {broken:?}");
         Ok(value)
+    }
+
+    pub(super) async fn call_function(
+        &self,
+        name: &str,
+        arguments: Vec<Value>,
+    ) -> Result<Value, FunctionError> {
+        let signature = self.server.signature(name);
+        let signature = signature.unwrap_or_else(|| panic!("the provider has no function {name}"));
+        let one = |(index, argument): (usize, &Value)| {
+            let parameter = signature.at(index);
+            let parameter = parameter.unwrap_or_else(|| panic!("{name} has too many arguments"));
+            encoded(argument, &parameter.ty)
+        };
+        let request = proto::call_function::Request {
+            name: name.to_owned(),
+            arguments: arguments.iter().enumerate().filter_map(one).collect(),
+        };
+        let response = call!(self, call_function, request);
+        match response.error {
+            Some(proto::FunctionError { text, function_argument }) => Err(FunctionError {
+                argument: function_argument.and_then(|index| usize::try_from(index).ok()),
+                text,
+            }),
+            None => Ok(decoded(response.result, &signature.returns)),
+        }
+    }
+
+    pub(super) async fn call_plan_action(
+        &self,
+        type_name: &str,
+        config: &Value,
+    ) -> Result<Diagnostics, Diagnostics> {
+        let config = encoded(config, &self.action_schema(type_name).ty());
+        let request = proto::validate_action_config::Request {
+            type_name: type_name.to_owned(),
+            config: config.clone(),
+        };
+        let response = call!(self, validate_action_config, request);
+        let mut warnings = diagnostics(response.diagnostics).into_result()?;
+        let request = proto::plan_action::Request {
+            action_type: type_name.to_owned(),
+            config,
+            client_capabilities: self.client(),
+        };
+        let response = call!(self, plan_action, request);
+        warnings.append(diagnostics(response.diagnostics).into_result()?);
+        Ok(warnings)
+    }
+
+    pub(super) async fn call_invoke(&self, type_name: &str, config: &Value) -> Invoked {
+        use proto::invoke_action::event::Type as Event;
+        let request = proto::invoke_action::Request {
+            action_type: type_name.to_owned(),
+            config: encoded(config, &self.action_schema(type_name).ty()),
+            client_capabilities: self.client(),
+        };
+        let answer = self.server.invoke_action(Request::new(over_the_wire(&request))).await;
+        let mut events = match answer {
+            Ok(response) => response.into_inner(),
+            Err(status) => panic!("invoke_action failed: {status}"),
+        };
+        let mut progress = Vec::new();
+        while let Some(event) = events.next().await {
+            let event = event.unwrap_or_else(|status| panic!("the stream broke: {status}"));
+            match over_the_wire(&event).r#type {
+                Some(Event::Progress(event)) => progress.push(event.message),
+                Some(Event::Completed(event)) => {
+                    return Invoked { progress, diagnostics: diagnostics(event.diagnostics) };
+                }
+                None => panic!("an event says nothing"),
+            }
+        }
+        panic!("{type_name} ended without saying that it is completed");
     }
 
     pub(super) async fn call_stop(&self) {

@@ -1,3 +1,6 @@
+mod actions;
+mod functions;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

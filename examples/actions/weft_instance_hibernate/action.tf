@@ -1,0 +1,19 @@
+# terraform apply -invoke=action.weft_instance_hibernate.web
+action "weft_instance_hibernate" "web" {
+  config {
+    instance_id = weft_instance.web.id
+  }
+}
+
+resource "weft_instance" "web" {
+  name          = "web-1"
+  image_id      = weft_image.debian.id
+  instance_type = "w1.small"
+  power_state   = "unmanaged" # left to actions and people
+}
+
+resource "weft_image" "debian" {
+  name         = "debian-13"
+  source_path  = "images/debian-13.qcow2"
+  default_user = "debian"
+}

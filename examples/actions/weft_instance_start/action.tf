@@ -1,0 +1,20 @@
+# terraform apply -invoke=action.weft_instance_start.web
+action "weft_instance_start" "web" {
+  config {
+    instance_id = weft_instance.web.id
+    wait_for    = "ssh"
+  }
+}
+
+resource "weft_instance" "web" {
+  name          = "web-1"
+  image_id      = weft_image.debian.id
+  instance_type = "w1.small"
+  power_state   = "unmanaged" # left to actions and people
+}
+
+resource "weft_image" "debian" {
+  name         = "debian-13"
+  source_path  = "images/debian-13.qcow2"
+  default_user = "debian"
+}
