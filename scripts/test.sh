@@ -214,6 +214,20 @@ else
     fi
     run_libtest -p weft-acceptance --lib --tests -- --test-threads=1 --show-output
 fi
+if $STORIES_ONLY; then
+    for terraform in "$TARGET"/tools/terraform-[0-9]*/terraform; do
+        [ -x "$terraform" ] || continue
+        version=${terraform%/terraform}
+        step "running the simulated stories under Terraform ${version##*/terraform-}"
+        export WEFT_TERRAFORM=$terraform
+        if find_rust_tool cargo-nextest >/dev/null; then
+            run_nextest -p weft-acceptance --test simulated
+        else
+            run_libtest -p weft-acceptance --test simulated -- --test-threads=1 --show-output
+        fi
+    done
+    unset WEFT_TERRAFORM
+fi
 if ! $STORIES_ONLY && [ $((PASSED + SKIPPED)) != 0 ]; then
     step "running the examples in the documentation"
     run_libtest --workspace --doc

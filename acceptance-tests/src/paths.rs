@@ -47,8 +47,13 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(beside).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// Terraform: on PATH, else where `scripts/setup.sh` puts it.
+/// Terraform: the one that `WEFT_TERRAFORM` names, with which `make accept` runs all stories again under
+/// other versions; else on PATH, else where `scripts/setup.sh` puts it.
 pub(crate) fn terraform() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("WEFT_TERRAFORM").map(PathBuf::from) {
+        ensure!(path.is_file(), "WEFT_TERRAFORM names no file: {}", path.display());
+        return Ok(path);
+    }
     if let Some(path) = on_path("terraform") {
         return Ok(path);
     }
