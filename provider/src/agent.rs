@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tfplugin::Diagnostic;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -45,8 +46,31 @@ const MAX_DEAD_SESSIONS: u32 = 3;
 pub(crate) enum PlanChecks {
     Off,
     #[default]
-    Warning,
+    Warn,
     Error,
+}
+
+impl PlanChecks {
+    /// As `plan_checks` has them.
+    pub(crate) const WORDS: [&str; 3] = ["off", "warn", "error"];
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "off" => Some(Self::Off),
+            "warn" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            _ => None,
+        }
+    }
+
+    /// An empty message of that severity; `None` where nothing is to be said.
+    pub(crate) fn diagnostic(self, summary: impl Into<String>) -> Option<Diagnostic> {
+        match self {
+            Self::Off => None,
+            Self::Warn => Some(Diagnostic::warning(summary)),
+            Self::Error => Some(Diagnostic::error(summary)),
+        }
+    }
 }
 
 /// The provider's settings.

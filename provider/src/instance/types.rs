@@ -40,17 +40,15 @@ pub(super) async fn check(connection: &Connection, ctx: &PlanContext) -> Option<
     if find_type(name).is_some() || connection.planned_types.has(name) {
         return None;
     }
-    let make = match settings.plan_checks {
-        PlanChecks::Off => return None,
-        PlanChecks::Warning => Diagnostic::warning,
-        PlanChecks::Error => Diagnostic::error,
-    };
+    if settings.plan_checks == PlanChecks::Off {
+        return None;
+    }
     let (summary, problem) = match own_types(connection).await {
         Ok(names) if names.iter().any(|known| known.as_str() == name) => return None,
         Ok(names) => ("Unknown instance type", no_such_type(name, &names)),
         Err(problem) => ("The instance type could not be looked up", problem),
     };
-    let mut diagnostic = make(summary.to_owned());
+    let mut diagnostic = settings.plan_checks.diagnostic(summary)?;
     diagnostic.detail = problem::plain("", &problem).detail;
     Some(diagnostic.at("instance_type"))
 }

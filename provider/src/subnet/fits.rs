@@ -47,7 +47,7 @@ pub(super) async fn check(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Di
         connection.planned_networks.add(planned, &[]).map_err(said)?;
         if let Err(problem) = connection.planned_networks.check_in_a_vpc(range) {
             let mut diagnostic = said(problem);
-            if connection.settings.plan_checks == PlanChecks::Warning {
+            if connection.settings.plan_checks == PlanChecks::Warn {
                 diagnostic.severity = Severity::Warning;
                 diagnostic.summary = "The subnet seems to be outside of its VPC".to_owned();
             }

@@ -412,7 +412,7 @@ async fn an_unknown_type_is_what_plan_checks_says() {
         ("instance_type", "w9.huge".into()),
     ]);
     for (setting, warns, fails) in
-        [("off", false, false), ("warning", true, false), ("error", false, true)]
+        [("off", false, false), ("warn", true, false), ("error", false, true)]
     {
         let (terraform, _fake) =
             connected_with(attributes([("plan_checks", setting.into())])).await;

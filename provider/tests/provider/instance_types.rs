@@ -95,14 +95,14 @@ async fn an_unknown_type_is_told_the_nearest_names_and_how_to_make_one() {
 
 #[tokio::test]
 async fn an_agent_that_does_not_answer_is_what_plan_checks_says() {
-    for (setting, fails) in [("off", false), ("warning", false), ("error", true)] {
+    for (setting, fails) in [("off", false), ("warn", false), ("error", true)] {
         let (terraform, fake) = connected_with(attributes([("plan_checks", setting.into())])).await;
         drop(fake);
         match terraform.plan("weft_instance", instance("c1.big"), None).await {
             Ok(plan) => {
                 assert!(!fails, "{setting}");
                 let said = said(&plan.warnings);
-                assert_eq!(said.contains("could not be looked up"), setting == "warning", "{said}");
+                assert_eq!(said.contains("could not be looked up"), setting == "warn", "{said}");
             }
             Err(diagnostics) => assert!(fails, "{setting}: {diagnostics}"),
         }
