@@ -121,6 +121,15 @@ impl State {
         Ok(&resource["values"][name])
     }
 
+    /// The value of one output of the root module.
+    ///
+    /// # Errors
+    /// There is no such output.
+    pub fn output(&self, name: &str) -> Result<&Value> {
+        let output = self.json["values"]["outputs"].get(name);
+        Ok(&output.with_context(|| format!("there is no output {name}"))?["value"])
+    }
+
     /// One attribute that is text.
     ///
     /// # Errors

@@ -194,3 +194,60 @@ fn default_tags_reach_everything_that_has_tags() -> Result<()> {
     terraform.destroy()?;
     lab.close()
 }
+
+/// Data sources that find all of a resource's kind, each as the resource with an `s`.
+const FOUND_ALL: [&str; 10] = [
+    "weft_vpc",
+    "weft_subnet",
+    "weft_network_interface",
+    "weft_route_table",
+    "weft_prefix_list",
+    "weft_security_group",
+    "weft_key_pair",
+    "weft_volume",
+    "weft_elastic_ip",
+    "weft_port_forward",
+];
+
+#[test]
+fn what_exists_is_found_among_all_of_its_kind() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    let mut main = one_of_each(&lab)?;
+    for kind in FOUND_ALL {
+        let name = if kind == "weft_key_pair" { "key_name" } else { "name" };
+        main += &format!(
+            r#"
+data "{kind}s" "all" {{
+  depends_on = [{kind}.it]
+}}
+data "{kind}s" "named" {{
+  name = {kind}.it.{name}
+}}
+data "{kind}s" "none" {{
+  name_regex = "^nothing is called this$"
+  depends_on = [{kind}.it]
+}}
+output "{kind}" {{
+  value = [
+    contains(data.{kind}s.all.ids, {kind}.it.id),
+    data.{kind}s.named.ids == tolist([{kind}.it.id]),
+    length(data.{kind}s.none.ids) == 0,
+  ]
+}}
+"#
+        );
+    }
+    terraform.main(&main)?;
+
+    terraform.apply()?;
+
+    let state = terraform.state()?;
+    for kind in FOUND_ALL {
+        let found = state.output(kind)?;
+        ensure!(*found == serde_json::json!([true, true, true]), "{kind}: {found}");
+    }
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}
