@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     cty::Type,
+    identity::IdentitySchema,
     provider::Provider,
     schema::{Attribute, Kind, Mode, Nesting, Schema},
 };
@@ -23,7 +24,8 @@ pub struct Options {
     /// The short name of the provider, such as `shop`.
     pub name: String,
     /// A directory with `provider/provider.tf`, `resources/TYPE/resource.tf`,
-    /// `resources/TYPE/import.sh`, `data-sources/TYPE/data-source.tf`,
+    /// `resources/TYPE/import.sh`, `resources/TYPE/import-by-identity.tf`,
+    /// `data-sources/TYPE/data-source.tf`, `list-resources/TYPE/list-resource.tfquery.hcl`,
     /// `actions/TYPE/action.tf` and `functions/NAME/function.tf`; missing files are left out of the pages.
     pub examples: PathBuf,
 }
@@ -43,7 +45,7 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
             heading: format!("{name} Provider"),
             schema: &provider.schema(),
             example: example("provider/provider.tf".to_owned())?,
-            import: None,
+            import: Import::default(),
         }),
     );
     for resource in provider.resources() {
@@ -53,7 +55,11 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
             heading: format!("{ty} (Resource)"),
             schema: &resource.schema(),
             example: example(format!("resources/{ty}/resource.tf"))?,
-            import: example(format!("resources/{ty}/import.sh"))?,
+            import: Import {
+                command: example(format!("resources/{ty}/import.sh"))?,
+                block: example(format!("resources/{ty}/import-by-identity.tf"))?,
+                identity: resource.identity(),
+            },
         });
         pages.insert(format!("resources/{}.md", short(ty, name)), page);
     }
@@ -64,7 +70,7 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
             heading: format!("{ty} (Data Source)"),
             schema: &source.schema(),
             example: example(format!("data-sources/{ty}/data-source.tf"))?,
-            import: None,
+            import: Import::default(),
         });
         pages.insert(format!("data-sources/{}.md", short(ty, name)), page);
     }
@@ -75,7 +81,7 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
             heading: format!("{ty} (Action)"),
             schema: &action.schema(),
             example: example(format!("actions/{ty}/action.tf"))?,
-            import: None,
+            import: Import::default(),
         });
         // The one difference in tfplugindocs' own layout.
         let page = page.replace("<!-- schema generated", "<!-- action schema generated");
@@ -86,6 +92,17 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
         let example = example(format!("functions/{called}/function.tf"))?;
         let page = function::page(called, name, &it.signature(), example.as_deref());
         pages.insert(format!("functions/{called}.md"), page);
+    }
+    for list in provider.list_resources() {
+        let ty = list.type_name();
+        let page = page(&Page {
+            page_title: format!("{ty} List Resource - {name}"),
+            heading: format!("{ty} (List Resource)"),
+            schema: &list.schema(),
+            example: example(format!("list-resources/{ty}/list-resource.tfquery.hcl"))?,
+            import: Import::default(),
+        });
+        pages.insert(format!("list-resources/{}.md", short(ty, name)), page);
     }
     Ok(pages)
 }
@@ -117,7 +134,17 @@ struct Page<'a> {
     heading: String,
     schema: &'a Schema,
     example: Option<String>,
-    import: Option<String>,
+    import: Import,
+}
+
+/// How an object is brought in that exists already.
+#[derive(Default)]
+struct Import {
+    /// For a shell.
+    command: Option<String>,
+    /// An `import` block with an identity.
+    block: Option<String>,
+    identity: Option<IdentitySchema>,
 }
 
 fn page(page: &Page<'_>) -> String {
@@ -150,10 +177,7 @@ fn page(page: &Page<'_>) -> String {
         groups(&mut out, attributes, &path, &mut inner);
         nested.extend(inner.into_iter().rev());
     }
-    if let Some(import) = import {
-        out.push_str("\n## Import\n\nImport is supported using the following syntax:\n\n");
-        put(&mut out, format_args!("```shell\n{}\n```\n", import.trim_end()));
-    }
+    put_import(&mut out, import);
     out
 }
 
@@ -168,6 +192,38 @@ fn front(page_title: &str, subcategory: &str, description: &str) -> String {
     }
     out.push_str("---\n");
     out
+}
+
+fn put_import(out: &mut String, Import { command, block, identity }: &Import) {
+    if command.is_none() && block.is_none() {
+        return;
+    }
+    out.push_str("\n## Import\n");
+    if let Some(block) = block {
+        out.push_str("\nBy identity, with an `import` block (Terraform 1.12 and later):\n");
+        put(out, format_args!("\n```terraform\n{}\n```\n", block.trim_end()));
+    }
+    if let Some(identity) = identity {
+        out.push_str("\n<!-- schema generated by tfplugindocs -->\n### Identity Schema\n");
+        for (title, required) in [("Required", true), ("Optional", false)] {
+            let parts = identity.parts.iter().filter(|part| part.required == required);
+            for (index, part) in parts.enumerate() {
+                if index == 0 {
+                    put(out, format_args!("\n#### {title}\n\n"));
+                }
+                let (name, ty) = (&part.name, leaf_name(&part.ty));
+                put(out, format_args!("- `{name}` ({ty}) {}\n", part.description.trim()));
+            }
+        }
+    }
+    if let Some(command) = command {
+        let by = if block.is_some() {
+            "By id, with the command, or as `id` of an `import` block:"
+        } else {
+            "Import is supported using the following syntax:"
+        };
+        put(out, format_args!("\n{by}\n\n```shell\n{}\n```\n", command.trim_end()));
+    }
 }
 
 type Section<'a> = (String, &'a [Attribute]);
@@ -298,7 +354,11 @@ mod tests {
             heading: "shop_disk (Resource)".to_owned(),
             schema: &schema,
             example: Some("resource \"shop_disk\" \"a\" {}\n".to_owned()),
-            import: Some("terraform import shop_disk.a disk-1\n".to_owned()),
+            import: Import {
+                command: Some("terraform import shop_disk.a disk-1\n".to_owned()),
+                block: Some("import {}\n".to_owned()),
+                identity: Some(IdentitySchema::new().required("id", "Its id.")),
+            },
         });
         assert_eq!(
             text,
@@ -344,7 +404,20 @@ Optional:
 
 ## Import
 
-Import is supported using the following syntax:
+By identity, with an `import` block (Terraform 1.12 and later):
+
+```terraform
+import {}
+```
+
+<!-- schema generated by tfplugindocs -->
+### Identity Schema
+
+#### Required
+
+- `id` (String) Its id.
+
+By id, with the command, or as `id` of an `import` block:
 
 ```shell
 terraform import shop_disk.a disk-1

@@ -5,10 +5,12 @@
 //! | you write | you get |
 //! |---|---|
 //! | [`Provider`] | settings, [`Provider::configure`], [`Provider::on_shutdown`] (graceful end only) |
-//! | [`Resource`] | plan, create, read, update, delete, import, upgrade |
+//! | [`Resource`] | plan, create, read, update, delete, import, upgrade, move |
+//! | [`IdentitySchema`] | which attributes an object is known by: import by identity |
 //! | [`DataSource`] | read |
 //! | [`Action`] | plan, invoke: what is done once and has no state |
 //! | [`Function`] | what it takes and gives, the result |
+//! | [`ListResource`] | what there is, for `terraform query`; [`Resource::configuration`] writes it down |
 //! | [`Schema`], [`Attribute`], [`Validator`] | types, defaults, checks, replacement, docs |
 //!
 //! `main` is one call: [`serve`]`("example.com/you/name", provider).await`.
@@ -95,8 +97,8 @@
 //!
 //! # Extending
 //!
-//! One file per family of calls lies in `src/server/`. Ephemeral resources, identity and
-//! list resources are in the `.proto` and answer "unimplemented" (or an empty list)
+//! One file per family of calls lies in `src/server/`. Ephemeral resources
+//! are in the `.proto` and answer "unimplemented" (or an empty list)
 //! until a file for them is added there.
 
 mod action;
@@ -106,6 +108,8 @@ mod data_source;
 mod diag;
 pub mod docs;
 mod function;
+mod identity;
+mod list;
 mod log;
 pub mod plan;
 mod plugin;
@@ -124,13 +128,15 @@ pub use cty::{DecodeError, InvalidType, Number, Path, Step, Type, Value};
 pub use data_source::{DataSource, DataSourceContext};
 pub use diag::{Diagnostic, Diagnostics, Severity};
 pub use function::{Arguments, Function, FunctionError, Parameter, Signature};
+pub use identity::IdentitySchema;
+pub use list::{ListContext, ListResource};
 pub use log::HclogLayer;
 pub use plugin::serve;
 pub use private::Private;
 pub use provider::{ClientCapabilities, ConfigureContext, Provider};
 pub use resource::{
-    ApplyContext, DestroyPlanContext, ImportContext, PlanContext, ReadContext, Resource,
-    ValidateContext,
+    ApplyContext, DestroyPlanContext, ImportContext, MoveSource, PlanContext, ReadContext,
+    Resource, ValidateContext,
 };
 pub use schema::{Attribute, InvalidSchema, Mode, Nesting, Schema, Validator};
 pub use tokio_util::sync::CancellationToken;

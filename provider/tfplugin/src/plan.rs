@@ -113,6 +113,46 @@ pub fn with_defaults(schema: &Schema, config: &Value) -> Value {
     Value::Map(entries)
 }
 
+/// A configuration for which `state` is what is there: without what only the provider sets, what
+/// is a default, and what is deprecated. An attribute that the provider sets where the user does
+/// not is in it, since what it would be another time is not known.
+pub fn configuration(schema: &Schema, state: &Value) -> Value {
+    configured(&schema.attributes, state)
+}
+
+fn configured(attributes: &[Attribute], state: &Value) -> Value {
+    if !state.is_set() {
+        return Value::Null;
+    }
+    let one = |attribute: &Attribute| {
+        let value = state.get(Path::root().attribute(&attribute.name));
+        let is_default = attribute
+            .default
+            .as_ref()
+            .is_some_and(|default| complete(attribute, default) == *value);
+        let left_out = attribute.mode == Mode::Computed
+            || attribute.write_only
+            || attribute.deprecated.is_some()
+            || is_default;
+        let value = match &attribute.kind {
+            _ if left_out => Value::Null,
+            Kind::Leaf(_) => value.clone(),
+            Kind::Nested(Nesting::Single, inner) => configured(inner, value),
+            Kind::Nested(_, inner) => match value {
+                Value::List(elements) => {
+                    Value::List(elements.iter().map(|e| configured(inner, e)).collect())
+                }
+                Value::Map(entries) => Value::Map(
+                    entries.iter().map(|(key, e)| (key.clone(), configured(inner, e))).collect(),
+                ),
+                other => other.clone(),
+            },
+        };
+        (attribute.name.clone(), value)
+    };
+    Value::Map(attributes.iter().map(one).collect())
+}
+
 /// `value` as it may be stored: every attribute there, sets sorted, write-only attributes null.
 pub fn storable(schema: &Schema, value: &Value) -> Value {
     if value.is_null() {

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     action::Action, cty::Value, data_source::DataSource, diag::Diagnostics, function::Function,
-    proto, resource::Resource, schema::Schema,
+    list::ListResource, proto, resource::Resource, schema::Schema,
 };
 
 /// A Terraform provider. `resources` and `data_sources` are asked once, when serving begins;
@@ -41,6 +41,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Terraform 1.14 and later invokes them.
     fn actions(&self) -> Vec<Box<dyn Action>> {
+        Vec::new()
+    }
+
+    /// Each is named as a resource that has an identity.
+    fn list_resources(&self) -> Vec<Box<dyn ListResource>> {
         Vec::new()
     }
 

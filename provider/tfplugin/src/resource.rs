@@ -1,6 +1,7 @@
 //! Resources: what a provider's author implements for each of them.
 
 mod apply;
+mod moving;
 mod planning;
 mod reading;
 
@@ -8,12 +9,14 @@ use async_trait::async_trait;
 
 pub use apply::ApplyContext;
 pub(crate) use apply::Outcome;
+pub use moving::MoveSource;
 pub use planning::{DestroyPlanContext, PlanContext};
 pub use reading::{ImportContext, ReadContext};
 
 use crate::{
     cty::Value,
     diag::{Diagnostic, Diagnostics},
+    identity::IdentitySchema,
     provider::ClientCapabilities,
     schema::Schema,
 };
@@ -25,6 +28,12 @@ pub trait Resource: Send + Sync + 'static {
     fn type_name(&self) -> &str;
 
     fn schema(&self) -> Schema;
+
+    /// Which attributes of the state are its identity. They must not change while the object
+    /// lives: mark them to replace it, or let them be computed.
+    fn identity(&self) -> Option<IdentitySchema> {
+        None
+    }
 
     /// Checks beyond the validators of the schema, such as one attribute against another.
     /// Values may be unknown: then say nothing about them.
@@ -68,6 +77,20 @@ pub trait Resource: Send + Sync + 'static {
             .into())
     }
 
+    /// Starts a state from `ctx.identity`; unless it says otherwise, from the attributes of the
+    /// same name.
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        ctx.set_state(ctx.identity.clone());
+        Ok(())
+    }
+
+    /// What a person would write for an object that exists (`terraform query
+    /// -generate-config-out`). `config` is its state without what is computed and what is a
+    /// default; of two attributes that say the same, take one away.
+    fn configuration(&self, config: Value) -> Value {
+        config
+    }
+
     /// Turns a state of an older schema version into one of this schema.
     async fn upgrade(
         &self,
@@ -78,6 +101,24 @@ pub trait Resource: Send + Sync + 'static {
             .cause(format!("it has schema version {from_version}, which cannot be upgraded"))
             .remedy("Remove it from the state with terraform state rm and import it again")
             .into())
+    }
+
+    /// Turns an identity of an older version into one of this.
+    async fn upgrade_identity(
+        &self,
+        from_version: i64,
+        _identity: serde_json::Value,
+    ) -> Result<Value, Diagnostics> {
+        Err(Diagnostic::error(format!("The identity of {} is too old", self.type_name()))
+            .cause(format!("it has version {from_version}, which cannot be upgraded"))
+            .remedy("Remove it from the state with terraform state rm and import it again")
+            .into())
+    }
+
+    /// Takes over the state of another kind of resource, maybe of another provider, for a
+    /// `moved` block: the state to go on with, which is read next. `None`: not of this kind.
+    async fn moved_from(&self, _source: &MoveSource) -> Result<Option<Value>, Diagnostics> {
+        Ok(None)
     }
 }
 

@@ -61,6 +61,11 @@ impl Schema {
         self
     }
 
+    /// What [`Self::subcategory`] said.
+    pub fn heading(&self) -> &str {
+        &self.subcategory
+    }
+
     #[must_use]
     pub fn attribute(mut self, attribute: Attribute) -> Self {
         self.attributes.push(attribute);
@@ -292,6 +297,11 @@ impl Attribute {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// In Markdown.
+    pub fn description(&self) -> &str {
+        &self.description
     }
 
     pub fn mode(&self) -> Mode {

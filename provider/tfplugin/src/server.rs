@@ -7,6 +7,8 @@ mod action;
 mod data_source;
 mod function;
 mod guard;
+mod identity;
+mod list;
 mod provider;
 mod resource;
 mod schema;
@@ -20,7 +22,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codegen::BoxStream};
 
 use crate::{
     action::Action,
@@ -28,6 +30,8 @@ use crate::{
     data_source::DataSource,
     diag::Diagnostic,
     function::Signature,
+    identity::IdentitySchema,
+    list::ListResource,
     proto,
     provider::Provider,
     resource::Resource,
@@ -46,6 +50,7 @@ struct Inner {
     data_sources: BTreeMap<String, Arc<Entry<dyn DataSource>>>,
     functions: BTreeMap<String, Arc<function::Entry>>,
     actions: BTreeMap<String, Arc<Entry<dyn Action>>>,
+    list_resources: BTreeMap<String, Arc<Entry<dyn ListResource>>>,
     /// Cancelled by StopProvider, made anew by ConfigureProvider.
     cancel: Mutex<CancellationToken>,
 }
@@ -54,13 +59,27 @@ struct Inner {
 struct Entry<T: ?Sized> {
     schema: Schema,
     ty: Type,
+    /// Only resources may have one.
+    identity: Option<IdentitySchema>,
     it: Box<T>,
 }
 
 impl<T: ?Sized> Entry<T> {
     fn new(name: &str, schema: Schema, it: Box<T>) -> Result<Arc<Self>, InvalidSchema> {
+        Self::with_identity(name, schema, None, it)
+    }
+
+    fn with_identity(
+        name: &str,
+        schema: Schema,
+        identity: Option<IdentitySchema>,
+        it: Box<T>,
+    ) -> Result<Arc<Self>, InvalidSchema> {
         schema.check(name)?;
-        Ok(Arc::new(Self { ty: schema.ty(), schema, it }))
+        if let Some(identity) = &identity {
+            identity.check(name, &schema)?;
+        }
+        Ok(Arc::new(Self { ty: schema.ty(), schema, identity, it }))
     }
 }
 
@@ -71,7 +90,8 @@ impl Server {
         let (mut resources, mut data_sources) = (BTreeMap::new(), BTreeMap::new());
         for resource in provider.resources() {
             let name = resource.type_name().to_owned();
-            let entry = Entry::new(&name, resource.schema(), resource)?;
+            let (schema, identity) = (resource.schema(), resource.identity());
+            let entry = Entry::with_identity(&name, schema, identity, resource)?;
             if resources.insert(name.clone(), entry).is_some() {
                 return Err(twice(name));
             }
@@ -99,6 +119,15 @@ impl Server {
                 return Err(twice(name));
             }
         }
+        let mut list_resources = BTreeMap::new();
+        for list in provider.list_resources() {
+            let name = list.type_name().to_owned();
+            check_listed(&name, resources.get(&name))?;
+            let entry = Entry::new(&name, list.schema(), list)?;
+            if list_resources.insert(name.clone(), entry).is_some() {
+                return Err(twice(name));
+            }
+        }
         Ok(Self(Arc::new(Inner {
             ty: schema.ty(),
             schema,
@@ -107,6 +136,7 @@ impl Server {
             data_sources,
             functions,
             actions,
+            list_resources,
             cancel: Mutex::default(),
         })))
     }
@@ -119,6 +149,10 @@ impl Server {
         self.0.resources.get(name).map(|entry| &entry.schema)
     }
 
+    pub(crate) fn identity_schema(&self, name: &str) -> Option<&IdentitySchema> {
+        self.0.resources.get(name).and_then(|entry| entry.identity.as_ref())
+    }
+
     pub(crate) fn data_source_schema(&self, name: &str) -> Option<&Schema> {
         self.0.data_sources.get(name).map(|entry| &entry.schema)
     }
@@ -129,6 +163,10 @@ impl Server {
 
     pub(crate) fn signature(&self, function: &str) -> Option<&Signature> {
         self.0.functions.get(function).map(|entry| &entry.signature)
+    }
+
+    pub(crate) fn list_schema(&self, name: &str) -> Option<&Schema> {
+        self.0.list_resources.get(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn provider_schema(&self) -> &Schema {
@@ -161,6 +199,23 @@ impl Inner {
     fn data_source(&self, name: &str) -> Result<Arc<Entry<dyn DataSource>>, Diagnostic> {
         self.data_sources.get(name).cloned().ok_or_else(|| no_such("data source", name))
     }
+
+    fn list_resource(&self, name: &str) -> Result<Arc<Entry<dyn ListResource>>, Diagnostic> {
+        self.list_resources.get(name).cloned().ok_or_else(|| no_such("list resource", name))
+    }
+}
+
+/// A list shows the objects of a resource, and Terraform knows those by their identities.
+fn check_listed(
+    name: &str,
+    resource: Option<&Arc<Entry<dyn Resource>>>,
+) -> Result<(), InvalidSchema> {
+    let problem = match resource {
+        Some(entry) if entry.identity.is_some() => return Ok(()),
+        Some(_) => "the resource that it lists has no identity",
+        None => "there is no resource of this name",
+    };
+    Err(InvalidSchema { schema: format!("the list of {name}"), path: Path::root(), problem })
 }
 
 /// What a schema of an action must not have besides: an action leaves no state that could hold it.
@@ -220,7 +275,7 @@ impl proto::provider_server::Provider for Server {
         &self,
         _: Request<proto::get_resource_identity_schemas::Request>,
     ) -> Answer<proto::get_resource_identity_schemas::Response> {
-        answer(async { proto::get_resource_identity_schemas::Response::default() }).await
+        answer(async { identity::schemas(&self.0) }).await
     }
 
     async fn get_functions(
@@ -276,6 +331,13 @@ impl proto::provider_server::Provider for Server {
         answer(resource::upgrade(&self.0, request.into_inner())).await
     }
 
+    async fn upgrade_resource_identity(
+        &self,
+        request: Request<proto::upgrade_resource_identity::Request>,
+    ) -> Answer<proto::upgrade_resource_identity::Response> {
+        answer(identity::upgrade(&self.0, request.into_inner())).await
+    }
+
     async fn read_resource(
         &self,
         request: Request<proto::read_resource::Request>,
@@ -308,7 +370,28 @@ impl proto::provider_server::Provider for Server {
         &self,
         request: Request<proto::move_resource_state::Request>,
     ) -> Answer<proto::move_resource_state::Response> {
-        answer(async { resource::refuse_move(&request.into_inner()) }).await
+        answer(resource::take_over(&self.0, request.into_inner())).await
+    }
+
+    async fn generate_resource_config(
+        &self,
+        request: Request<proto::generate_resource_config::Request>,
+    ) -> Answer<proto::generate_resource_config::Response> {
+        answer(resource::generate(&self.0, request.into_inner())).await
+    }
+
+    async fn validate_list_resource_config(
+        &self,
+        request: Request<proto::validate_list_resource_config::Request>,
+    ) -> Answer<proto::validate_list_resource_config::Response> {
+        answer(list::validate(&self.0, request.into_inner())).await
+    }
+
+    async fn list_resource(
+        &self,
+        request: Request<proto::list_resource::Request>,
+    ) -> Answer<BoxStream<proto::list_resource::Event>> {
+        answer(async { list::list(&self.0, request.into_inner()) }).await
     }
 
     async fn validate_data_resource_config(
@@ -342,7 +425,7 @@ impl proto::provider_server::Provider for Server {
     async fn invoke_action(
         &self,
         request: Request<proto::invoke_action::Request>,
-    ) -> Answer<tonic::codegen::BoxStream<proto::invoke_action::Event>> {
+    ) -> Answer<BoxStream<proto::invoke_action::Event>> {
         Ok(Response::new(Box::pin(action::invoke(&self.0, request.into_inner()))))
     }
 }

@@ -16,8 +16,13 @@
 //! # Ok(()) }
 //! ```
 
+#[macro_use]
 mod calls;
 mod consistency;
+mod identities;
+mod lists;
+
+pub use lists::Listed;
 
 use crate::{
     cty::{Path, Value},
@@ -42,6 +47,8 @@ pub struct State {
     pub value: Value,
     /// Its creation failed half way: the next plan replaces it.
     pub tainted: bool,
+    /// What it is known by, beside its state.
+    pub identity: Option<Value>,
     private: Vec<u8>,
 }
 
@@ -250,7 +257,7 @@ impl Terraform {
 
     /// Imports, then reads, as Terraform does.
     pub async fn import(&self, type_name: &str, id: &str) -> Result<Option<State>, Diagnostics> {
-        let imported = self.call_import(type_name, id).await?;
+        let imported = self.call_import(type_name, id, None).await?;
         self.call_read(&imported).await
     }
 

@@ -54,8 +54,11 @@ impl ReadContext {
 /// A resource that is being imported.
 #[derive(Debug)]
 pub struct ImportContext {
-    /// What the user gave: `terraform import ADDRESS ID`.
+    /// What the user gave: `terraform import ADDRESS ID`. Empty where there is an identity.
     pub id: String,
+    /// What the user gave in an `import` block instead of an id; null otherwise. What it has to
+    /// name, it names.
+    pub identity: Value,
     pub client: ClientCapabilities,
     pub cancel: CancellationToken,
     pub(crate) outcome: Outcome,

@@ -1,21 +1,25 @@
 //! The calls about resources. Planning and applying have files of their own.
 
 mod apply;
+mod generate;
+mod moving;
 mod plan;
 
 use std::sync::Arc;
 
 pub(super) use apply::apply;
+pub(super) use generate::generate;
+pub(super) use moving::take_over;
 pub(super) use plan::plan;
 
 use super::{Entry, Inner, guard::guard, provider::flatten, wire};
 use crate::{
-    cty::{Value, json},
+    cty::{Path, Value, json},
     diag::{Diagnostic, Diagnostics},
     plan as rules,
     private::Private,
     proto::{
-        self, import_resource_state, move_resource_state, read_resource, upgrade_resource_state,
+        self, import_resource_state, read_resource, upgrade_resource_state,
         validate_resource_config,
     },
     provider::ClientCapabilities,
@@ -79,14 +83,21 @@ async fn upgrade_inner(
             .into());
     }
     let raw = raw_state.unwrap_or_default();
+    if raw.json.is_empty() && !raw.flatmap.is_empty() {
+        return Err(Diagnostic::error(format!("The state of {type_name} is too old"))
+            .cause("it was written by Terraform before 0.12")
+            .remedy("Remove it from the state with terraform state rm and import it again")
+            .into());
+    }
     let undecodable = |error| Diagnostics::from(Diagnostic::undecodable("stored state", &error));
     let json = wire::parse_json(&raw.json).map_err(undecodable)?;
     let state = if version == ours {
-        json::decode(&json, &entry.ty).map_err(undecodable)?
+        json::decode_known(&json, &entry.ty).map_err(undecodable)?
     } else {
         entry.it.upgrade(version, json).await?
     };
-    Ok(wire::encode(&rules::storable(&entry.schema, &state), &entry.ty, "state")?)
+    let state = finished(&entry, Some(state), "upgrade")?;
+    Ok(wire::encode(&state, &entry.ty, "state")?)
 }
 
 pub(super) async fn read(
@@ -95,9 +106,11 @@ pub(super) async fn read(
 ) -> read_resource::Response {
     // After an error Terraform keeps what it has; so that is what is sent back.
     let (before, private_before) = (request.current_state.clone(), request.private.clone());
+    let identity_before = request.current_identity.clone();
     let failed = |diagnostics: Diagnostics| read_resource::Response {
         new_state: before,
         private: private_before,
+        new_identity: identity_before,
         diagnostics: diagnostics.into_proto(),
         ..read_resource::Response::default()
     };
@@ -114,9 +127,16 @@ async fn read_inner(
     inner: &Inner,
     request: read_resource::Request,
 ) -> Result<read_resource::Response, Diagnostics> {
-    let read_resource::Request { type_name, current_state, private, client_capabilities, .. } =
-        request;
+    let read_resource::Request {
+        type_name,
+        current_state,
+        private,
+        client_capabilities,
+        current_identity,
+        provider_meta: _,
+    } = request;
     let entry = inner.resource(&type_name)?;
+    let known_by = entry.read_identity(&current_identity)?;
     let state = wire::decode(current_state.as_ref(), &entry.ty, "state")?;
     let mut ctx = ReadContext {
         state,
@@ -131,22 +151,24 @@ async fn read_inner(
         diagnostics.append(errors);
         return Err(diagnostics);
     }
-    let state = finished(&entry, &type_name, produced.state, "read")?;
+    let state = finished(&entry, produced.state, "read")?;
+    let identity = entry.identity_of(&state, known_by.as_ref(), "read")?;
     Ok(read_resource::Response {
         new_state: Some(wire::encode(&state, &entry.ty, "state")?),
         diagnostics: diagnostics.into_proto(),
         private: produced.private.encode(),
-        ..read_resource::Response::default()
+        new_identity: entry.write_identity(identity.as_ref())?,
+        deferred: None,
     })
 }
 
 /// A state that an operation ended with in good order: there, wholly known, ready to be stored.
-fn finished(
+pub(super) fn finished(
     entry: &Entry<dyn Resource>,
-    type_name: &str,
     state: Option<Value>,
     operation: &str,
 ) -> Result<Value, Diagnostic> {
+    let type_name = entry.it.type_name();
     let state = state.ok_or_else(|| {
         Diagnostic::provider_bug(
             "The provider returned no state",
@@ -187,28 +209,44 @@ async fn import_inner(
     inner: &Inner,
     request: import_resource_state::Request,
 ) -> Result<import_resource_state::Response, Diagnostics> {
-    let import_resource_state::Request { type_name, id, client_capabilities, identity: _ } =
-        request;
+    let import_resource_state::Request { type_name, id, client_capabilities, identity } = request;
     let entry = inner.resource(&type_name)?;
+    let asked_by = entry.read_identity(&identity)?.filter(|_| id.is_empty());
+    if let (Some(asked_by), Some(schema)) = (&asked_by, &entry.identity)
+        && let missing @ [_, ..] = schema.missing(asked_by).as_slice()
+    {
+        return Err(Diagnostic::error(format!("Cannot import the {type_name}"))
+            .cause(format!("its identity does not say {}", missing.join(", ")))
+            .remedy("Name it in the identity of the import block")
+            .into());
+    }
     let mut ctx = ImportContext {
         id,
+        identity: asked_by.clone().unwrap_or_default(),
         client: client_capabilities.into(),
         cancel: inner.cancel(),
         outcome: crate::resource::Outcome::default(),
     };
-    let result = entry.it.import(&mut ctx).await;
+    let result = match asked_by {
+        Some(_) => entry.it.import_by_identity(&mut ctx).await,
+        None => entry.it.import(&mut ctx).await,
+    };
     let produced = ctx.outcome.take();
     let mut diagnostics = produced.warnings;
     if let Err(errors) = result {
         diagnostics.append(errors);
         return Err(diagnostics);
     }
-    let state = finished(&entry, &type_name, produced.state, "import")?;
+    let state = finished(&entry, produced.state, "import")?;
+    let identity = entry.identity_of(&state, None, "import")?;
+    if let (Some(asked_by), Some(identity)) = (&asked_by, &identity) {
+        same_where_asked(&type_name, asked_by, identity)?;
+    }
     let imported = import_resource_state::ImportedResource {
         state: Some(wire::encode(&state, &entry.ty, "state")?),
         private: produced.private.encode(),
         type_name,
-        identity: None,
+        identity: entry.write_identity(identity.as_ref())?,
     };
     Ok(import_resource_state::Response {
         imported_resources: vec![imported],
@@ -217,13 +255,17 @@ async fn import_inner(
     })
 }
 
-pub(super) fn refuse_move(request: &move_resource_state::Request) -> move_resource_state::Response {
-    let (from, to) = (&request.source_type_name, &request.target_type_name);
-    let diagnostic = Diagnostic::error(format!("{from} cannot be moved to {to}"))
-        .cause("this provider does not take over states of other kinds of resources")
-        .remedy(format!("Remove {from} from the state and import it as {to}"));
-    move_resource_state::Response {
-        diagnostics: Diagnostics::from(diagnostic).into_proto(),
-        ..move_resource_state::Response::default()
+/// What a user asked for by identity has to be what is imported.
+fn same_where_asked(type_name: &str, asked: &Value, identity: &Value) -> Result<(), Diagnostic> {
+    let entries = asked.as_map().into_iter().flatten();
+    let differs = entries
+        .filter(|(_, value)| value.is_set())
+        .find(|(name, value)| identity.get(Path::root().attribute(*name)) != *value);
+    match differs {
+        None => Ok(()),
+        Some((name, value)) => Err(Diagnostic::provider_bug(
+            "The provider imported something else",
+            format!("{type_name} was asked for with {name} = {value}, and is {identity}"),
+        )),
     }
 }

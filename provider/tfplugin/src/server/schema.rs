@@ -10,8 +10,8 @@ fn capabilities() -> Option<proto::ServerCapabilities> {
     Some(proto::ServerCapabilities {
         plan_destroy: true,
         get_provider_schema_optional: true,
-        move_resource_state: false,
-        generate_resource_config: false,
+        move_resource_state: true,
+        generate_resource_config: true,
     })
 }
 
@@ -20,12 +20,14 @@ pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
     let source = |name: &String| get_metadata::DataSourceMetadata { type_name: name.clone() };
     let action = |name: &String| get_metadata::ActionMetadata { type_name: name.clone() };
     let function = |name: &String| get_metadata::FunctionMetadata { name: name.clone() };
+    let list = |name: &String| get_metadata::ListResourceMetadata { type_name: name.clone() };
     get_metadata::Response {
         server_capabilities: capabilities(),
         resources: inner.resources.keys().map(resource).collect(),
         data_sources: inner.data_sources.keys().map(source).collect(),
         functions: inner.functions.keys().map(function).collect(),
         actions: inner.actions.keys().map(action).collect(),
+        list_resources: inner.list_resources.keys().map(list).collect(),
         ..get_metadata::Response::default()
     }
 }
@@ -33,9 +35,11 @@ pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
 pub(super) fn provider_schema(inner: &Inner) -> get_provider_schema::Response {
     let resources = inner.resources.iter();
     let sources = inner.data_sources.iter();
+    let lists = inner.list_resources.iter();
     get_provider_schema::Response {
         provider: Some(settings(&inner.schema)),
         resource_schemas: resources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
+        list_resource_schemas: lists.map(|(n, e)| (n.clone(), settings(&e.schema))).collect(),
         data_source_schemas: sources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
         functions: function::all(inner),
         action_schemas: inner.actions.iter().map(|(n, e)| (n.clone(), action(&e.schema))).collect(),

@@ -2,7 +2,6 @@
 
 use prost::Message;
 use tokio_stream::StreamExt as _;
-use tonic::Request;
 
 use super::{Applied, Invoked, Plan, State, Terraform, consistency::assert_conforms};
 use crate::{
@@ -23,7 +22,7 @@ pub(super) struct Planned {
 }
 
 /// `message` after a trip over the wire.
-fn over_the_wire<M: Message + Default>(message: &M) -> M {
+pub(super) fn over_the_wire<M: Message + Default>(message: &M) -> M {
     M::decode(message.encode_to_vec().as_slice())
         .unwrap_or_else(|error| panic!("a message does not survive its own encoding: {error}"))
 }
@@ -31,7 +30,8 @@ fn over_the_wire<M: Message + Default>(message: &M) -> M {
 /// Calls an RPC of the server, both messages going over the wire.
 macro_rules! call {
     ($terraform:expr, $method:ident, $request:expr) => {{
-        let request = Request::new(over_the_wire(&$request));
+        use $crate::testing::calls::over_the_wire;
+        let request = tonic::Request::new(over_the_wire(&$request));
         match $terraform.server.$method(request).await {
             Ok(response) => over_the_wire(&response.into_inner()),
             Err(status) => panic!("{} failed: {status}", stringify!($method)),
@@ -40,7 +40,7 @@ macro_rules! call {
 }
 
 #[track_caller]
-fn encoded(value: &Value, ty: &Type) -> Option<proto::DynamicValue> {
+pub(super) fn encoded(value: &Value, ty: &Type) -> Option<proto::DynamicValue> {
     match msgpack::encode(value, ty) {
         Ok(msgpack) => Some(proto::DynamicValue { msgpack, json: Vec::new() }),
         Err(error) => panic!("the test's value does not fit the schema: {error}"),
@@ -48,13 +48,13 @@ fn encoded(value: &Value, ty: &Type) -> Option<proto::DynamicValue> {
 }
 
 #[track_caller]
-fn decoded(value: Option<proto::DynamicValue>, ty: &Type) -> Value {
+pub(super) fn decoded(value: Option<proto::DynamicValue>, ty: &Type) -> Value {
     let Some(value) = value.filter(|value| !value.msgpack.is_empty()) else { return Value::Null };
     msgpack::decode(&value.msgpack, ty)
         .unwrap_or_else(|error| panic!("the provider's value does not fit the schema: {error}"))
 }
 
-fn diagnostics(list: Vec<proto::Diagnostic>) -> Diagnostics {
+pub(super) fn diagnostics(list: Vec<proto::Diagnostic>) -> Diagnostics {
     list.into_iter()
         .map(|diagnostic| {
             let proto::Diagnostic { severity, summary, detail, attribute } = diagnostic;
@@ -122,6 +122,7 @@ impl Terraform {
         let schema = self.schema(type_name);
         let ty = schema.ty();
         let prior_value = prior.map_or(Value::Null, |prior| prior.value.clone());
+        let known_by = prior.and_then(|prior| prior.identity.clone());
         let request = proto::plan_resource_change::Request {
             type_name: type_name.to_owned(),
             prior_state: encoded(&prior_value, &ty),
@@ -130,11 +131,14 @@ impl Terraform {
             config: encoded(config, &ty),
             prior_private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
             client_capabilities: self.client(),
-            ..Default::default()
+            provider_meta: None,
+            prior_identity: self.identity_data(type_name, known_by.as_ref()),
         };
         let response = call!(self, plan_resource_change, request);
         let warnings = diagnostics(response.diagnostics).into_result()?;
         let planned = decoded(response.planned_state, &ty);
+        let identity = self.identity(type_name, response.planned_identity);
+        assert_eq!(known_by, identity, "the plan changes the identity of {type_name}");
         let broken = rules::contradictions(schema, config, &prior_value, &planned);
         assert!(
             broken.is_empty(),
@@ -154,7 +158,8 @@ impl Terraform {
             config: encoded(&Value::Null, &ty),
             prior_private: prior.private.clone(),
             client_capabilities: self.client(),
-            ..Default::default()
+            provider_meta: None,
+            prior_identity: self.identity_data(&prior.type_name, prior.identity.as_ref()),
         };
         let response = call!(self, plan_resource_change, request);
         let warnings = diagnostics(response.diagnostics).into_result()?;
@@ -178,13 +183,15 @@ impl Terraform {
         let schema = self.schema(type_name);
         let ty = schema.ty();
         let prior_value = prior.as_ref().map_or(Value::Null, |prior| prior.value.clone());
+        let known_by = prior.as_ref().and_then(|prior| prior.identity.clone());
         let request = proto::apply_resource_change::Request {
             type_name: type_name.to_owned(),
             prior_state: encoded(&prior_value, &ty),
             planned_state: encoded(&plan.planned, &ty),
             config: encoded(config, &ty),
             planned_private: plan.private.clone(),
-            ..Default::default()
+            provider_meta: None,
+            planned_identity: self.identity_data(type_name, known_by.as_ref()),
         };
         let response = call!(self, apply_resource_change, request);
         let diagnostics = diagnostics(response.diagnostics);
@@ -199,10 +206,18 @@ impl Terraform {
             // Terraform keeps what it had.
             return Applied { state: prior, diagnostics };
         }
+        let identity = match failed {
+            true => self.identity(type_name, response.new_identity),
+            false => {
+                let before = known_by.as_ref();
+                self.identity_after(type_name, &value, response.new_identity, before)
+            }
+        };
         let state = (!value.is_null()).then(|| State {
             type_name: type_name.to_owned(),
             value,
             tainted: failed && prior.is_none(),
+            identity,
             private: response.private,
         });
         Applied { state, diagnostics }
@@ -249,14 +264,17 @@ impl Terraform {
             current_state: encoded(&state.value, &ty),
             private: state.private.clone(),
             client_capabilities: self.client(),
-            ..Default::default()
+            provider_meta: None,
+            current_identity: self.identity_data(&state.type_name, state.identity.as_ref()),
         };
         let response = call!(self, read_resource, request);
         diagnostics(response.diagnostics).into_result()?;
         let value = decoded(response.new_state, &ty);
         assert!(value.is_wholly_known(), "{} is not wholly known after reading", state.type_name);
         assert_write_only_null(schema, &value, "state");
-        let read = State { value, private: response.private, ..state.clone() };
+        let before = state.identity.as_ref();
+        let identity = self.identity_after(&state.type_name, &value, response.new_identity, before);
+        let read = State { value, identity, private: response.private, ..state.clone() };
         Ok((!read.value.is_null()).then_some(read))
     }
 
@@ -264,12 +282,13 @@ impl Terraform {
         &self,
         type_name: &str,
         id: &str,
+        identity: Option<&Value>,
     ) -> Result<State, Diagnostics> {
         let request = proto::import_resource_state::Request {
             type_name: type_name.to_owned(),
             id: id.to_owned(),
             client_capabilities: self.client(),
-            identity: None,
+            identity: self.identity_data(type_name, identity),
         };
         let response = call!(self, import_resource_state, request);
         diagnostics(response.diagnostics).into_result()?;
@@ -278,10 +297,12 @@ impl Terraform {
         };
         let value = decoded(imported.state, &self.schema(type_name).ty());
         assert!(value.is_wholly_known(), "{type_name} has unknown values after import");
+        let identity = self.identity_after(type_name, &value, imported.identity, None);
         Ok(State {
             type_name: imported.type_name,
             value,
             tainted: false,
+            identity,
             private: imported.private,
         })
     }
@@ -302,7 +323,9 @@ impl Terraform {
         let response = call!(self, upgrade_resource_state, request);
         diagnostics(response.diagnostics).into_result()?;
         let value = decoded(response.upgraded_state, &self.schema(type_name).ty());
-        Ok(State { type_name: type_name.to_owned(), value, tainted: false, private: Vec::new() })
+        let type_name = type_name.to_owned();
+        // The identity is stored, and upgraded, beside the state.
+        Ok(State { type_name, value, tainted: false, identity: None, private: Vec::new() })
     }
 
     pub(super) async fn call_read_data(
@@ -386,7 +409,7 @@ impl Terraform {
             config: encoded(config, &self.action_schema(type_name).ty()),
             client_capabilities: self.client(),
         };
-        let answer = self.server.invoke_action(Request::new(over_the_wire(&request))).await;
+        let answer = self.server.invoke_action(tonic::Request::new(over_the_wire(&request))).await;
         let mut events = match answer {
             Ok(response) => response.into_inner(),
             Err(status) => panic!("invoke_action failed: {status}"),

@@ -1,5 +1,7 @@
 mod actions;
 mod functions;
+mod identities;
+mod lists;
 
 use std::{
     sync::{Arc, Mutex},
@@ -11,8 +13,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    ApplyContext, Attribute, Diagnostic, ImportContext, PlanContext, ReadContext, Resource, Type,
-    resource::DestroyPlanContext, timeouts,
+    ApplyContext, Attribute, Diagnostic, IdentitySchema, ImportContext, ListResource, MoveSource,
+    PlanContext, ReadContext, Resource, Type, resource::DestroyPlanContext, timeouts,
 };
 
 /// A resource whose behaviour its `name` chooses.
@@ -37,6 +39,27 @@ impl Resource for Disk {
             .attribute(Attribute::string("id", "Id.").computed())
             .attribute(Attribute::string("started", "Start.").computed())
             .attribute(timeouts::attribute([timeouts::Operation::Create]))
+    }
+
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(IdentitySchema::new().version(1).required("id", "Id.").optional("pool", "Pool."))
+    }
+
+    async fn upgrade_identity(
+        &self,
+        from: i64,
+        identity: serde_json::Value,
+    ) -> Result<Value, Diagnostics> {
+        assert_eq!(from, 0);
+        Ok(Value::object([("id", identity["number"].as_str().map(|n| format!("disk-{n}")))]))
+    }
+
+    async fn moved_from(&self, source: &MoveSource) -> Result<Option<Value>, Diagnostics> {
+        if source.type_name != "shop_crate" {
+            return Ok(None);
+        }
+        let number = source.state["number"].as_str().unwrap_or_default();
+        Ok(Some(Value::object([("id", format!("disk-{number}"))])))
     }
 
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
@@ -91,6 +114,11 @@ impl Resource for Disk {
         assert!(ctx.state.get("name").is_null() || ctx.private().get_str("key") == Some("kept"));
         match ctx.state.get("id").as_str() {
             Some("disk-gone") => ctx.gone(),
+            Some("disk-other") => {
+                let mut state = ctx.state.clone();
+                state.set("id", "disk-another");
+                ctx.set_state(state);
+            }
             Some("disk-7") => {
                 let mut state = ctx.state.clone();
                 state.set("name", "seven");
@@ -147,6 +175,9 @@ impl Provider for Shop {
     }
     fn resources(&self) -> Vec<Box<dyn Resource>> {
         vec![Box::new(Disk { seen: self.seen.clone() })]
+    }
+    fn list_resources(&self) -> Vec<Box<dyn ListResource>> {
+        vec![Box::new(lists::Disks { seen: self.seen.clone() })]
     }
     async fn on_shutdown(&self) {
         self.seen.lock().unwrap().push("shutdown".to_owned());
@@ -325,8 +356,10 @@ async fn stored_states_are_read_upgraded_or_refused() {
     assert_eq!(same.get("name").as_str(), Some("a"));
     let old = terraform.upgrade(DISK, 1, &json!({ "title": "b" })).await.unwrap();
     assert_eq!(old.get("name").as_str(), Some("b"));
-    let error = terraform.upgrade(DISK, 2, &json!({ "nmae": "a" })).await.unwrap_err();
-    assert!(error.to_string().contains("nmae: the schema has no such attribute"), "{error}");
+    let lost = json!({ "name": "a", "colour": "red" });
+    assert_eq!(terraform.upgrade(DISK, 2, &lost).await.unwrap(), same);
+    let error = terraform.upgrade(DISK, 2, &json!({ "name": ["a"] })).await.unwrap_err();
+    assert!(error.to_string().contains("name: a string is needed"), "{error}");
     let error = terraform.upgrade(DISK, 3, &json!({})).await.unwrap_err();
     assert!(error.to_string().contains("too new"), "{error}");
 }

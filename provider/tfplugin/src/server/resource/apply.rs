@@ -25,8 +25,17 @@ pub(in crate::server) async fn apply(inner: &Arc<Inner>, request: Request) -> Re
 }
 
 async fn apply_inner(inner: &Arc<Inner>, request: Request) -> Result<Response, Diagnostics> {
-    let Request { type_name, prior_state, planned_state, config, planned_private, .. } = request;
+    let Request {
+        type_name,
+        prior_state,
+        planned_state,
+        config,
+        planned_private,
+        planned_identity,
+        provider_meta: _,
+    } = request;
     let entry = inner.resource(&type_name)?;
+    let known_by = entry.read_identity(&planned_identity)?;
     let prior = wire::decode(prior_state.as_ref(), &entry.ty, "prior state")?;
     let plan = wire::decode(planned_state.as_ref(), &entry.ty, "plan")?;
     let config = wire::decode(config.as_ref(), &entry.ty, "configuration")?;
@@ -63,16 +72,16 @@ async fn apply_inner(inner: &Arc<Inner>, request: Request) -> Result<Response, D
         Ok(result) => result,
         Err(panicked) => Err(panicked.into()),
     };
-    response(&entry, &type_name, operation, &prior, result, &outcome)
+    response(&entry, operation, &prior, known_by.as_ref(), result, &outcome)
 }
 
 /// What is saved. After an error: what the operation handed over so far, else the prior state
 /// (null for a creation; a creation that did hand something over is saved as tainted).
 fn response(
     entry: &Entry<dyn Resource>,
-    type_name: &str,
     operation: Operation,
     prior: &Value,
+    known_by: Option<&Value>,
     result: Result<(), Diagnostics>,
     outcome: &Outcome,
 ) -> Result<Response, Diagnostics> {
@@ -81,9 +90,7 @@ fn response(
     let partial = produced.state.clone();
     let state = match result {
         Ok(()) if operation == Operation::Delete => Ok(Value::Null),
-        Ok(()) => {
-            finished(entry, type_name, produced.state, operation.name()).map_err(Diagnostics::from)
-        }
+        Ok(()) => finished(entry, produced.state, operation.name()).map_err(Diagnostics::from),
         Err(errors) => Err(errors),
     };
     let state = state.unwrap_or_else(|errors| {
@@ -99,11 +106,21 @@ fn response(
             wire::encode(prior, &entry.ty, "state")?
         }
     };
+    // What is saved after an error may not have one yet.
+    let known_by = known_by.filter(|_| operation == Operation::Update);
+    let identity = if diagnostics.has_errors() {
+        known_by.cloned().or_else(|| entry.identity.as_ref().and_then(|schema| schema.of(&state)))
+    } else {
+        entry.identity_of(&state, known_by, operation.name()).unwrap_or_else(|wrong| {
+            diagnostics.push(wrong);
+            known_by.cloned()
+        })
+    };
     let private = if state.is_null() { Vec::new() } else { produced.private.encode() };
     Ok(Response {
         new_state: Some(new_state),
         private,
         diagnostics: diagnostics.into_proto(),
-        ..Response::default()
+        new_identity: entry.write_identity(identity.as_ref().filter(|_| state.is_set()))?,
     })
 }

@@ -34,7 +34,7 @@ async fn plan_inner(inner: &Inner, request: Request) -> Result<Response, Diagnos
         prior_private,
         client_capabilities,
         provider_meta: _,
-        prior_identity: _,
+        prior_identity,
     } = request;
     let entry = inner.resource(&type_name)?;
     let (schema, ty) = (&entry.schema, &entry.ty);
@@ -55,6 +55,7 @@ async fn plan_inner(inner: &Inner, request: Request) -> Result<Response, Diagnos
         return Ok(Response {
             planned_state: proposed_new_state,
             planned_private: ctx.private.encode(),
+            planned_identity: prior_identity,
             diagnostics: diagnostics.into_result()?.into_proto(),
             ..Response::default()
         });
@@ -98,6 +99,8 @@ async fn plan_inner(inner: &Inner, request: Request) -> Result<Response, Diagnos
         planned_state: Some(wire::encode(&plan, ty, "plan")?),
         requires_replace: replace.iter().map(diag::path_to_proto).collect(),
         planned_private: private.encode(),
+        // As it is now, and for a creation not known yet. A replacement is planned anew.
+        planned_identity: prior_identity.filter(|_| prior.is_set()),
         diagnostics: diagnostics.into_proto(),
         ..Response::default()
     })
