@@ -53,6 +53,13 @@ impl Plan {
         found.map_or(Change::Nothing, |(_, change)| change)
     }
 
+    /// The addresses that are imported.
+    pub fn imports(&self) -> Vec<String> {
+        let all = self.json["resource_changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let imported = all.iter().filter(|change| change["change"]["importing"].is_object());
+        imported.filter_map(|change| change["address"].as_str().map(str::to_owned)).collect()
+    }
+
     /// Whether the attribute's new value is known only after the apply.
     pub fn is_unknown(&self, address: &str, attribute: &str) -> bool {
         let all = self.json["resource_changes"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -25,14 +25,20 @@ mod crashes;
 mod dice;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
+#[path = "simulated/exports.rs"]
+mod exports;
 #[path = "simulated/functions.rs"]
 mod functions;
 #[path = "simulated/image_alias.rs"]
 mod image_alias;
 #[path = "simulated/images_by_url.rs"]
 mod images_by_url;
+#[path = "simulated/imports.rs"]
+mod imports;
 #[path = "simulated/module.rs"]
 mod module;
+#[path = "simulated/queries.rs"]
+mod queries;
 #[path = "simulated/random_kills.rs"]
 mod random_kills;
 #[path = "simulated/versions.rs"]

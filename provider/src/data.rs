@@ -2,7 +2,7 @@
 
 pub(crate) mod console_output;
 mod elastic_ip;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod found;
 pub(crate) mod found_all;
 pub(crate) mod host;

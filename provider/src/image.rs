@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, ImportContext,
-    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, IdentitySchema,
+    ImportContext, PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
 use weft_model::{BlobRole, BootMode, Checksum, ImageUrl, InvalidImageUrl, Problem, Reason};
@@ -322,6 +322,10 @@ impl Resource for Image {
         <Self as Kind>::schema()
     }
 
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(kind::identity::<Self>())
+    }
+
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let config = &ctx.config;
         let mut found = source::validate(config);
@@ -408,6 +412,10 @@ impl Resource for Image {
     }
 
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         kind::import::<Self>(ctx)
     }
 }

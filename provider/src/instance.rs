@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tfplugin::{
-    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, ImportContext,
-    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, ConvertError, DestroyPlanContext, Diagnostic, Diagnostics, IdentitySchema,
+    ImportContext, PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
 use weft_model::{PowerState, Problem, Reason, WaitFor};
@@ -63,6 +63,15 @@ impl Kind for Instance {
         order::state(instance_from_wire(wire)?)
     }
 
+    /// A type says the size.
+    fn written(mut config: Value) -> Value {
+        if config.get("instance_type").is_set() {
+            config.set("vcpus", Value::Null);
+            config.set("memory_mib", Value::Null);
+        }
+        config
+    }
+
     /// An instance that should run and does not.
     fn remark(wire: &v1::Instance, state: &Value) -> Option<Diagnostic> {
         let view = instance_from_wire(wire.clone()).ok()?;
@@ -104,6 +113,10 @@ impl Resource for Instance {
 
     fn schema(&self) -> Schema {
         <Self as Kind>::schema()
+    }
+
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(kind::identity::<Self>())
     }
 
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
@@ -220,7 +233,15 @@ impl Resource for Instance {
         }
     }
 
+    fn configuration(&self, config: Value) -> Value {
+        Self::written(config)
+    }
+
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         kind::import::<Self>(ctx)
     }
 }

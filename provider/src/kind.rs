@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tfplugin::{
-    ApplyContext, ConvertError, Diagnostic, Diagnostics, ImportContext, ReadContext, Schema, Value,
+    ApplyContext, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
+    ReadContext, Schema, Value,
 };
 use weft_model::{Problem, Reason};
 use weft_proto::v1;
@@ -40,6 +41,12 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn schema() -> Schema;
     fn kept(plan: &Value) -> Result<Self::Kept, ConvertError>;
     fn state(wire: Self::Wire) -> Result<Value, Problem>;
+
+    /// Of what exists, the configuration that a person would write. `config` is the state without
+    /// what is computed and what is a default.
+    fn written(config: Value) -> Value {
+        config
+    }
 
     /// What the user should know about the object, though nothing is wrong with the request.
     fn remark(_wire: &Self::Wire, _state: &Value) -> Option<Diagnostic> {
@@ -89,12 +96,22 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
     Ok(())
 }
 
+/// What Terraform knows a `K` by, for its whole life: its id alone.
+pub(crate) fn identity<K: Kind>() -> IdentitySchema {
+    let schema = K::schema();
+    let description = schema.get("id").map_or("", |id| id.description());
+    IdentitySchema::new().required("id", description)
+}
+
+/// By id, which an identity is too.
 pub(crate) fn import<K: Kind>(ctx: &mut ImportContext) -> Result<(), Diagnostics> {
-    if let Err(error) = ctx.id.parse::<<K::Wire as Wire>::Id>() {
+    let id = ctx.identity.get("id").as_str().unwrap_or(&ctx.id).to_owned();
+    if let Err(error) = id.parse::<<K::Wire as Wire>::Id>() {
         let summary = format!("Cannot import the {}", K::NOUN);
         return Err(Diagnostic::error(summary).cause(error.to_string()).into());
     }
-    ctx.by("id")
+    ctx.set_state(Value::object([("id", id)]));
+    Ok(())
 }
 
 /// Removes the object. One that is gone already is what was wanted.

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tfplugin::{
-    Action, ConfigureContext, DataSource, Diagnostics, Function, Provider, Resource, Schema, Value,
-    async_trait,
+    Action, ConfigureContext, DataSource, Diagnostics, Function, ListResource, Provider, Resource,
+    Schema, Value, async_trait,
 };
 
 use crate::agent::Agent;
@@ -33,7 +33,7 @@ use crate::subnet::Subnet;
 use crate::volume::Volume;
 use crate::volume_attachment::VolumeAttachment;
 use crate::vpc::Vpc;
-use crate::{action, data, function, settings};
+use crate::{action, data, function, list, settings};
 
 /// The provider `weft`.
 pub struct Weft {
@@ -153,6 +153,10 @@ impl Provider for Weft {
 
     fn functions(&self) -> Vec<Box<dyn Function>> {
         function::all()
+    }
+
+    fn list_resources(&self) -> Vec<Box<dyn ListResource>> {
+        list::all(&self.agent).into_iter().map(|list| list as Box<dyn ListResource>).collect()
     }
 
     /// Everything that was created is in the state by now, so the session ends in good order.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use weft_model::{GroupId, IpProtocol, PrefixListId, Problem, RulePeer, RulePorts};
 use weft_proto::convert::{rule_from_wire, rule_spec_from_wire};
@@ -199,6 +199,10 @@ impl<W: Way> Resource for Rule<W> {
         <Self as Kind>::schema()
     }
 
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(kind::identity::<Self>())
+    }
+
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let config = &ctx.config;
         let mut found = Diagnostics::new();
@@ -291,6 +295,10 @@ impl<W: Way> Resource for Rule<W> {
     }
 
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         kind::import::<Self>(ctx)
     }
 }

@@ -12,7 +12,7 @@ use crate::environment::{self, Environment, Setting};
 use crate::{catalog, checks, problem};
 
 /// For one unary request, unless `request_timeout` says otherwise.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a duration has to look like.
 const DURATION_RULE: &str = "must be a duration such as \"30s\" or \"2m\"";
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tfplugin::timeouts::{self, Operation};
 use tfplugin::{
-    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, ImportContext, PlanContext,
-    ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
 };
 use tokio::time::Instant;
 use weft_model::{Consistency, InstanceId, Problem, SnapshotSource, VolumeId};
@@ -154,6 +154,10 @@ impl Resource for Snapshot {
         <Self as Kind>::schema()
     }
 
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(kind::identity::<Self>())
+    }
+
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         let (instance, volume) = (ctx.config.get("instance_id"), ctx.config.get("volume_id"));
         if instance.is_null() && volume.is_null() {
@@ -204,6 +208,10 @@ impl Resource for Snapshot {
     }
 
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<Self>(ctx)
+    }
+
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         kind::import::<Self>(ctx)
     }
 }

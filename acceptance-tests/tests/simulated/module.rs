@@ -194,6 +194,15 @@ pub(crate) const ONE_OF_EACH: [&str; 20] = [
     "weft_route_table_association.it",
 ];
 
+/// A snapshot of the instance of [`one_of_each`], called `weft_snapshot.it`.
+pub(crate) fn snapshot() -> &'static str {
+    r#"
+resource "weft_snapshot" "it" {
+  instance_id = weft_instance.it.id
+}
+"#
+}
+
 /// An image and `count` instances, `weft_instance.it[0]` and so on.
 pub(crate) fn many(lab: &Lab, count: usize) -> Result<String> {
     Ok(image(lab)?

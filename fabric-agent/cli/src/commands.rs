@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod images;
 pub(crate) mod login;

@@ -19,8 +19,8 @@ use weft_proto::client::{
 use crate::agent::Agent;
 use crate::commands::login::CONNECTION_FAILED;
 use crate::commands::{
-    console, copy, doctor, events, exec, get, images, logs, ls, power, proxy, remove, screenshot,
-    ssh, top, usage, vnc, watch,
+    console, copy, doctor, events, exec, export, get, images, logs, ls, power, proxy, remove,
+    screenshot, ssh, top, usage, vnc, watch,
 };
 use crate::failure::Failure;
 use crate::output::Format;
@@ -82,6 +82,8 @@ enum Command {
     Reset(power::Args),
     /// Remove objects of any kind
     Rm(remove::Args),
+    /// Write configuration for what exists
+    Export(export::Args),
     /// Use the serial console of an instance; Ctrl-] detaches
     Console(console::Args),
     /// Print the end of an instance's serial console
@@ -166,6 +168,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Top(args) => top::run(&agent.await?, &args, format).await,
         Command::Usage(args) => usage::run(&agent.await?, &args, format).await,
         Command::Watch(args) => watch::run(&agent.await?, &args, format).await,
+        Command::Export(args) => export::run(&endpoint, &args).await,
         Command::Doctor => doctor::run(&endpoint, format).await,
     }
 }

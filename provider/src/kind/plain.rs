@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tfplugin::{
-    ApplyContext, Diagnostics, ImportContext, PlanContext, ReadContext, Resource, Schema,
-    ValidateContext, Value, async_trait,
+    ApplyContext, Diagnostics, IdentitySchema, ImportContext, PlanContext, ReadContext, Resource,
+    Schema, ValidateContext, Value, async_trait,
 };
 
 use super::{Kind, Spec};
@@ -66,6 +66,10 @@ impl<K: Plain> Resource for PlainResource<K> {
         K::schema()
     }
 
+    fn identity(&self) -> Option<IdentitySchema> {
+        Some(kind::identity::<K>())
+    }
+
     async fn validate(&self, ctx: &ValidateContext) -> Diagnostics {
         K::validate(&ctx.config)
     }
@@ -101,7 +105,15 @@ impl<K: Plain> Resource for PlainResource<K> {
         kind::delete::<K>(&self.agent, ctx).await
     }
 
+    fn configuration(&self, config: Value) -> Value {
+        K::written(config)
+    }
+
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
         K::import(&self.agent, ctx).await
+    }
+
+    async fn import_by_identity(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {
+        kind::import::<K>(ctx)
     }
 }

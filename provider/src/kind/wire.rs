@@ -52,7 +52,8 @@ pub(crate) trait Wire: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Answer<Vec<Self>>> + Send;
 }
 
-/// A kind whose service lists by name and tags.
+/// A kind whose service lists, mostly by name and tags. What an answer lacks of the request is
+/// the caller's to look at.
 pub(crate) trait Listed: Wire {
     fn list(
         channel: Channel,
@@ -73,16 +74,33 @@ macro_rules! listed {
 
 listed!(
     ElasticIp,
+    ElasticIpAssociation,
+    Image,
+    Instance,
+    InstanceType,
     KeyPair,
     NetworkInterface,
+    NetworkInterfaceAttachment,
     PortForward,
     PrefixList,
     RouteTable,
+    RouteTableAssociation,
     SecurityGroup,
+    Snapshot,
     Subnet,
     Volume,
+    VolumeAttachment,
     Vpc,
 );
+
+impl Listed for v1::SecurityGroupRule {
+    /// Rules have no names, and their service does not look at tags.
+    async fn list(channel: Channel, _request: v1::ListRequest) -> Answer<Vec<Self>> {
+        let request = v1::ListSecurityGroupRulesRequest::default();
+        let list = Self::client(channel).list(request).await?;
+        Ok(list.map(|list| list.items))
+    }
+}
 
 macro_rules! wire {
     ($wire:ident: $id:ty, $spec:ident, $queue:ident, $client:path, $create:ident, $update:ident) => {

@@ -1,0 +1,142 @@
+//! `weft export terraform`: what it writes plans nothing but imports.
+
+use anyhow::{Context as _, Result, ensure};
+use weft_acceptance::{Lab, Terraform, skipped, terraform_of_version};
+
+use crate::imports::assert_only_imports;
+use crate::module::{ONE_OF_EACH, one_of_each, snapshot};
+
+/// In the default VPC, where everything else is in one of its own; with odd names.
+const MORE: &str = r#"
+resource "weft_security_group" "default_vpc" {
+  name = "1st group (of $${all})"
+}
+
+resource "weft_instance" "plain" {
+  name               = "plain"
+  image_id           = weft_image.it.id
+  instance_type      = "w1.nano"
+  security_group_ids = [weft_security_group.default_vpc.id, data.weft_vpc.default.default_security_group_id]
+  user_data_base64   = base64encode("a\u0001b")
+  metadata_options   = { http_tokens = "optional" }
+  root_volume        = { size_gib = 2 }
+}
+
+resource "weft_volume" "of_snapshot" {
+  name        = "it"
+  size_gib    = 3
+  snapshot_id = weft_snapshot.it.id
+}
+
+data "weft_vpc" "default" {
+  default = true
+}
+"#;
+
+const ALSO: [&str; 4] = [
+    "weft_snapshot.it",
+    "weft_security_group.default_vpc",
+    "weft_instance.plain",
+    "weft_volume.of_snapshot",
+];
+
+#[test]
+fn what_exists_is_exported_and_then_only_imported() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let made = make(&lab)?;
+    let terraform = lab.terraform()?;
+    let main = export_into(&lab, &terraform)?;
+
+    for expression in [
+        " = weft_vpc.it.id",
+        " = [weft_key_pair.it.key_name]",
+        " = weft_instance_type.story_odd.name",
+        "data.weft_subnet.default.id",
+        "data.weft_vpc.default.default_security_group_id",
+        "resource \"weft_security_group\" \"_1st_group__of___all\"",
+        "resource \"weft_volume\" \"it_2\"",
+        "snapshot_id = weft_snapshot.it.id",
+        "# source_path: a file of the machine where the image was made.",
+        "#!/bin/sh\necho hello\n",
+    ] {
+        ensure!(main.contains(expression), "{expression} is not in\n{main}");
+    }
+    for default in ["auto_restart", "tags_all", "known_hosts_line", "architecture"] {
+        ensure!(!main.contains(default), "{default} is in\n{main}");
+    }
+    only_imports(&terraform, made, &main)?;
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn an_export_is_understood_by_terraform_1_15_5() -> Result<()> {
+    let Some(program) = terraform_of_version("1.15.5")? else {
+        skipped("scripts/setup.sh could not get Terraform 1.15.5");
+        return Ok(());
+    };
+    let lab = Lab::simulated()?;
+    let made = make(&lab)?;
+    let terraform = lab.terraform()?.with_program(program);
+    let main = export_into(&lab, &terraform)?;
+    only_imports(&terraform, made, &main)?;
+    lab.close()
+}
+
+#[test]
+fn an_export_of_some_kinds_names_the_others_by_id_and_writes_over_nothing() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let made = make(&lab)?;
+    let terraform = lab.terraform()?;
+    let text = lab.weft(&["export", "terraform", "subnet"])?.success()?.stdout;
+    ensure!(text.contains("resource \"weft_subnet\" \"it\""), "{text}");
+    ensure!(text.contains("vpc_id      = \"vpc-"), "{text}");
+    ensure!(!text.contains("weft_vpc") && text.matches("import {").count() == 1, "{text}");
+
+    let directory = terraform.directory().join("here");
+    let out = directory.to_str().context("a path")?.to_owned();
+    std::fs::create_dir(&directory)?;
+    std::fs::write(directory.join("main.tf"), "# mine")?;
+    let refused = lab.weft(&["export", "terraform", "--out", &out])?.failure()?;
+    ensure!(refused.text().contains("main.tf is there already"), "{}", refused.text());
+    ensure!(!directory.join("versions.tf").exists(), "half of it was written");
+    let unknown = lab.weft(&["export", "terraform", "subnetz"])?.failure()?;
+    ensure!(unknown.text().contains("subnet"), "{}", unknown.text());
+    ensure!(made > 20);
+    lab.close()
+}
+
+/// Makes one of each and more, by a module that is forgotten; how many there are.
+fn make(lab: &Lab) -> Result<usize> {
+    let maker = lab.terraform()?;
+    maker.main(&(one_of_each(lab)? + snapshot() + MORE))?;
+    maker.apply()?;
+    let state = maker.state()?;
+    for address in ONE_OF_EACH.into_iter().chain(ALSO) {
+        ensure!(state.has(address), "{address} was not made");
+    }
+    Ok(ONE_OF_EACH.len() + ALSO.len())
+}
+
+/// Exports everything into the module; its `main.tf`.
+fn export_into(lab: &Lab, terraform: &Terraform) -> Result<String> {
+    // The module's own header says the same.
+    std::fs::remove_file(terraform.directory().join("versions.tf"))?;
+    let out = terraform.directory().to_str().context("a path")?.to_owned();
+    let said = lab.weft(&["export", "terraform", "--out", &out])?.success()?;
+    ensure!(said.stdout.contains("resources in"), "{}", said.stdout);
+    let main = std::fs::read_to_string(terraform.directory().join("main.tf"))?;
+    let formatted = terraform.run(&["fmt", "-check", "-diff", "-no-color"])?;
+    ensure!(formatted.code() == Some(0), "not as fmt has it:\n{}", formatted.text());
+    Ok(main)
+}
+
+fn only_imports(terraform: &Terraform, made: usize, main: &str) -> Result<()> {
+    let plan = terraform.plan().with_context(|| main.to_owned())?;
+    let imports = plan.imports();
+    ensure!(imports.len() == made, "{} are imported, {made} were made:\n{main}", imports.len());
+    let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
+    assert_only_imports(&plan, &imports).with_context(|| main.to_owned())?;
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()
+}

@@ -1,0 +1,7 @@
+list "weft_image" "debian" {
+  provider = weft
+
+  config {
+    name_regex = "^debian"
+  }
+}

@@ -1,0 +1,7 @@
+list "weft_security_group_egress_rule" "web" {
+  provider = weft
+
+  config {
+    security_group_id = "sg-0123456789abcdef0"
+  }
+}

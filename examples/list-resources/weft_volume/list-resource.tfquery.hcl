@@ -1,0 +1,7 @@
+list "weft_volume" "data" {
+  provider = weft
+
+  config {
+    tags = { layer = "data" }
+  }
+}

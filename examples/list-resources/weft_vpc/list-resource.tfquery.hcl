@@ -1,0 +1,7 @@
+list "weft_vpc" "lab" {
+  provider = weft
+
+  config {
+    name_regex = "^lab"
+  }
+}
