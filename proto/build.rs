@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "events",
         "usage",
         "monitoring",
+        "terraform_states",
     ]
     .map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

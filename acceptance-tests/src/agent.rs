@@ -58,13 +58,16 @@ impl Agent {
     }
 
     /// What its next starts find in their environment besides.
-    pub(crate) fn set_environment(&mut self, environment: &[(&'static str, &str)]) {
+    pub fn set_environment(&mut self, environment: &[(&'static str, &str)]) {
         let owned = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
         self.environment = owned.collect();
     }
 
     /// Whether it was started and has ended by itself.
-    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+    ///
+    /// # Errors
+    /// The system cannot say.
+    pub fn has_ended(&mut self) -> Result<bool> {
         match &mut self.child {
             Some(child) => Ok(child.try_wait()?.is_some()),
             None => Ok(false),
@@ -114,6 +117,20 @@ impl Agent {
         let mut command = Command::new(binary("fabric-agent")?);
         command.arg("init").arg("--state-dir").arg(state_dir);
         run(command, within())?.success().map(drop)
+    }
+
+    /// Makes a certificate for another client of the agent with `state_dir`, and gives its folder.
+    ///
+    /// # Errors
+    /// `fabric-agent init` fails.
+    pub fn client(state_dir: &Path, name: &str) -> Result<PathBuf> {
+        let folder = state_dir.join("tls/clients").join(name);
+        if !folder.exists() {
+            let mut command = Command::new(binary("fabric-agent")?);
+            command.args(["init", "--client", name, "--state-dir"]).arg(state_dir);
+            run(command, within())?.success()?;
+        }
+        Ok(folder)
     }
 
     /// What it has logged, all starts together.

@@ -60,6 +60,33 @@ impl Lab {
         Self::start(Host::Simulated, &["--listen", "127.0.0.1:0"])
     }
 
+    /// As [`Lab::simulated_on_tcp`], on a port that stays the same when the agent is started again.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn simulated_on_one_port() -> Result<Self> {
+        let flags = on_one_port()?;
+        Self::start(Host::Simulated, &["--listen", &flags])
+    }
+
+    /// The same, with a state directory on a disk of `mib` MiB: what this thread and what it starts see
+    /// of it. `None`, said on standard output, without root.
+    ///
+    /// # Errors
+    /// The agent does not start.
+    pub fn simulated_on_a_small_disk(mib: u32) -> Result<Option<(Self, SmallDisk)>> {
+        if !geteuid().is_root() {
+            skipped("a small disk is mounted by root alone");
+            return Ok(None);
+        }
+        let directory = tempfile::Builder::new().prefix("weft-lab-").tempdir()?;
+        let flags = on_one_port()?;
+        let flags = ["--listen", flags.as_str()];
+        let agent = Agent::new(Host::Simulated, directory.path(), &flags);
+        let disk = SmallDisk::at(&agent.state_dir(), mib)?;
+        Ok(Some((Self::start_in(directory, Host::Simulated, &flags)?, disk)))
+    }
+
     /// A lab with real guests; `None`, said on standard output, where this machine cannot.
     ///
     /// # Errors
@@ -473,4 +500,9 @@ fn why_no_guests() -> Option<String> {
         .iter()
         .find(|program| on_path(program).is_none())
         .map(|program| format!("{program} is not installed"))
+}
+
+/// An address of loopback that nobody has.
+fn on_one_port() -> Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -78,6 +78,60 @@ impl Terraform {
         Self { program, ..self }
     }
 
+    /// Installs the provider from a directory that is laid out as a registry's mirror, as people's
+    /// Terraform does: only so `terraform init` has something to find.
+    ///
+    /// # Errors
+    /// The mirror cannot be written.
+    pub fn with_mirror(self) -> Result<Self> {
+        let mirror = self.lab.join("plugins");
+        let version = env!("CARGO_PKG_VERSION");
+        let package = format!("registry.terraform.io/weft-cloud/weft/{version}/linux_amd64");
+        let program = mirror.join(package).join(format!("terraform-provider-weft_v{version}"));
+        if !program.exists() {
+            std::fs::create_dir_all(program.parent().unwrap_or(&mirror))?;
+            let built = paths::binary("terraform-provider-weft")?;
+            // On another file system there is no second name for it.
+            if std::fs::hard_link(&built, &program).is_err() {
+                std::fs::copy(&built, &program)?;
+            }
+        }
+        let mirror = mirror.display();
+        let text = format!(
+            "provider_installation {{\n  filesystem_mirror {{\n    path = \"{mirror}\"\n  }}\n}}\n"
+        );
+        std::fs::write(&self.config, text)?;
+        Ok(self)
+    }
+
+    /// Sets a variable of the environment from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Runs `terraform init`, and succeeds.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn init(&self) -> Result<Finished> {
+        self.run(&["init", "-input=false", "-no-color"])?.success()
+    }
+
+    /// Another program, in the module's directory and with terraform's environment.
+    pub fn program(&self, program: &Path) -> Command {
+        let command = self.command(&[]);
+        let mut other = Command::new(program);
+        other.current_dir(&self.directory);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
+            };
+        }
+        other
+    }
+
     /// The module's directory.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -41,5 +41,9 @@ mod module;
 mod queries;
 #[path = "simulated/random_kills.rs"]
 mod random_kills;
+#[path = "simulated/state_backend.rs"]
+mod state_backend;
+#[path = "simulated/state_backend_faults.rs"]
+mod state_backend_faults;
 #[path = "simulated/versions.rs"]
 mod versions;

@@ -25,6 +25,7 @@ mod sessions;
 mod snapshots;
 mod streams;
 mod subnets;
+mod terraform_states;
 mod transfers;
 mod unpacking;
 mod usage;
@@ -54,6 +55,7 @@ use weft_proto::{
 };
 
 use crate::context::Context;
+use crate::tfstate;
 use crate::tls::certificates::Certificates;
 use crate::tls::listen::{self, Peer};
 
@@ -138,15 +140,18 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     let figures = Arc::clone(&context.reconciler.figures);
     let counting = axum::middleware::from_fn_with_state(figures, crate::monitoring::server::count);
-    let routes = routes(Api { context }).await?.into_axum_router().layer(counting);
-    let routes = Routes::from(routes);
+    let states = tfstate::http::routes(Arc::clone(&context.states));
+    let services = routes(Api { context }).await?.into_axum_router().layer(counting);
+    let only_grpc = axum::middleware::from_fn(tfstate::http::only_grpc);
+    let remote_routes = Routes::from(services.clone().layer(only_grpc).merge(states));
+    let local_routes = Routes::from(services);
     let local = Server::builder()
         .trace_fn(|request| {
             let local = request.extensions().get::<UdsConnectInfo>();
             let uid = local.and_then(|local| local.peer_cred).map(|peer| peer.uid());
             tracing::info_span!("request", rpc = request.uri().path(), client.uid = uid)
         })
-        .add_routes(routes.clone())
+        .add_routes(local_routes)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             shutdown.clone().cancelled_owned(),
@@ -167,7 +172,7 @@ pub(crate) async fn serve(
                     client.address = address
                 )
             })
-            .add_routes(routes)
+            .add_routes(remote_routes)
             .serve_with_incoming_shutdown(
                 ReceiverStream::new(connections),
                 shutdown.clone().cancelled_owned(),
@@ -234,5 +239,6 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         events_server::EventsServer,
         usage_server::UsageServer,
         monitoring_server::MonitoringServer,
+        terraform_states_server::TerraformStatesServer,
     ))
 }

@@ -12,10 +12,14 @@ use ipnetwork::Ipv4Network;
 use weft_model::{AddressRange, GuestAccess};
 
 use crate::monitoring::server::MetricsListen;
+use crate::tfstate::Limits;
 use pool::GivenPool;
 
 /// Where an agent keeps what must survive, unless told otherwise.
 pub(crate) const STATE_DIR: &str = "/var/lib/weft";
+
+/// What the folder of Terraform's states is called.
+pub(crate) const TFSTATES: &str = "tfstates";
 
 /// Where an agent keeps its things.
 #[derive(Args, Clone, Debug)]
@@ -109,6 +113,33 @@ pub(crate) struct ServeArgs {
     /// Where /metrics is served to Prometheus, or off; unset: 127.0.0.1:9743, if it can be had
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<MetricsListen>,
+    #[command(flatten)]
+    pub(crate) tfstate: TfstateArgs,
+}
+
+/// How much is kept of Terraform's states, which whoever comes by TCP may store (docs/guides/terraform-state.md).
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TfstateArgs {
+    /// The largest Terraform state that is taken, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) tfstate_max_mib: u64,
+    /// How many versions are kept of each Terraform state
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) tfstate_versions: u16,
+    /// What the versions of one Terraform state may have together, in MiB; the latest is kept
+    /// whatever it has
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub(crate) tfstate_history_mib: u64,
+}
+
+impl TfstateArgs {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_bytes: self.tfstate_max_mib << 20,
+            versions: self.tfstate_versions.into(),
+            history_bytes: self.tfstate_history_mib << 20,
+        }
+    }
 }
 
 /// What guests run on.
@@ -178,6 +209,11 @@ impl Directories {
     /// The disks of volumes in the standard pool.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.state_dir.join("volumes")
+    }
+
+    /// Terraform's states.
+    pub(crate) fn tfstates(&self) -> PathBuf {
+        self.state_dir.join(TFSTATES)
     }
 
     /// The storage pools that were ever given.

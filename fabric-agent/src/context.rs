@@ -23,6 +23,7 @@ use crate::repo::{
     decode, encode, object_key, store_problem,
 };
 use crate::sessions::Sessions;
+use crate::tfstate::States;
 use crate::transfers::Transfers;
 use crate::turns::Turns;
 
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) fetches: Arc<Fetches>,
     /// Files that come, for people who look.
     pub(crate) transfers: Arc<Transfers>,
+    /// Terraform's states.
+    pub(crate) states: Arc<States>,
     pub(crate) hits: HitCounts,
     pub(crate) monitor: Monitor,
     /// What public addresses come from.

@@ -34,6 +34,7 @@ mod store_mark;
 mod strays;
 #[cfg(test)]
 mod testing;
+mod tfstate;
 mod tls;
 mod transfers;
 mod turns;

@@ -27,7 +27,8 @@ const STATE_FILES: &[&str] = &[
     // Last: a purge that was interrupted finds out again whose the directory is.
     store_mark::FILE,
 ];
-const STATE_DIRS: &[&str] = &["images", "instances", "volumes", "layers", crate::tls::FOLDER];
+const STATE_DIRS: &[&str] =
+    &["images", "instances", "volumes", "layers", crate::config::TFSTATES, crate::tls::FOLDER];
 const RUNTIME_FILES: &[&str] =
     &["agent.sock", "boot-id", "boot-id.new", store_mark::NEW_FILE, store_mark::FILE, alone::LOCK];
 const RUNTIME_DIRS: &[&str] = &["guests", "vpcs"];

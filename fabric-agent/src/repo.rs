@@ -19,9 +19,10 @@ use weft_store::{Revision, Store, StoreError, Txn, TxnOutcome};
 pub(crate) use figures::StoreFigures;
 pub(crate) use keys::{
     EVENTS, HEARTBEAT, HOST, MERGES, METADATA_KEY, OBJECTS, PUBLIC, PUBLIC_POOL, SHA512, STATUSES,
-    TOKENS, USAGE_DAYS, USAGE_OPEN, address_key, associated_key, attached_key, attached_volume_key,
-    event_key, host_port_key, key_pair_name_key, mac_key, merge_key, object_key, public_key,
-    public_of_key, sha512_key, status_key, token_key, type_name_key, uid_key, volume_status_key,
+    TFSTATE_LOCKS, TFSTATES, TOKENS, USAGE_DAYS, USAGE_OPEN, address_key, associated_key,
+    attached_key, attached_volume_key, event_key, host_port_key, key_pair_name_key, mac_key,
+    merge_key, object_key, public_key, public_of_key, sha512_key, status_key, tfstate_key,
+    tfstate_lock_key, token_key, type_name_key, uid_key, volume_status_key,
 };
 pub(crate) use kind::{
     Associations, Attachments, ElasticIps, Groups, Images, InstanceTypes, Instances, KeyPairs,

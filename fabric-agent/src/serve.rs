@@ -41,6 +41,7 @@ use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, Volumes, encode};
 use crate::services;
 use crate::sessions::Sessions;
 use crate::store_mark;
+use crate::tfstate::States;
 use crate::tls;
 use crate::tls::certificates::Certificates;
 use crate::transfers::Transfers;
@@ -141,6 +142,9 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let cost = |spec: &InstanceSpec| host.memory_cost_mib(spec.memory_mib, spec.display);
     let ledger = Ledger::new(facts.memory_mib, &instances, own, cost);
     let metering = Metering::new(repo.clone(), Arc::clone(&clock), prices);
+    let states = directories.tfstates();
+    let states = States::open(&states, repo.clone(), Arc::clone(&clock), args.tfstate.limits());
+    let states = states.await?;
     let merges = Merges::load(&repo).await.map_err(explain)?;
     let loaded = Loaded { cache: Arc::clone(&cache), ledger: ledger.clone(), metering, merges };
     let reconciler = Arc::new(Reconciler::new(
@@ -170,6 +174,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             args.max_image_bytes(),
         ),
         transfers,
+        states: Arc::new(states),
         reconciler: Arc::clone(&reconciler),
         hits: HitCounts::default(),
         monitor: Monitor::default(),

@@ -89,8 +89,8 @@ pub(crate) fn check(
             lost()
         ),
         None if host_id.is_none() && has_disks(directories) => bail!(
-            "the store in {} is empty, but there are disks of instances or volumes; with it they \
-             would be removed\n  help: {}",
+            "the store in {} is empty, but there are disks of instances or volumes, or Terraform \
+             states; with it they would be removed\n  help: {}",
             state_dir.display(),
             lost()
         ),
@@ -218,7 +218,12 @@ pub(crate) fn check_ours(directories: &Directories) -> anyhow::Result<()> {
     }
     let certificates = crate::tls::Files::of(state_dir).agent_cert();
     if ours.is_none() && !directories.database().exists() && !certificates.exists() {
-        let like_ours = [directories.blobs(), directories.instances(), directories.volumes()];
+        let like_ours = [
+            directories.blobs(),
+            directories.instances(),
+            directories.volumes(),
+            directories.tfstates(),
+        ];
         if let Some(dir) = like_ours.iter().find(|dir| has_entries(dir)) {
             bail!(
                 "{} is not known to be an agent's: {} has neither {FILE} nor weft.db; look at \
@@ -252,7 +257,9 @@ fn guests_or_networks(directories: &Directories) -> bool {
 }
 
 fn has_disks(directories: &Directories) -> bool {
-    has_entries(&directories.instances()) || has_entries(&directories.volumes())
+    has_entries(&directories.instances())
+        || has_entries(&directories.volumes())
+        || crate::tfstate::are_in(&directories.tfstates())
 }
 
 fn has_entries(dir: &Path) -> bool {

@@ -56,6 +56,7 @@ impl Agent {
         events: events_client::EventsClient,
         usage: usage_client::UsageClient,
         monitoring: monitoring_client::MonitoringClient,
+        states: terraform_states_client::TerraformStatesClient,
     }
 }
 

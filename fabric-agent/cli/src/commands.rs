@@ -16,6 +16,7 @@ pub(crate) mod proxy;
 pub(crate) mod remove;
 pub(crate) mod screenshot;
 pub(crate) mod ssh;
+pub(crate) mod state;
 pub(crate) mod top;
 pub(crate) mod usage;
 pub(crate) mod vnc;

@@ -20,7 +20,7 @@ use crate::agent::Agent;
 use crate::commands::login::CONNECTION_FAILED;
 use crate::commands::{
     console, copy, doctor, events, exec, export, get, images, logs, ls, power, proxy, remove,
-    screenshot, ssh, top, usage, vnc, watch,
+    screenshot, ssh, state, top, usage, vnc, watch,
 };
 use crate::failure::Failure;
 use crate::output::Format;
@@ -47,7 +47,7 @@ struct Cli {
     /// For https://: the private key of the certificate (a path; in the environment also PEM text)
     #[arg(long, global = true, value_name = "PEM", env = CLIENT_KEY_VARIABLE, hide_env_values = true)]
     client_key: Option<String>,
-    /// Print JSON (ls, get, images, exec, watch, events, top, usage and doctor)
+    /// Print JSON (ls, get, images, exec, watch, events, top, usage, doctor, state ls and state versions)
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -101,6 +101,8 @@ enum Command {
     Top(top::Args),
     /// Print what was used, and what it costs
     Usage(usage::Args),
+    /// Show and operate the Terraform states that the agent keeps
+    State(state::Args),
     /// Print changes as they happen
     Watch(watch::Args),
 }
@@ -167,6 +169,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&agent.await?, &args, format).await,
         Command::Top(args) => top::run(&agent.await?, &args, format).await,
         Command::Usage(args) => usage::run(&agent.await?, &args, format).await,
+        Command::State(args) => state::run(&agent.await?, &args, format).await,
         Command::Watch(args) => watch::run(&agent.await?, &args, format).await,
         Command::Export(args) => export::run(&endpoint, &args).await,
         Command::Doctor => doctor::run(&endpoint, format).await,

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status};
-use weft_model::{HostId, HostView, VolumeId};
+use weft_model::{HostId, HostView, Problem, VolumeId};
 use weft_proto::convert::host_to_wire;
 use weft_proto::v1;
 
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::host::{Check, CheckResult};
+use crate::tfstate::{LockRecord, StateName};
 
 fn this_host(context: &Context) -> HostView {
     let facts = context.host.facts().clone();
@@ -46,12 +47,24 @@ fn locked_volumes(context: &Context) -> Vec<Check> {
     locked.into_iter().map(check).collect()
 }
 
+/// Locks of Terraform states whose holders may be gone.
+async fn old_locks(context: &Context) -> Result<Vec<Check>, Problem> {
+    let old = context.states.old_locks().await?;
+    let check = |(name, lock): (StateName, LockRecord)| Check {
+        name: "Terraform states",
+        result: CheckResult::Warning,
+        finding: format!("the state {name} has been locked for long: {}", lock.holder()),
+        remedy: format!("if nobody works on it: weft state unlock {name} --id {}", lock.info.id),
+    };
+    Ok(old.into_iter().map(check).collect())
+}
+
 #[tonic::async_trait]
 impl v1::hosts_server::Hosts for Api {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Host>, Status> {
         let id: HostId = parse_id(&request.into_inner().id)?;
         if id != self.context.host_id {
-            let problem = weft_model::Problem::not_found(format!("host {id} does not exist"));
+            let problem = Problem::not_found(format!("host {id} does not exist"));
             return Err(refuse(problem.at("id").remedy("weft ls hosts shows those that do")));
         }
         Ok(Response::new(host_to_wire(this_host(&self.context))))
@@ -91,6 +104,7 @@ impl v1::hosts_server::Hosts for Api {
             remedy: trouble.remedy(),
         }));
         checks.extend(locked_volumes(&self.context));
+        checks.extend(old_locks(&self.context).await.map_err(refuse)?);
         let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),
             result: check.result.as_str().to_owned(),

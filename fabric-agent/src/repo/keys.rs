@@ -21,6 +21,8 @@
 //! host                      this host's identity
 //! merges/LAYER              what becomes this layer (weft_model::Merge)
 //! events/NUMBER            what happened that nobody asked for
+//! tfstates/NAME             the versions of a Terraform state
+//! tfstate-locks/NAME        who holds its lock
 //! usage/open/KIND/ID        what is being counted (weft_metering::Meter)
 //! usage/days/DAY/ID/HASH    what was used on a day (weft_metering::DailySum)
 //! usage/heartbeat           when an agent lived last
@@ -54,6 +56,20 @@ pub(crate) const USAGE_OPEN: &str = "usage/open/";
 pub(crate) const USAGE_DAYS: &str = "usage/days/";
 /// When an agent lived last.
 pub(crate) const HEARTBEAT: &str = "usage/heartbeat";
+
+/// The prefix of Terraform's states.
+pub(crate) const TFSTATES: &str = "tfstates/";
+
+pub(crate) fn tfstate_key(name: &str) -> String {
+    format!("{TFSTATES}{name}")
+}
+
+/// The prefix of their locks.
+pub(crate) const TFSTATE_LOCKS: &str = "tfstate-locks/";
+
+pub(crate) fn tfstate_lock_key(name: &str) -> String {
+    format!("{TFSTATE_LOCKS}{name}")
+}
 
 /// The prefix of merges of layers.
 pub(crate) const MERGES: &str = "merges/";
