@@ -20,10 +20,10 @@ cargo test --locked --quiet -p terraform-provider-weft --test provider documents
 step "documentation of the code"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 step "shell scripts"
-for script in scripts/*.sh .ci/run; do
+for script in scripts/*.sh .ci/run examples/*/*.sh; do
     bash -n "$script"
 done
 if have shellcheck; then
-    shellcheck -x scripts/*.sh .ci/run
+    shellcheck -x scripts/*.sh .ci/run examples/*/*.sh
 fi
 step "all is well"

@@ -137,6 +137,11 @@ impl Terraform {
         &self.directory
     }
 
+    /// The terraform that runs it.
+    pub fn path(&self) -> &Path {
+        &self.program
+    }
+
     /// Writes a file of the module.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ mod each_resource;
 mod exports;
 #[path = "simulated/functions.rs"]
 mod functions;
+#[path = "simulated/gitops.rs"]
+mod gitops;
 #[path = "simulated/image_alias.rs"]
 mod image_alias;
 #[path = "simulated/images_by_url.rs"]
@@ -37,6 +39,8 @@ mod images_by_url;
 mod imports;
 #[path = "simulated/module.rs"]
 mod module;
+#[path = "simulated/module_tests.rs"]
+mod module_tests;
 #[path = "simulated/queries.rs"]
 mod queries;
 #[path = "simulated/random_kills.rs"]
