@@ -44,6 +44,56 @@ fn each_resource_is_imported_by_its_identity() -> Result<()> {
     lab.close()
 }
 
+#[test]
+fn a_state_from_before_identities_gets_them_and_older_terraforms_do_not_mind() -> Result<()> {
+    let (Some(newer), Some(older)) =
+        (terraform_of_version("1.15.5")?, terraform_of_version("1.9.8")?)
+    else {
+        skipped("scripts/setup.sh could not get Terraform 1.9.8 and 1.15.5");
+        return Ok(());
+    };
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?.with_program(older);
+    terraform.main(&one_of_each(&lab)?)?;
+    terraform.apply()?;
+    let identity = |terraform: &Terraform| {
+        let text = std::fs::read_to_string(terraform.directory().join("terraform.tfstate"))?;
+        anyhow::Ok(text.contains("\"identity\": {"))
+    };
+    ensure!(!identity(&terraform)?, "Terraform 1.9.8 knows no identities");
+
+    let terraform = terraform.with_program(newer);
+    terraform.assert_plan_is_empty()?;
+    terraform
+        .run(&["apply", "-refresh-only", "-auto-approve", "-input=false", "-no-color"])?
+        .success()?;
+    terraform.main(&one_of_each(&lab)?.replace("size_gib = 3", "size_gib = 4"))?;
+    terraform.apply()?;
+    ensure!(identity(&terraform)?, "no identity after an apply by Terraform 1.15.5");
+    terraform.assert_plan_is_empty()?;
+    terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn a_moved_block_between_kinds_is_refused_with_a_way_out() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    let elastic_ip = "resource \"weft_elastic_ip\" \"it\" {\n  name = \"it\"\n}\n";
+    terraform.main(elastic_ip)?;
+    terraform.apply()?;
+    terraform.main(
+        "resource \"weft_volume\" \"it\" {\n  name = \"it\"\n  size_gib = 1\n}\n\
+         moved {\n  from = weft_elastic_ip.it\n  to = weft_volume.it\n}\n",
+    )?;
+    let said = terraform.try_plan()?.failure()?;
+    let text = said.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(text.contains("weft_elastic_ip cannot be moved to weft_volume"), "{text}");
+    terraform.main(elastic_ip)?;
+    terraform.destroy()?;
+    lab.close()
+}
+
 /// Takes everything out of the state, and brings it in by what `by` makes of an id.
 fn import_all(lab: &Lab, terraform: &Terraform, by: fn(&str) -> String) -> Result<()> {
     terraform.main(&(one_of_each(lab)? + snapshot()))?;

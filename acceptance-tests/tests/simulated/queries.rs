@@ -60,6 +60,11 @@ fn query(version: &str) -> Result<()> {
     let refused = terraform.run(&["query", "-no-color"])?.failure()?;
     ensure!(refused.text().contains("must be the id of a VPC"), "{}", refused.text());
 
+    let limited = list("weft_security_group_ingress_rule", "")
+        .replace("  provider", "  limit = 1\n  provider");
+    terraform.write("all.tfquery.hcl", &limited)?;
+    ensure!(self::listed(&terraform)?.len() == 1, "the limit does not hold");
+
     // What nobody made stays out: it is there before and after.
     let mut wanted = String::new();
     for ty in &types {

@@ -227,3 +227,24 @@ impl Listing for Snapshot {
         vec![by_instance(), by_volume()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_says_what_is_on_another_machine_and_what_is_missing() {
+        let lacking =
+            |entries: &[(&str, &str)]| Image::lacking(&Value::object(entries.iter().copied()));
+        assert_eq!(
+            lacking(&[("source_path", "debian.qcow2"), ("kernel", "vmlinuz")]),
+            [
+                "source_path: a file of the machine where the image was made.",
+                "kernel: a file of the machine where the image was made."
+            ]
+        );
+        let url = "https://example.com/vmlinuz";
+        assert!(lacking(&[("source_url", url), ("kernel", url)]).is_empty());
+        assert_eq!(lacking(&[("name", "it")]).len(), 1);
+    }
+}

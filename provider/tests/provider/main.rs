@@ -13,6 +13,7 @@ mod functions;
 mod guards;
 mod instance_types;
 mod lifecycle;
+mod lists;
 mod lookups;
 mod plans;
 mod samples;
