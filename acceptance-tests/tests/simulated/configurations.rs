@@ -1,5 +1,5 @@
-//! Random valid configurations, 60 in all: each applies, the plan is empty then, and nothing is left
-//! after the destroy. Several are one root module, so that Terraform starts less often.
+//! Random valid configurations, 60 in all: each applies, the plan is empty then, what is exported is only
+//! imported, and nothing is left after the destroy. Several are one root module, so that Terraform starts less often.
 
 #[path = "configurations/generator.rs"]
 mod generator;
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::Lab;
 
 use crate::dice::Dice;
+use crate::exports::assert_export_only_imports;
 use generator::Generator;
 
 /// Configurations of one run of Terraform.
@@ -33,7 +34,9 @@ fn story() -> Result<()> {
         let told = || format!("run {run}:\n{json:#}");
         terraform.apply().with_context(told)?;
         terraform.assert_plan_is_empty().with_context(told)?;
-        resources += terraform.state()?.addresses().len();
+        let made = terraform.state()?.addresses().len();
+        assert_export_only_imports(&lab, made).with_context(told)?;
+        resources += made;
         terraform.destroy().with_context(told)?;
         ensure!(counts()? == before, "of {KINDS:?} there were {before:?} and are {:?}", counts()?);
     }

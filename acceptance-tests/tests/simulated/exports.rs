@@ -131,12 +131,23 @@ fn export_into(lab: &Lab, terraform: &Terraform) -> Result<String> {
     Ok(main)
 }
 
+/// Fails unless all that exists, `made` resources, is exported so that a plan only imports it.
+pub(crate) fn assert_export_only_imports(lab: &Lab, made: usize) -> Result<()> {
+    let terraform = lab.terraform()?;
+    let main = export_into(lab, &terraform)?;
+    plan_only_imports(&terraform, made, &main)
+}
+
 fn only_imports(terraform: &Terraform, made: usize, main: &str) -> Result<()> {
+    plan_only_imports(terraform, made, main)?;
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()
+}
+
+fn plan_only_imports(terraform: &Terraform, made: usize, main: &str) -> Result<()> {
     let plan = terraform.plan().with_context(|| main.to_owned())?;
     let imports = plan.imports();
     ensure!(imports.len() == made, "{} are imported, {made} were made:\n{main}", imports.len());
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
-    assert_only_imports(&plan, &imports).with_context(|| main.to_owned())?;
-    terraform.apply_plan()?;
-    terraform.assert_plan_is_empty()
+    assert_only_imports(&plan, &imports).with_context(|| main.to_owned())
 }

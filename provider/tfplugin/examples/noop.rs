@@ -81,6 +81,7 @@ impl Resource for Thing {
             .attribute(Attribute::number("ratio", "A fraction.").default(0.1))
             .attribute(Attribute::string("zone", "Its zone.").replace_on_change())
             .attribute(Attribute::string("secret", "A secret.").write_only())
+            .attribute(Attribute::string("label", "Its label.").deprecated("Set tags instead."))
             .attribute(Attribute::set("tags", Type::String, "Its tags."))
             .attribute(Attribute::nested("nics", Nesting::List, "Its interfaces.", nic))
             .attribute(Attribute::string("id", "Its id.").computed())

@@ -39,7 +39,7 @@ pub(crate) async fn run(endpoint: &Endpoint, args: &Args) -> Result<ExitCode, Fa
     let Form::Terraform(args) = &args.form;
     let exported = export::terraform(endpoint.clone(), &args.kinds).await?;
     match &args.out {
-        None => print(&all(&exported))?,
+        None => print(all(&exported))?,
         Some(directory) => {
             write(directory, &exported)?;
             let said = format!(
@@ -48,7 +48,7 @@ pub(crate) async fn run(endpoint: &Endpoint, args: &Args) -> Result<ExitCode, Fa
                 exported.count,
                 directory.display()
             );
-            print(&said)?;
+            print(said)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ impl Schema {
                 description: self.description.clone(),
                 description_kind: StringKind::Markdown.into(),
                 deprecated: self.deprecated.is_some(),
+                deprecation_message: self.deprecated.clone().unwrap_or_default(),
             }),
         }
     }
@@ -49,6 +50,7 @@ impl Attribute {
             computed: self.mode.is_computed(),
             sensitive: self.sensitive,
             deprecated: self.deprecated.is_some(),
+            deprecation_message: self.deprecated.clone().unwrap_or_default(),
             write_only: self.write_only,
         }
     }

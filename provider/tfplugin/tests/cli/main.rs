@@ -58,6 +58,13 @@ fn a_wrong_value_is_shown_at_its_place_with_its_remedy() {
 }
 
 #[test]
+fn a_deprecated_attribute_is_warned_of_once() {
+    let workspace = Workspace::new(&THING.replace("tags   =", "label  = \"old\"\n  tags   ="));
+    let run = workspace.run(&["validate"]);
+    run.succeeds().says("label is deprecated").says_once("Set tags instead.");
+}
+
+#[test]
 fn user_data_larger_than_the_usual_grpc_limit_goes_through() {
     let workspace = Workspace::new(
         "resource \"noop_plain\" \"a\" {\n  input = join(\"\", [for i in range(1024) : format(\"%6144d\", i)])\n}\n",

@@ -166,6 +166,12 @@ impl Run {
     }
 
     #[track_caller]
+    pub(crate) fn says_once(&self, text: &str) -> &Self {
+        assert_eq!(flat(&self.text).matches(&flat(text)).count(), 1, "{text:?} in:\n{}", self.text);
+        self
+    }
+
+    #[track_caller]
     pub(crate) fn says_not(&self, text: &str) -> &Self {
         assert!(!flat(&self.text).contains(&flat(text)), "{text:?} is in:\n{}", self.text);
         self
