@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "common",
         "agents",
+        "callers",
         "sessions",
         "images",
         "key_pairs",

@@ -45,6 +45,8 @@ mod module_tests;
 mod queries;
 #[path = "simulated/random_kills.rs"]
 mod random_kills;
+#[path = "simulated/room.rs"]
+mod room;
 #[path = "simulated/state_backend.rs"]
 mod state_backend;
 #[path = "simulated/state_backend_faults.rs"]

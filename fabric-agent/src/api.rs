@@ -3,6 +3,7 @@
 mod associations;
 mod attaching;
 mod attachments;
+mod callers;
 mod captures;
 mod elastic_ips;
 mod events;
@@ -213,6 +214,7 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
     let handshake = Handshake::service(env!("CARGO_PKG_VERSION"));
     Ok(services!(
         Routes::new(handshake).add_service(health).add_service(reflection),
+        callers_server::CallersServer,
         sessions_server::SessionsServer,
         images_server::ImagesServer,
         key_pairs_server::KeyPairsServer,

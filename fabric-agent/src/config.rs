@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipnetwork::Ipv4Network;
-use weft_model::{AddressRange, GuestAccess};
+use weft_model::{AddressRange, GuestAccess, ZoneName};
 
 use crate::monitoring::server::MetricsListen;
 use crate::tfstate::Limits;
@@ -86,6 +86,9 @@ pub(crate) struct ServeArgs {
     /// The largest file that is fetched for an image, and the largest disk that is unpacked, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) max_image_gib: u64,
+    /// The availability zone that this host is in: a name for machines that fail together
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(crate) zone: ZoneName,
     /// What elastic IPs and instances get public addresses from: CIDR ranges or FIRST-LAST. Unset: a
     /// part of 198.18.0.0/15 that overlaps no route, which only this host reaches. Addresses of a
     /// network that the host is in are answered for there, when they are in use

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
-use weft_model::{Claim, HostId, Problem, PublicPool, Reason, SessionId, Timestamp};
+use weft_model::{Claim, HostId, Problem, PublicPool, Reason, SessionId, Timestamp, ZoneName};
 use weft_proto::convert::Revision as Update;
 use weft_store::Txn;
 
@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) cache: Arc<Cache>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) host_id: HostId,
+    /// The zone that the host is in.
+    pub(crate) availability_zone: ZoneName,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) sessions: Sessions,

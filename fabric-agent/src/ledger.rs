@@ -92,6 +92,13 @@ impl Ledger {
         free(self.shared.memory_mib, &self.holdings(), None)
     }
 
+    /// MiB that no instance has, if `these` had nothing.
+    pub(crate) fn free_memory_without(&self, these: &BTreeSet<InstanceId>) -> u64 {
+        let holdings = self.holdings();
+        let freed = these.iter().filter_map(|id| holdings.get(id)).map(|h| h.memory_mib);
+        free(self.shared.memory_mib, &holdings, None) + freed.sum::<u64>()
+    }
+
     /// vCPUs of instances that are on.
     pub(crate) fn used_vcpus(&self) -> u32 {
         self.holdings().values().map(|holding| holding.vcpus).sum()
@@ -242,6 +249,15 @@ mod tests {
         assert_eq!(holding.uid, FIRST_UID);
         second.keep();
         assert_eq!(ledger.free_memory_mib(), 400);
+    }
+
+    #[test]
+    fn what_some_have_can_count_as_free() {
+        let ledger = ledger();
+        ledger.reserve(&id(1), wish(600)).unwrap().0.keep();
+        ledger.reserve(&id(2), wish(300)).unwrap().0.keep();
+        let free = |ids: &[u8]| ledger.free_memory_without(&ids.iter().map(|n| id(*n)).collect());
+        assert_eq!((free(&[]), free(&[1]), free(&[1, 2]), free(&[3])), (100, 700, 1000, 100));
     }
 
     #[test]

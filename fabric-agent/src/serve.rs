@@ -163,6 +163,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         cache: Arc::clone(&cache),
         host,
         host_id: host_id.clone(),
+        availability_zone: args.zone.clone(),
         clock,
         ledger,
         public_pool,

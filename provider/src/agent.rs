@@ -27,6 +27,7 @@ use weft_proto::client::{self, Endpoint};
 use weft_proto::{problem_from_status, v1};
 
 use crate::catalog;
+use crate::instance::room::PlannedInstances;
 use crate::instance::types::PlannedTypes;
 use crate::rule::limit::PlannedRules;
 use crate::subnet::planned::PlannedNetworks;
@@ -138,6 +139,7 @@ pub(crate) struct Connection {
     pub(crate) planned_types: PlannedTypes,
     pub(crate) planned_networks: PlannedNetworks,
     pub(crate) planned_rules: PlannedRules,
+    pub(crate) planned_instances: PlannedInstances,
     channel: OnceCell<Channel>,
     session: Session,
 }
@@ -151,6 +153,7 @@ impl Connection {
             planned_types: PlannedTypes::default(),
             planned_networks: PlannedNetworks::default(),
             planned_rules: PlannedRules::default(),
+            planned_instances: PlannedInstances::default(),
             channel: OnceCell::new(),
             session: Session::default(),
         }

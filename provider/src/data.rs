@@ -1,11 +1,15 @@
 //! Data sources: what changes by itself lives here and not in resources.
 
+pub(crate) mod availability_zones;
+pub(crate) mod caller_identity;
+pub(crate) mod capacity;
 pub(crate) mod console_output;
 mod elastic_ip;
 pub(crate) mod filter;
 pub(crate) mod found;
 pub(crate) mod found_all;
 pub(crate) mod host;
+pub(crate) mod hosts;
 pub(crate) mod image;
 pub(crate) mod image_alias;
 pub(crate) mod images;

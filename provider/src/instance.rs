@@ -5,6 +5,7 @@ mod guard;
 mod keys;
 pub(crate) mod order;
 mod plan;
+pub(crate) mod room;
 pub(crate) mod schema;
 pub(crate) mod types;
 pub(crate) mod wait;
@@ -130,17 +131,22 @@ impl Resource for Instance {
         {
             ctx.warn(diagnostic);
         }
-        plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        let replaces =
+            plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         let asked = self.0.asked_in_plans();
         keys::warn(asked.as_ref(), ctx).await;
-        match asked {
-            Some(connection) => fits::check(&connection, ctx).await,
-            None => Ok(()),
+        let Some(connection) = asked else { return Ok(()) };
+        fits::check(&connection, ctx).await?;
+        if let Some(diagnostic) = room::check(&connection, ctx, replaces).await {
+            ctx.warn(diagnostic);
         }
+        Ok(())
     }
 
     async fn plan_destroy(&self, ctx: &mut DestroyPlanContext) -> Result<(), Diagnostics> {
-        guard::check_destruction(ctx)
+        guard::check_destruction(ctx)?;
+        room::destroys(&self.0, &ctx.prior);
+        Ok(())
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
@@ -148,7 +154,9 @@ impl Resource for Instance {
         let connection = kind::connection::<Self>(&self.0, "create")?;
         let power = order::power(&ctx.plan);
         let spec = order::spec(&ctx.plan, power)?;
-        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await?;
+        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await;
+        room::settled(&connection, None, &ctx.plan);
+        let made = made?;
         // From here on it exists: whatever happens, it has to be in the state.
         let state = kind::state::<Self>(made)?;
         let id: String = state.read("id")?;
@@ -179,7 +187,9 @@ impl Resource for Instance {
         let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
         let mut spec = order::spec(&ctx.plan, power)?;
         spec.image_id = self.made_from(&connection, ctx).await?;
-        let now = kind::update::<Self>(&connection, ctx, spec).await?;
+        let now = kind::update::<Self>(&connection, ctx, spec).await;
+        room::settled(&connection, Some(&id), &ctx.plan);
+        let now = now?;
         let ended = has_ended(&now);
         ctx.set_state(kind::state::<Self>(now)?);
         let starts = power == Some(PowerState::Running);

@@ -1,5 +1,7 @@
 //! `weft.v1.Hosts`.
 
+mod room;
+
 use std::collections::BTreeMap;
 
 use tonic::{Request, Response, Status};
@@ -22,6 +24,7 @@ fn this_host(context: &Context) -> HostView {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         public_pool: context.public_pool.clone(),
         encrypts_volumes: Some(context.host.volume_keys().id().is_some()),
+        availability_zone: context.availability_zone.clone(),
     }
 }
 
@@ -113,5 +116,20 @@ impl v1::hosts_server::Hosts for Api {
         };
         let checks = checks.into_iter().map(show).collect();
         Ok(Response::new(v1::DoctorResponse { checks }))
+    }
+
+    async fn check_placement(
+        &self,
+        request: Request<v1::CheckPlacementRequest>,
+    ) -> Result<Response<v1::CheckPlacementResponse>, Status> {
+        let answer = room::placement(&self.context, request.into_inner()).await;
+        answer.map(Response::new).map_err(refuse)
+    }
+
+    async fn get_capacity(
+        &self,
+        _request: Request<v1::GetCapacityRequest>,
+    ) -> Result<Response<v1::GetCapacityResponse>, Status> {
+        room::capacity(&self.context).await.map(Response::new).map_err(refuse)
     }
 }

@@ -39,6 +39,7 @@ mod volume;
 mod volume_attachment;
 mod volume_secret;
 mod vpc;
+mod zone;
 
 pub use below::{Below, ImageBase};
 pub use checksum::{Checksum, InvalidChecksum, InvalidSha512, Sha512};
@@ -131,6 +132,7 @@ pub use vpc::{
     check_network_range, check_no_special_range, check_source_dest, overlap_v6, parse_cidr,
     parse_cidr_v6,
 };
+pub use zone::{InvalidZoneName, ZoneName};
 
 /// A moment in UTC. Stored and sent as RFC 3339 text or milliseconds since the Unix epoch.
 pub type Timestamp = jiff::Timestamp;

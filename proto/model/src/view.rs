@@ -268,4 +268,6 @@ pub struct HostView {
     pub public_pool: crate::PublicPool,
     /// Whether it has a root key for encrypted volumes; not known of agents that do not say it.
     pub encrypts_volumes: Option<bool>,
+    /// The zone that it is in.
+    pub availability_zone: crate::ZoneName,
 }

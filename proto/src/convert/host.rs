@@ -1,6 +1,6 @@
 //! Hosts.
 
-use weft_model::{Architecture, HostFacts, HostView, Problem, PublicPool};
+use weft_model::{Architecture, HostFacts, HostView, Problem, PublicPool, ZoneName};
 
 use super::{parse, parse_word};
 use crate::v1;
@@ -22,6 +22,7 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         architecture,
         public_pool,
         encrypts_volumes,
+        availability_zone,
     } = wire;
     let ranges = public_pool.iter().map(|text| parse("public_pool", text));
     let public_pool = PublicPool::new(ranges.collect::<Result<_, _>>()?);
@@ -45,6 +46,10 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         agent_version,
         public_pool,
         encrypts_volumes,
+        availability_zone: match availability_zone.as_str() {
+            "" => ZoneName::default(),
+            zone => parse("availability_zone", zone)?,
+        },
     })
 }
 
@@ -58,6 +63,7 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         agent_version,
         public_pool,
         encrypts_volumes,
+        availability_zone,
     } = view;
     v1::Host {
         id: id.to_string(),
@@ -73,5 +79,6 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         architecture: facts.architecture.to_string(),
         public_pool: public_pool.ranges().iter().map(ToString::to_string).collect(),
         encrypts_volumes,
+        availability_zone: availability_zone.to_string(),
     }
 }

@@ -431,6 +431,7 @@ pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
                 agent_version,
                 public_pool,
                 encrypts_volumes: encrypts,
+                availability_zone: "rack-2".parse().unwrap(),
             }
         },
     )

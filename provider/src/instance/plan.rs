@@ -76,15 +76,16 @@ fn half(missing: &str, there: &str) -> Diagnostic {
         .at(there)
 }
 
-/// Fills in what follows from the configuration, and warns of what hurts.
-pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
+/// Fills in what follows from the configuration, and warns of what hurts. Tells whether the instance
+/// is replaced.
+pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) -> bool {
     tags::plan(settings, ctx);
     plan_size(ctx);
     let user_data = plan_user_data(ctx);
     check_maxima(ctx);
     plan_image(ctx);
     if ctx.is_create() {
-        return;
+        return false;
     }
     let restarting = plan_restart(user_data, ctx);
     let replacing = replacing(user_data, ctx);
@@ -92,6 +93,7 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
     warn_of_replacement(&replacing, ctx);
+    !replacing.is_empty()
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.

@@ -16,6 +16,7 @@ mod lifecycle;
 mod lists;
 mod lookups;
 mod plans;
+mod room;
 mod samples;
 mod sessions;
 mod support;

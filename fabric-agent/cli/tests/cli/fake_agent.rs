@@ -411,4 +411,18 @@ impl v1::hosts_server::Hosts for Service {
         };
         Ok(Response::new(v1::DoctorResponse { checks: vec![check] }))
     }
+
+    async fn check_placement(
+        &self,
+        _: Request<v1::CheckPlacementRequest>,
+    ) -> Result<Response<v1::CheckPlacementResponse>, Status> {
+        Err(Status::unimplemented("no command asks this"))
+    }
+
+    async fn get_capacity(
+        &self,
+        _: Request<v1::GetCapacityRequest>,
+    ) -> Result<Response<v1::GetCapacityResponse>, Status> {
+        Err(Status::unimplemented("no command asks this"))
+    }
 }

@@ -196,6 +196,7 @@ fn host(world: &World) -> v1::Host {
         agent_version: "0.1.0".to_owned(),
         public_pool: vec!["198.18.0.0/24".to_owned(), "203.0.113.200-203.0.113.220".to_owned()],
         encrypts_volumes: world.encrypts_volumes,
+        availability_zone: "rack-1".to_owned(),
     }
 }
 
@@ -215,6 +216,55 @@ impl v1::hosts_server::Hosts for Shared {
         _: Request<v1::DoctorRequest>,
     ) -> Result<Response<v1::DoctorResponse>, Status> {
         Ok(Response::new(v1::DoctorResponse::default()))
+    }
+
+    async fn check_placement(
+        &self,
+        request: Request<v1::CheckPlacementRequest>,
+    ) -> Result<Response<v1::CheckPlacementResponse>, Status> {
+        let v1::CheckPlacementRequest { demands, freed_instance_ids } = request.into_inner();
+        let mut world = self.lock();
+        world.calls.push("Hosts.CheckPlacement");
+        let mut room = room(&world);
+        let freed = freed_instance_ids.iter().filter_map(|id| world.instances.get(id));
+        let freed: u32 = freed.map(|one| one.assigned.as_ref().unwrap().memory_mib).sum();
+        room.free_memory_mib += u64::from(freed);
+        let needed = demands.iter().map(|demand| match &demand.instance_type {
+            Some(name) => world.size_of(name).map_or(0, |(_, memory_mib)| memory_mib),
+            None => demand.memory_mib.unwrap_or_default(),
+        });
+        let needed_memory_mib = needed.map(u64::from).sum();
+        Ok(Response::new(v1::CheckPlacementResponse {
+            fits: needed_memory_mib <= room.free_memory_mib,
+            needed_memory_mib,
+            hosts: vec![room],
+        }))
+    }
+
+    async fn get_capacity(
+        &self,
+        _: Request<v1::GetCapacityRequest>,
+    ) -> Result<Response<v1::GetCapacityResponse>, Status> {
+        let room = room(&self.lock());
+        let one = v1::TypeCapacity {
+            instance_type: "w1.small".to_owned(),
+            vcpus: 1,
+            memory_mib: 512,
+            available_instance_count: room.free_memory_mib / 512,
+        };
+        Ok(Response::new(v1::GetCapacityResponse { types: vec![one], hosts: vec![room] }))
+    }
+}
+
+/// What the fake's instances leave of its memory.
+fn room(world: &World) -> v1::HostRoom {
+    let taken = world.instances.values().map(|one| one.assigned.as_ref().unwrap().memory_mib);
+    let memory_mib = 8192;
+    v1::HostRoom {
+        host_id: HOST.to_owned(),
+        name: "fake".to_owned(),
+        memory_mib,
+        free_memory_mib: memory_mib.saturating_sub(taken.map(u64::from).sum()),
     }
 }
 
