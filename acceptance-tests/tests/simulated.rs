@@ -53,3 +53,5 @@ mod state_backend;
 mod state_backend_faults;
 #[path = "simulated/versions.rs"]
 mod versions;
+#[path = "simulated/write_only.rs"]
+mod write_only;

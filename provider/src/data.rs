@@ -53,13 +53,15 @@ fn not_one(noun: &str, cause: String, remedy: &str) -> Diagnostics {
     Diagnostic::error(format!("Not exactly one {noun}")).cause(cause).remedy(remedy).into()
 }
 
-/// All of a resource's attributes as a data source shows them, without those in `without`.
+/// All of a resource's attributes as a data source shows them, without those in `without` and what is
+/// in no state.
 fn shown(type_name: &str, resource: &Schema, without: &[&str]) -> Vec<Attribute> {
     let complete = resource.complete(&Value::object::<&str, Value>([]));
     let names = complete.as_map().into_iter().flat_map(|entries| entries.keys());
     names
         .filter(|name| !without.contains(&name.as_str()))
         .filter_map(|name| resource.get(name))
+        .filter(|attribute| !attribute.is_write_only())
         .map(|attribute| {
             let text = format!("As in the resource `{type_name}`.");
             Attribute::new(attribute.name(), attribute.ty(), text).computed()

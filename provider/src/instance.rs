@@ -73,6 +73,13 @@ impl Kind for Instance {
         config
     }
 
+    /// User data of the same version may be others by now in the configuration: they are not sent.
+    fn keep(spec: &mut v1::InstanceSpec, now: &v1::Instance, ctx: &ApplyContext) {
+        if order::keeps_user_data(&ctx.plan, &ctx.prior) {
+            spec.user_data = now.spec.as_ref().and_then(|spec| spec.user_data.clone());
+        }
+    }
+
     /// An instance that should run and does not.
     fn remark(wire: &v1::Instance, state: &Value) -> Option<Diagnostic> {
         let view = instance_from_wire(wire.clone()).ok()?;
@@ -153,7 +160,8 @@ impl Resource for Instance {
         let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
         let connection = kind::connection::<Self>(&self.0, "create")?;
         let power = order::power(&ctx.plan);
-        let spec = order::spec(&ctx.plan, power)?;
+        let mut spec = order::spec(&ctx.plan, power)?;
+        spec.user_data = order::user_data(&ctx.config);
         let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await;
         room::settled(&connection, None, &ctx.plan);
         let made = made?;
@@ -186,6 +194,7 @@ impl Resource for Instance {
         let id: String = ctx.prior.read("id")?;
         let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
         let mut spec = order::spec(&ctx.plan, power)?;
+        spec.user_data = order::user_data(&ctx.config);
         spec.image_id = self.made_from(&connection, ctx).await?;
         let now = kind::update::<Self>(&connection, ctx, spec).await;
         room::settled(&connection, Some(&id), &ctx.plan);

@@ -48,6 +48,13 @@ pub(crate) trait Kind: Send + Sync + 'static {
         config
     }
 
+    /// Fills in what an update leaves as it is `now`, and no state holds.
+    fn keep(_spec: &mut Spec<Self>, _now: &Self::Wire, _ctx: &ApplyContext)
+    where
+        Self: Sized,
+    {
+    }
+
     /// What the user should know about the object, though nothing is wrong with the request.
     fn remark(_wire: &Self::Wire, _state: &Value) -> Option<Diagnostic> {
         None
@@ -190,6 +197,8 @@ pub(crate) async fn update<K: Kind>(
             tags: tags.clone().into_iter().collect(),
             client_data: client_data.clone(),
         };
+        let mut spec = spec.clone();
+        K::keep(&mut spec, &wire, ctx);
         let sent = connection
             .call(|channel| K::Wire::update(channel, context.clone(), spec.clone()))
             .await;

@@ -14,7 +14,7 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("root_volume_size_gib", &["root_volume.size_gib"]),
     ("root_volume_iops", &["root_volume.iops"]),
     ("root_volume_throughput_mibps", &["root_volume.throughput_mibps"]),
-    ("user_data", &["user_data", "user_data_base64"]),
+    ("user_data", &["user_data", "user_data_base64", "user_data_wo"]),
     ("cidr_ipv4", &["cidr_ipv4", "cidr_ipv6", "prefix_list_id", "referenced_security_group_id"]),
     ("instance_type", &["instance_type", "vcpus"]),
     ("context.tags", &["tags"]),

@@ -11,7 +11,7 @@ use tfplugin::{Attribute, Mode, Provider as _, Schema};
 use crate::Weft;
 
 /// The attributes of an instance whose change shuts a running guest down and starts it again.
-pub(crate) const RESTARTING: [&str; 8] = [
+pub(crate) const RESTARTING: [&str; 9] = [
     "instance_type",
     "vcpus",
     "memory_mib",
@@ -20,6 +20,7 @@ pub(crate) const RESTARTING: [&str; 8] = [
     "display",
     "user_data",
     "user_data_base64",
+    "user_data_wo_version",
 ];
 
 /// Those of them that say how big it is: growth within its maxima is live.
@@ -70,7 +71,7 @@ const CONTENT: [(&str, &str); 7] = [
 ];
 
 /// What an effect depends on, and what more there is to know.
-const NOTES: [(&str, &str, &str); 24] = [
+const NOTES: [(&str, &str, &str); 26] = [
     (
         "weft_instance",
         "root_volume",
@@ -94,6 +95,12 @@ const NOTES: [(&str, &str, &str); 24] = [
         "weft_instance",
         "user_data_base64",
         "as `user_data`; no change where the bytes stay the same",
+    ),
+    ("weft_instance", "user_data_wo", "nothing by itself: `user_data_wo_version` has it sent"),
+    (
+        "weft_instance",
+        "user_data_wo_version",
+        "of one that runs; replace, with `user_data_replace_on_change`",
     ),
     ("weft_instance", "name", "the guest sees it at its next start"),
     ("weft_instance", "key_names", "recorded; the plan warns"),

@@ -546,6 +546,15 @@ fn of_an_instance_with_a_restart_or_replacement() -> Result<()> {
             (json!({ "user_data": null, "user_data_base64": "IyEvYmluL3NoCg==" }), Restart),
             (json!({ "user_data_replace_on_change": true }), Live),
             (json!({ "user_data_base64": "IyEvYmluL3NoCiM=" }), Replace),
+            (
+                json!({
+                    "user_data_base64": null, "user_data_replace_on_change": null,
+                    "user_data_wo": "#!/bin/sh\n", "user_data_wo_version": 1,
+                }),
+                Restart,
+            ),
+            (json!({ "user_data_wo_version": 2 }), Restart),
+            (json!({ "name": "renamed" }), Live),
             (json!({ "image_id": "${weft_image.it.id}" }), Replace),
             (
                 json!({ "replace_on_image_change": false, "image_id": "${weft_image.other.id}" }),

@@ -22,6 +22,8 @@ pub(crate) struct Kept {
     /// Whether user data were written as base64.
     pub(super) user_data_base64: bool,
     pub(super) user_data_replace_on_change: bool,
+    /// Which user data it has, where they are in no state.
+    pub(super) user_data_wo_version: Option<i64>,
     /// Whether power is left to people.
     pub(super) power_unmanaged: bool,
     /// The image that is wanted, where a change of it is recorded only. The agent has the one that
@@ -40,6 +42,7 @@ impl Kept {
             timeouts: plan.read("timeouts")?,
             user_data_base64: plan.get("user_data_base64").is_set(),
             user_data_replace_on_change: plan.read("user_data_replace_on_change")?,
+            user_data_wo_version: plan.read("user_data_wo_version")?,
             power_unmanaged: plan.get("power_state").as_str() == Some("unmanaged"),
             recorded_image_id: match plan.get("replace_on_image_change").as_bool() {
                 Some(false) => plan.read("image_id")?,
@@ -56,11 +59,18 @@ pub(crate) fn power_is_unmanaged(client_data: &str) -> bool {
     kept::decode::<Kept>(client_data).power_unmanaged
 }
 
-/// The bytes of whichever form of user data is set and known.
+/// The bytes of whichever form of user data is set and known; only a configuration has `user_data_wo`.
 pub(super) fn user_data(values: &Value) -> Option<Vec<u8>> {
-    let text = values.get("user_data").as_str().map(|text| text.as_bytes().to_vec());
+    let text = |name: &str| values.get(name).as_str().map(|text| text.as_bytes().to_vec());
+    let text = text("user_data").or_else(|| text("user_data_wo"));
     let decoded = || STANDARD.decode(values.get("user_data_base64").as_str()?).ok();
     text.or_else(decoded)
+}
+
+/// Whether the instance keeps user data that are in no state.
+pub(super) fn keeps_user_data(plan: &Value, prior: &Value) -> bool {
+    let version = |values: &Value| values.get("user_data_wo_version").clone();
+    version(plan).is_set() && version(plan) == version(prior)
 }
 
 /// What Create waits for.
@@ -155,7 +165,10 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let replaces = kept.recorded_image_id.is_none();
     let image_id = kept.recorded_image_id.unwrap_or_else(|| made_from.clone());
     let outdated = image_id != made_from;
-    let (user_data, user_data_base64) = written(order.user_data, kept.user_data_base64);
+    let (user_data, user_data_base64) = match kept.user_data_wo_version {
+        Some(_in_no_state) => (None, None),
+        None => written(order.user_data, kept.user_data_base64),
+    };
     let address = order.private_ip.map(|address| address.to_string());
     let on_address = |text: String| address.as_ref().map(|_| text).into();
     let shown = address.clone().unwrap_or_default();
@@ -206,6 +219,7 @@ pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
         ("key_names", keys.into()),
         ("user_data", user_data.into()),
         ("user_data_base64", user_data_base64.into()),
+        ("user_data_wo_version", kept.user_data_wo_version.into()),
         ("user_data_replace_on_change", kept.user_data_replace_on_change.into()),
         ("power_state", power_state.into()),
         ("auto_restart", lifecycle.auto_restart.to_string().into()),

@@ -13,15 +13,42 @@ pub(super) fn validate(ctx: &ValidateContext) -> Diagnostics {
     let mut found = Diagnostics::new();
     validate_size(config, &mut found);
     validate_wait(config, &mut found);
-    if config.get("user_data").is_set() && config.get("user_data_base64").is_set() {
+    validate_user_data(config, &mut found);
+    found
+}
+
+fn validate_user_data(config: &Value, found: &mut Diagnostics) {
+    let mut forms = ["user_data", "user_data_base64", "user_data_wo"]
+        .into_iter()
+        .filter(|form| config.get(*form).is_set());
+    if let (Some(first), Some(second)) = (forms.next(), forms.next()) {
         found.push(
             Diagnostic::error("User data are given twice")
-                .cause("both user_data and user_data_base64 are set")
+                .cause(format!("both {first} and {second} are set"))
                 .remedy("Keep one of them")
-                .at("user_data_base64"),
+                .at(second),
         );
     }
-    found
+    let [data, version] = ["user_data_wo", "user_data_wo_version"].map(|name| config.get(name));
+    if !data.is_null() && version.is_null() {
+        found.push(
+            Diagnostic::error("user_data_wo_version is missing")
+                .cause(
+                    "user_data_wo is in no state, so nothing could tell whether it has changed: its \
+                     version does",
+                )
+                .remedy("Set user_data_wo_version = 1, and another number whenever they change")
+                .at("user_data_wo"),
+        );
+    }
+    if data.is_null() && version.is_set() {
+        found.push(
+            Diagnostic::error("There are no user data of this version")
+                .cause("user_data_wo_version is set, and user_data_wo is not, or is null")
+                .remedy("Set user_data_wo, or leave both out")
+                .at("user_data_wo_version"),
+        );
+    }
 }
 
 /// A guest reports through its metadata endpoint.
@@ -205,10 +232,21 @@ fn plan_image(ctx: &mut PlanContext) {
     );
 }
 
+/// What stands for user data that are in no state.
+const WO_VERSION: &str = "user_data_wo_version";
+
+/// The attribute that has other user data sent.
+fn user_data_form(ctx: &PlanContext) -> &'static str {
+    if ctx.changes(WO_VERSION) { WO_VERSION } else { "user_data" }
+}
+
 fn plan_user_data(ctx: &mut PlanContext) -> UserData {
-    let forms = ["user_data", "user_data_base64"];
+    // Of what is in no state only the version can be compared.
+    let forms = ["user_data", "user_data_base64", WO_VERSION];
     let unknown = forms.iter().any(|form| ctx.plan.get(*form).is_unknown());
-    let same = !unknown && order::user_data(&ctx.plan) == order::user_data(&ctx.prior);
+    let same = !unknown
+        && !ctx.changes(WO_VERSION)
+        && order::user_data(&ctx.plan) == order::user_data(&ctx.prior);
     if ctx.is_create() || same {
         return UserData::Same;
     }
@@ -236,7 +274,7 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
     let maxima = ["max_vcpus", "max_memory_mib"].into_iter().filter(|name| ctx.changes(*name));
     let mut causes: Vec<&str> = size.iter().copied().chain(maxima).collect();
     causes.extend(ctx.changes("display").then_some("display"));
-    causes.extend((user_data == UserData::Restart).then_some("user_data"));
+    causes.extend((user_data == UserData::Restart).then(|| user_data_form(ctx)));
     let mut restarting = Vec::new();
     if starts {
         ctx.mark_unknown("launched_at");
@@ -285,7 +323,7 @@ fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
     let mut causes: Vec<&str> =
         by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path)).collect();
     if user_data == UserData::Replace {
-        causes.push("user_data");
+        causes.push(user_data_form(ctx));
     }
     let recorded = ctx.plan.get("replace_on_image_change").as_bool() == Some(false);
     if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {

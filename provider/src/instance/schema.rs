@@ -80,7 +80,7 @@ fn how_it_is_connected() -> [Attribute; 5] {
     ]
 }
 
-fn what_it_is_given() -> [Attribute; 5] {
+fn what_it_is_given() -> [Attribute; 7] {
     [
         Attribute::set("key_names", Type::String, "The names of the key pairs whose owners may log in. A change reaches a running guest within a second where its image follows its keys (the guide on live keys); where the guest has not been seen to, the plan warns.")
             .validate(checks::names()),
@@ -88,6 +88,12 @@ fn what_it_is_given() -> [Attribute; 5] {
             .validate(checks::user_data()),
         Attribute::string("user_data_base64", "As `user_data`, for any bytes, as `filebase64()` or `base64encode()` make it.")
             .validate(checks::user_data_base64()),
+        Attribute::string("user_data_wo", "As `user_data`, but in no state and no plan (Terraform 1.11 and later): for secrets, from an ephemeral value. `user_data_wo_version` says when they are sent.")
+            .sensitive()
+            .write_only()
+            .validate(checks::user_data()),
+        Attribute::number("user_data_wo_version", "The version of `user_data_wo`, which goes with it: with another number they are sent anew, which does what other `user_data` do.")
+            .validate(Validator::range(0..=i64::from(i32::MAX))),
         Attribute::bool("user_data_replace_on_change", "Whether other user data replace the instance.")
             .default(false),
         Attribute::object("metadata_options", "How the guest's metadata are served on 169.254.169.254, as in EC2. Changes live.", [

@@ -235,6 +235,7 @@ async fn instances() {
         ("display",            Value::Null,                         Restart),
         ("user_data",          "#!/bin/ash\n".into(),               Restart),
         ("user_data",          Value::Null,                         Restart),
+        ("user_data_wo_version", Value::Null,                       Nothing),
         ("image_id",           "img-0000000000000000b".into(),      Replace),
         ("subnet_id",          "subnet-00000000000000001".into(),   Replace),
         ("subnet_id",          "subnet-0000000000000000d".into(),   Nothing),
@@ -326,6 +327,11 @@ async fn instances_of_other_forms() {
     let base64 =
         with(&with(&base, "user_data", Value::Null), "user_data_base64", "IyEvYmluL3NoCg==");
     let replacing = with(&base, "user_data_replace_on_change", true);
+    let secret = |version: u32| {
+        let config = with(&with(&base, "user_data", Value::Null), "user_data_wo", "s3cret");
+        with(&config, "user_data_wo_version", version)
+    };
+    let replacing_wo = with(&secret(1), "user_data_replace_on_change", true);
     let stopped = with(&base, "power_state", "stopped");
     let maxima = |config: &Value, vcpus: u32, memory: u32| {
         with(&with(config, "max_vcpus", vcpus), "max_memory_mib", memory)
@@ -343,6 +349,11 @@ async fn instances_of_other_forms() {
         ("more memory",                     &custom(1, 96), custom(1, 256),                        Restart),
         ("back to a type",                  &custom(1, 96), base.clone(),                          Restart),
         ("the same bytes in base64",        &base,         base64,                                 Live),
+        ("user data in no state",           &base,         secret(1),                              Restart),
+        ("others of the same version",      &secret(1),    with(&secret(1), "user_data_wo", "y"),  Nothing),
+        ("another version",                 &secret(1),    secret(2),                              Restart),
+        ("back into the state",             &secret(1),    base.clone(),                           Restart),
+        ("another version that replaces",   &replacing_wo, with(&replacing_wo, "user_data_wo_version", 2), Replace),
         ("user data that replace",          &replacing,    with(&replacing, "user_data", "x"),     Replace),
         ("growth within its maxima",        &small,        large.clone(),                         Live),
         ("growth of its vCPUs alone",       &small,        with(&small, "vcpus", 2),              Live),

@@ -22,3 +22,4 @@ mod sessions;
 mod support;
 mod uploads;
 mod volumes;
+mod write_only;

@@ -26,7 +26,8 @@ pub struct Options {
     /// A directory with `provider/provider.tf`, `resources/TYPE/resource.tf`,
     /// `resources/TYPE/import.sh`, `resources/TYPE/import-by-identity.tf`,
     /// `data-sources/TYPE/data-source.tf`, `list-resources/TYPE/list-resource.tfquery.hcl`,
-    /// `actions/TYPE/action.tf` and `functions/NAME/function.tf`; missing files are left out of the pages.
+    /// `ephemeral-resources/TYPE/ephemeral-resource.tf`, `actions/TYPE/action.tf` and
+    /// `functions/NAME/function.tf`; missing files are left out of the pages.
     pub examples: PathBuf,
 }
 
@@ -73,6 +74,17 @@ pub fn render(provider: &impl Provider, options: &Options) -> io::Result<BTreeMa
             import: Import::default(),
         });
         pages.insert(format!("data-sources/{}.md", short(ty, name)), page);
+    }
+    for resource in provider.ephemeral_resources() {
+        let ty = resource.type_name();
+        let page = page(&Page {
+            page_title: format!("{ty} Ephemeral Resource - {name}"),
+            heading: format!("{ty} (Ephemeral Resource)"),
+            schema: &resource.schema(),
+            example: example(format!("ephemeral-resources/{ty}/ephemeral-resource.tf"))?,
+            import: Import::default(),
+        });
+        pages.insert(format!("ephemeral-resources/{}.md", short(ty, name)), page);
     }
     for action in provider.actions() {
         let ty = action.type_name();

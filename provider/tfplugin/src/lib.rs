@@ -8,6 +8,7 @@
 //! | [`Resource`] | plan, create, read, update, delete, import, upgrade, move |
 //! | [`IdentitySchema`] | which attributes an object is known by: import by identity |
 //! | [`DataSource`] | read |
+//! | [`EphemeralResource`] | open, renew, close: values that are in no plan and no state |
 //! | [`Action`] | plan, invoke: what is done once and has no state |
 //! | [`Function`] | what it takes and gives, the result |
 //! | [`ListResource`] | what there is, for `terraform query`; [`Resource::configuration`] writes it down |
@@ -107,6 +108,7 @@ mod cty;
 mod data_source;
 mod diag;
 pub mod docs;
+mod ephemeral;
 mod function;
 mod identity;
 mod list;
@@ -127,6 +129,7 @@ pub use convert::{ConvertError, FromValue, Known, ToValue};
 pub use cty::{DecodeError, InvalidType, Number, Path, Step, Type, Value};
 pub use data_source::{DataSource, DataSourceContext};
 pub use diag::{Diagnostic, Diagnostics, Severity};
+pub use ephemeral::{EphemeralContext, EphemeralResource, Opened};
 pub use function::{Arguments, Function, FunctionError, Parameter, Signature};
 pub use identity::IdentitySchema;
 pub use list::{ListContext, ListResource};

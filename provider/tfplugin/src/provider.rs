@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    action::Action, cty::Value, data_source::DataSource, diag::Diagnostics, function::Function,
-    list::ListResource, proto, resource::Resource, schema::Schema,
+    action::Action, cty::Value, data_source::DataSource, diag::Diagnostics,
+    ephemeral::EphemeralResource, function::Function, list::ListResource, proto,
+    resource::Resource, schema::Schema,
 };
 
 /// A Terraform provider. `resources` and `data_sources` are asked once, when serving begins;
@@ -36,6 +37,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Terraform 1.8 and later calls them, also before `configure`.
     fn functions(&self) -> Vec<Box<dyn Function>> {
+        Vec::new()
+    }
+
+    /// Terraform 1.10 and later opens them.
+    fn ephemeral_resources(&self) -> Vec<Box<dyn EphemeralResource>> {
         Vec::new()
     }
 

@@ -313,6 +313,11 @@ impl Attribute {
         self.replace
     }
 
+    /// Whether it is in the configuration only, never in a plan or state.
+    pub fn is_write_only(&self) -> bool {
+        self.write_only
+    }
+
     pub fn ty(&self) -> Type {
         match &self.kind {
             Kind::Leaf(ty) => ty.clone(),

@@ -1,10 +1,11 @@
 //! The calls of Terraform, translated: one file per family of calls.
 //!
-//! Adding a family (ephemeral resources, ...) is adding a file here and its methods
+//! Adding a family (state stores, say) is adding a file here and its methods
 //! to the `impl` below; what has none answers `Unimplemented`.
 
 mod action;
 mod data_source;
+mod ephemeral;
 mod function;
 mod guard;
 mod identity;
@@ -29,6 +30,7 @@ use crate::{
     cty::{Path, Type},
     data_source::DataSource,
     diag::Diagnostic,
+    ephemeral::EphemeralResource,
     function::Signature,
     identity::IdentitySchema,
     list::ListResource,
@@ -51,6 +53,7 @@ struct Inner {
     functions: BTreeMap<String, Arc<function::Entry>>,
     actions: BTreeMap<String, Arc<Entry<dyn Action>>>,
     list_resources: BTreeMap<String, Arc<Entry<dyn ListResource>>>,
+    ephemerals: BTreeMap<String, Arc<Entry<dyn EphemeralResource>>>,
     /// Cancelled by StopProvider, made anew by ConfigureProvider.
     cancel: Mutex<CancellationToken>,
 }
@@ -128,6 +131,15 @@ impl Server {
                 return Err(twice(name));
             }
         }
+        let mut ephemerals = BTreeMap::new();
+        for resource in provider.ephemeral_resources() {
+            let name = resource.type_name().to_owned();
+            check_ephemeral(&name, &resource.schema())?;
+            let entry = Entry::new(&name, resource.schema(), resource)?;
+            if ephemerals.insert(name.clone(), entry).is_some() {
+                return Err(twice(name));
+            }
+        }
         Ok(Self(Arc::new(Inner {
             ty: schema.ty(),
             schema,
@@ -137,6 +149,7 @@ impl Server {
             functions,
             actions,
             list_resources,
+            ephemerals,
             cancel: Mutex::default(),
         })))
     }
@@ -159,6 +172,10 @@ impl Server {
 
     pub(crate) fn action_schema(&self, name: &str) -> Option<&Schema> {
         self.0.actions.get(name).map(|entry| &entry.schema)
+    }
+
+    pub(crate) fn ephemeral_schema(&self, name: &str) -> Option<&Schema> {
+        self.0.ephemerals.get(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn signature(&self, function: &str) -> Option<&Signature> {
@@ -190,6 +207,10 @@ impl Inner {
 
     fn resource(&self, name: &str) -> Result<Arc<Entry<dyn Resource>>, Diagnostic> {
         self.resources.get(name).cloned().ok_or_else(|| no_such("resource", name))
+    }
+
+    fn ephemeral(&self, name: &str) -> Result<Arc<Entry<dyn EphemeralResource>>, Diagnostic> {
+        self.ephemerals.get(name).cloned().ok_or_else(|| no_such("ephemeral resource", name))
     }
 
     fn action(&self, name: &str) -> Result<Arc<Entry<dyn Action>>, Diagnostic> {
@@ -229,6 +250,18 @@ pub(crate) fn check_action(name: &str, schema: &Schema) -> Result<(), InvalidSch
             schema: name.to_owned(),
             path: attribute.name().into(),
             problem: "nothing of an action is computed, write-only or replaces",
+        }),
+    }
+}
+
+/// What is in no state anyway is not write-only, and has nothing to be replaced.
+fn check_ephemeral(name: &str, schema: &Schema) -> Result<(), InvalidSchema> {
+    match schema.iter().find(|attribute| attribute.write_only || attribute.replaces()) {
+        None => Ok(()),
+        Some(attribute) => Err(InvalidSchema {
+            schema: name.to_owned(),
+            path: attribute.name().into(),
+            problem: "nothing of an ephemeral resource is write-only or replaces",
         }),
     }
 }
@@ -406,6 +439,34 @@ impl proto::provider_server::Provider for Server {
         request: Request<proto::read_data_source::Request>,
     ) -> Answer<proto::read_data_source::Response> {
         answer(data_source::read(&self.0, request.into_inner())).await
+    }
+
+    async fn validate_ephemeral_resource_config(
+        &self,
+        request: Request<proto::validate_ephemeral_resource_config::Request>,
+    ) -> Answer<proto::validate_ephemeral_resource_config::Response> {
+        answer(ephemeral::validate(&self.0, request.into_inner())).await
+    }
+
+    async fn open_ephemeral_resource(
+        &self,
+        request: Request<proto::open_ephemeral_resource::Request>,
+    ) -> Answer<proto::open_ephemeral_resource::Response> {
+        answer(ephemeral::open(&self.0, request.into_inner())).await
+    }
+
+    async fn renew_ephemeral_resource(
+        &self,
+        request: Request<proto::renew_ephemeral_resource::Request>,
+    ) -> Answer<proto::renew_ephemeral_resource::Response> {
+        answer(ephemeral::renew(&self.0, request.into_inner())).await
+    }
+
+    async fn close_ephemeral_resource(
+        &self,
+        request: Request<proto::close_ephemeral_resource::Request>,
+    ) -> Answer<proto::close_ephemeral_resource::Response> {
+        answer(ephemeral::close(&self.0, request.into_inner())).await
     }
 
     async fn validate_action_config(

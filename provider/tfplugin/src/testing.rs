@@ -24,6 +24,8 @@ mod lists;
 
 pub use lists::Listed;
 
+use std::time::SystemTime;
+
 use crate::{
     cty::{Path, Value},
     diag::Diagnostics,
@@ -104,6 +106,15 @@ impl Applied {
     pub fn into_result(self) -> Result<Option<State>, Diagnostics> {
         self.diagnostics.into_result().map(|_warnings| self.state)
     }
+}
+
+/// An ephemeral resource that is open.
+#[derive(Debug, Clone)]
+pub struct Ephemeral {
+    pub type_name: String,
+    pub value: Value,
+    pub renew_at: Option<SystemTime>,
+    private: Option<Vec<u8>>,
 }
 
 /// What an action did.
@@ -289,6 +300,21 @@ impl Terraform {
         self.call_function(name, arguments.into_iter().collect()).await
     }
 
+    /// Validates and opens an ephemeral resource.
+    pub async fn open(&self, type_name: &str, config: Value) -> Result<Ephemeral, Diagnostics> {
+        let config = self.ephemeral_schema(type_name).complete(&config);
+        self.call_open(type_name, &config).await
+    }
+
+    /// Renews it, as Terraform does when `renew_at` has come.
+    pub async fn renew(&self, opened: &mut Ephemeral) -> Result<(), Diagnostics> {
+        self.call_renew(opened).await
+    }
+
+    pub async fn close(&self, opened: Ephemeral) -> Result<(), Diagnostics> {
+        self.call_close(opened).await
+    }
+
     /// Validates and plans an action; the warnings. Values may be unknown.
     pub async fn plan_action(
         &self,
@@ -325,6 +351,11 @@ impl Terraform {
     fn data_schema(&self, type_name: &str) -> &Schema {
         let schema = self.server.data_source_schema(type_name);
         schema.unwrap_or_else(|| panic!("the provider has no data source {type_name}"))
+    }
+
+    fn ephemeral_schema(&self, type_name: &str) -> &Schema {
+        let schema = self.server.ephemeral_schema(type_name);
+        schema.unwrap_or_else(|| panic!("the provider has no ephemeral resource {type_name}"))
     }
 
     fn action_schema(&self, type_name: &str) -> &Schema {

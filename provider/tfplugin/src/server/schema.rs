@@ -18,6 +18,7 @@ fn capabilities() -> Option<proto::ServerCapabilities> {
 pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
     let resource = |name: &String| get_metadata::ResourceMetadata { type_name: name.clone() };
     let source = |name: &String| get_metadata::DataSourceMetadata { type_name: name.clone() };
+    let ephemeral = |name: &String| get_metadata::EphemeralMetadata { type_name: name.clone() };
     let action = |name: &String| get_metadata::ActionMetadata { type_name: name.clone() };
     let function = |name: &String| get_metadata::FunctionMetadata { name: name.clone() };
     let list = |name: &String| get_metadata::ListResourceMetadata { type_name: name.clone() };
@@ -28,6 +29,7 @@ pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
         functions: inner.functions.keys().map(function).collect(),
         actions: inner.actions.keys().map(action).collect(),
         list_resources: inner.list_resources.keys().map(list).collect(),
+        ephemeral_resources: inner.ephemerals.keys().map(ephemeral).collect(),
         ..get_metadata::Response::default()
     }
 }
@@ -41,6 +43,11 @@ pub(super) fn provider_schema(inner: &Inner) -> get_provider_schema::Response {
         resource_schemas: resources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
         list_resource_schemas: lists.map(|(n, e)| (n.clone(), settings(&e.schema))).collect(),
         data_source_schemas: sources.map(|(n, e)| (n.clone(), e.schema.to_proto())).collect(),
+        ephemeral_resource_schemas: inner
+            .ephemerals
+            .iter()
+            .map(|(name, entry)| (name.clone(), entry.schema.to_proto()))
+            .collect(),
         functions: function::all(inner),
         action_schemas: inner.actions.iter().map(|(n, e)| (n.clone(), action(&e.schema))).collect(),
         server_capabilities: capabilities(),

@@ -1,9 +1,11 @@
 //! Single calls, encoded as on the wire.
 
+use std::time::SystemTime;
+
 use prost::Message;
 use tokio_stream::StreamExt as _;
 
-use super::{Applied, Invoked, Plan, State, Terraform, consistency::assert_conforms};
+use super::{Applied, Ephemeral, Invoked, Plan, State, Terraform, consistency::assert_conforms};
 use crate::{
     cty::{Path, Step, Type, Value, msgpack},
     diag::{Diagnostic, Diagnostics},
@@ -64,6 +66,10 @@ pub(super) fn diagnostics(list: Vec<proto::Diagnostic>) -> Diagnostics {
             Diagnostic { detail, path: attribute.map(path), ..made }
         })
         .collect()
+}
+
+fn moment(at: prost_types::Timestamp) -> SystemTime {
+    at.try_into().unwrap_or_else(|error| panic!("no moment: {error}"))
 }
 
 fn path(path: proto::AttributePath) -> Path {
@@ -378,6 +384,56 @@ impl Terraform {
             }),
             None => Ok(decoded(response.result, &signature.returns)),
         }
+    }
+
+    pub(super) async fn call_open(
+        &self,
+        type_name: &str,
+        config: &Value,
+    ) -> Result<Ephemeral, Diagnostics> {
+        let schema = self.ephemeral_schema(type_name);
+        let ty = schema.ty();
+        let request = proto::validate_ephemeral_resource_config::Request {
+            type_name: type_name.to_owned(),
+            config: encoded(config, &ty),
+        };
+        let response = call!(self, validate_ephemeral_resource_config, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let request = proto::open_ephemeral_resource::Request {
+            type_name: type_name.to_owned(),
+            config: encoded(config, &ty),
+            client_capabilities: self.client(),
+        };
+        let response = call!(self, open_ephemeral_resource, request);
+        diagnostics(response.diagnostics).into_result()?;
+        let value = decoded(response.result, &ty);
+        let broken = rules::contradictions(schema, config, config, &value);
+        assert!(broken.is_empty(), "inconsistent result: {type_name} departs at {broken:?}");
+        Ok(Ephemeral {
+            type_name: type_name.to_owned(),
+            value,
+            renew_at: response.renew_at.map(moment),
+            private: response.private,
+        })
+    }
+
+    pub(super) async fn call_renew(&self, opened: &mut Ephemeral) -> Result<(), Diagnostics> {
+        let request = proto::renew_ephemeral_resource::Request {
+            type_name: opened.type_name.clone(),
+            private: opened.private.clone(),
+        };
+        let response = call!(self, renew_ephemeral_resource, request);
+        diagnostics(response.diagnostics).into_result()?;
+        opened.renew_at = response.renew_at.map(moment);
+        opened.private = response.private;
+        Ok(())
+    }
+
+    pub(super) async fn call_close(&self, opened: Ephemeral) -> Result<(), Diagnostics> {
+        let Ephemeral { type_name, private, .. } = opened;
+        let request = proto::close_ephemeral_resource::Request { type_name, private };
+        let response = call!(self, close_ephemeral_resource, request);
+        diagnostics(response.diagnostics).into_result().map(drop)
     }
 
     pub(super) async fn call_plan_action(

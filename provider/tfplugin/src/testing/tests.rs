@@ -1,4 +1,5 @@
 mod actions;
+mod ephemeral;
 mod functions;
 mod identities;
 mod lists;
