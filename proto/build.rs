@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "usage",
         "monitoring",
         "terraform_states",
+        "console_tokens",
     ]
     .map(|name| format!("weft/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;

@@ -32,7 +32,7 @@ pub use leftovers::{RunningProcess, marked_processes};
 pub use netns::NetNs;
 pub use paths::{
     Image, UefiImage, binaries, debian, debian_desktop, debian_ec2, debian_uefi, on_path,
-    repository, terraform_of_version, weft_tiny,
+    repository, terraform_of_version, terraform_version, weft_tiny,
 };
 pub use plan::{Change, Plan, State};
 pub use process::{Background, Finished, run, skipped, spawn};

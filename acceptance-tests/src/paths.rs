@@ -62,6 +62,21 @@ pub(crate) fn terraform() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The version of the Terraform that stories run with: what it cannot do yet is skipped.
+///
+/// # Errors
+/// It does not run.
+pub fn terraform_version() -> Result<(u32, u32)> {
+    let mut command = Command::new(terraform()?);
+    command.args(["version", "-json"]).env("CHECKPOINT_DISABLE", "1");
+    command.env_remove("TF_CLI_CONFIG_FILE");
+    let said = crate::process::run(command, crate::wait::within())?.success()?.stdout;
+    let said: Value = serde_json::from_str(&said).context("parse terraform's version")?;
+    let version = text(&said, "terraform_version")?;
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| format!("{version} is no version"))
+}
+
 /// Terraform of exactly this version, where `scripts/setup.sh` could get it.
 ///
 /// # Errors

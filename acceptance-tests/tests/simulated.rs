@@ -17,6 +17,8 @@ mod attributes;
 mod bad_input;
 #[path = "simulated/configurations.rs"]
 mod configurations;
+#[path = "simulated/console_token.rs"]
+mod console_token;
 #[path = "simulated/crash_points.rs"]
 mod crash_points;
 #[path = "simulated/crashes.rs"]

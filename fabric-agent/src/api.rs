@@ -5,6 +5,7 @@ mod attaching;
 mod attachments;
 mod callers;
 mod captures;
+mod console_tokens;
 mod elastic_ips;
 mod events;
 mod fetches;
@@ -58,7 +59,7 @@ use weft_proto::{
 use crate::context::Context;
 use crate::tfstate;
 use crate::tls::certificates::Certificates;
-use crate::tls::listen::{self, Peer};
+use crate::tls::listen::{self, Admits, Peer};
 
 /// The handlers of one service; cheap to clone.
 #[derive(Clone, Debug)]
@@ -137,8 +138,10 @@ pub(crate) async fn serve(
     listener: UnixListener,
     socket: &Path,
     network: Option<Network>,
+    consoles: Option<Network>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let holders = console_tokens::serve(Arc::clone(&context), consoles, shutdown.clone());
     let figures = Arc::clone(&context.reconciler.figures);
     let counting = axum::middleware::from_fn_with_state(figures, crate::monitoring::server::count);
     let states = tfstate::http::routes(Arc::clone(&context.states));
@@ -159,7 +162,7 @@ pub(crate) async fn serve(
         );
     let remote = async {
         let Some(Network { listener, certificates }) = network else { return Ok(()) };
-        let connections = listen::accept(listener, certificates, shutdown.clone());
+        let connections = listen::accept(listener, certificates, Admits::Clients, shutdown.clone());
         Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .trace_fn(|request| {
@@ -185,7 +188,7 @@ pub(crate) async fn serve(
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = async { tokio::try_join!(local, remote) } => { served?; }
+        served = async { tokio::try_join!(local, remote, holders) } => { served?; }
         () = grace => {}
     }
     // The next agent makes its own; a socket that nobody listens on would only mislead.
@@ -242,5 +245,6 @@ async fn routes(api: Api) -> anyhow::Result<Routes> {
         usage_server::UsageServer,
         monitoring_server::MonitoringServer,
         terraform_states_server::TerraformStatesServer,
+        console_tokens_server::ConsoleTokensServer,
     ))
 }

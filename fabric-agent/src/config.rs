@@ -45,6 +45,10 @@ pub(crate) struct ServeArgs {
     /// for example 0.0.0.0:7443
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve the consoles of instances on TCP, and nothing else, to holders of console tokens, who need
+    /// no certificate; for example 0.0.0.0:7444. Unset: no such tokens are made
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) console_listen: Option<SocketAddr>,
     /// A directory for volumes of this type, besides the state directory ("standard"); repeatable.
     /// shared: other hosts have the same file system
     #[arg(long, value_name = "NAME=DIRECTORY[,shared]")]

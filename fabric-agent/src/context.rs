@@ -9,6 +9,7 @@ use weft_store::Txn;
 
 use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::console_tokens::ConsoleTokens;
 use crate::creation::TokenRecord;
 use crate::fetches::Fetches;
 use crate::hits::HitCounts;
@@ -39,6 +40,9 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) sessions: Sessions,
+    pub(crate) console_tokens: ConsoleTokens,
+    /// Where their holders are served, if they are.
+    pub(crate) console_port: Option<u16>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) fetches: Arc<Fetches>,
     /// Files that come, for people who look.

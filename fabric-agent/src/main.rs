@@ -7,6 +7,7 @@ mod cache;
 mod captures;
 mod clock;
 mod config;
+mod console_tokens;
 mod context;
 mod creation;
 mod default_network;

@@ -4,6 +4,7 @@ mod tasks;
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::cache::Cache;
 use crate::clock::{Clock, ScriptedClock, SystemClock};
 use crate::config::pool::{self, GivenPool};
 use crate::config::{Directories, HostKind, ServeArgs};
+use crate::console_tokens::ConsoleTokens;
 use crate::context::Context;
 use crate::default_network;
 use crate::fetches::Fetches;
@@ -93,7 +95,15 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     make_dir(&directories.state_dir, 0o700)?;
     let given = pool::check(&args.pool, directories)?;
     // Before anything is touched: an agent that cannot be reached as asked does not start.
-    let network = open_network(&args).await?;
+    let network =
+        open_network(&args, args.listen, "listening on TCP, to clients with a certificate").await?;
+    let consoles = args.console_listen;
+    let consoles =
+        open_network(&args, consoles, "serving consoles on TCP, to holders of tokens").await?;
+    let console_port = match &consoles {
+        Some(consoles) => Some(consoles.listener.local_addr()?.port()),
+        None => None,
+    };
     let metrics = monitoring::server::listen(args.metrics_listen).await?;
     make_dir(&directories.runtime_dir, 0o711)?;
     let keys = VolumeKeys::open(args.volume_key_file.as_deref())?;
@@ -168,6 +178,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ledger,
         public_pool,
         sessions: Sessions::default(),
+        console_tokens: ConsoleTokens::default(),
+        console_port,
         fetches: Fetches::new(
             fetcher,
             Arc::clone(&reconciler),
@@ -206,23 +218,29 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     });
     let watched = Arc::clone(&context);
     workers.spawn(|end| monitoring::server::serve(watched, metrics, end));
-    if let Some(network) = &network {
+    if let Some(network) = network.as_ref().or(consoles.as_ref()) {
         let certificates = Arc::clone(&network.certificates);
         workers.spawn(|end| async move { watch_certificates(&certificates, end).await });
     }
-    workers.spawn(|end| async move { api::serve(context, listener, &socket, network, end).await });
+    workers.spawn(|end| async move {
+        api::serve(context, listener, &socket, network, consoles, end).await
+    });
     until_end(workers, followers, freezer.as_ref()).await
 }
 
 /// Listens on TCP, where that is asked for.
-async fn open_network(args: &ServeArgs) -> anyhow::Result<Option<Network>> {
-    let Some(address) = args.listen else { return Ok(None) };
+async fn open_network(
+    args: &ServeArgs,
+    address: Option<SocketAddr>,
+    said: &str,
+) -> anyhow::Result<Option<Network>> {
+    let Some(address) = address else { return Ok(None) };
     let certificates = Certificates::open(tls::Files::of(&args.directories.state_dir))
         .with_context(|| format!("cannot listen on TCP {address}"))?;
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on TCP {address}"))?;
-    tracing::info!(address = %listener.local_addr()?, "listening on TCP, to clients with a certificate");
+    tracing::info!(address = %listener.local_addr()?, "{said}");
     Ok(Some(Network { listener, certificates: Arc::new(certificates) }))
 }
 

@@ -13,6 +13,7 @@ mod action;
 mod agent;
 mod catalog;
 mod checks;
+mod console_token;
 mod data;
 mod elastic_ip;
 mod elastic_ip_association;

@@ -5,11 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tfplugin::{
-    Action, ConfigureContext, DataSource, Diagnostics, Function, ListResource, Provider, Resource,
-    Schema, Value, async_trait,
+    Action, ConfigureContext, DataSource, Diagnostics, EphemeralResource, Function, ListResource,
+    Provider, Resource, Schema, Value, async_trait,
 };
 
 use crate::agent::Agent;
+use crate::console_token::ConsoleToken;
 use crate::data::found::Found;
 use crate::data::found_all::FoundAll;
 use crate::elastic_ip::ElasticIp;
@@ -149,6 +150,10 @@ impl Provider for Weft {
             Box::new(data::instance_metrics::InstanceMetrics(agent())),
             Box::new(data::console_output::ConsoleOutput(agent())),
         ]
+    }
+
+    fn ephemeral_resources(&self) -> Vec<Box<dyn EphemeralResource>> {
+        vec![Box::new(ConsoleToken(self.agent.clone()))]
     }
 
     fn actions(&self) -> Vec<Box<dyn Action>> {

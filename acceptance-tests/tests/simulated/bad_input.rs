@@ -11,11 +11,13 @@ mod certificates;
 mod images;
 #[path = "bad_input/rendered.rs"]
 mod rendered;
+#[path = "bad_input/wrong_use.rs"]
+mod wrong_use;
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, on_path, repository, skipped};
+use weft_acceptance::{Lab, on_path, repository, skipped, terraform_version};
 
 use cases::{Case, Fails};
 
@@ -49,6 +51,17 @@ fn bad_images_are_refused_in_the_words_of_the_golden_file() -> Result<()> {
     let lab = Lab::simulated()?;
     let cases = images::all(lab.directory())?;
     as_in_the_golden_file(lab, cases, "bad-images.txt")
+}
+
+#[test]
+fn functions_used_wrongly_are_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    if terraform_version()? != (1, 11) {
+        skipped("the words around a function's own are Terraform's, here of 1.11");
+        return Ok(());
+    }
+    let lab = Lab::simulated()?;
+    let cases = wrong_use::all(&lab)?;
+    as_in_the_golden_file(lab, cases, "bad-functions.txt")
 }
 
 fn as_in_the_golden_file(lab: Lab, cases: Vec<Case>, file: &str) -> Result<()> {

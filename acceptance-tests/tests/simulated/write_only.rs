@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Change, Lab, Terraform, binaries, skipped, terraform_of_version};
+use weft_acceptance::{
+    Change, Lab, Terraform, binaries, skipped, terraform_of_version, terraform_version,
+};
 
 use crate::module::image;
 
@@ -21,7 +23,7 @@ resource "weft_instance" "it" {{
   image_id             = weft_image.it.id
   vcpus                = 1
   memory_mib           = 64
-  user_data_wo         = "#!/bin/sh\n# {secret}\n"
+  user_data_wo         = "#!/bin/sh\n# {secret} {version}\n"
   user_data_wo_version = {version}
 }}
 "##
@@ -63,6 +65,10 @@ fn unpacked(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn story(version: Option<&str>) -> Result<()> {
+    if version.is_none() && terraform_version()? < (1, 11) {
+        skipped("write-only attributes need Terraform 1.11");
+        return Ok(());
+    }
     let lab = Lab::simulated()?;
     let log = lab.directory().join("provider.log");
     let environment = [

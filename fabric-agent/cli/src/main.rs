@@ -162,7 +162,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Reset(args) => power::run(&agent.await?, power::Action::Reset, &args).await,
         Command::Rm(args) => remove::run(&agent.await?, &args).await,
-        Command::Console(args) => console::run(&agent.await?, &args).await,
+        Command::Console(args) => match args.token()? {
+            Some(token) => console::run_by_token(endpoint, &token, &args).await,
+            None => console::run(&agent.await?, &args).await,
+        },
         Command::Logs(args) => logs::run(&agent.await?, &args).await,
         Command::Screenshot(args) => screenshot::run(&agent.await?, &args).await,
         Command::Vnc(args) => vnc::run(&agent.await?, &args).await,

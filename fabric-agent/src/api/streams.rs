@@ -61,12 +61,28 @@ pub(super) async fn attach_console(
     let missing = || refuse(Problem::invalid("id", "the first message has to name the instance"));
     let v1::ConsoleInput { id, data } = input.message().await?.ok_or_else(missing)?;
     let id: InstanceId = parse_id(&id)?;
-    context.repo.get::<Instances>(&id).await.map_err(refuse)?;
     tracing::info!(instance.id = %id, "a client attaches to a console");
-    let stream = context.host.attach_console(&id).await;
+    attach(context, &id, data, input, std::future::pending(), ()).await
+}
+
+/// The console of `id` until `over`; `kept` is dropped when it has ended.
+pub(super) async fn attach(
+    context: &Context,
+    id: &InstanceId,
+    first: Vec<u8>,
+    input: Streaming<v1::ConsoleInput>,
+    over: impl Future<Output = ()> + Send + 'static,
+    kept: impl Send + 'static,
+) -> Result<Response<Answers<v1::ByteChunk>>, Status> {
+    context.repo.get::<Instances>(id).await.map_err(refuse)?;
+    let stream = context.host.attach_console(id).await;
     let stream = stream.map_err(|error| refuse(error.problem()))?;
     let input = input.map(|message| message.map(|input| input.data));
-    Ok(copy_both_ways(stream, data, input, Ends::WithClient))
+    let over = async move {
+        over.await;
+        drop(kept);
+    };
+    Ok(copy_until(stream, first, input, Ends::WithClient, over))
 }
 
 /// A display, both ways.
@@ -94,10 +110,21 @@ fn copy_both_ways(
     input: impl futures::Stream<Item = Result<Vec<u8>, Status>> + Send + Unpin + 'static,
     ends: Ends,
 ) -> Response<Answers<v1::ByteChunk>> {
+    copy_until(stream, first, input, ends, std::future::pending())
+}
+
+/// The same, which also ends when `over` is, at whatever point it is.
+fn copy_until(
+    stream: Stream,
+    first: Vec<u8>,
+    input: impl futures::Stream<Item = Result<Vec<u8>, Status>> + Send + Unpin + 'static,
+    ends: Ends,
+    over: impl Future<Output = ()> + Send + 'static,
+) -> Response<Answers<v1::ByteChunk>> {
     let (reader, writer) = tokio::io::split(stream);
     // Bounded: a client that does not read stops the guest from sending.
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    tokio::spawn(async move {
+    let copying = async move {
         let to_guest = write_all(writer, first, input);
         let to_client = read_all(reader, &sender);
         match ends {
@@ -120,6 +147,12 @@ fn copy_both_ways(
                     () = to_guest => {}
                 }
             }
+        }
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = copying => {}
+            () = over => {}
         }
     });
     Response::new(Box::pin(ReceiverStream::new(receiver)))

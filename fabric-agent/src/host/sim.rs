@@ -10,6 +10,7 @@
 mod behaviour;
 mod disk_image;
 mod display;
+mod echo;
 mod freeze;
 mod growth;
 mod life;
@@ -458,8 +459,11 @@ impl Host for SimHost {
     }
 
     async fn attach_console(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
-        let what = format!("attach to the console of {id}: a simulated guest has none");
-        Err(HostError::new(what, false).reason(Reason::FailedPrecondition))
+        if self.reality.guest(id).is_none() {
+            let what = format!("attach to the console of {id}: it does not run");
+            return Err(HostError::new(what, false).reason(Reason::FailedPrecondition));
+        }
+        Ok(echo::after(format!("simulated console of {id}\n").into_bytes()))
     }
 
     async fn screenshot(&self, id: &InstanceId) -> Result<Vec<u8>, HostError> {
@@ -467,7 +471,7 @@ impl Host for SimHost {
     }
 
     async fn open_display(&self, id: &InstanceId) -> Result<Box<dyn ByteStream>, HostError> {
-        self.shown(id).map(|()| display::stream())
+        self.shown(id).map(|()| echo::after(display::VERSION.to_vec()))
     }
 
     async fn upload_state(&self, digest: &Digest) -> Result<UploadState, HostError> {

@@ -9,12 +9,14 @@ use std::time::SystemTime;
 use anyhow::{Context as _, ensure};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use weft_proto::certificate::{Certificate, ENDS_SOON, show_time};
 
 use super::Files;
+use super::listen::Admits;
 
 /// The certificates of a running agent.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ struct Loaded {
     /// Of the files that were looked at last, usable or not.
     stamp: Vec<Option<(u64, i64, i64)>>,
     config: Arc<ServerConfig>,
+    /// The same, which asks nobody for a certificate.
+    open: Arc<ServerConfig>,
 }
 
 impl Certificates {
@@ -45,19 +49,19 @@ impl Certificates {
             files.flag()
         );
         let stamp = stamp(&files);
-        let config = load(&files)?;
-        Ok(Self { files, loaded: Mutex::new(Loaded { stamp, config }) })
+        let (config, open) = load(&files)?;
+        Ok(Self { files, loaded: Mutex::new(Loaded { stamp, config, open }) })
     }
 
     /// What a connection that comes now is served with.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self, admits: Admits) -> Arc<ServerConfig> {
         let stamp = stamp(&self.files);
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp != loaded.stamp {
             loaded.stamp = stamp;
             match load(&self.files) {
-                Ok(config) => {
-                    loaded.config = config;
+                Ok((config, open)) => {
+                    (loaded.config, loaded.open) = (config, open);
                     tracing::info!("the certificates have changed and are in use");
                 }
                 Err(error) => tracing::warn!(
@@ -66,7 +70,10 @@ impl Certificates {
                 ),
             }
         }
-        Arc::clone(&loaded.config)
+        Arc::clone(match admits {
+            Admits::Clients => &loaded.config,
+            Admits::Anyone => &loaded.open,
+        })
     }
 
     /// Says in the log what ends soon.
@@ -147,7 +154,8 @@ fn stamp(files: &Files) -> Vec<Option<(u64, i64, i64)>> {
         .collect()
 }
 
-fn load(files: &Files) -> anyhow::Result<Arc<ServerConfig>> {
+/// For clients with a certificate, and for anyone.
+fn load(files: &Files) -> anyhow::Result<(Arc<ServerConfig>, Arc<ServerConfig>)> {
     let crypto = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for root in certificates(&files.ca_cert())? {
@@ -159,19 +167,26 @@ fn load(files: &Files) -> anyhow::Result<Arc<ServerConfig>> {
     let key_path = files.agent_key();
     let key = PrivateKeyDer::from_pem_file(&key_path)
         .with_context(|| format!("{} holds no private key", key_path.display()))?;
-    let mut config = ServerConfig::builder_with_provider(crypto)
-        .with_protocol_versions(&[&version::TLS13])
-        .context("cannot speak TLS 1.3")?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&files.agent_cert())?, key)
-        .with_context(|| {
+    let builder = || {
+        ServerConfig::builder_with_provider(Arc::clone(&crypto))
+            .with_protocol_versions(&[&version::TLS13])
+            .context("cannot speak TLS 1.3")
+    };
+    let chain = certificates(&files.agent_cert())?;
+    let finish = |config: Result<ServerConfig, rustls::Error>| {
+        let mut config = config.with_context(|| {
             format!("{} is not the key of {}", key_path.display(), files.agent_cert().display())
         })?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would not show its certificate again.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would not show its certificate again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        anyhow::Ok(Arc::new(config))
+    };
+    let clients = builder()?.with_client_cert_verifier(verifier);
+    let clients = finish(clients.with_single_cert(chain.clone(), key.clone_key()))?;
+    let anyone = finish(builder()?.with_no_client_auth().with_single_cert(chain, key))?;
+    Ok((clients, anyone))
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -31,18 +33,58 @@ const MAX_CLIENTS: usize = 256;
 /// How long the log is silent about refused peers after it has named one.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// How long a connection without a certificate may be there with nothing attached over it.
+const UNATTACHED: Duration = Duration::from_secs(10);
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admits {
+    /// Who shows a certificate of the agent's own CA: may do everything.
+    Clients,
+    /// Who shows nothing: has the places of handshakes, and has to leave again soon, unless something
+    /// is attached over the connection.
+    Anyone,
+}
+
 /// Who a connection is of.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// The common name of its certificate.
+    /// The common name of its certificate; empty without one.
     pub(crate) client: String,
     pub(crate) address: SocketAddr,
+    /// How much is attached over a connection without a certificate.
+    attached: Option<Arc<AtomicUsize>>,
 }
 
-/// Accepts connections until `shutdown`; those that have shown a certificate come out.
+/// While it is there, its connection may stay.
+#[derive(Debug)]
+pub(crate) struct Stay(Arc<AtomicUsize>);
+
+impl Peer {
+    /// Who has shown a certificate.
+    pub(crate) fn of_certificate(client: String, address: SocketAddr) -> Self {
+        Self { client, address, attached: None }
+    }
+
+    /// `None`: the connection stays anyway.
+    pub(crate) fn stay(&self) -> Option<Stay> {
+        let attached = self.attached.clone()?;
+        attached.fetch_add(1, Ordering::Relaxed);
+        Some(Stay(attached))
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts connections until `shutdown`; those come out that are let in.
 pub(crate) fn accept(
     listener: TcpListener,
     certificates: Arc<Certificates>,
+    admits: Admits,
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<io::Result<Connection>> {
     let (send, receive) = mpsc::channel(8);
@@ -67,12 +109,18 @@ pub(crate) fn accept(
             };
             // Who is turned away is hung up on: the stream ends here.
             let Some(place) = door.enter(address.ip()) else { continue };
-            let acceptor = TlsAcceptor::from(certificates.current());
+            let acceptor = TlsAcceptor::from(certificates.current(admits));
             let (send, door) = (send.clone(), Arc::clone(&door));
             handshakes.spawn(async move {
-                let shaken = shake(stream, address, acceptor, &door).await;
-                drop(place);
-                if let Some(connection) = shaken {
+                let Some(stream) = shake(stream, address, acceptor, &door).await else { return };
+                let connection = match admits {
+                    Admits::Clients => {
+                        drop(place);
+                        client(stream, address, &door)
+                    }
+                    Admits::Anyone => Some(stranger(stream, address, place)),
+                };
+                if let Some(connection) = connection {
                     // Fails only when the server has ended.
                     let _ = send.send(Ok(connection)).await;
                 }
@@ -87,20 +135,24 @@ async fn shake(
     address: SocketAddr,
     acceptor: TlsAcceptor,
     door: &Door,
-) -> Option<Connection> {
+) -> Option<TlsStream<TcpStream>> {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
             door.say(|| tracing::info!(peer = %address, %error, "a connection was refused"));
-            return None;
+            None
         }
         Err(_elapsed) => {
             door.say(|| tracing::info!(peer = %address, "a connection was dropped: no TLS handshake within 10 s"));
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// A connection that has shown a certificate.
+fn client(stream: TlsStream<TcpStream>, address: SocketAddr, door: &Door) -> Option<Connection> {
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let client = shown.and_then(|der| Certificate::from_der(der).ok())?.name;
     let Ok(place) = Arc::clone(&door.clients).try_acquire_owned() else {
@@ -108,7 +160,36 @@ async fn shake(
         return None;
     };
     tracing::debug!(client, peer = %address, "a client has connected");
-    Some(Connection { stream, peer: Peer { client, address }, _place: place })
+    let peer = Peer::of_certificate(client, address);
+    Some(Connection { stream, peer, leaves: None, _places: (Some(place), None) })
+}
+
+/// A connection that has shown nothing. It keeps the place that it had for its handshake.
+fn stranger(stream: TlsStream<TcpStream>, address: SocketAddr, place: Place) -> Connection {
+    let attached = Arc::new(AtomicUsize::new(0));
+    let peer = Peer { client: String::new(), address, attached: Some(Arc::clone(&attached)) };
+    let leaves = Some(Leaves { at: Box::pin(tokio::time::sleep(UNATTACHED)), attached });
+    Connection { stream, peer, leaves, _places: (None, Some(place)) }
+}
+
+/// When a connection without a certificate has to be gone.
+#[derive(Debug)]
+struct Leaves {
+    at: Pin<Box<Sleep>>,
+    attached: Arc<AtomicUsize>,
+}
+
+impl Leaves {
+    /// Whether it has to be gone now; else this task is woken when it is time to ask again.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.at.as_mut().poll(cx).is_ready() {
+            if self.attached.load(Ordering::Relaxed) == 0 {
+                return true;
+            }
+            self.at.as_mut().reset(tokio::time::Instant::now() + UNATTACHED);
+        }
+        false
+    }
 }
 
 /// Counts who is let in.
@@ -117,7 +198,23 @@ struct Door {
     handshakes: Arc<Semaphore>,
     by_peer: Arc<Mutex<HashMap<IpAddr, usize>>>,
     clients: Arc<Semaphore>,
-    quiet_until: Mutex<Option<tokio::time::Instant>>,
+    quiet: Quiet,
+}
+
+/// A stranger must not fill the log.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet(Mutex<Option<tokio::time::Instant>>);
+
+impl Quiet {
+    /// Says it, unless something was said just now.
+    pub(crate) fn say(&self, say: impl FnOnce()) {
+        let now = tokio::time::Instant::now();
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none_or(|until| now >= until) {
+            *until = Some(now + QUIET);
+            say();
+        }
+    }
 }
 
 impl Default for Door {
@@ -126,7 +223,7 @@ impl Default for Door {
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             by_peer: Arc::default(),
             clients: Arc::new(Semaphore::new(MAX_CLIENTS)),
-            quiet_until: Mutex::default(),
+            quiet: Quiet::default(),
         }
     }
 }
@@ -174,14 +271,8 @@ impl Door {
         Some(Place { _permit: permit, by_peer: Arc::clone(&self.by_peer), peer })
     }
 
-    /// A stranger must not fill the log.
     fn say(&self, say: impl FnOnce()) {
-        let now = tokio::time::Instant::now();
-        let mut quiet_until = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if quiet_until.is_none_or(|until| now >= until) {
-            *quiet_until = Some(now + QUIET);
-            say();
-        }
+        self.quiet.say(say);
     }
 }
 
@@ -193,12 +284,24 @@ fn share(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection of a client whose certificate was verified.
+/// A connection that was let in.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    _place: OwnedSemaphorePermit,
+    leaves: Option<Leaves>,
+    /// A client's, or the one that it had for its handshake.
+    _places: (Option<OwnedSemaphorePermit>, Option<Place>),
+}
+
+impl Connection {
+    /// In reads and writes alike: who reads nothing must not stay for it.
+    fn is_to_stay(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.leaves.as_mut().is_some_and(|leaves| leaves.is_over(cx)) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -214,6 +317,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.is_to_stay(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -224,10 +328,12 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.is_to_stay(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_to_stay(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -10,6 +10,7 @@ mod support;
 mod tcp;
 
 mod addresses;
+mod console_tokens;
 mod crash_points;
 mod crashes;
 mod creation;

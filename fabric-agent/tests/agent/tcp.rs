@@ -17,17 +17,17 @@ fn init(agent: &Agent, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn made(agent: &Agent, arguments: &[&str]) -> String {
+pub(crate) fn made(agent: &Agent, arguments: &[&str]) -> String {
     let output = init(agent, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn folder(agent: &Agent, client: &str) -> PathBuf {
+pub(crate) fn folder(agent: &Agent, client: &str) -> PathBuf {
     agent.state_dir().join("tls/clients").join(client)
 }
 
-fn credentials(folder: &Path) -> Credentials {
+pub(crate) fn credentials(folder: &Path) -> Credentials {
     let file = |name: &str| Some(Pem::File(folder.join(name)));
     Credentials {
         ca_cert: file("ca.crt"),
@@ -37,7 +37,7 @@ fn credentials(folder: &Path) -> Credentials {
 }
 
 /// The port that the agent was given, as it says in its log.
-fn port(agent: &Agent) -> u16 {
+pub(crate) fn port(agent: &Agent) -> u16 {
     let log = agent.log();
     let line = log.lines().rev().find(|line| line.contains("listening on TCP")).unwrap();
     let line: serde_json::Value = serde_json::from_str(line).unwrap();

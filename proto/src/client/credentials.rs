@@ -144,6 +144,30 @@ impl Credentials {
         Ok(config)
     }
 
+    /// How to speak TLS where a token is shown and no certificate.
+    pub(super) async fn tls_by_token(&self) -> Result<ClientConfig, Problem> {
+        let ca = match &self.ca_cert {
+            Some(pem) => read("ca_cert", Some(pem)).await?,
+            None => {
+                let message = "an agent on TCP is known by its CA: ca_cert is not set";
+                return Err(Problem::invalid("ca_cert", message)
+                    .remedy(format!("set ca_cert ({CA_CERT_VARIABLE}) to the agent's ca.crt")));
+            }
+        };
+        let mut roots = RootCertStore::empty();
+        for root in certificates(&ca)? {
+            roots.add(root).map_err(|error| not_usable(&ca, &error))?;
+        }
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(|error| not_usable(&ca, &error))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        Ok(config)
+    }
+
     async fn load(&self) -> Result<[Loaded; 3], Problem> {
         let parts = self.parts();
         let missing: Vec<&str> =

@@ -13,6 +13,8 @@ use super::{Credentials, DEFAULT_PORT};
 pub struct Endpoint {
     place: Place,
     credentials: Credentials,
+    /// Whether the client shows no certificate, but a token in its requests.
+    by_token: bool,
 }
 
 /// The two ways.
@@ -37,6 +39,17 @@ impl Endpoint {
     pub fn with(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
         self
+    }
+
+    /// For the port where an agent serves holders of tokens: the client's certificate is not looked at.
+    #[must_use]
+    pub fn by_token(mut self) -> Self {
+        self.by_token = true;
+        self
+    }
+
+    pub(super) fn is_by_token(&self) -> bool {
+        self.by_token
     }
 
     /// The socket's path; `None`: the agent is reached by TCP.
@@ -86,7 +99,7 @@ impl FromStr for Endpoint {
         } else {
             return invalid(format!("\"{text}\" is not an endpoint"), FORMS);
         };
-        Ok(Self { place, credentials: Credentials::default() })
+        Ok(Self { place, credentials: Credentials::default(), by_token: false })
     }
 }
 

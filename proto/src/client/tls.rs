@@ -37,7 +37,10 @@ pub(super) struct Connector {
 impl Connector {
     /// Reads and judges what the connection needs.
     pub(super) async fn new(endpoint: &Endpoint, server: &Server) -> Result<Self, Problem> {
-        let config = endpoint.credentials().tls().await?;
+        let config = match endpoint.is_by_token() {
+            true => endpoint.credentials().tls_by_token().await?,
+            false => endpoint.credentials().tls().await?,
+        };
         let (shown, server) = (endpoint.to_string(), server.clone());
         Ok(Self { shown, server, tls: TlsConnector::from(Arc::new(config)) })
     }

@@ -41,14 +41,6 @@ fn validate_user_data(config: &Value, found: &mut Diagnostics) {
                 .at("user_data_wo"),
         );
     }
-    if data.is_null() && version.is_set() {
-        found.push(
-            Diagnostic::error("There are no user data of this version")
-                .cause("user_data_wo_version is set, and user_data_wo is not, or is null")
-                .remedy("Set user_data_wo, or leave both out")
-                .at("user_data_wo_version"),
-        );
-    }
 }
 
 /// A guest reports through its metadata endpoint.
@@ -109,6 +101,7 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) -> bool {
     tags::plan(settings, ctx);
     plan_size(ctx);
     let user_data = plan_user_data(ctx);
+    check_user_data(ctx);
     check_maxima(ctx);
     plan_image(ctx);
     if ctx.is_create() {
@@ -230,6 +223,19 @@ fn plan_image(ctx: &mut PlanContext) {
             .remedy("Set replace_on_image_change = true to replace it, or terraform apply -replace")
             .at("image_id"),
     );
+}
+
+/// User data that are in no state may be left out while the instance has them.
+fn check_user_data(ctx: &mut PlanContext) {
+    let sends = ctx.is_create() || ctx.changes(WO_VERSION);
+    if sends && ctx.plan.get(WO_VERSION).is_set() && ctx.config.get("user_data_wo").is_null() {
+        ctx.error(
+            Diagnostic::error("There are no user data of this version")
+                .cause("user_data_wo_version is new, and user_data_wo is not set, or is null")
+                .remedy("Set user_data_wo, or leave both out")
+                .at(WO_VERSION),
+        );
+    }
 }
 
 /// What stands for user data that are in no state.

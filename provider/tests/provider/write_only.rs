@@ -61,8 +61,16 @@ async fn user_data_in_no_state_go_with_a_version_and_with_no_other_form() {
     let error = said(terraform.validate(TYPE, bare).await.unwrap_err());
     assert!(error.contains("user_data_wo_version is missing"), "{error}");
     let empty = with(&secret(&base, "s3cret", 1), "user_data_wo", Value::Null);
-    let error = said(terraform.validate(TYPE, empty).await.unwrap_err());
+    let error = said(terraform.plan(TYPE, empty.clone(), None).await.unwrap_err());
     assert!(error.contains("There are no user data of this version"), "{error}");
+    // What it has it keeps: nothing is sent.
+    let made = terraform.create(TYPE, secret(&base, "s3cret", 1)).await.unwrap();
+    let renamed = with(&empty, "name", "renamed");
+    let made = terraform.update(&made, renamed).await.unwrap();
+    assert_eq!(held(&fake, made.get("id")), Some(b"s3cret".to_vec()));
+    let next = with(&empty, "user_data_wo_version", 2);
+    assert!(terraform.plan(TYPE, next, Some(&made)).await.is_err());
+
     let later = with(&secret(&base, "s3cret", 1), "user_data_wo", Value::Unknown);
     assert!(terraform.validate(TYPE, later).await.is_ok());
     let old = terraform.clone().without_write_only();

@@ -4,6 +4,7 @@
 //! happens. Ctrl-] detaches. Without a terminal, bytes are passed as they are.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -11,6 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use weft_model::{InstanceId, Problem};
+use weft_proto::client::Endpoint;
+use weft_proto::v1::console_access_client::ConsoleAccessClient;
 use weft_proto::v1::{ByteChunk, ConsoleInput};
 
 use crate::agent::Agent;
@@ -19,8 +24,31 @@ use crate::target;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// An id or a unique name
+    /// An id or a unique name; with a token, the id
     instance: String,
+    /// A file with a console token of the instance; or the token itself in WEFT_CONSOLE_TOKEN. No
+    /// certificate is needed then, and the endpoint is where the agent serves holders of tokens
+    /// (fabric-agent serve --console-listen)
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// The environment variable with a token. There is no flag: others see what programs are called with.
+const TOKEN_VARIABLE: &str = "WEFT_CONSOLE_TOKEN";
+
+impl Args {
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn token(&self) -> Result<Option<String>, Failure> {
+        let text = match &self.token_file {
+            None => std::env::var(TOKEN_VARIABLE).ok(),
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                let message = format!("cannot read {}: {error}", path.display());
+                Failure::Usage(Problem::invalid("token_file", message))
+            })?),
+        };
+        Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))
+    }
 }
 
 /// Ctrl-].
@@ -37,7 +65,46 @@ pub(crate) async fn run(agent: &Agent, args: &Args) -> Result<ExitCode, Failure>
     let _ = sender.send(hello).await;
     let requests = ReceiverStream::new(receiver);
     let output = agent.instances().attach_console(requests).await?.into_inner();
+    converse(&id, sender, output).await
+}
 
+/// The same, with nothing but a token.
+pub(crate) async fn run_by_token(
+    endpoint: Endpoint,
+    token: &str,
+    args: &Args,
+) -> Result<ExitCode, Failure> {
+    let usage = |field: &str, message: String, remedy: &str| {
+        Failure::Usage(Problem::invalid(field, message).remedy(remedy))
+    };
+    let id: InstanceId = args.instance.parse().map_err(|error: weft_model::InvalidId| {
+        usage("instance", error.to_string(), "with a token an instance is called by its id")
+    })?;
+    if endpoint.socket().is_some() {
+        return Err(usage(
+            "endpoint",
+            "a console token is for an agent on TCP".to_owned(),
+            "set --endpoint to https:// with the agent's name and the port of its --console-listen",
+        ));
+    }
+    let bearer: MetadataValue<_> = format!("Bearer {token}").parse().map_err(|_invalid| {
+        usage("token_file", "it holds no console token".to_owned(), "a token is one line of text")
+    })?;
+    let channel = weft_proto::client::connect(&endpoint.by_token()).await?;
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
+    // As above.
+    let _ = sender.send(ConsoleInput { id: id.to_string(), data: Vec::new() }).await;
+    let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+    request.metadata_mut().insert("authorization", bearer);
+    let output = ConsoleAccessClient::new(channel).attach(request).await?.into_inner();
+    converse(id.as_str(), sender, output).await
+}
+
+async fn converse(
+    id: &str,
+    sender: mpsc::Sender<ConsoleInput>,
+    output: tonic::Streaming<ByteChunk>,
+) -> Result<ExitCode, Failure> {
     let interactive = std::io::stdin().is_terminal();
     let signals = end_signals().map_err(|error| Failure::internal("catch signals", &error))?;
     let raw = if interactive { Some(RawTerminal::enter()?) } else { None };

@@ -19,7 +19,7 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let place = Place::new().await;
-        let peer = Peer { client: "ci".to_owned(), address: "192.0.2.7:5000".parse().unwrap() };
+        let peer = Peer::of_certificate("ci".to_owned(), "192.0.2.7:5000".parse().unwrap());
         let router = routes(Arc::clone(&place.states)).layer(Extension(peer));
         Self { place, router }
     }
