@@ -34,7 +34,7 @@ fn functions() -> Vec<Case> {
         ),
         bad(
             "more user data than fit",
-            r##"cloud_init([{ content = format("#!/bin/sh%s", join("", [for i in range(7000) : "0123456789"])) }])"##,
+            r##"cloud_init([{ content = format("#!/bin/sh%s", join("", [for i in range(1000) : format("%080d", i)])) }])"##,
         ),
         bad("a name instead of an id", r#"parse_id("web-1")"#),
         bad("an id that is cut short", r#"parse_id("i-0123456789")"#),
