@@ -96,7 +96,7 @@ pub async fn terraform(endpoint: Endpoint, kinds: &[String]) -> Result<Exported,
             let id = listed.state.get("id").as_str().unwrap_or_default().to_owned();
             let label = match list.name_attribute() {
                 Some(attribute) => listed.state.get(attribute).as_str().map(str::to_owned),
-                None => names.of_first(&list.parents(), &listed.state),
+                None => names.of_parents(&list.parents(), &listed.state, list.mark(&listed.state)),
             };
             let name = names.give(kind, &id, label.as_deref().unwrap_or_default());
             let address = format!("{kind}.{name}");

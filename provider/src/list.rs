@@ -61,6 +61,18 @@ pub(crate) trait Listing: Kind<Wire: wire::Listed> + std::fmt::Debug {
         Origin::Made
     }
 
+    /// What people know it by: its name, unless it has none.
+    fn label(state: &Value) -> String {
+        let name = Self::NAME.and_then(|name| state.get(name).as_str());
+        let name = name.filter(|name| !name.is_empty());
+        name.or_else(|| state.get("id").as_str()).unwrap_or_default().to_owned()
+    }
+
+    /// Of what has no name: what tells it from others of the same parents.
+    fn mark(_state: &Value) -> Option<String> {
+        None
+    }
+
     /// What a configuration of it lacks that the agent cannot tell, for people to fill in.
     fn lacking(_config: &Value) -> Vec<String> {
         Vec::new()
@@ -94,6 +106,7 @@ pub(crate) trait Inventory: ListResource {
     fn name_attribute(&self) -> Option<&'static str>;
     /// The attributes that name what it belongs to, the most telling first.
     fn parents(&self) -> Vec<String>;
+    fn mark(&self, state: &Value) -> Option<String>;
     /// All that there are.
     async fn objects(&self) -> Result<Vec<Listed>, Problem>;
     /// What a person would write for an object of this state.
@@ -190,12 +203,6 @@ async fn objects<K: Listing>(
         .collect()
 }
 
-/// What people call it.
-fn label<K: Listing>(state: &Value) -> String {
-    let name = K::NAME.and_then(|name| state.get(name).as_str()).filter(|name| !name.is_empty());
-    name.or_else(|| state.get("id").as_str()).unwrap_or_default().to_owned()
-}
-
 #[async_trait]
 impl<K: Listing> ListResource for List<K> {
     fn type_name(&self) -> &str {
@@ -225,7 +232,7 @@ impl<K: Listing> ListResource for List<K> {
         let found = objects::<K>(&self.agent, asked.common.request()).await;
         let failed = |problem| kind::fail::<K>("list", &problem, &Value::Null);
         for Listed { state, .. } in found.map_err(failed)? {
-            if asked.fits::<K>(&schema, &state) && !ctx.show(label::<K>(&state), state).await {
+            if asked.fits::<K>(&schema, &state) && !ctx.show(K::label(&state), state).await {
                 break;
             }
         }
@@ -249,6 +256,10 @@ impl<K: Listing> Inventory for List<K> {
 
     fn parents(&self) -> Vec<String> {
         K::filters().iter().map(|filter| filter.name().to_owned()).collect()
+    }
+
+    fn mark(&self, state: &Value) -> Option<String> {
+        K::mark(state)
     }
 
     async fn objects(&self) -> Result<Vec<Listed>, Problem> {

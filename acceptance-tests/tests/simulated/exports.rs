@@ -55,6 +55,8 @@ fn what_exists_is_exported_and_then_only_imported() -> Result<()> {
         "data.weft_vpc.default.default_security_group_id",
         "resource \"weft_security_group\" \"_1st_group__of___all\"",
         "resource \"weft_volume\" \"it_2\"",
+        "resource \"weft_security_group_ingress_rule\" \"it_tcp_22\"",
+        "resource \"weft_security_group_egress_rule\" \"it_all\"",
         "snapshot_id = weft_snapshot.it.id",
         "# source_path: a file of the machine where the image was made.",
         "#!/bin/sh\necho hello\n",

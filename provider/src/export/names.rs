@@ -27,11 +27,22 @@ impl Names {
         name
     }
 
-    /// The name of the first object that one of `attributes` names: a rule is called after its
-    /// group.
-    pub(super) fn of_first(&self, attributes: &[String], state: &Value) -> Option<String> {
+    /// For what has no name: of the objects that its `attributes` name, and its mark. A volume's
+    /// attachment is called after instance and volume. What has the same name is named once.
+    pub(super) fn of_parents(
+        &self,
+        attributes: &[String],
+        state: &Value,
+        mark: Option<String>,
+    ) -> Option<String> {
         let of = |name: &String| self.given.get(state.get(name.as_str()).as_str()?).cloned();
-        attributes.iter().find_map(of)
+        let mut parts: Vec<String> = attributes.iter().filter_map(of).collect();
+        parts.dedup();
+        if parts.is_empty() {
+            return None;
+        }
+        parts.extend(mark);
+        Some(parts.join("_"))
     }
 }
 
@@ -62,6 +73,13 @@ mod tests {
         assert_eq!(given("weft_volume_attachment", "i-1/vol-1", " "), "i-1_vol-1");
         let state = Value::object([("instance_id", "i-9"), ("volume_id", "vol-1")]);
         let attributes = ["instance_id", "volume_id"].map(str::to_owned);
-        assert_eq!(names.of_first(&attributes, &state), Some("_1st".to_owned()));
+        let of = |names: &Names, mark: Option<&str>| {
+            names.of_parents(&attributes, &state, mark.map(str::to_owned))
+        };
+        assert_eq!(of(&names, None).as_deref(), Some("_1st"));
+        names.give("weft_instance", "i-9", "web");
+        assert_eq!(of(&names, None).as_deref(), Some("web__1st"));
+        assert_eq!(of(&names, Some("tcp_22")).as_deref(), Some("web__1st_tcp_22"));
+        assert_eq!(names.of_parents(&[], &state, Some("all".to_owned())), None);
     }
 }

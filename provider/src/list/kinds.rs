@@ -148,6 +148,24 @@ impl<W: Way> Listing for Rule<W> {
         vec![by_group()]
     }
 
+    /// What it lets through: `tcp 22-23 10.0.0.0/8`.
+    fn label(state: &Value) -> String {
+        let peers = ["cidr_ipv4", "cidr_ipv6", "prefix_list_id", "referenced_security_group_id"];
+        let peer = peers.iter().find_map(|name| state.get(*name).as_str()).map(str::to_owned);
+        let [from, to] = ["from_port", "to_port"].map(|name| state.get(name).as_i64());
+        let ports = match (from, to) {
+            (Some(from), Some(to)) if from != to => Some(format!("{from}-{to}")),
+            (from, _) => from.map(|port| port.to_string()),
+        };
+        [Some(protocol(state)), ports, peer].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    fn mark(state: &Value) -> Option<String> {
+        let port = state.get("from_port").as_i64().filter(|port| *port >= 0);
+        let port = port.map(|port| format!("_{port}")).unwrap_or_default();
+        Some(format!("{}{port}", protocol(state)))
+    }
+
     fn is_one(wire: &v1::SecurityGroupRule) -> bool {
         wire.spec.as_ref().is_some_and(|spec| spec.direction == i32::from(W::DIRECTION))
     }
@@ -160,6 +178,14 @@ impl<W: Way> Listing for Rule<W> {
             spec.ip_protocol == "-1" && spec.peer == Some(own)
         };
         if !made && wire.spec.as_ref().is_some_and(is_own) { Origin::Along } else { Origin::Made }
+    }
+}
+
+/// Of a rule.
+fn protocol(state: &Value) -> String {
+    match state.get("ip_protocol").as_str() {
+        None | Some("-1") => "all".to_owned(),
+        Some(word) => word.to_owned(),
     }
 }
 
@@ -231,6 +257,30 @@ impl Listing for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_is_known_by_what_it_lets_through() {
+        type Ingress = Rule<crate::security_group_ingress_rule::Ingress>;
+        let rule = |protocol: &str, ports: Option<(i64, i64)>| {
+            Value::object([
+                ("ip_protocol", Value::from(protocol)),
+                ("from_port", ports.map(|(from, _)| from).into()),
+                ("to_port", ports.map(|(_, to)| to).into()),
+                ("cidr_ipv4", "10.0.0.0/8".into()),
+            ])
+        };
+        #[rustfmt::skip]
+        let cases = [
+            (rule("tcp", Some((22, 22))),  "tcp 22 10.0.0.0/8",    "tcp_22"),
+            (rule("udp", Some((1, 9))),    "udp 1-9 10.0.0.0/8",   "udp_1"),
+            (rule("icmp", Some((-1, -1))), "icmp -1 10.0.0.0/8",   "icmp"),
+            (rule("-1", None),             "all 10.0.0.0/8",       "all"),
+        ];
+        for (rule, label, mark) in cases {
+            assert_eq!(Ingress::label(&rule), label);
+            assert_eq!(Ingress::mark(&rule).as_deref(), Some(mark));
+        }
+    }
 
     #[test]
     fn an_image_says_what_is_on_another_machine_and_what_is_missing() {
