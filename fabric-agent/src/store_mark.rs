@@ -318,6 +318,13 @@ mod tests {
         check(&there, Some(&host(1)), at(6)).unwrap();
         fs::create_dir(there.instances().join("i-1")).unwrap();
         refused(check(&there, None, at(0)), &["is empty, but there are disks"]);
+
+        // Nor did Terraform's states; a folder for what comes is none.
+        fs::remove_dir_all(there.instances()).unwrap();
+        fs::create_dir_all(there.tfstates().join(".incoming")).unwrap();
+        check(&there, None, at(0)).unwrap();
+        fs::create_dir(there.tfstates().join("web")).unwrap();
+        refused(check(&there, None, at(0)), &["or Terraform states", "purge"]);
     }
 
     #[test]

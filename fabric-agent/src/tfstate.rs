@@ -131,11 +131,11 @@ impl States {
     pub(crate) async fn list(&self) -> Result<BTreeMap<StateName, StateView>, Problem> {
         let mut views: BTreeMap<StateName, StateView> = BTreeMap::new();
         for item in self.repo.store().list(TFSTATES).await.map_err(store_problem)?.items {
-            let name = item.key.trim_start_matches(TFSTATES).parse()?;
+            let name = name_in(&item.key, TFSTATES)?;
             views.entry(name).or_default().record = decode(&item.key, &item.value)?;
         }
         for item in self.repo.store().list(TFSTATE_LOCKS).await.map_err(store_problem)?.items {
-            let name = item.key.trim_start_matches(TFSTATE_LOCKS).parse()?;
+            let name = name_in(&item.key, TFSTATE_LOCKS)?;
             views.entry(name).or_default().lock = Some(decode(&item.key, &item.value)?);
         }
         Ok(views)
@@ -441,6 +441,10 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let failed = |error| failed("work on its states", &std::io::Error::other(error));
     tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+fn name_in(key: &str, prefix: &str) -> Result<StateName, Problem> {
+    key.strip_prefix(prefix).unwrap_or_default().parse()
 }
 
 /// Whether there is any state in `dir`.

@@ -114,11 +114,19 @@ impl LockInfo {
         };
         let info: Self = serde_json::from_slice(body)
             .map_err(|error| refuse(format!("the lock's description cannot be read: {error}")))?;
-        let valid = (1..=Self::MAX_ID).contains(&info.id.len())
+        let has_id = (1..=Self::MAX_ID).contains(&info.id.len())
             && info.id.bytes().all(|byte| byte.is_ascii_graphic());
-        match valid {
-            true => Ok(info),
-            false => Err(refuse("the lock's description has no ID".to_owned())),
+        if !has_id {
+            return Err(refuse("the lock's description has no ID".to_owned()));
+        }
+        let Self { operation, info: note, who, version, path, .. } = &info;
+        // All of it is shown on terminals, Terraform's among them.
+        match [operation, note, who, version, path]
+            .iter()
+            .any(|text| text.contains(char::is_control))
+        {
+            true => Err(refuse("the lock's description has control characters".to_owned())),
+            false => Ok(info),
         }
     }
 }
@@ -220,6 +228,7 @@ pub(super) mod tests {
             assert!(LockInfo::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(LockInfo::parse(br#"{"ID":"x","Created":"yesterday"}"#).is_err());
+        assert!(LockInfo::parse(br#"{"ID":"x","Who":"\u001b[2Jroot"}"#).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use weft_proto::v1;
 
 use crate::agent::Agent;
 use crate::failure::Failure;
-use crate::output::{Format, NOTHING, age, print, print_json, size, table};
+use crate::output::{Format, NOTHING, age, clean, print, print_json, size, table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -107,7 +107,7 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
                 let message = format!("the state {name} is not locked");
                 Problem::new(Reason::FailedPrecondition, message).remedy("weft state ls")
             })?;
-            print(format!("{name}: unlocked, was held by {}\n", holder(&lock)))?;
+            print(format!("{name}: unlocked, was held by {}\n", clean(&holder(&lock))))?;
         }
         Command::Rm { name, force } => {
             let request = v1::DeleteTerraformStateRequest { name: name.clone(), force: *force };

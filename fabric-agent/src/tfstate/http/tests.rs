@@ -201,6 +201,32 @@ async fn who_reads_too_slowly_keeps_no_place() {
 }
 
 #[tokio::test]
+async fn writers_at_once_under_one_lock_and_without_it_never_make_half_a_state() {
+    let site = Site::new().await;
+    site.ask("LOCK", "/state/web", LOCK).await;
+    let mut sent = Vec::new();
+    for serial in 1..=12 {
+        // Every third holds the lock.
+        let path = if serial % 3 == 0 { "/state/web?ID=a" } else { "/state/web" };
+        let post = Site::request("POST", path).body(Body::from(state(serial))).unwrap();
+        let mut router = site.router.clone();
+        sent.push(tokio::spawn(async move {
+            let status = router.call(post).await.unwrap().status().as_u16();
+            (serial % 3 == 0, status)
+        }));
+    }
+    for one in sent {
+        let (holds, status) = one.await.unwrap();
+        assert_eq!(status, if holds { 200 } else { 423 });
+    }
+    let view = site.place.states.view(&"web".parse().unwrap()).await.unwrap();
+    assert_eq!(view.record.versions.len(), 4);
+    let latest = view.record.latest().unwrap().facts.serial.unwrap();
+    assert_eq!(site.ask("GET", "/state/web", "").await, (200, state(latest)));
+    site.nothing_is_left();
+}
+
+#[tokio::test]
 async fn what_is_no_grpc_gets_no_answer_that_means_success() {
     // As gRPC's own router does it.
     let services = Router::new().fallback(|| async { StatusCode::OK });
