@@ -161,9 +161,7 @@ pub(super) async fn check(
     }
     {
         let _asking = room.asking.lock().await;
-        if fits(room.ask(connection).await).is_none() {
-            return None;
-        }
+        fits(room.ask(connection).await)?;
     }
     if room.is_told.swap(true, Ordering::Relaxed) {
         return None;

@@ -22,6 +22,9 @@ const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Takes a state and a phase.
+pub(crate) type Told<'a> = dyn Fn(&str, &str) + Sync + 'a;
+
 pub(crate) struct Wait<'a> {
     pub(crate) connection: &'a Arc<Connection>,
     pub(crate) cancel: &'a CancellationToken,
@@ -30,7 +33,7 @@ pub(crate) struct Wait<'a> {
     /// What a user who cancels has to know.
     pub(crate) if_cancelled: &'static str,
     /// Hears of states and phases on the way.
-    pub(crate) told: Option<&'a (dyn Fn(&str, &str) + Sync)>,
+    pub(crate) told: Option<&'a Told<'a>>,
 }
 
 impl Wait<'_> {
