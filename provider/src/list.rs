@@ -271,6 +271,33 @@ impl<K: Listing> Inventory for List<K> {
     }
 
     fn lacking(&self, config: &Value) -> Vec<String> {
-        K::lacking(config)
+        let mut said = in_no_state(&K::schema(), config);
+        said.extend(K::lacking(config));
+        said
+    }
+}
+
+/// The write-only attributes that an object was made with: their versions tell.
+fn in_no_state(schema: &Schema, config: &Value) -> Vec<String> {
+    let names = schema.iter().filter(|attribute| attribute.is_write_only()).map(Attribute::name);
+    let given = names.filter(|name| config.get(format!("{name}_version")).is_set());
+    given
+        .map(|name| {
+            format!("Fill in {name}: it is in no state. With the same version nothing is sent.")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_no_state_is_to_be_filled_in() {
+        let instance = <Instance as Kind>::schema();
+        let said = in_no_state(&instance, &Value::object([("user_data_wo_version", 3)]));
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("user_data_wo:"), "{said:?}");
+        assert!(in_no_state(&instance, &Value::object([("user_data", "x")])).is_empty());
     }
 }

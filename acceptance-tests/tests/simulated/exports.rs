@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{Lab, Terraform, skipped, terraform_of_version};
 
 use crate::imports::assert_only_imports;
-use crate::module::{ONE_OF_EACH, one_of_each, snapshot};
+use crate::module::{ONE_OF_EACH, image, one_of_each, snapshot};
 
 /// In the default VPC, where everything else is in one of its own; with odd names.
 const MORE: &str = r#"
@@ -152,4 +152,25 @@ fn plan_only_imports(terraform: &Terraform, made: usize, main: &str) -> Result<(
     ensure!(imports.len() == made, "{} are imported, {made} were made:\n{main}", imports.len());
     let imports: Vec<&str> = imports.iter().map(String::as_str).collect();
     assert_only_imports(&plan, &imports).with_context(|| main.to_owned())
+}
+
+#[test]
+fn user_data_that_are_in_no_state_are_to_be_filled_in() -> Result<()> {
+    let Some(program) = terraform_of_version("1.15.5")? else {
+        skipped("scripts/setup.sh could not get Terraform 1.15.5");
+        return Ok(());
+    };
+    let lab = Lab::simulated()?;
+    let maker = lab.terraform()?.with_program(program.clone());
+    let instance = "resource \"weft_instance\" \"it\" {\n  image_id = weft_image.it.id\n  \
+                    instance_type = \"w1.nano\"\n  user_data_wo = \"secret\"\n  \
+                    user_data_wo_version = 3\n}\n";
+    maker.main(&(image(&lab)? + instance))?;
+    maker.apply()?;
+    let terraform = lab.terraform()?.with_program(program);
+    let main = export_into(&lab, &terraform)?;
+    ensure!(main.contains("# Fill in user_data_wo:") && !main.contains("secret"), "{main}");
+    // With the same version nothing is sent, so nothing else is to do.
+    only_imports(&terraform, 2, &main)?;
+    lab.close()
 }
