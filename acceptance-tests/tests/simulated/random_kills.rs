@@ -1,5 +1,5 @@
-//! Terraform or the agent killed with -9 at random moments, 50 in all, under apply and destroy of
-//! twenty instances: what comes next always gets there, with nothing doubled and nothing left.
+//! Terraform or the agent killed with -9 at random moments, 20 each, under apply and destroy of fifty
+//! instances at once (of twenty, where the agent dies): what comes next always gets there, with nothing doubled and nothing left.
 //!
 //! Terraform empties its local state file before it has rendered what it writes there
 //! (`statemgr.Filesystem.writeState`), so that a kill can leave an empty one, and an apply without a
@@ -18,18 +18,28 @@ use weft_acceptance::{Background, Lab, Terraform, eventually, within};
 use crate::dice::Dice;
 use crate::module::many;
 
-const INSTANCES: usize = 20;
 /// In each of the two tests.
-const KILLS: u32 = 25;
+const KILLS: u32 = 20;
 
-const APPLY: [&str; 4] = ["apply", "-auto-approve", "-input=false", "-no-color"];
-const DESTROY: [&str; 4] = ["destroy", "-auto-approve", "-input=false", "-no-color"];
+const APPLY: [&str; 5] = ["apply", "-auto-approve", "-input=false", "-no-color", "-parallelism=50"];
+const DESTROY: [&str; 5] =
+    ["destroy", "-auto-approve", "-input=false", "-no-color", "-parallelism=50"];
 
 /// Who dies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Terraform,
     Agent,
+}
+
+impl Victim {
+    /// An agent that was killed has to come up again each time, with all that it had.
+    fn instances(self) -> usize {
+        match self {
+            Self::Terraform => 50,
+            Self::Agent => 20,
+        }
+    }
 }
 
 struct Story {
@@ -45,7 +55,7 @@ impl Story {
     fn new(victim: Victim) -> Result<Self> {
         let lab = Lab::simulated()?;
         let terraform = lab.terraform()?;
-        terraform.main(&many(&lab, INSTANCES)?)?;
+        terraform.main(&many(&lab, victim.instances())?)?;
         Ok(Self { lab, terraform, victim, dice: Dice::new(), torn: 0 })
     }
 
@@ -148,7 +158,10 @@ impl Story {
     fn assert_all_is_there(&self) -> Result<()> {
         self.terraform.assert_plan_is_empty()?;
         let (instances, images) = (self.lab.count("instances")?, self.lab.count("images")?);
-        ensure!((instances, images) == (INSTANCES, 1), "{instances} instances, {images} images");
+        ensure!(
+            (instances, images) == (self.victim.instances(), 1),
+            "{instances} instances, {images} images"
+        );
         Ok(())
     }
 
@@ -166,11 +179,11 @@ fn story(victim: Victim) -> Result<()> {
     let mut story = Story::new(victim)?;
     // How long it takes when nobody dies.
     let start = Instant::now();
-    story.terraform.apply()?;
+    story.terraform.run(&APPLY)?.success()?;
     let mut longest = [start.elapsed(); 2];
     story.assert_the_last_write_can_be_mended()?;
     let start = Instant::now();
-    story.terraform.destroy()?;
+    story.terraform.run(&DESTROY)?.success()?;
     longest[1] = start.elapsed();
     story.assert_nothing_is_left()?;
 
@@ -192,9 +205,9 @@ fn story(victim: Victim) -> Result<()> {
         }
         destroying = !destroying;
     }
-    story.terraform.apply()?;
+    story.terraform.run(&APPLY)?.success()?;
     story.assert_all_is_there()?;
-    story.terraform.destroy()?;
+    story.terraform.run(&DESTROY)?.success()?;
     story.assert_nothing_is_left()?;
     let torn = story.torn;
     println!("{kills} kills in {runs} runs, {ends} got to their end, {torn} states were torn");

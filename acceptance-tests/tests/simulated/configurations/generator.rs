@@ -1,4 +1,5 @@
-//! Makes random valid configurations.
+//! Makes random valid configurations: an image, keys and types, networks, groups and instances;
+//! [`super::beside`] adds what lies beside instances.
 //!
 //! To teach it a new resource: write a method that pushes it with `put`, and call it in `add`. To
 //! teach it a new attribute: one more `sometimes` in the method of its resource.
@@ -10,34 +11,36 @@ use weft_acceptance::Lab;
 use crate::dice::Dice;
 use crate::module::{OTHER_PUBLIC_KEY, PUBLIC_KEY, disk};
 
-type Attributes = Map<String, Value>;
+pub(super) type Attributes = Map<String, Value>;
 
 /// A root module in the making.
 pub(super) struct Generator<'a> {
     lab: &'a Lab,
-    dice: &'a mut Dice,
+    pub(super) dice: &'a mut Dice,
     resources: Map<String, Value>,
     prefix: String,
-    count: usize,
+    pub(super) count: usize,
     /// Of the configuration's image.
     min_disk_gib: u64,
 }
 
 /// Where instances and groups may be.
 #[derive(Clone)]
-struct Place {
-    vpc: Option<String>,
-    subnets: Vec<Range>,
+pub(super) struct Place {
+    pub(super) vpc: Option<String>,
+    /// Its guests' packets are routed by somebody else.
+    pub(super) is_bridge: bool,
+    pub(super) subnets: Vec<Range>,
 }
 
 /// A subnet and the first two numbers and the third of its /24.
 #[derive(Clone)]
-struct Range {
-    subnet: String,
+pub(super) struct Range {
+    pub(super) subnet: String,
     network: String,
 }
 
-fn reference(kind: &str, name: &str, attribute: &str) -> String {
+pub(super) fn reference(kind: &str, name: &str, attribute: &str) -> String {
     format!("${{{kind}.{name}.{attribute}}}")
 }
 
@@ -56,9 +59,13 @@ impl<'a> Generator<'a> {
         let image = self.image()?;
         let keys: Vec<String> = (0..self.dice.roll(3)).map(|_| self.key_pair()).collect();
         let types: Vec<String> = (0..self.dice.roll(2)).map(|_| self.instance_type()).collect();
-        let places: Vec<Place> = std::iter::once(Place { vpc: None, subnets: Vec::new() })
-            .chain((0..self.dice.roll(2)).map(|_| self.vpc()).collect::<Vec<_>>())
-            .collect();
+        let places: Vec<Place> =
+            std::iter::once(Place { vpc: None, is_bridge: false, subnets: Vec::new() })
+                .chain((0..self.dice.roll(2)).map(|_| self.vpc()).collect::<Vec<_>>())
+                .collect();
+        if self.dice.one_in(3) {
+            self.prefix_list();
+        }
         for place in &places {
             let groups: Vec<String> =
                 (0..self.dice.roll(3)).map(|_| self.security_group(place)).collect();
@@ -68,13 +75,19 @@ impl<'a> Generator<'a> {
                 }
             }
             for number in 0..self.dice.roll(3) {
-                self.instance(&image, (&keys, &types), &groups, place, number);
+                let made = self.instance(&image, (&keys, &types), &groups, place, number);
+                if let Some(instance) = made {
+                    self.beside(&instance, place);
+                }
+            }
+            if self.dice.one_in(3) {
+                self.route_table(place);
             }
         }
         Ok(())
     }
 
-    fn put(&mut self, kind: &str, attributes: Attributes) -> String {
+    pub(super) fn put(&mut self, kind: &str, attributes: Attributes) -> String {
         self.count += 1;
         let name = format!("{}_{}", self.prefix, self.count);
         let of_kind = self.resources.entry(kind).or_insert_with(|| json!({}));
@@ -82,13 +95,13 @@ impl<'a> Generator<'a> {
         name
     }
 
-    fn name(&mut self) -> String {
+    pub(super) fn name(&mut self) -> String {
         let odd = ["web", "Über-server", "with spaces", "a\"quote", "dots.and-dashes", "x"];
         format!("{} {}", self.prefix, self.dice.pick(&odd))
     }
 
     /// Sets an attribute in one of two cases.
-    fn sometimes(
+    pub(super) fn sometimes(
         &mut self,
         attributes: &mut Attributes,
         name: &str,
@@ -99,7 +112,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn tags(&mut self, attributes: &mut Attributes) {
+    pub(super) fn tags(&mut self, attributes: &mut Attributes) {
         self.sometimes(attributes, "tags", |dice| {
             let count = dice.roll(4);
             let tag = |n| (format!("key {n}"), json!(["", "a", "ü ö", "\"x\""][n as usize % 4]));
@@ -152,11 +165,12 @@ impl<'a> Generator<'a> {
         it.insert("name".into(), json!(name));
         it.insert("cidr_block".into(), json!(format!("10.{second}.0.0/16")));
         self.sometimes(&mut it, "mode", |dice| json!(dice.pick(&["routed", "bridge"])));
+        let is_bridge = it.get("mode") == Some(&json!("bridge"));
         self.tags(&mut it);
         let vpc = self.put("weft_vpc", it);
         let subnets = (0..self.dice.roll(3)).map(|third| self.subnet(&vpc, second, third));
         let subnets = subnets.collect::<Vec<_>>();
-        Place { vpc: Some(vpc), subnets }
+        Place { vpc: Some(vpc), is_bridge, subnets }
     }
 
     fn subnet(&mut self, vpc: &str, second: u64, third: u64) -> Range {
@@ -226,9 +240,9 @@ impl<'a> Generator<'a> {
         groups: &[String],
         place: &Place,
         number: u64,
-    ) {
+    ) -> Option<String> {
         if place.vpc.is_some() && place.subnets.is_empty() {
-            return;
+            return None;
         }
         let mut it = Attributes::new();
         it.insert("image_id".into(), json!(reference("weft_image", image, "id")));
@@ -281,6 +295,6 @@ impl<'a> Generator<'a> {
             json!({ "http_tokens": tokens, "http_put_response_hop_limit": 1 + dice.roll(64) })
         });
         self.tags(&mut it);
-        self.put("weft_instance", it);
+        Some(self.put("weft_instance", it))
     }
 }
