@@ -18,6 +18,7 @@ mod key_pairs;
 mod monitoring;
 mod network_insights;
 mod network_interfaces;
+mod only_grpc;
 mod port_forwards;
 mod prefix_lists;
 mod reads;
@@ -146,7 +147,9 @@ pub(crate) async fn serve(
     let counting = axum::middleware::from_fn_with_state(figures, crate::monitoring::server::count);
     let states = tfstate::http::routes(Arc::clone(&context.states));
     let services = routes(Api { context }).await?.into_axum_router().layer(counting);
-    let only_grpc = axum::middleware::from_fn(tfstate::http::only_grpc);
+    let here =
+        "the agent's API is gRPC; Terraform's states are at /state/NAME, without a slash behind it";
+    let only_grpc = axum::middleware::from_fn_with_state(here, only_grpc::only_grpc);
     let remote_routes = Routes::from(services.clone().layer(only_grpc).merge(states));
     let local_routes = Routes::from(services);
     let local = Server::builder()

@@ -95,8 +95,9 @@ impl Ledger {
     /// MiB that no instance has, if `these` had nothing.
     pub(crate) fn free_memory_without(&self, these: &BTreeSet<InstanceId>) -> u64 {
         let holdings = self.holdings();
-        let freed = these.iter().filter_map(|id| holdings.get(id)).map(|h| h.memory_mib);
-        free(self.shared.memory_mib, &holdings, None) + freed.sum::<u64>()
+        let others = holdings.iter().filter(|(id, _)| !these.contains(*id));
+        let taken: u64 = others.map(|(_, holding)| holding.memory_mib).sum();
+        self.shared.memory_mib.saturating_sub(taken)
     }
 
     /// vCPUs of instances that are on.

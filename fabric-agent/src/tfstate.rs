@@ -261,7 +261,20 @@ impl States {
             };
         }
         let txn = txn.put(&key, encode(&record));
-        if self.repo.try_commit(txn).await?.is_err() {
+        let committed = match self.repo.try_commit(txn).await {
+            Ok(committed) => committed,
+            Err(problem) => {
+                // A full disk does not keep what no record names. Where the store does not say what it
+                // has, the file may be named, and stays for the next start to judge.
+                if let Ok(now) = self.record(name).await
+                    && now.is_none_or(|now| now.value.find(version.number).is_none())
+                {
+                    self.remove_files(name, vec![version.number]).await;
+                }
+                return Err(problem.into());
+            }
+        };
+        if committed.is_err() {
             self.remove_files(name, vec![number]).await;
             // Versions are made in turns: it was the lock.
             self.check(name, right).await?;

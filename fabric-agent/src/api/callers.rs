@@ -26,9 +26,12 @@ impl v1::callers_server::Callers for Api {
         }
         let local = request.extensions().get::<UdsConnectInfo>();
         let uid = local.and_then(|local| local.peer_cred).map(|peer| peer.uid());
+        // A directory service may be asked, and may take its time.
+        let name = tokio::task::spawn_blocking(move || uid.map_or_else(String::new, user_name));
+        let name = name.await.map_err(|_| Status::internal("the user's name was not found out"))?;
         Ok(Response::new(v1::CallerIdentity {
             method: "unix_socket".to_owned(),
-            name: uid.map_or_else(String::new, user_name),
+            name,
             uid,
             address: None,
             host_id,

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use weft_model::{InstanceId, Problem, Reason};
 use weft_proto::v1;
 use weft_proto::version::Handshake;
 
+use super::only_grpc::only_grpc;
 use super::{Answers, Api, Network, parse_id, refuse, streams};
 use crate::console_tokens::LIFETIME_SECONDS;
 use crate::context::Context;
@@ -183,6 +185,10 @@ pub(super) async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let handshake = Handshake::service(env!("CARGO_PKG_VERSION"));
     let handshake = handshake.max_decoding_message_size(MAX_HELLO_BYTES);
+    let here = "this port has consoles for holders of tokens; the agent's API and Terraform's states are \
+                at the port of --listen";
+    let only_grpc = axum::middleware::from_fn_with_state(here, only_grpc);
+    let services = Routes::new(handshake).add_service(access).into_axum_router().layer(only_grpc);
     Server::builder()
         .http2_keepalive_interval(Some(super::KEEP_ALIVE))
         .http2_max_header_list_size(Some(MAX_HEADER_BYTES))
@@ -193,8 +199,7 @@ pub(super) async fn serve(
             let address = request.extensions().get::<Peer>().map(|peer| peer.address.to_string());
             tracing::info_span!("request", rpc = request.uri().path(), client.address = address)
         })
-        .add_service(handshake)
-        .add_service(access)
+        .add_routes(Routes::from(services))
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), shutdown.cancelled_owned())
         .await
 }

@@ -50,16 +50,25 @@ fn locked_volumes(context: &Context) -> Vec<Check> {
     locked.into_iter().map(check).collect()
 }
 
-/// Locks of Terraform states whose holders may be gone.
-async fn old_locks(context: &Context) -> Result<Vec<Check>, Problem> {
-    let old = context.states.old_locks().await?;
+/// Locks of Terraform states whose holders may be gone. A store that does not answer is what doctor is
+/// asked about.
+async fn old_locks(context: &Context) -> Vec<Check> {
+    let old = match context.states.old_locks().await {
+        Ok(old) => old,
+        Err(problem) => {
+            let remedy = problem.remedy.clone().unwrap_or_default();
+            let finding = format!("the locks of Terraform states cannot be read: {problem}");
+            let result = CheckResult::Failed;
+            return vec![Check { name: "Terraform states", result, finding, remedy }];
+        }
+    };
     let check = |(name, lock): (StateName, LockRecord)| Check {
         name: "Terraform states",
         result: CheckResult::Warning,
         finding: format!("the state {name} has been locked for long: {}", lock.holder()),
         remedy: format!("if nobody works on it: weft state unlock {name} --id {}", lock.info.id),
     };
-    Ok(old.into_iter().map(check).collect())
+    old.into_iter().map(check).collect()
 }
 
 #[tonic::async_trait]
@@ -107,7 +116,7 @@ impl v1::hosts_server::Hosts for Api {
             remedy: trouble.remedy(),
         }));
         checks.extend(locked_volumes(&self.context));
-        checks.extend(old_locks(&self.context).await.map_err(refuse)?);
+        checks.extend(old_locks(&self.context).await);
         let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),
             result: check.result.as_str().to_owned(),

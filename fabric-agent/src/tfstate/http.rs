@@ -20,7 +20,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures::StreamExt as _;
@@ -57,18 +56,6 @@ struct Backend {
 pub(crate) fn routes(states: Arc<States>) -> Router {
     let places = Arc::new(Semaphore::new(MAX_TRANSFERS));
     Router::new().route("/state/{name}", any(state)).with_state(Backend { states, places })
-}
-
-/// Keeps what is no gRPC from services, which answer unknown paths with 200, as gRPC has it: to
-/// Terraform that is a state that was stored.
-pub(crate) async fn only_grpc(request: Request, next: Next) -> Response {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if kind.is_some_and(|kind| kind.starts_with("application/grpc")) {
-        return next.run(request).await;
-    }
-    let path: String = request.uri().path().chars().take(100).collect();
-    let problem = Problem::not_found(format!("there is nothing at {path}"));
-    answer(StatusCode::NOT_FOUND, &problem.remedy("Terraform's states are at /state/NAME"))
 }
 
 async fn state(

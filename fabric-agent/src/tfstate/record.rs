@@ -114,10 +114,14 @@ impl LockInfo {
         };
         let info: Self = serde_json::from_slice(body)
             .map_err(|error| refuse(format!("the lock's description cannot be read: {error}")))?;
+        // Operators are told to type it into a shell. Terraform's are UUIDs.
         let has_id = (1..=Self::MAX_ID).contains(&info.id.len())
-            && info.id.bytes().all(|byte| byte.is_ascii_graphic());
+            && info.id.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && info.id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
         if !has_id {
-            return Err(refuse("the lock's description has no ID".to_owned()));
+            return Err(refuse(
+                "the lock's description has no ID of letters, digits and ._:-".to_owned(),
+            ));
         }
         let Self { operation, info: note, who, version, path, .. } = &info;
         // All of it is shown on terminals, Terraform's among them.

@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{self, RootCertStore};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service as _;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use weft_model::Reason;
@@ -268,4 +269,20 @@ async fn tokens_are_made_within_bounds_and_for_what_there_is() {
     let refused = refusal(ConsoleTokensClient::new(closed.channel().await).create(request).await);
     assert_eq!(refused.reason, Reason::FailedPrecondition);
     assert!(refused.remedy.unwrap().contains("--console-listen"));
+}
+
+#[tokio::test]
+async fn a_state_that_is_sent_to_the_port_of_consoles_is_not_taken_for_stored() {
+    let agent = started().await;
+    let mut channel = stranger(&agent).await;
+    for method in ["GET", "POST", "LOCK", "UNLOCK"] {
+        let request = tonic::codegen::http::Request::builder()
+            .method(method)
+            .uri("/state/web")
+            .body(tonic::body::Body::empty())
+            .unwrap();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+        let answer = channel.call(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 400, "{method}");
+    }
 }

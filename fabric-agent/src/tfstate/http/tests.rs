@@ -225,20 +225,3 @@ async fn writers_at_once_under_one_lock_and_without_it_never_make_half_a_state()
     assert_eq!(site.ask("GET", "/state/web", "").await, (200, state(latest)));
     site.nothing_is_left();
 }
-
-#[tokio::test]
-async fn what_is_no_grpc_gets_no_answer_that_means_success() {
-    // As gRPC's own router does it.
-    let services = Router::new().fallback(|| async { StatusCode::OK });
-    let mut router = services.layer(axum::middleware::from_fn(only_grpc));
-    let mut ask = async |path: &str, kind: Option<&str>| {
-        let mut request = Site::request("POST", path);
-        if let Some(kind) = kind {
-            request = request.header(CONTENT_TYPE, kind);
-        }
-        router.call(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
-    };
-    assert_eq!(ask("/states/web", Some("application/json")).await, 404);
-    assert_eq!(ask("/tfstate/web", None).await, 404);
-    assert_eq!(ask("/weft.v1.Hosts/List", Some("application/grpc")).await, 200);
-}
