@@ -163,7 +163,7 @@ impl Resource for Instance {
         let mut spec = order::spec(&ctx.plan, power)?;
         spec.user_data = order::user_data(&ctx.config);
         let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await;
-        room::settled(&connection, None, &ctx.plan);
+        room::settled(&connection, ctx);
         let made = made?;
         // From here on it exists: whatever happens, it has to be in the state.
         let state = kind::state::<Self>(made)?;
@@ -197,7 +197,7 @@ impl Resource for Instance {
         spec.user_data = order::user_data(&ctx.config);
         spec.image_id = self.made_from(&connection, ctx).await?;
         let now = kind::update::<Self>(&connection, ctx, spec).await;
-        room::settled(&connection, Some(&id), &ctx.plan);
+        room::settled(&connection, ctx);
         let now = now?;
         let ended = has_ended(&now);
         ctx.set_state(kind::state::<Self>(now)?);

@@ -1,8 +1,9 @@
 variable "target" {
   description = "An instance or a volume."
+  type        = string
 
   validation {
-    condition     = contains(["weft_instance", "weft_volume"], provider::weft::parse_id(var.target).resource_type)
+    condition     = try(contains(["weft_instance", "weft_volume"], provider::weft::parse_id(var.target).resource_type), false)
     error_message = "Give the id of an instance or of a volume."
   }
 }

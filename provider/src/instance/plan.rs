@@ -30,6 +30,18 @@ fn validate_user_data(config: &Value, found: &mut Diagnostics) {
         );
     }
     let [data, version] = ["user_data_wo", "user_data_wo_version"].map(|name| config.get(name));
+    let shown =
+        ["user_data", "user_data_base64"].into_iter().find(|form| config.get(*form).is_set());
+    if let (Some(shown), true, true) = (shown, version.is_set(), data.is_null()) {
+        found.push(
+            Diagnostic::error("user_data_wo_version is of other user data")
+                .cause(format!(
+                    "{shown} is set, and user_data_wo_version says that the user data are in no state"
+                ))
+                .remedy("Remove user_data_wo_version, or write the user data into user_data_wo")
+                .at("user_data_wo_version"),
+        );
+    }
     if !data.is_null() && version.is_null() {
         found.push(
             Diagnostic::error("user_data_wo_version is missing")

@@ -10,17 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tfplugin::{Diagnostic, PlanContext, Value};
+use tfplugin::{ApplyContext, Diagnostic, PlanContext, Value};
 use weft_model::Problem;
 use weft_proto::v1::{self, hosts_client::HostsClient};
 
-use crate::agent::{Agent, Connection};
+use crate::agent::{Agent, Connection, PlanChecks};
 use crate::problem;
 
 /// Nothing new for so long: what can be planned beside what waits here has been planned.
 const QUIET: Duration = Duration::from_millis(300);
 /// How often quiet is waited for: a plan that goes on for longer is judged by what is known then.
 const MAX_WAITS: u32 = 30;
+/// What the first half of a replacement's plan tells the second, in private data: the instance that goes, or
+/// that it is counted already.
+const REPLACED: &str = "room";
+const COUNTED: &str = "counted";
 /// What a guest may take beyond its memory, in MiB, as long as the agent is not asked.
 const ALLOWANCE_MIB: u64 = 1024;
 
@@ -119,18 +123,30 @@ impl PlannedInstances {
     }
 }
 
-/// What a planned creation, update or (`replaces`) the first half of a replacement means.
-fn effect(ctx: &PlanContext, replaces: bool) -> Option<Effect> {
+/// What a planned creation, update or replacement means. Terraform plans a replacement twice, the second time
+/// as a creation, and drops the second's warnings: so the first counts for both, where it knows of it. It
+/// does not where somebody asked for the replacement (`-replace`, `replace_triggered_by`).
+fn effect(ctx: &mut PlanContext, replaces: bool) -> Option<Effect> {
     if ctx.is_create() {
-        return Some(Effect { frees: None, takes: demand(&ctx.plan) });
+        let replaced = ctx.private.get_str(REPLACED).map(str::to_owned);
+        ctx.private.remove(REPLACED);
+        return match replaced.as_deref() {
+            Some(COUNTED) => None,
+            _ => Some(Effect { frees: replaced, takes: demand(&ctx.plan) }),
+        };
     }
-    let id = ctx.prior.get("id").as_str().map(str::to_owned);
-    if replaces {
-        return Some(Effect { frees: id, takes: None });
-    }
+    let id = ctx.prior.get("id").as_str()?.to_owned();
+    let effect = (replaces || changes_size(&ctx.prior, &ctx.plan))
+        .then(|| Effect { frees: Some(id.clone()), takes: demand(&ctx.plan) });
+    let tells = if effect.is_some() { COUNTED } else { &id };
+    ctx.private.set(REPLACED, tells);
+    effect
+}
+
+/// Whether a guest of `plan` takes something else of the host than one of `prior`.
+fn changes_size(prior: &Value, plan: &Value) -> bool {
     let sized = ["instance_type", "vcpus", "memory_mib", "display", "power_state"];
-    let changes = sized.iter().any(|name| ctx.changes(*name));
-    changes.then(|| Effect { frees: id, takes: demand(&ctx.plan) })
+    sized.iter().any(|name| prior.get(*name) != plan.get(*name))
 }
 
 /// What a guest of such values takes, where it is to run and something is known of its size.
@@ -152,7 +168,7 @@ fn demand(values: &Value) -> Option<v1::PlacementDemand> {
 /// What `plan_checks` has to say of a plan that does not fit the fabric.
 pub(super) async fn check(
     connection: &Connection,
-    ctx: &PlanContext,
+    ctx: &mut PlanContext,
     replaces: bool,
 ) -> Option<Diagnostic> {
     let room = &connection.planned_instances;
@@ -175,7 +191,8 @@ pub(super) async fn check(
         .settings
         .plan_checks
         .diagnostic("There is no room for all that this plan makes")?;
-    diagnostic.detail = problem::plain("", &no_room(&refused)).detail;
+    let is_error = connection.settings.plan_checks == PlanChecks::Error;
+    diagnostic.detail = problem::plain("", &no_room(&refused, is_error)).detail;
     let size = ["instance_type", "memory_mib"];
     let named = size.into_iter().find(|name| ctx.config.get(*name).is_set());
     Some(diagnostic.at(named.unwrap_or("memory_mib")))
@@ -192,7 +209,7 @@ fn fits(answer: Result<v1::CheckPlacementResponse, Problem>) -> Option<v1::Check
     }
 }
 
-fn no_room(answer: &v1::CheckPlacementResponse) -> Problem {
+fn no_room(answer: &v1::CheckPlacementResponse, is_error: bool) -> Problem {
     let room = |host: &v1::HostRoom| {
         format!("{} of {} MiB are free on {}", host.free_memory_mib, host.memory_mib, host.name)
     };
@@ -203,10 +220,15 @@ fn no_room(answer: &v1::CheckPlacementResponse) -> Problem {
         answer.needed_memory_mib,
         rooms.join(", ")
     );
-    Problem::new(weft_model::Reason::ResourceExhausted, message).remedy(
-        "use smaller types, or stop or remove other instances; data.weft_capacity shows how many more \
-         of each type there is room for",
-    )
+    let mut remedy =
+        "use smaller types, or stop or remove other instances; data.weft_capacity shows how \
+                      many more of each type there is room for"
+            .to_owned();
+    if is_error {
+        remedy += ". Where room is made by what terraform plans later, as with -parallelism=1 or in a \
+                   destroy, set plan_checks = \"warn\"";
+    }
+    Problem::new(weft_model::Reason::ResourceExhausted, message).remedy(remedy)
 }
 
 /// That an instance will be removed.
@@ -217,8 +239,13 @@ pub(super) fn destroys(agent: &Agent, prior: &Value) {
     }
 }
 
-/// That the agent has got what was planned: a creation of `plan`, or a change of the instance `id`.
-pub(super) fn settled(connection: &Connection, id: Option<&str>, plan: &Value) {
-    let effect = Effect { frees: id.map(str::to_owned), takes: demand(plan) };
-    connection.planned_instances.take_out(&effect);
+/// That the agent has got what was planned, or has refused it: a creation, or a change of an instance.
+pub(super) fn settled(connection: &Connection, ctx: &mut ApplyContext) {
+    // What plans tell each other is not kept in the state.
+    ctx.remove_private(REPLACED);
+    if !ctx.prior.is_null() && !changes_size(&ctx.prior, &ctx.plan) {
+        return;
+    }
+    let frees = ctx.prior.get("id").as_str().map(str::to_owned);
+    connection.planned_instances.take_out(&Effect { frees, takes: demand(&ctx.plan) });
 }

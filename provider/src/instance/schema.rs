@@ -92,7 +92,7 @@ fn what_it_is_given() -> [Attribute; 7] {
             .sensitive()
             .write_only()
             .validate(checks::user_data()),
-        Attribute::number("user_data_wo_version", "The version of `user_data_wo`, which goes with it: with another number they are sent anew, which does what other `user_data` do, and nothing where the bytes are the same. While the number stays `user_data_wo` may be left out.")
+        Attribute::number("user_data_wo_version", "The version of `user_data_wo`, which goes with it: with another number they are sent anew, and the plan announces what other `user_data` do (where the bytes are the same after all, nothing is restarted). While the number stays, and the instance is not made anew, `user_data_wo` may be left out.")
             .validate(Validator::range(0..=i64::from(i32::MAX))),
         Attribute::bool("user_data_replace_on_change", "Whether other user data replace the instance.")
             .default(false),

@@ -120,3 +120,24 @@ async fn a_plan_with_much_room_asks_once() {
     let asked = |calls: &[&str]| calls.iter().filter(|one| **one == "Hosts.CheckPlacement").count();
     assert_eq!(asked(&fake.world().calls), 1);
 }
+
+#[tokio::test]
+async fn a_replacement_that_does_not_fit_is_told() {
+    let (_, fake) = connected().await;
+    let old = made(&fake, 5000).await;
+    let terraform = provider(&fake, Value::Null).await;
+    let elsewhere = with(&instance(9000), "private_ip", "172.31.0.99");
+    let plan = terraform.plan("weft_instance", elsewhere, Some(&old)).await.unwrap();
+    assert!(said(&plan.warnings).contains(NO_ROOM), "{}", said(&plan.warnings));
+}
+
+#[tokio::test]
+async fn a_replacement_that_somebody_asks_for_counts_once() {
+    let (terraform, fake) = connected().await;
+    let mut old = made(&fake, 5000).await;
+    // As with -replace: the first plan finds nothing to do.
+    old.tainted = true;
+    let plan = terraform.plan("weft_instance", instance(5000), Some(&old)).await.unwrap();
+    assert!(!said(&plan.warnings).contains(NO_ROOM), "{}", said(&plan.warnings));
+    assert_eq!(told(&terraform, instance(3000)).await, None);
+}

@@ -187,8 +187,10 @@ impl Terraform {
             private: first.private,
         };
         if plan.action == Action::Replace {
-            // Terraform plans the creation anew, without prior state.
-            let again = self.call_plan(type_name, &plan.config, None).await?;
+            // Terraform plans the creation anew, without prior state, but with what the first plan has
+            // put into private data. It drops the warnings of the second.
+            let private = plan.private.clone();
+            let again = self.call_plan_knowing(type_name, &plan.config, None, private).await?;
             plan.planned = again.planned;
             plan.private = again.private;
         }

@@ -1,6 +1,7 @@
 //! `weft export`: configuration for what exists.
 
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,7 +87,10 @@ fn write(directory: &Path, exported: &Exported) -> Result<(), Failure> {
     }
     for (name, text) in files(exported) {
         let path = directory.join(name);
-        let mut file = std::fs::File::create_new(&path).map_err(|error| failed(&path, &error))?;
+        // There may be secrets in it: user data are.
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).map_err(|error| failed(&path, &error))?;
         file.write_all(text.as_bytes()).map_err(|error| failed(&path, &error))?;
     }
     Ok(())

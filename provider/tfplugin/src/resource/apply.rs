@@ -46,6 +46,11 @@ impl ApplyContext {
         self.outcome.with(|outcome| outcome.private.clone())
     }
 
+    /// Keeps nothing called `key` any more.
+    pub fn remove_private(&mut self, key: &str) {
+        self.outcome.with(|outcome| outcome.private.remove(key));
+    }
+
     /// Keeps `value` with the resource, unseen by the user.
     pub fn set_private(&mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) {
         self.outcome.with(|outcome| outcome.private.set(key, value));

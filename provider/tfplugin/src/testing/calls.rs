@@ -125,6 +125,19 @@ impl Terraform {
         config: &Value,
         prior: Option<&State>,
     ) -> Result<Planned, Diagnostics> {
+        let private = prior.map(|prior| prior.private.clone()).unwrap_or_default();
+        self.call_plan_knowing(type_name, config, prior, private).await
+    }
+
+    /// The same with private data that are not the prior state's: of the plan that found out that it is a
+    /// replacement.
+    pub(super) async fn call_plan_knowing(
+        &self,
+        type_name: &str,
+        config: &Value,
+        prior: Option<&State>,
+        prior_private: Vec<u8>,
+    ) -> Result<Planned, Diagnostics> {
         let schema = self.schema(type_name);
         let ty = schema.ty();
         let prior_value = prior.map_or(Value::Null, |prior| prior.value.clone());
@@ -135,7 +148,7 @@ impl Terraform {
             // Only whether it is null matters to the library.
             proposed_new_state: encoded(config, &ty),
             config: encoded(config, &ty),
-            prior_private: prior.map(|prior| prior.private.clone()).unwrap_or_default(),
+            prior_private,
             client_capabilities: self.client(),
             provider_meta: None,
             prior_identity: self.identity_data(type_name, known_by.as_ref()),
