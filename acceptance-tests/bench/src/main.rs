@@ -11,6 +11,7 @@ mod groups;
 mod guest;
 mod image_size;
 mod processor;
+mod refresh;
 mod report;
 mod samples;
 mod scale;
@@ -33,6 +34,9 @@ struct Args {
     /// Instances on the simulated host
     #[arg(long, default_value_t = 1000)]
     instances: usize,
+    /// Instances on the simulated host that are read again
+    #[arg(long, default_value_t = 5000)]
+    refreshed: usize,
     /// Members of the large security group
     #[arg(long, default_value_t = 10_000)]
     members: usize,
@@ -55,6 +59,8 @@ enum Part {
     Forwarding,
     /// Many instances on the simulated host
     Scale,
+    /// Reading more of them again
+    Refresh,
 }
 
 fn main() -> Result<()> {
@@ -78,6 +84,9 @@ fn main() -> Result<()> {
     }
     if wanted(Part::Scale) {
         scale::measure(&mut report, args.instances, args.runs)?;
+    }
+    if wanted(Part::Refresh) {
+        refresh::measure(&mut report, args.refreshed, args.runs)?;
     }
     if let Some(path) = &args.out {
         report.write(path, &machine())?;

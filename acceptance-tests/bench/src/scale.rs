@@ -107,7 +107,7 @@ impl Plans {
     }
 }
 
-fn module(lab: &Lab, instances: usize) -> Result<String> {
+pub(crate) fn module(lab: &Lab, instances: usize) -> Result<String> {
     let disk = lab.directory().join("disk.raw");
     std::fs::write(&disk, vec![7; 64 * 1024])?;
     Ok(format!(
