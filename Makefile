@@ -1,6 +1,6 @@
 # Every target works as root, through sudo (sudo make TARGET), and with any CARGO_TARGET_DIR.
 
-.PHONY: help demo demo-down test check accept lab-kvm bench fuzz
+.PHONY: help demo demo-down test check accept lab-kvm bench fuzz release
 
 help:
 	@echo "make demo       build everything and boot a virtual machine with Terraform"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench      measure the budgets, each beside its floor; writes docs/benchmarks.md"
 	@echo "make fuzz       each fuzzer for ten minutes (WEFT_FUZZ_SECONDS)"
 	@echo "make check      formatting, lints, documentation"
+	@echo "make release    pack the provider as the registries want it, into dist/"
 
 demo:
 	@scripts/demo.sh
@@ -35,3 +36,6 @@ bench:
 
 fuzz:
 	@scripts/fuzz.sh
+
+release:
+	@scripts/release.sh
