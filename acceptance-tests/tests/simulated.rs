@@ -25,6 +25,8 @@ mod crash_points;
 mod crashes;
 #[path = "simulated/dice.rs"]
 mod dice;
+#[path = "simulated/documented.rs"]
+mod documented;
 #[path = "simulated/each_resource.rs"]
 mod each_resource;
 #[path = "simulated/exports.rs"]
@@ -47,6 +49,8 @@ mod module_tests;
 mod queries;
 #[path = "simulated/random_kills.rs"]
 mod random_kills;
+#[path = "simulated/release.rs"]
+mod release;
 #[path = "simulated/room.rs"]
 mod room;
 #[path = "simulated/state_backend.rs"]

@@ -19,6 +19,7 @@ pub(crate) mod instance_timeline;
 pub(crate) mod instance_types;
 pub(crate) mod instances;
 mod key_pair;
+pub(crate) mod known_hosts;
 mod network_interface;
 mod newest;
 mod port_forward;
@@ -28,6 +29,7 @@ mod route_table;
 mod security_group;
 pub(crate) mod security_group_hits;
 pub(crate) mod snapshot;
+pub(crate) mod ssh_config;
 mod subnet;
 pub(crate) mod usage;
 mod volume;
@@ -69,8 +71,12 @@ fn shown(type_name: &str, resource: &Schema, without: &[&str]) -> Vec<Attribute>
         .collect()
 }
 
-/// `values` as the data source answers: what was asked stays as it was asked.
+/// `values` as the data source answers: what was asked stays as it was asked, and what only the resource has
+/// is left out.
 fn answer(mut values: Value, config: &Value, schema: &Schema) -> Value {
+    if let Value::Map(entries) = &mut values {
+        entries.retain(|name, _| schema.get(name).is_some());
+    }
     let Value::Map(asked) = config else { return values };
     for (name, value) in asked {
         let configurable = schema.get(name).is_some_and(|a| a.mode() != Mode::Computed);

@@ -43,6 +43,7 @@ mod security_group_egress_rule;
 mod security_group_ingress_rule;
 mod settings;
 mod snapshot;
+mod ssh_config;
 mod subnet;
 mod tags;
 mod target;

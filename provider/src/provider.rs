@@ -131,6 +131,8 @@ impl Provider for Weft {
             Box::new(data::snapshot::Snapshot(agent())),
             Box::new(data::instance::Instance(agent())),
             Box::new(data::instances::Instances(agent())),
+            Box::new(data::known_hosts::KnownHosts(agent())),
+            Box::new(data::ssh_config::SshConfig(agent())),
             Box::new(data::instance_timeline::InstanceTimeline(agent())),
             Box::new(data::instance_types::InstanceTypes(agent())),
             Box::new(Found::<Volume>::new(agent())),

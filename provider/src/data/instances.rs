@@ -7,12 +7,12 @@ use tfplugin::{
     Attribute, DataSource, DataSourceContext, Diagnostics, Nesting, Schema, Type, Validator, Value,
     async_trait,
 };
-use weft_model::{InstanceState, Problem};
+use weft_model::{InstanceState, InstanceView, Problem};
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1;
 
 use super::filter::Filter;
-use crate::agent::Agent;
+use crate::agent::{Agent, Connection};
 use crate::instance::{order, schema};
 use crate::kind::wire::Wire as _;
 
@@ -59,31 +59,9 @@ impl DataSource for Instances {
         let connection = super::connection(&self.0, NOUN)?;
         let failed = |problem: Problem| super::fail(NOUN, &problem);
         let filter = Filter::read(&ctx.config)?;
-        let list = connection
-            .call(|channel| {
-                let request = filter.request();
-                async move { v1::Instance::client(channel).list(request).await }
-            })
-            .await
-            .map_err(failed)?;
-        let mut views = list
-            .items
-            .into_iter()
-            .map(instance_from_wire)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
         let states: Option<BTreeSet<String>> = ctx.config.read("states")?;
-        views.retain(|view| {
-            let name = view.object.spec.name.as_ref().map_or("", |name| name.as_str());
-            let state = view.status.state;
-            filter.fits(name)
-                && match &states {
-                    Some(wanted) => wanted.contains(state.as_str()),
-                    None => state != InstanceState::Terminating,
-                }
-        });
-        views.sort_by_key(|view| (view.object.created_at, view.object.id.clone()));
-        let shown = |view: weft_model::InstanceView| {
+        let views = fitting(&connection, &filter, states.as_ref()).await.map_err(failed)?;
+        let shown = |view: InstanceView| {
             let (now, reason) = (view.status.state, view.status.reason.clone());
             let mut values = order::state(view)?;
             if let Value::Map(entries) = &mut values {
@@ -96,4 +74,34 @@ impl DataSource for Instances {
         let instances = views.into_iter().map(shown).collect::<Result<Vec<_>, _>>();
         Ok(super::plural("instances", instances.map_err(failed)?, &ctx.config))
     }
+}
+
+/// The instances that fit, the oldest first: in one of `states`, or in any but `terminating`.
+///
+/// # Errors
+/// As the agent says.
+pub(super) async fn fitting(
+    connection: &Connection,
+    filter: &Filter,
+    states: Option<&BTreeSet<String>>,
+) -> Result<Vec<InstanceView>, Problem> {
+    let list = connection
+        .call(|channel| {
+            let request = filter.request();
+            async move { v1::Instance::client(channel).list(request).await }
+        })
+        .await?;
+    let views = list.items.into_iter().map(instance_from_wire);
+    let mut views = views.collect::<Result<Vec<_>, _>>()?;
+    views.retain(|view| {
+        let name = view.object.spec.name.as_ref().map_or("", |name| name.as_str());
+        let state = view.status.state;
+        filter.fits(name)
+            && match states {
+                Some(wanted) => wanted.contains(state.as_str()),
+                None => state != InstanceState::Terminating,
+            }
+    });
+    views.sort_by_key(|view| (view.object.created_at, view.object.id.clone()));
+    Ok(views)
 }
