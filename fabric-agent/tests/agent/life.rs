@@ -32,6 +32,9 @@ async fn health_and_reflection_answer() {
         ours,
         [
             "weft.v1.Agents",
+            "weft.v1.Callers",
+            "weft.v1.ConsoleAccess",
+            "weft.v1.ConsoleTokens",
             "weft.v1.ElasticIpAssociations",
             "weft.v1.ElasticIps",
             "weft.v1.Events",
@@ -53,6 +56,7 @@ async fn health_and_reflection_answer() {
             "weft.v1.Sessions",
             "weft.v1.Snapshots",
             "weft.v1.Subnets",
+            "weft.v1.TerraformStates",
             "weft.v1.Usage",
             "weft.v1.VolumeAttachments",
             "weft.v1.Volumes",
