@@ -11,12 +11,13 @@ mod guard;
 mod identity;
 mod list;
 mod provider;
+mod registry;
 mod resource;
 mod schema;
+mod validation;
 mod wire;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -25,11 +26,12 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codegen::BoxStream};
 
+use registry::Registry;
+
 use crate::{
     action::Action,
     cty::{Path, Type},
     data_source::DataSource,
-    diag::Diagnostic,
     ephemeral::EphemeralResource,
     function::Signature,
     identity::IdentitySchema,
@@ -48,12 +50,12 @@ struct Inner {
     provider: Box<dyn Provider>,
     schema: Schema,
     ty: Type,
-    resources: BTreeMap<String, Arc<Entry<dyn Resource>>>,
-    data_sources: BTreeMap<String, Arc<Entry<dyn DataSource>>>,
-    functions: BTreeMap<String, Arc<function::Entry>>,
-    actions: BTreeMap<String, Arc<Entry<dyn Action>>>,
-    list_resources: BTreeMap<String, Arc<Entry<dyn ListResource>>>,
-    ephemerals: BTreeMap<String, Arc<Entry<dyn EphemeralResource>>>,
+    resources: Registry<Entry<dyn Resource>>,
+    data_sources: Registry<Entry<dyn DataSource>>,
+    functions: Registry<function::Entry>,
+    actions: Registry<Entry<dyn Action>>,
+    list_resources: Registry<Entry<dyn ListResource>>,
+    ephemerals: Registry<Entry<dyn EphemeralResource>>,
     /// Cancelled by StopProvider, made anew by ConfigureProvider.
     cancel: Mutex<CancellationToken>,
 }
@@ -68,21 +70,21 @@ struct Entry<T: ?Sized> {
 }
 
 impl<T: ?Sized> Entry<T> {
-    fn new(name: &str, schema: Schema, it: Box<T>) -> Result<Arc<Self>, InvalidSchema> {
+    fn new(name: String, schema: Schema, it: Box<T>) -> Result<(String, Self), InvalidSchema> {
         Self::with_identity(name, schema, None, it)
     }
 
     fn with_identity(
-        name: &str,
+        name: String,
         schema: Schema,
         identity: Option<IdentitySchema>,
         it: Box<T>,
-    ) -> Result<Arc<Self>, InvalidSchema> {
-        schema.check(name)?;
+    ) -> Result<(String, Self), InvalidSchema> {
+        schema.check(&name)?;
         if let Some(identity) = &identity {
-            identity.check(name, &schema)?;
+            identity.check(&name, &schema)?;
         }
-        Ok(Arc::new(Self { ty: schema.ty(), schema, identity, it }))
+        Ok((name, Self { ty: schema.ty(), schema, identity, it }))
     }
 }
 
@@ -90,56 +92,30 @@ impl Server {
     pub(crate) fn new(provider: impl Provider) -> Result<Self, InvalidSchema> {
         let schema = provider.schema();
         schema.check("the provider")?;
-        let (mut resources, mut data_sources) = (BTreeMap::new(), BTreeMap::new());
-        for resource in provider.resources() {
-            let name = resource.type_name().to_owned();
-            let (schema, identity) = (resource.schema(), resource.identity());
-            let entry = Entry::with_identity(&name, schema, identity, resource)?;
-            if resources.insert(name.clone(), entry).is_some() {
-                return Err(twice(name));
-            }
-        }
-        for source in provider.data_sources() {
-            let name = source.type_name().to_owned();
-            let entry = Entry::new(&name, source.schema(), source)?;
-            if data_sources.insert(name.clone(), entry).is_some() {
-                return Err(twice(name));
-            }
-        }
-        let mut functions = BTreeMap::new();
-        for it in provider.functions() {
-            let name = it.name().to_owned();
-            if functions.insert(name.clone(), function::Entry::new(it)?).is_some() {
-                return Err(twice(name));
-            }
-        }
-        let mut actions = BTreeMap::new();
-        for action in provider.actions() {
-            let name = action.type_name().to_owned();
-            check_action(&name, &action.schema())?;
-            let entry = Entry::new(&name, action.schema(), action)?;
-            if actions.insert(name.clone(), entry).is_some() {
-                return Err(twice(name));
-            }
-        }
-        let mut list_resources = BTreeMap::new();
-        for list in provider.list_resources() {
-            let name = list.type_name().to_owned();
-            check_listed(&name, resources.get(&name))?;
-            let entry = Entry::new(&name, list.schema(), list)?;
-            if list_resources.insert(name.clone(), entry).is_some() {
-                return Err(twice(name));
-            }
-        }
-        let mut ephemerals = BTreeMap::new();
-        for resource in provider.ephemeral_resources() {
-            let name = resource.type_name().to_owned();
-            check_ephemeral(&name, &resource.schema())?;
-            let entry = Entry::new(&name, resource.schema(), resource)?;
-            if ephemerals.insert(name.clone(), entry).is_some() {
-                return Err(twice(name));
-            }
-        }
+        let resources = Registry::new("resource", provider.resources(), |it| {
+            let (name, schema, identity) = (it.type_name().to_owned(), it.schema(), it.identity());
+            Entry::with_identity(name, schema, identity, it)
+        })?;
+        let data_sources = Registry::new("data source", provider.data_sources(), |it| {
+            Entry::new(it.type_name().to_owned(), it.schema(), it)
+        })?;
+        let functions = Registry::new("function", provider.functions(), function::Entry::new)?;
+        let actions = Registry::new("action", provider.actions(), |it| {
+            let (name, schema) = (it.type_name().to_owned(), it.schema());
+            check_action(&name, &schema)?;
+            Entry::new(name, schema, it)
+        })?;
+        let list_resources = Registry::new("list resource", provider.list_resources(), |it| {
+            let name = it.type_name().to_owned();
+            check_listed(&name, resources.find(&name))?;
+            Entry::new(name, it.schema(), it)
+        })?;
+        let ephemerals = provider.ephemeral_resources();
+        let ephemerals = Registry::new("ephemeral resource", ephemerals, |it| {
+            let (name, schema) = (it.type_name().to_owned(), it.schema());
+            check_ephemeral(&name, &schema)?;
+            Entry::new(name, schema, it)
+        })?;
         Ok(Self(Arc::new(Inner {
             ty: schema.ty(),
             schema,
@@ -159,31 +135,31 @@ impl Server {
     }
 
     pub(crate) fn resource_schema(&self, name: &str) -> Option<&Schema> {
-        self.0.resources.get(name).map(|entry| &entry.schema)
+        self.0.resources.find(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn identity_schema(&self, name: &str) -> Option<&IdentitySchema> {
-        self.0.resources.get(name).and_then(|entry| entry.identity.as_ref())
+        self.0.resources.find(name).and_then(|entry| entry.identity.as_ref())
     }
 
     pub(crate) fn data_source_schema(&self, name: &str) -> Option<&Schema> {
-        self.0.data_sources.get(name).map(|entry| &entry.schema)
+        self.0.data_sources.find(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn action_schema(&self, name: &str) -> Option<&Schema> {
-        self.0.actions.get(name).map(|entry| &entry.schema)
+        self.0.actions.find(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn ephemeral_schema(&self, name: &str) -> Option<&Schema> {
-        self.0.ephemerals.get(name).map(|entry| &entry.schema)
+        self.0.ephemerals.find(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn signature(&self, function: &str) -> Option<&Signature> {
-        self.0.functions.get(function).map(|entry| &entry.signature)
+        self.0.functions.find(function).map(|entry| &entry.signature)
     }
 
     pub(crate) fn list_schema(&self, name: &str) -> Option<&Schema> {
-        self.0.list_resources.get(name).map(|entry| &entry.schema)
+        self.0.list_resources.find(name).map(|entry| &entry.schema)
     }
 
     pub(crate) fn provider_schema(&self) -> &Schema {
@@ -203,26 +179,6 @@ impl Inner {
     /// A new run of Terraform begins (several reach one provider under `--debug`).
     fn start(&self) {
         *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = CancellationToken::new();
-    }
-
-    fn resource(&self, name: &str) -> Result<Arc<Entry<dyn Resource>>, Diagnostic> {
-        self.resources.get(name).cloned().ok_or_else(|| no_such("resource", name))
-    }
-
-    fn ephemeral(&self, name: &str) -> Result<Arc<Entry<dyn EphemeralResource>>, Diagnostic> {
-        self.ephemerals.get(name).cloned().ok_or_else(|| no_such("ephemeral resource", name))
-    }
-
-    fn action(&self, name: &str) -> Result<Arc<Entry<dyn Action>>, Diagnostic> {
-        self.actions.get(name).cloned().ok_or_else(|| no_such("action", name))
-    }
-
-    fn data_source(&self, name: &str) -> Result<Arc<Entry<dyn DataSource>>, Diagnostic> {
-        self.data_sources.get(name).cloned().ok_or_else(|| no_such("data source", name))
-    }
-
-    fn list_resource(&self, name: &str) -> Result<Arc<Entry<dyn ListResource>>, Diagnostic> {
-        self.list_resources.get(name).cloned().ok_or_else(|| no_such("list resource", name))
     }
 }
 
@@ -266,19 +222,10 @@ fn check_ephemeral(name: &str, schema: &Schema) -> Result<(), InvalidSchema> {
     }
 }
 
-fn twice(schema: String) -> InvalidSchema {
-    InvalidSchema { schema, path: Path::root(), problem: "there are two of this name" }
-}
-
-fn no_such(kind: &str, name: &str) -> Diagnostic {
-    Diagnostic::error(format!("There is no {kind} {name}"))
-        .cause(format!("this version of the provider does not offer {name}"))
-        .remedy("Use the provider version that the configuration was written for")
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("resources", &self.0.resources.keys()).finish()
+        let resources: Vec<&String> = self.0.resources.names().collect();
+        f.debug_struct("Server").field("resources", &resources).finish()
     }
 }
 

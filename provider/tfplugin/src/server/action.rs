@@ -6,33 +6,22 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tonic::Status;
 
-use super::{Entry, Inner, guard::guard, provider::flatten, wire};
+use super::{Entry, Inner, guard::guard, provider::flatten, validation, wire};
 use crate::{
     action::{Action, ActionContext, ActionPlanContext},
     cty::Value,
     diag::{Diagnostic, Diagnostics},
     plan as rules,
     proto::{self, invoke_action, invoke_action::event, plan_action, validate_action_config},
-    provider::ClientCapabilities,
-    resource::ValidateContext,
 };
 
 pub(super) async fn validate(
     inner: &Arc<Inner>,
     request: validate_action_config::Request,
 ) -> validate_action_config::Response {
-    let this = inner.clone();
-    let what = format!("validating {}", request.type_name);
-    let work = async move {
-        let entry = this.action(&request.type_name)?;
-        let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
-        let mut diagnostics = entry.schema.validate(&config);
-        let ctx = ValidateContext { config, client: ClientCapabilities::default() };
-        diagnostics.append(entry.it.validate(&ctx).await);
-        Ok::<_, Diagnostics>(diagnostics)
-    };
-    let diagnostics = flatten(guard(&what, work).await);
-    validate_action_config::Response { diagnostics: diagnostics.into_proto() }
+    let validate_action_config::Request { type_name, config } = request;
+    let diagnostics = validation::validate(inner, |all| &all.actions, type_name, config).await;
+    validate_action_config::Response { diagnostics }
 }
 
 pub(super) async fn plan(
@@ -123,7 +112,7 @@ fn decode(
     action_type: &str,
     config: Option<&proto::DynamicValue>,
 ) -> Result<(Arc<Entry<dyn Action>>, Value), Diagnostic> {
-    let entry = inner.action(action_type)?;
+    let entry = inner.actions.get(action_type)?;
     let config = wire::decode(config, &entry.ty, "configuration")?;
     let config = rules::with_defaults(&entry.schema, &config);
     Ok((entry, config))

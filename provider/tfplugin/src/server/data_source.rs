@@ -2,32 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Inner, guard::guard, provider::flatten, wire};
+use super::{Inner, guard::guard, validation, wire};
 use crate::{
     data_source::DataSourceContext,
     diag::{Diagnostic, Diagnostics},
     plan,
     proto::{self, read_data_source, validate_data_resource_config},
-    provider::ClientCapabilities,
-    resource::ValidateContext,
 };
 
 pub(super) async fn validate(
     inner: &Arc<Inner>,
     request: validate_data_resource_config::Request,
 ) -> validate_data_resource_config::Response {
-    let this = inner.clone();
-    let what = format!("validating {}", request.type_name);
-    let work = async move {
-        let entry = this.data_source(&request.type_name)?;
-        let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
-        let mut diagnostics = entry.schema.validate(&config);
-        let ctx = ValidateContext { config, client: ClientCapabilities::default() };
-        diagnostics.append(entry.it.validate(&ctx).await);
-        Ok::<_, Diagnostics>(diagnostics)
-    };
-    let diagnostics = flatten(guard(&what, work).await);
-    validate_data_resource_config::Response { diagnostics: diagnostics.into_proto() }
+    let validate_data_resource_config::Request { type_name, config } = request;
+    let diagnostics = validation::validate(inner, |all| &all.data_sources, type_name, config).await;
+    validate_data_resource_config::Response { diagnostics }
 }
 
 pub(super) async fn read(
@@ -51,7 +40,7 @@ async fn read_inner(
 ) -> Result<(proto::DynamicValue, Diagnostics), Diagnostics> {
     let read_data_source::Request { type_name, config, provider_meta: _, client_capabilities } =
         request;
-    let entry = inner.data_source(&type_name)?;
+    let entry = inner.data_sources.get(&type_name)?;
     let config = wire::decode(config.as_ref(), &entry.ty, "configuration")?;
     let mut ctx = DataSourceContext {
         config: plan::with_defaults(&entry.schema, &config),

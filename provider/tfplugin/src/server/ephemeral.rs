@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Inner, guard::guard, provider::flatten, wire};
+use super::{Inner, guard::guard, provider::flatten, validation, wire};
 use crate::{
     cty::Value,
     diag::{Diagnostic, Diagnostics},
@@ -14,25 +14,15 @@ use crate::{
         validate_ephemeral_resource_config,
     },
     provider::ClientCapabilities,
-    resource::ValidateContext,
 };
 
 pub(super) async fn validate(
     inner: &Arc<Inner>,
     request: validate_ephemeral_resource_config::Request,
 ) -> validate_ephemeral_resource_config::Response {
-    let this = inner.clone();
-    let what = format!("validating {}", request.type_name);
-    let work = async move {
-        let entry = this.ephemeral(&request.type_name)?;
-        let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
-        let mut diagnostics = entry.schema.validate(&config);
-        let ctx = ValidateContext { config, client: ClientCapabilities::default() };
-        diagnostics.append(entry.it.validate(&ctx).await);
-        Ok::<_, Diagnostics>(diagnostics)
-    };
-    let diagnostics = flatten(guard(&what, work).await);
-    validate_ephemeral_resource_config::Response { diagnostics: diagnostics.into_proto() }
+    let validate_ephemeral_resource_config::Request { type_name, config } = request;
+    let diagnostics = validation::validate(inner, |all| &all.ephemerals, type_name, config).await;
+    validate_ephemeral_resource_config::Response { diagnostics }
 }
 
 pub(super) async fn open(
@@ -60,7 +50,7 @@ async fn open_inner(
     request: open_ephemeral_resource::Request,
 ) -> Result<open_ephemeral_resource::Response, Diagnostics> {
     let open_ephemeral_resource::Request { type_name, config, client_capabilities } = request;
-    let entry = inner.ephemeral(&type_name)?;
+    let entry = inner.ephemerals.get(&type_name)?;
     let config = wire::decode(config.as_ref(), &entry.ty, "configuration")?;
     let mut ctx = EphemeralContext {
         config: rules::with_defaults(&entry.schema, &config),
@@ -96,7 +86,7 @@ pub(super) async fn renew(
     let (this, before) = (inner.clone(), request.private.clone());
     let what = format!("renewing {}", request.type_name);
     let work = async move {
-        let entry = this.ephemeral(&request.type_name)?;
+        let entry = this.ephemerals.get(&request.type_name)?;
         let mut ctx = context(&this, request.private.unwrap_or_default());
         let renewed = entry.it.renew(&mut ctx).await;
         let EphemeralContext { private, mut warnings, .. } = ctx;
@@ -125,7 +115,7 @@ pub(super) async fn close(
     let this = inner.clone();
     let what = format!("closing {}", request.type_name);
     let work = async move {
-        let entry = this.ephemeral(&request.type_name)?;
+        let entry = this.ephemerals.get(&request.type_name)?;
         let mut ctx = context(&this, request.private.unwrap_or_default());
         let closed = entry.it.close(&mut ctx).await;
         let mut diagnostics = ctx.warnings;

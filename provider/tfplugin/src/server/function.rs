@@ -18,10 +18,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(it: Box<dyn Function>) -> Result<Arc<Self>, InvalidSchema> {
+    pub(super) fn new(it: Box<dyn Function>) -> Result<(String, Self), InvalidSchema> {
         let signature = it.signature();
         signature.check(it.name())?;
-        Ok(Arc::new(Self { signature, it }))
+        Ok((it.name().to_owned(), Self { signature, it }))
     }
 }
 
@@ -54,7 +54,7 @@ fn call_inner(
     request: &call_function::Request,
 ) -> Result<proto::DynamicValue, FunctionError> {
     let name = &request.name;
-    let entry = inner.functions.get(name).ok_or_else(|| {
+    let entry = inner.functions.find(name).ok_or_else(|| {
         FunctionError::new(format!(
             "this version of the provider has no function {name}; use the one that the \
              configuration was written for"

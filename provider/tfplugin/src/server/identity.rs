@@ -94,7 +94,7 @@ async fn upgrade_inner(
     request: upgrade_resource_identity::Request,
 ) -> Result<Data, Diagnostics> {
     let upgrade_resource_identity::Request { type_name, version, raw_identity } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let Some(schema) = &entry.identity else {
         return Err(Diagnostic::error(format!("{type_name} has no identity"))
             .cause("this version of the provider knows it by its state alone")

@@ -29,7 +29,7 @@ pub(super) async fn validate(
     let this = inner.clone();
     let what = format!("validating the list of {}", request.type_name);
     let work = async move {
-        let entry = this.list_resource(&request.type_name)?;
+        let entry = this.list_resources.get(&request.type_name)?;
         let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
         // Without a config block it is null.
         let config = entry.schema.complete(&config);
@@ -62,8 +62,8 @@ async fn list_inner(
     events: &mpsc::Sender<Result<Event, Status>>,
 ) -> Result<(), Diagnostics> {
     let Request { type_name, config, include_resource_object, limit } = request;
-    let entry = inner.list_resource(&type_name)?;
-    let resource = inner.resource(&type_name)?;
+    let entry = inner.list_resources.get(&type_name)?;
+    let resource = inner.resources.get(&type_name)?;
     let config = wire::decode(config.as_ref(), &entry.ty, "configuration")?;
     let config = plan::with_defaults(&entry.schema, &entry.schema.complete(&config));
     let cancel = inner.cancel().child_token();

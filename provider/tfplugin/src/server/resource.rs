@@ -33,7 +33,7 @@ pub(super) async fn validate(
     let this = inner.clone();
     let what = format!("validating {}", request.type_name);
     let work = async move {
-        let entry = this.resource(&request.type_name)?;
+        let entry = this.resources.get(&request.type_name)?;
         let config = wire::decode(request.config.as_ref(), &entry.ty, "configuration")?;
         let client = ClientCapabilities::from(request.client_capabilities);
         let mut diagnostics = entry.schema.validate(&config);
@@ -74,7 +74,7 @@ async fn upgrade_inner(
     request: upgrade_resource_state::Request,
 ) -> Result<proto::DynamicValue, Diagnostics> {
     let upgrade_resource_state::Request { type_name, version, raw_state } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let ours = entry.schema.version;
     if version > ours {
         return Err(Diagnostic::error(format!("The state of {type_name} is too new"))
@@ -135,7 +135,7 @@ async fn read_inner(
         current_identity,
         provider_meta: _,
     } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let known_by = entry.read_identity(&current_identity)?;
     let state = wire::decode(current_state.as_ref(), &entry.ty, "state")?;
     let mut ctx = ReadContext {
@@ -210,7 +210,7 @@ async fn import_inner(
     request: import_resource_state::Request,
 ) -> Result<import_resource_state::Response, Diagnostics> {
     let import_resource_state::Request { type_name, id, client_capabilities, identity } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let asked_by = entry.read_identity(&identity)?.filter(|_| id.is_empty());
     if let (Some(asked_by), Some(schema)) = (&asked_by, &entry.identity)
         && let missing @ [_, ..] = schema.missing(asked_by).as_slice()

@@ -24,12 +24,12 @@ pub(super) fn metadata(inner: &Inner) -> get_metadata::Response {
     let list = |name: &String| get_metadata::ListResourceMetadata { type_name: name.clone() };
     get_metadata::Response {
         server_capabilities: capabilities(),
-        resources: inner.resources.keys().map(resource).collect(),
-        data_sources: inner.data_sources.keys().map(source).collect(),
-        functions: inner.functions.keys().map(function).collect(),
-        actions: inner.actions.keys().map(action).collect(),
-        list_resources: inner.list_resources.keys().map(list).collect(),
-        ephemeral_resources: inner.ephemerals.keys().map(ephemeral).collect(),
+        resources: inner.resources.names().map(resource).collect(),
+        data_sources: inner.data_sources.names().map(source).collect(),
+        functions: inner.functions.names().map(function).collect(),
+        actions: inner.actions.names().map(action).collect(),
+        list_resources: inner.list_resources.names().map(list).collect(),
+        ephemeral_resources: inner.ephemerals.names().map(ephemeral).collect(),
         ..get_metadata::Response::default()
     }
 }

@@ -34,7 +34,7 @@ async fn apply_inner(inner: &Arc<Inner>, request: Request) -> Result<Response, D
         planned_identity,
         provider_meta: _,
     } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let known_by = entry.read_identity(&planned_identity)?;
     let prior = wire::decode(prior_state.as_ref(), &entry.ty, "prior state")?;
     let plan = wire::decode(planned_state.as_ref(), &entry.ty, "plan")?;

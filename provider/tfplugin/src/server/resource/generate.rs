@@ -22,7 +22,7 @@ pub(in crate::server) async fn generate(inner: &Arc<Inner>, request: Request) ->
 }
 
 fn generate_inner(inner: &Inner, request: &Request) -> Result<proto::DynamicValue, Diagnostics> {
-    let entry = inner.resource(&request.type_name)?;
+    let entry = inner.resources.get(&request.type_name)?;
     let state = wire::decode(request.state.as_ref(), &entry.ty, "state")?;
     let config = entry.it.configuration(rules::configuration(&entry.schema, &state));
     // As for a state: every attribute is there, and nothing that is write-only.

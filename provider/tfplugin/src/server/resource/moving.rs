@@ -37,7 +37,7 @@ async fn take_over_inner(inner: &Inner, request: Request) -> Result<Response, Di
         source_identity,
         source_identity_schema_version: _,
     } = request;
-    let entry = inner.resource(&target_type_name)?;
+    let entry = inner.resources.get(&target_type_name)?;
     let parse = |json: &[u8]| {
         wire::parse_json(json).map_err(|error| Diagnostic::undecodable("state to be moved", &error))
     };

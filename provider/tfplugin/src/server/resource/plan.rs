@@ -36,7 +36,7 @@ async fn plan_inner(inner: &Inner, request: Request) -> Result<Response, Diagnos
         provider_meta: _,
         prior_identity,
     } = request;
-    let entry = inner.resource(&type_name)?;
+    let entry = inner.resources.get(&type_name)?;
     let (schema, ty) = (&entry.schema, &entry.ty);
     let prior = wire::decode(prior_state.as_ref(), ty, "prior state")?;
     let config = wire::decode(config.as_ref(), ty, "configuration")?;
