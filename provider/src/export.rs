@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tfplugin::{Schema, Value};
-use weft_model::{Problem, Reason};
+use weft_model::Problem;
 use weft_proto::client::Endpoint;
 
 use crate::agent::{Agent, PlanChecks, Settings};
@@ -167,19 +167,3 @@ terraform {
   }
 }
 ";
-
-/// `kinds` with every word known.
-///
-/// # Errors
-/// There is no kind of one of these names.
-pub fn check_kinds(kinds: &[String]) -> Result<(), Problem> {
-    let known = self::kinds();
-    match kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
-        None => Ok(()),
-        Some(unknown) => Err(Problem::new(
-            Reason::InvalidArgument,
-            format!("there is no kind of resource \"{unknown}\""),
-        )
-        .remedy(format!("name some of {}", known.join(", ")))),
-    }
-}

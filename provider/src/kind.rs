@@ -20,7 +20,7 @@ use weft_proto::v1;
 use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
 use crate::{kept, problem, tags};
-use wire::Wire;
+use wire::{Listed, Wire};
 
 /// How often an update or a delete starts again because something else changed the object
 /// meanwhile.
@@ -90,8 +90,7 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
         ctx.gone();
         return Ok(());
     };
-    // What is being removed can neither be used nor kept.
-    if wire.metadata().is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
+    if wire.is_being_removed() {
         ctx.gone();
         return Ok(());
     }
@@ -101,6 +100,17 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
     }
     ctx.set_state(state);
     Ok(())
+}
+
+/// The objects that are there to stay, in the agent's order.
+pub(crate) async fn existing<K: Kind<Wire: Listed>>(
+    connection: &Connection,
+    request: v1::ListRequest,
+) -> Result<Vec<K::Wire>, Problem> {
+    let mut listed =
+        connection.call(|channel| <K::Wire as Listed>::list(channel, request.clone())).await?;
+    listed.retain(|wire| !wire.is_being_removed());
+    Ok(listed)
 }
 
 /// What Terraform knows a `K` by, for its whole life: its id alone.

@@ -22,7 +22,7 @@ use crate::image::Image;
 use crate::instance::Instance;
 use crate::instance_type::InstanceType;
 use crate::key_pair::KeyPair;
-use crate::kind::wire::{self, Wire as _};
+use crate::kind::wire;
 use crate::kind::{self, Kind};
 use crate::network_interface::NetworkInterface;
 use crate::network_interface_attachment::NetworkInterfaceAttachment;
@@ -185,17 +185,10 @@ async fn objects<K: Listing>(
     agent: &Agent,
     request: v1::ListRequest,
 ) -> Result<Vec<Listed>, Problem> {
-    let connection = agent.connection()?;
-    let listed = connection
-        .call(|channel| <K::Wire as wire::Listed>::list(channel, request.clone()))
-        .await?;
-    let is_wanted = |wire: &K::Wire| {
-        // What is being removed can neither be used nor kept.
-        let metadata = wire.metadata();
-        metadata.is_some_and(|it| it.deleting_since_unix_ms.is_none()) && K::is_one(wire)
-    };
-    let listed = listed.into_iter().filter(is_wanted);
-    listed
+    let existing = kind::existing::<K>(&*agent.connection()?, request).await?;
+    existing
+        .into_iter()
+        .filter(K::is_one)
         .map(|wire| {
             let origin = K::origin(&wire);
             Ok(Listed { state: K::state(wire)?, origin })

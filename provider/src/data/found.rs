@@ -14,8 +14,8 @@ use weft_proto::v1;
 use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
 use crate::checks;
-use crate::kind::Kind;
-use crate::kind::wire::{Listed, Wire as _};
+use crate::kind::wire::Listed;
+use crate::kind::{self, Kind};
 
 /// What differs between them.
 pub(crate) trait Lookup: Kind<Wire: Listed> + std::fmt::Debug {
@@ -124,9 +124,9 @@ fn failed<K: Kind>(problem: Problem) -> Diagnostics {
 }
 
 /// What the data source shows of an object.
-pub(super) fn values<K: Lookup>(wire: K::Wire) -> Result<Value, Diagnostics> {
+fn values<K: Lookup>(wire: K::Wire) -> Result<Value, Problem> {
     let more = K::more(&wire);
-    let mut values = K::state(wire).map_err(failed::<K>)?;
+    let mut values = K::state(wire)?;
     for (name, value) in more {
         values.set(name, value);
     }
@@ -139,7 +139,7 @@ pub(super) fn values<K: Lookup>(wire: K::Wire) -> Result<Value, Diagnostics> {
 async fn by_id<K: Lookup>(connection: &Arc<Connection>, id: &str) -> Result<Value, Diagnostics> {
     let found = reads::read::<K>(connection, id, Claim::No).await.map_err(failed::<K>)?;
     let missing = || Problem::not_found(format!("{id} does not exist")).at("id");
-    values::<K>(found.ok_or_else(|| failed::<K>(missing()))?)
+    values::<K>(found.ok_or_else(|| failed::<K>(missing()))?).map_err(failed::<K>)
 }
 
 /// The only one that has what `config` asks for. The agent looks at names; what else there is to
@@ -150,29 +150,37 @@ async fn by_others<K: Lookup>(
 ) -> Result<Value, Diagnostics> {
     let name = config.get(K::NAME).as_str().unwrap_or_default().to_owned();
     let request = v1::ListRequest { name, ..Default::default() };
-    let listed = connection.call(|channel| K::Wire::list(channel, request.clone())).await;
-    let names = asked_by::<K>();
-    let asked: Vec<(&str, &Value)> = names
-        .iter()
-        .map(|name| (name.as_str(), config.get(name.as_str())))
-        .filter(|(_, value)| value.is_set())
-        .collect();
-    let mut found = Vec::new();
-    for wire in listed.map_err(failed::<K>)? {
-        // What is being removed can neither be used nor kept.
-        if wire.metadata().is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
-            continue;
-        }
-        let values = values::<K>(wire)?;
-        if asked.iter().all(|(name, value)| values.get(*name) == *value) {
-            found.push(values);
-        }
-    }
+    let asked = asked_by::<K>();
+    let found = existing::<K>(connection, request, config, &asked).await.map_err(failed::<K>)?;
     let asked: Vec<String> =
-        asked.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        set(config, &asked).map(|(name, value)| format!("{name} = {value}")).collect();
     <[Value; 1]>::try_from(found)
         .map(|[values]| values)
         .map_err(|found| not_one::<K>(&found, &asked.join(" and ")))
+}
+
+/// The attributes called `names` that are set.
+fn set<'a>(config: &'a Value, names: &'a [String]) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let asked = names.iter().map(|name| (name.as_str(), config.get(name.as_str())));
+    asked.filter(|(_, value)| value.is_set())
+}
+
+/// What data sources show of the objects that `request` finds and that have what `config` asks for by
+/// the attributes called `names`.
+pub(super) async fn existing<K: Lookup>(
+    connection: &Connection,
+    request: v1::ListRequest,
+    config: &Value,
+    names: &[String],
+) -> Result<Vec<Value>, Problem> {
+    let mut found = Vec::new();
+    for wire in kind::existing::<K>(connection, request).await? {
+        let values = values::<K>(wire)?;
+        if set(config, names).all(|(name, value)| values.get(name) == value) {
+            found.push(values);
+        }
+    }
+    Ok(found)
 }
 
 fn not_one<K: Lookup>(found: &[Value], asked: &str) -> Diagnostics {

@@ -9,9 +9,8 @@ use tfplugin::{
 };
 
 use super::filter::Filter;
-use super::found::{Lookup, values};
+use super::found::{Lookup, existing};
 use crate::agent::Agent;
-use crate::kind::wire::{Listed as _, Wire as _};
 
 /// The data source of all objects of such a kind: `weft_vpcs`, where one is a `weft_vpc`.
 #[derive(Debug)]
@@ -74,24 +73,10 @@ impl<K: Lookup> DataSource for FoundAll<K> {
         let nouns = nouns::<K>();
         let connection = super::connection(&self.agent, &nouns)?;
         let filter = Filter::read(&ctx.config)?;
-        let listed = connection.call(|channel| K::Wire::list(channel, filter.request())).await;
-        let asked = K::filters();
-        let asked = || {
-            let asked = asked.iter().map(|one| (one.name(), ctx.config.get(one.name())));
-            asked.filter(|(_, value)| value.is_set())
-        };
-        let mut found = Vec::new();
-        for wire in listed.map_err(|problem| super::fail(&nouns, &problem))? {
-            // What is being removed can neither be used nor kept.
-            if wire.metadata().is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some()) {
-                continue;
-            }
-            let values = values::<K>(wire)?;
-            let named = filter.fits(values.get(K::NAME).as_str().unwrap_or_default());
-            if named && asked().all(|(name, value)| values.get(name) == value) {
-                found.push(values);
-            }
-        }
+        let names: Vec<String> = K::filters().iter().map(|one| one.name().to_owned()).collect();
+        let found = existing::<K>(&connection, filter.request(), &ctx.config, &names).await;
+        let mut found = found.map_err(|problem| super::fail(&nouns, &problem))?;
+        found.retain(|values| filter.fits(values.get(K::NAME).as_str().unwrap_or_default()));
         Ok(super::plural(&objects::<K>(), found, &ctx.config))
     }
 }

@@ -86,7 +86,7 @@ fn key(name: &str) -> String {
     if is_identifier(name) { name.to_owned() } else { string(name) }
 }
 
-pub(super) fn is_identifier(text: &str) -> bool {
+fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }

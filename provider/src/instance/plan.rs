@@ -163,7 +163,6 @@ fn plan_size(ctx: &mut PlanContext) {
     }
 }
 
-/// What becomes of the user data.
 fn number(values: &Value, name: &str) -> Option<u32> {
     values.get(name).as_i64().and_then(|number| u32::try_from(number).ok())
 }
@@ -195,6 +194,7 @@ fn grows_live(ctx: &PlanContext) -> bool {
     }
 }
 
+/// What becomes of the user data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UserData {
     Same,

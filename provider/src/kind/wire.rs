@@ -27,6 +27,10 @@ pub(crate) trait Wire: Clone + Send + Sync + 'static {
     type Client;
 
     fn metadata(&self) -> Option<&v1::Metadata>;
+    /// What is being removed can neither be used nor kept.
+    fn is_being_removed(&self) -> bool {
+        self.metadata().is_some_and(|metadata| metadata.deleting_since_unix_ms.is_some())
+    }
     /// The reads of this kind that are waiting.
     fn queue(reads: &Reads) -> &Queue<Self>;
     fn client(channel: Channel) -> Self::Client;
