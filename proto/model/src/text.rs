@@ -3,6 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// What operators name parts of their fabric by: 1 to 32 lowercase letters, digits and dashes, a letter
+/// first.
+pub(crate) fn is_short_label(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
 /// A display name: 1 to 255 characters, no control characters, no space at either end.
 ///
 /// Names are for people and need not be unique; ids are identity.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::words;
 use crate::net::serde_as_text;
+use crate::text::is_short_label;
 use crate::{
     Below, DiskLimits, ImageBase, ImageId, InstanceId, LayerId, Name, Problem, Reason, SnapshotId,
     WrappedSecret,
@@ -177,10 +178,11 @@ impl Default for PoolName {
 impl FromStr for PoolName {
     type Err = InvalidPoolName;
     fn from_str(text: &str) -> Result<Self, InvalidPoolName> {
-        let good = (1..=32).contains(&text.len())
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if good { Ok(Self(text.to_owned())) } else { Err(InvalidPoolName(text.to_owned())) }
+        if is_short_label(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidPoolName(text.to_owned()))
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::is_short_label;
+
 /// What a zone is called: 1 to 32 lowercase letters, digits and dashes, a letter first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ZoneName(String);
@@ -33,10 +35,11 @@ impl Default for ZoneName {
 impl FromStr for ZoneName {
     type Err = InvalidZoneName;
     fn from_str(text: &str) -> Result<Self, InvalidZoneName> {
-        let good = (1..=32).contains(&text.len())
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if good { Ok(Self(text.to_owned())) } else { Err(InvalidZoneName(text.to_owned())) }
+        if is_short_label(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidZoneName(text.to_owned()))
+        }
     }
 }
 
