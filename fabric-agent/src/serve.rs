@@ -95,11 +95,12 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     make_dir(&directories.state_dir, 0o700)?;
     let given = pool::check(&args.pool, directories)?;
     // Before anything is touched: an agent that cannot be reached as asked does not start.
-    let network =
-        open_network(&args, args.listen, "listening on TCP, to clients with a certificate").await?;
-    let consoles = args.console_listen;
-    let consoles =
-        open_network(&args, consoles, "serving consoles on TCP, to holders of tokens").await?;
+    let files = tls::Files::of(&directories.state_dir);
+    let mut certificates = None;
+    let said = "listening on TCP, to clients with a certificate";
+    let network = open_network(&files, &mut certificates, args.listen, said).await?;
+    let said = "serving consoles on TCP, to holders of tokens";
+    let consoles = open_network(&files, &mut certificates, args.console_listen, said).await?;
     let console_port = match &consoles {
         Some(consoles) => Some(consoles.listener.local_addr()?.port()),
         None => None,
@@ -218,8 +219,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     });
     let watched = Arc::clone(&context);
     workers.spawn(|end| monitoring::server::serve(watched, metrics, end));
-    if let Some(network) = network.as_ref().or(consoles.as_ref()) {
-        let certificates = Arc::clone(&network.certificates);
+    if let Some(certificates) = certificates {
         workers.spawn(|end| async move { watch_certificates(&certificates, end).await });
     }
     workers.spawn(|end| async move {
@@ -228,20 +228,25 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     until_end(workers, followers, freezer.as_ref()).await
 }
 
-/// Listens on TCP, where that is asked for.
+/// Listens on TCP, where that is asked for; all ports share the certificates, which the first opens.
 async fn open_network(
-    args: &ServeArgs,
+    files: &tls::Files,
+    certificates: &mut Option<Arc<Certificates>>,
     address: Option<SocketAddr>,
     said: &str,
 ) -> anyhow::Result<Option<Network>> {
     let Some(address) = address else { return Ok(None) };
-    let certificates = Certificates::open(tls::Files::of(&args.directories.state_dir))
-        .with_context(|| format!("cannot listen on TCP {address}"))?;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on TCP {address}"))?;
+    let cannot = || format!("cannot listen on TCP {address}");
+    let certificates = match certificates {
+        Some(opened) => opened,
+        None => {
+            let opened = Certificates::open(files.clone()).with_context(cannot)?;
+            certificates.insert(Arc::new(opened))
+        }
+    };
+    let listener = TcpListener::bind(address).await.with_context(cannot)?;
     tracing::info!(address = %listener.local_addr()?, "{said}");
-    Ok(Some(Network { listener, certificates: Arc::new(certificates) }))
+    Ok(Some(Network { listener, certificates: Arc::clone(certificates) }))
 }
 
 /// Says daily what is about to end.

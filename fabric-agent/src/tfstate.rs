@@ -22,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::Instrument as _;
 use weft_model::{Problem, Reason};
-use weft_store::Txn;
+use weft_store::{Item, Txn};
 
 use crate::clock::Clock;
 use crate::repo::{
@@ -130,23 +130,33 @@ impl States {
     /// Every state and every lock.
     pub(crate) async fn list(&self) -> Result<BTreeMap<StateName, StateView>, Problem> {
         let mut views: BTreeMap<StateName, StateView> = BTreeMap::new();
-        for item in self.repo.store().list(TFSTATES).await.map_err(store_problem)?.items {
+        for item in self.items(TFSTATES).await? {
             let name = name_in(&item.key, TFSTATES)?;
             views.entry(name).or_default().record = decode(&item.key, &item.value)?;
         }
-        for item in self.repo.store().list(TFSTATE_LOCKS).await.map_err(store_problem)?.items {
-            let name = name_in(&item.key, TFSTATE_LOCKS)?;
-            views.entry(name).or_default().lock = Some(decode(&item.key, &item.value)?);
+        for (name, lock) in self.locks().await? {
+            views.entry(name).or_default().lock = Some(lock);
         }
         Ok(views)
+    }
+
+    async fn locks(&self) -> Result<Vec<(StateName, LockRecord)>, Problem> {
+        let items = self.items(TFSTATE_LOCKS).await?.into_iter();
+        let lock =
+            |item: Item| Ok((name_in(&item.key, TFSTATE_LOCKS)?, decode(&item.key, &item.value)?));
+        items.map(lock).collect()
+    }
+
+    async fn items(&self, prefix: &str) -> Result<Vec<Item>, Problem> {
+        Ok(self.repo.store().list(prefix).await.map_err(store_problem)?.items)
     }
 
     /// Locks that are held for longer than any work takes.
     pub(crate) async fn old_locks(&self) -> Result<Vec<(StateName, LockRecord)>, Problem> {
         let now = self.clock.now();
-        let is_old = |lock: &LockRecord| now.duration_since(lock.at) >= LONG;
-        let views = self.list().await?.into_iter();
-        Ok(views.filter_map(|(name, view)| Some((name, view.lock.filter(is_old)?))).collect())
+        let mut locks = self.locks().await?;
+        locks.retain(|(_, lock)| now.duration_since(lock.at) >= LONG);
+        Ok(locks)
     }
 
     /// One state and its lock.
@@ -223,8 +233,8 @@ impl States {
         let lock = self.lock_of(name).await?;
         judge_right(name, lock.as_ref(), right)?;
         let before = self.record(name).await?;
-        if before.is_none() {
-            self.check_room(name).await?;
+        if before.is_none() && lock.is_none() {
+            self.check_room().await?;
         }
         let mut record = before.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
         // Who sends it twice, because no answer came, makes one version.
@@ -304,11 +314,16 @@ impl States {
         }
     }
 
+    /// Whether there may be one more name.
+    ///
     /// # Errors
-    /// There are as many names as there may be.
-    async fn check_room(&self, name: &StateName) -> Result<(), Problem> {
-        let known = self.list().await?;
-        if known.len() >= MAX_STATES && !known.contains_key(name) {
+    /// There are as many as there may be.
+    async fn check_room(&self) -> Result<(), Problem> {
+        let (states, locks) = (self.items(TFSTATES).await?, self.items(TFSTATE_LOCKS).await?);
+        let states = states.iter().map(|item| name_in(&item.key, TFSTATES));
+        let locks = locks.iter().map(|item| name_in(&item.key, TFSTATE_LOCKS));
+        let known = states.chain(locks).collect::<Result<BTreeSet<_>, _>>()?;
+        if known.len() >= MAX_STATES {
             let message = format!("there are {MAX_STATES} Terraform states already");
             return Err(Problem::new(Reason::ResourceExhausted, message)
                 .remedy("remove those that nobody needs: weft state ls, weft state rm NAME"));
@@ -330,7 +345,9 @@ impl States {
                 false => Err(Refusal::Locked(Box::new(held.value))),
             };
         }
-        self.check_room(name).await?;
+        if self.record(name).await?.is_none() {
+            self.check_room().await?;
+        }
         let (id, operation) = (info.id.clone(), info.operation.clone());
         let key = tfstate_lock_key(name.as_str());
         let record = LockRecord { info, by, at: self.clock.now() };

@@ -1,6 +1,6 @@
 //! How much room there is for guests, and whether those that are planned find some.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weft_model::{InstanceId, InstanceTypeSpec, Problem, Reason, built_in_types};
 use weft_proto::v1;
@@ -32,8 +32,10 @@ pub(super) async fn placement(
     };
     let freed = freed_instance_ids.iter().map(id).collect::<Result<BTreeSet<_>, _>>()?;
     let types = all_types(context).await?;
+    let types: BTreeMap<&str, u32> =
+        types.iter().map(|kind| (kind.name.as_str(), kind.memory_mib)).collect();
     let memory = |demand: &v1::PlacementDemand| match &demand.instance_type {
-        Some(name) => types.iter().find(|kind| kind.name.as_str() == name).map(|k| k.memory_mib),
+        Some(name) => types.get(name.as_str()).copied(),
         None => demand.memory_mib,
     };
     let cost = |demand: &v1::PlacementDemand| {
