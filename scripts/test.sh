@@ -201,7 +201,7 @@ else
     selection=(--workspace)
 fi
 # Each fuzzer goes on for so long (make fuzz: longer); by themselves tests try a few cases only.
-export WEFT_FUZZ_SECONDS=${WEFT_FUZZ_SECONDS:-20}
+export WEFT_FUZZ_SECONDS=${WEFT_FUZZ_SECONDS:-8}
 step "running the tests"
 if find_rust_tool cargo-nextest >/dev/null; then
     run_nextest "${selection[@]}"
@@ -215,6 +215,15 @@ else
     run_libtest -p weft-acceptance --lib --tests -- --test-threads=1 --show-output
 fi
 if $STORIES_ONLY; then
+    # More of what make test has too: later passes of each point.
+    step "running the crash points of the agent"
+    if find_rust_tool cargo-nextest >/dev/null; then
+        run_nextest -p fabric-agent --test agent -E 'test(crash_points)'
+    else
+        run_libtest -p fabric-agent --test agent -- crash_points --test-threads=1 --show-output
+    fi
+    # What is thorough does not depend on Terraform's version.
+    unset WEFT_THOROUGH
     for terraform in "$TARGET"/tools/terraform-[0-9]*/terraform; do
         [ -x "$terraform" ] || continue
         version=${terraform%/terraform}
