@@ -104,6 +104,28 @@ async fn what_is_wrong_with_the_clients_own_files_is_said_before_anything_is_sen
     }
 }
 
+#[tokio::test]
+async fn a_private_key_that_lost_its_first_line_is_not_shown() {
+    let good = Pki::new().client(Days::VALID);
+    let Some(Pem::Text(key)) = &good.client_key else { panic!("the key is text") };
+    let lines: Vec<&str> = key.lines().collect();
+    let (body, rest) = (lines[1..lines.len() - 1].concat(), lines[1..].join("\n"));
+    let misspelt = key.replace("BEGIN PRIVATE", "BEGIN  PRIVATE");
+    for (text, words) in [
+        (body.as_str(), "characters are not shown"),
+        (rest.as_str(), "characters are not shown"),
+        (misspelt.as_str(), "END line"),
+    ] {
+        let credentials = Credentials { client_key: Some(Pem::new(text)), ..good.clone() };
+        let problem = try_connect("https://localhost:1", credentials).await.unwrap_err();
+        let said = format!("{problem} {:?} {:?}", problem.remedy, problem.evidence);
+        assert!(said.contains(words), "{said}");
+        for shown in [&lines[1][..24], "[32, 80"] {
+            assert!(!said.contains(shown), "{said}");
+        }
+    }
+}
+
 fn foreign_client(good: &Credentials, foreign: &Pki) -> Credentials {
     Credentials { ca_cert: good.ca_cert.clone(), ..foreign.client(Days::VALID) }
 }

@@ -146,14 +146,24 @@ fn plan_checks(setting: Setting<'_>) -> Result<PlanChecks, Diagnostic> {
     let Some(word) = setting.text() else { return Ok(PlanChecks::default()) };
     PlanChecks::parse(word).ok_or_else(|| {
         let rule = format!("must be one of {}", PlanChecks::WORDS.join(", "));
-        environment::invalid("plan_checks", word, &rule)
+        refused("plan_checks", setting, word, &rule)
     })
 }
 
 fn request_timeout(setting: Setting<'_>) -> Result<Duration, Diagnostic> {
     let Some(text) = setting.text() else { return Ok(REQUEST_TIMEOUT) };
-    timeouts::parse(text)
-        .ok_or_else(|| environment::invalid("request_timeout", text, DURATION_RULE))
+    timeouts::parse(text).ok_or_else(|| refused("request_timeout", setting, text, DURATION_RULE))
+}
+
+/// That `value` breaks the rule of the argument called `name`, wherever it comes from.
+fn refused(name: &str, from: Setting<'_>, value: &str, rule: &str) -> Diagnostic {
+    match from {
+        Setting::Variable(_) => environment::invalid(name, value, rule),
+        _ => Diagnostic::error(format!("Invalid value for {name}"))
+            .cause(format!("\"{value}\" is not accepted"))
+            .remedy(format!("The value {rule}"))
+            .at(name),
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +214,16 @@ mod tests {
         let settings = read(&environment, &unknown).unwrap();
         assert!(settings.endpoint.is_none());
         assert!(settings.default_tags.is_none());
+    }
+
+    #[test]
+    fn what_the_configuration_says_wrong_is_not_laid_on_a_variable() {
+        for (name, value) in [("plan_checks", "warning"), ("request_timeout", "0s")] {
+            let config = config([(name, value.into())]);
+            let said = read(&environment([]), &config).unwrap_err().to_string();
+            assert!(said.contains(&format!("Invalid value for {name}")), "{said}");
+            assert!(!said.contains("WEFT_"), "{said}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::pem::{Error as PemError, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -202,9 +202,20 @@ async fn read(field: &'static str, pem: Option<&Pem>) -> Result<Loaded, Problem>
         Some(Pem::File(path)) => path,
         None => return Err(Problem::invalid(field, format!("{field} is not set"))),
     };
-    let shown = format!("{field} {}", path.display());
+    let shown = shown(field, path);
     let text = read_file(path, &shown).await.map_err(|problem| problem.at(field))?;
     Ok(Loaded { field, shown, text })
+}
+
+/// The argument and its file. A value that looks like no path is not shown: it may be a private key
+/// whose first line was lost. Base64 has no dots, and a key's never begins with a slash.
+fn shown(field: &str, path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_path = text.starts_with(['/', '~']) || text.contains('.');
+    match is_path && !text.contains(char::is_control) {
+        true => format!("{field} {text}"),
+        false => format!("{field}, whose {} characters are not shown,", text.chars().count()),
+    }
 }
 
 /// Regular files only: a FIFO might never end.
@@ -267,17 +278,31 @@ fn has_key(text: &[u8]) -> bool {
     has_words(text, "PRIVATE KEY-----")
 }
 
-fn no_pem(loaded: &Loaded, wanted: &str, error: Option<rustls_pki_types::pem::Error>) -> Problem {
+fn no_pem(loaded: &Loaded, wanted: &str, error: Option<PemError>) -> Problem {
     let problem = Problem::invalid(loaded.field, format!("{} holds no {wanted}", loaded.shown))
         .remedy(format!(
             "give a PEM file with -----BEGIN {}-----, as fabric-agent init makes them",
             wanted.to_uppercase()
         ));
     match error {
-        Some(error) if !matches!(error, rustls_pki_types::pem::Error::NoItemsFound) => {
-            problem.evidence(error.to_string())
+        Some(error) => problem.evidence(reason(&error)),
+        None => problem,
+    }
+}
+
+/// The library shows lines as lists of bytes, and they may be of a key.
+fn reason(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { .. } => {
+            "its END line is missing or is not that of its BEGIN line".into()
         }
-        _ => problem,
+        PemError::IllegalSectionStart { .. } => "its BEGIN line is malformed".into(),
+        PemError::Base64Decode(_) => {
+            "what stands between its BEGIN and END lines is no base64".into()
+        }
+        PemError::SectionTooLarge => "it is too large".into(),
+        PemError::Io(error) => error.to_string(),
+        _ => "it has no BEGIN line of that kind".into(),
     }
 }
 

@@ -141,6 +141,14 @@ fn checked_type(text: &str) -> Result<&str, String> {
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
     };
     match text.split_once('/') {
+        // A message in the message has a boundary of its own, which only its sender knows.
+        Some((first, _))
+            if ["multipart", "message"].iter().any(|m| first.eq_ignore_ascii_case(m)) =>
+        {
+            Err(format!(
+                "the content_type {text:?} is of parts in a part: give each a part of its own"
+            ))
+        }
         Some((first, second)) if token(first) && token(second) && text.len() <= 127 => Ok(text),
         _ => Err(format!("the content_type {text:?} is none: write one such as text/cloud-config")),
     }
@@ -251,9 +259,10 @@ mod tests {
     #[test]
     fn no_value_can_add_a_header_or_end_a_part() {
         #[rustfmt::skip]
-        let cases: [&[(&str, &str)]; 8] = [
+        let cases: [&[(&str, &str)]; 9] = [
             &[("content", "#!"), ("content_type", "text/plain\nX-Evil: 1")],
             &[("content", "#!"), ("content_type", "text")],
+            &[("content", "#!"), ("content_type", "Multipart/mixed")],
             &[("content", "#!"), ("filename", "a\"; x=\"")],
             &[("content", "#!"), ("filename", "../a")],
             &[("content", "#!"), ("filename", "a\r\nX-Evil: 1")],

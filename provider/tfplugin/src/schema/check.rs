@@ -2,7 +2,7 @@
 
 use super::{Attribute, Kind, Mode, Nesting, Schema};
 use crate::{
-    cty::{Path, Value},
+    cty::{Path, Type, Value},
     diag::{Diagnostic, Diagnostics},
 };
 
@@ -31,6 +31,10 @@ fn object(attributes: &[Attribute], value: &Value, path: &Path, out: &mut Diagno
 
 fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics) {
     if value.is_null() {
+        // Terraform asks that it is written, not that it has a value.
+        if attribute.mode == Mode::Required {
+            out.push(null(path, "It is required: give it a value"));
+        }
         return;
     }
     if let Some(message) = &attribute.deprecated {
@@ -39,8 +43,10 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
     if value.is_unknown() {
         return;
     }
+    let secret = attribute.sensitive || attribute.write_only;
     for validator in &attribute.validators {
         if let Err(cause) = validator.run(value) {
+            let cause = if secret { "the value is not accepted".to_owned() } else { cause };
             out.push(
                 Diagnostic::error(format!("Invalid value for {path}"))
                     .cause(cause)
@@ -49,6 +55,7 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
             );
         }
     }
+    no_nulls_inside(attribute, value, path, out);
     let Kind::Nested(nesting, inner) = &attribute.kind else { return };
     match (nesting, value) {
         (Nesting::Single, value) => object(inner, value, path, out),
@@ -70,6 +77,37 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
         }
         _ => {}
     }
+}
+
+/// A collection's elements are values: none is left out by being null.
+fn no_nulls_inside(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics) {
+    const REMEDY: &str =
+        "Give the element a value or leave it out; `if v != null` in a for expression does";
+    match (&attribute.kind, attribute.ty(), value) {
+        (Kind::Nested(Nesting::Set, _), _, Value::List(elements))
+        | (Kind::Leaf(_), Type::Set(_), Value::List(elements)) => {
+            if elements.iter().any(Value::is_null) {
+                let summary = format!("{path} has an element that is null");
+                out.push(Diagnostic::error(summary).remedy(REMEDY).at(path));
+            }
+        }
+        (_, _, Value::List(elements)) => {
+            for (index, _) in elements.iter().enumerate().filter(|(_, e)| e.is_null()) {
+                out.push(null(&path.index(index), REMEDY));
+            }
+        }
+        (Kind::Nested(Nesting::Map, _), _, Value::Map(entries))
+        | (Kind::Leaf(_), Type::Map(_), Value::Map(entries)) => {
+            for (key, _) in entries.iter().filter(|(_, e)| e.is_null()) {
+                out.push(null(&path.key(key), REMEDY));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn null(path: &Path, remedy: &str) -> Diagnostic {
+    Diagnostic::error(format!("{path} is null")).remedy(remedy).at(path)
 }
 
 /// Rules of `internal/configs/configschema/internal_validate.go` and of this library.
@@ -181,6 +219,51 @@ mod tests {
     fn unknown_and_null_values_are_not_validated() {
         let config = Value::object([("mode", Value::Unknown), ("nics", Value::Null)]);
         assert!(schema().validate(&config).is_empty());
+    }
+
+    #[test]
+    fn what_has_to_have_a_value_is_refused_when_it_is_null() {
+        let schema = Schema::new("x")
+            .attribute(Attribute::string("name", "n").required())
+            .attribute(Attribute::map("tags", Type::String, "t"))
+            .attribute(Attribute::set("keys", Type::String, "k"))
+            .attribute(Attribute::list("servers", Type::String, "s"))
+            .attribute(Attribute::object(
+                "disk",
+                "d",
+                [Attribute::number("size", "s").required(), Attribute::string("pool", "p")],
+            ))
+            .attribute(Attribute::nested(
+                "nics",
+                Nesting::List,
+                "n",
+                [Attribute::number("mtu", "m").required()],
+            ));
+        let config = Value::object([
+            ("name", Value::Null),
+            ("tags", Value::object([("a", Value::Null), ("b", "c".into()), ("d", Value::Unknown)])),
+            ("keys", Value::List(vec![Value::Null])),
+            ("servers", Value::List(vec!["x".into(), Value::Null])),
+            ("disk", Value::object([("size", Value::Null), ("pool", Value::Null)])),
+            ("nics", Value::List(vec![Value::Null, Value::object([("mtu", Value::Null)])])),
+        ]);
+        let said: Vec<_> = schema.validate(&config).iter().map(ToString::to_string).collect();
+        let said: Vec<_> = said.iter().filter_map(|text| text.split(" (at ").next()).collect();
+        #[rustfmt::skip]
+        assert_eq!(said, [
+            "error: name is null", "error: tags[\"a\"] is null", "error: keys has an element that is null", "error: servers[1] is null",
+            "error: disk.size is null", "error: nics[0] is null", "error: nics[1].mtu is null",
+        ]);
+    }
+
+    #[test]
+    fn a_secret_that_is_refused_is_not_shown() {
+        let schema = Schema::new("x").attribute(
+            Attribute::string("key", "k").sensitive().validate(Validator::one_of(["a"])),
+        );
+        let said = schema.validate(&Value::object([("key", "hush")]));
+        assert!(said.iter().any(|d| d.to_string().contains("not accepted")));
+        assert!(!said.iter().any(|d| d.to_string().contains("hush")));
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub(super) async fn validate(
     let work = async move {
         let config = wire::decode(request.config.as_ref(), &this.ty, "provider configuration")?;
         let mut diagnostics = this.schema.validate(&config);
-        diagnostics.append(this.provider.validate(&config).await);
+        // What is wrong by itself is told once.
+        if !diagnostics.has_errors() {
+            diagnostics.append(this.provider.validate(&config).await);
+        }
         Ok::<_, Diagnostics>(diagnostics)
     };
     let diagnostics = flatten(guard("validating the provider's settings", work).await);
