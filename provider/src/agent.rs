@@ -13,7 +13,7 @@ pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -121,6 +121,13 @@ impl Agent {
         self.connection().ok().filter(|connection| asks(&connection.settings))
     }
 
+    /// The agent was there when the plan was made: from now on its first answer is waited for as well.
+    pub(crate) fn expect(&self) {
+        if let Ok(connection) = self.connection() {
+            connection.expected.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The graceful end: everything that was created is in Terraform's state.
     pub(crate) async fn end(&self) {
         if let Ok(connection) = self.connection() {
@@ -141,6 +148,8 @@ pub(crate) struct Connection {
     pub(crate) planned_rules: PlannedRules,
     pub(crate) planned_instances: PlannedInstances,
     channel: OnceCell<Channel>,
+    /// Whether an agent that this process has not reached yet may be back in a moment.
+    expected: AtomicBool,
     session: Session,
 }
 
@@ -155,6 +164,7 @@ impl Connection {
             planned_rules: PlannedRules::default(),
             planned_instances: PlannedInstances::default(),
             channel: OnceCell::new(),
+            expected: AtomicBool::new(false),
             session: Session::default(),
         }
     }
@@ -171,8 +181,28 @@ impl Connection {
         self.channel.get_or_try_init(|| client::connect(endpoint)).await.cloned()
     }
 
-    /// One unary request. It is sent again while the agent, having been reached once, is away, and
-    /// a few times where it cannot take it; so `request` has to be one that may be repeated.
+    /// [`Self::channel`], waited for until `by` where the agent is expected to be back.
+    async fn reached(&self, by: Instant) -> Result<Channel, Problem> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let problem = match self.channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(problem) => problem,
+            };
+            let next = Instant::now() + pause;
+            let is_away = problem.reason == Reason::Unavailable;
+            if !is_away || !self.expected.load(Ordering::Relaxed) || next >= by {
+                return Err(problem);
+            }
+            tracing::debug!(%problem, "trying again");
+            tokio::time::sleep_until(next).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// One unary request. It is sent again while the agent is away, which was reached once or was
+    /// there for the plan that is applied, and a few times where it cannot take it; so `request` has
+    /// to be one that may be repeated.
     pub(crate) async fn call<T, F>(&self, request: impl Fn(Channel) -> F) -> Result<T, Problem>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -190,11 +220,12 @@ impl Connection {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
+        let deadline = begun + limit;
         let mut pause = PAUSE_MIN;
         let (mut back_by, mut not_now) = (None, 0);
         loop {
-            let channel = self.channel().await?;
+            let channel = self.reached(deadline.min(begun + self.settings.request_timeout)).await?;
             let status = match tokio::time::timeout_at(deadline, request(channel)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,

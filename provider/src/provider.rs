@@ -170,6 +170,10 @@ impl Provider for Weft {
         list::all(&self.agent).into_iter().map(|list| list as Box<dyn ListResource>).collect()
     }
 
+    fn on_apply(&self) {
+        self.agent.expect();
+    }
+
     /// Everything that was created is in the state by now, so the session ends in good order.
     async fn on_shutdown(&self) {
         self.agent.end().await;

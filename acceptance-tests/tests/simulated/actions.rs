@@ -79,7 +79,8 @@ fn an_instance_is_stopped_started_rebooted_and_reset_by_hand() -> Result<()> {
 #[test]
 fn what_the_next_plan_undoes_is_warned_of() -> Result<()> {
     of_each_version(|lab, terraform| {
-        terraform.main(&(instance(lab, "")? + &action("stop", "    force = true\n")))?;
+        let kinds = action("stop", "    force = true\n") + &action("start", "");
+        terraform.main(&(instance(lab, "")? + &kinds))?;
         terraform.apply()?;
         let said = invoke(terraform, "stop")?.success()?;
         says(&said, "Warning: The next plan of Terraform undoes this")?;
@@ -87,7 +88,10 @@ fn what_the_next_plan_undoes_is_warned_of() -> Result<()> {
         let plan = terraform.plan()?;
         let change = plan.change("weft_instance.it");
         ensure!(change == Change::Update, "the plan does not start it again:\n{}", plan.text());
-        Ok(())
+        // As the configuration has it.
+        let said = invoke(terraform, "start")?.success()?;
+        ensure!(!said.text().contains("undoes this"), "{}", said.text());
+        terraform.assert_plan_is_empty()
     })
 }
 

@@ -179,11 +179,9 @@ impl Deed {
 impl Power {
     /// What Terraform, which has the instance in its state, makes of it.
     fn warning(&self, before: &InstanceView) -> Option<Diagnostic> {
-        let (leaves, had) = (self.deed.leaves()?, before.object.spec.power?);
-        let data = &before.object.client_data;
-        if leaves == had || data.is_empty() || order::power_is_unmanaged(data) {
-            return None;
-        }
+        let leaves = self.deed.leaves()?;
+        let data = Some(&before.object.client_data).filter(|data| !data.is_empty())?;
+        let had = order::configured_power(data).filter(|had| *had != leaves)?;
         Some(
             Diagnostic::warning("The next plan of Terraform undoes this")
                 .cause(format!(

@@ -26,6 +26,8 @@ pub(crate) struct Kept {
     pub(super) user_data_wo_version: Option<i64>,
     /// Whether power is left to people.
     pub(super) power_unmanaged: bool,
+    /// Whether the configuration has it stopped, whatever an action has done to it since.
+    pub(super) power_stopped: bool,
     /// The image that is wanted, where a change of it is recorded only. The agent has the one that
     /// the instance was made from.
     pub(super) recorded_image_id: Option<String>,
@@ -44,6 +46,7 @@ impl Kept {
             user_data_replace_on_change: plan.read("user_data_replace_on_change")?,
             user_data_wo_version: plan.read("user_data_wo_version")?,
             power_unmanaged: plan.get("power_state").as_str() == Some("unmanaged"),
+            power_stopped: plan.get("power_state").as_str() == Some("stopped"),
             recorded_image_id: match plan.get("replace_on_image_change").as_bool() {
                 Some(false) => plan.read("image_id")?,
                 _ => None,
@@ -54,9 +57,12 @@ impl Kept {
     }
 }
 
-/// Whether the power of an instance with this `client_data` is left to people.
-pub(crate) fn power_is_unmanaged(client_data: &str) -> bool {
-    kept::decode::<Kept>(client_data).power_unmanaged
+/// What power the configuration says that an instance with this `client_data` has; `None` where that
+/// is left to people.
+pub(crate) fn configured_power(client_data: &str) -> Option<PowerState> {
+    let kept: Kept = kept::decode(client_data);
+    let power = if kept.power_stopped { PowerState::Stopped } else { PowerState::Running };
+    (!kept.power_unmanaged).then_some(power)
 }
 
 /// The bytes of whichever form of user data is set and known; only a configuration has `user_data_wo`.

@@ -41,6 +41,33 @@ async fn an_agent_that_comes_back_goes_on_with_the_same_session() {
     assert_eq!(world.created_in[0], world.created_in[1]);
 }
 
+/// Terraform plans and applies with two providers: the second has not reached the agent yet.
+#[tokio::test]
+async fn an_agent_that_restarts_between_plan_and_apply_is_waited_for() {
+    let settings = attributes([("plan_checks", "off".into())]);
+    let (terraform, fake) = connected_with(settings).await;
+    let config = attributes([("name", "n".into()), ("cidr_block", "10.0.0.0/16".into())]);
+    fake.kill();
+    let (created, ()) = tokio::join!(terraform.create("weft_vpc", config), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        fake.come_back();
+    });
+    created.unwrap();
+}
+
+#[tokio::test]
+async fn a_plan_does_not_wait_for_an_agent_that_is_not_there() {
+    let (terraform, fake) = connected().await;
+    let config = least("weft_key_pair", &terraform, &fake).await;
+    let state = terraform.create("weft_key_pair", config).await.unwrap();
+    // As long as the test may take, and longer.
+    let patient = attributes([("request_timeout", "24h".into())]);
+    let another = provider(&fake, patient).await;
+    fake.kill();
+    let said = another.refresh(&state).await.unwrap_err();
+    assert!(said.to_string().contains("nobody listens"), "{said}");
+}
+
 #[tokio::test]
 async fn a_session_whose_stream_broke_still_ends_gracefully() {
     let (terraform, fake) = connected().await;

@@ -70,12 +70,18 @@ impl Fake {
     /// The agent dies and comes back with what it had stored; connections break.
     pub(crate) fn restart(&self) {
         self.kill();
+        self.come_back();
+    }
+
+    /// The agent is there again, with what it had stored.
+    pub(crate) fn come_back(&self) {
         self.world().alive.clear();
         std::fs::remove_file(self.directory.path().join("agent.sock")).unwrap();
         *self.runtime.lock().unwrap() = Some(serve(self.directory.path(), self.world.clone()));
     }
 
-    fn kill(&self) {
+    /// The agent dies; connections break.
+    pub(crate) fn kill(&self) {
         if let Some(runtime) = self.runtime.lock().unwrap().take() {
             runtime.shutdown_background();
         }

@@ -55,6 +55,10 @@ pub trait Provider: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Called before each change that Terraform wants carried out: what it is about was there when it
+    /// was planned, a moment ago or in a saved plan. The plan's provider was another process.
+    fn on_apply(&self) {}
+
     /// Called once when Terraform ends in good order, for at most 1.5 s. Not called when
     /// Terraform died: a peer that sees the connection break without it knows the difference.
     async fn on_shutdown(&self) {}

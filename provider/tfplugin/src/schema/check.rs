@@ -83,21 +83,18 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
 fn no_nulls_inside(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics) {
     const REMEDY: &str =
         "Give the element a value or leave it out; `if v != null` in a for expression does";
-    match (&attribute.kind, attribute.ty(), value) {
-        (Kind::Nested(Nesting::Set, _), _, Value::List(elements))
-        | (Kind::Leaf(_), Type::Set(_), Value::List(elements)) => {
-            if elements.iter().any(Value::is_null) {
-                let summary = format!("{path} has an element that is null");
-                out.push(Diagnostic::error(summary).remedy(REMEDY).at(path));
-            }
+    match (attribute.ty(), value) {
+        // They have no place of their own.
+        (Type::Set(_), Value::List(elements)) if elements.iter().any(Value::is_null) => {
+            let summary = format!("{path} has an element that is null");
+            out.push(Diagnostic::error(summary).remedy(REMEDY).at(path));
         }
-        (_, _, Value::List(elements)) => {
+        (Type::List(_), Value::List(elements)) => {
             for (index, _) in elements.iter().enumerate().filter(|(_, e)| e.is_null()) {
                 out.push(null(&path.index(index), REMEDY));
             }
         }
-        (Kind::Nested(Nesting::Map, _), _, Value::Map(entries))
-        | (Kind::Leaf(_), Type::Map(_), Value::Map(entries)) => {
+        (Type::Map(_), Value::Map(entries)) => {
             for (key, _) in entries.iter().filter(|(_, e)| e.is_null()) {
                 out.push(null(&path.key(key), REMEDY));
             }

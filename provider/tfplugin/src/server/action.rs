@@ -94,6 +94,7 @@ async fn invoke_inner(
             .cause("its configuration is not known yet")
             .into());
     }
+    inner.provider.on_apply();
     let mut ctx = ActionContext {
         config,
         client: client_capabilities.into(),

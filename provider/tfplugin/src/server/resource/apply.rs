@@ -46,6 +46,7 @@ async fn apply_inner(inner: &Arc<Inner>, request: Request) -> Result<Response, D
         (false, true) => Operation::Delete,
     };
 
+    inner.provider.on_apply();
     let outcome = Outcome::new(private);
     let mut ctx = ApplyContext {
         operation,
