@@ -3,6 +3,7 @@
 //! What an object's attributes are is the resources' business ([`crate::kind::Kind`]); here they
 //! only get names, references to each other, and the form of text. Nothing is claimed or changed.
 
+mod default_tags;
 mod hcl;
 mod names;
 mod references;
@@ -18,6 +19,7 @@ use crate::agent::{Agent, PlanChecks, Settings};
 use crate::catalog;
 use crate::list::{self, Origin};
 use crate::settings::REQUEST_TIMEOUT;
+use crate::tags::TagMap;
 use hcl::{Block, Expression};
 use names::Names;
 use references::References;
@@ -25,7 +27,7 @@ use references::References;
 /// The files of a root module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
-    /// Which provider it needs.
+    /// Which provider it needs, and with which `default_tags`.
     pub versions: String,
     /// The resources.
     pub main: String,
@@ -44,6 +46,8 @@ struct Object {
     name: String,
     address: String,
     config: Value,
+    /// Its own tags and those that some provider's `default_tags` gave it; `None` where it has none.
+    tags: Option<TagMap>,
     /// What people have to know or do about it.
     comments: Vec<String>,
 }
@@ -102,15 +106,18 @@ pub async fn terraform(endpoint: Endpoint, kinds: &[String]) -> Result<Exported,
             let address = format!("{kind}.{name}");
             references.add(kind, &address, &listed.state);
             let config = list.configuration(&listed.state);
+            let tags = default_tags::of(&listed.state);
             let comments = list.lacking(&config);
-            objects.push(Object { type_name: kind, id, name, address, config, comments });
+            objects.push(Object { type_name: kind, id, name, address, config, tags, comments });
         }
     }
-    Ok(render(&objects, &defaults, &schemas, references))
+    let default_tags = default_tags::shared(&mut objects);
+    Ok(render(&objects, &default_tags, &defaults, &schemas, references))
 }
 
 fn render(
     objects: &[Object],
+    default_tags: &TagMap,
     defaults: &[(&'static str, String)],
     schemas: &BTreeMap<&'static str, Schema>,
     mut references: References,
@@ -151,7 +158,7 @@ fn render(
         .text()
     });
     Exported {
-        versions: VERSIONS.to_owned(),
+        versions: VERSIONS.to_owned() + &default_tags::provider(default_tags),
         main: data.chain(blocks).collect::<Vec<_>>().join("\n"),
         imports: imports.join("\n"),
         count: objects.len(),

@@ -78,6 +78,16 @@ impl Kind for Image {
         schema::schema()
     }
 
+    /// What comes along with a captured disk cannot be said.
+    fn written(mut config: Value) -> Value {
+        if capture::is_captured(&config) {
+            for name in capture::INHERITED.into_iter().chain(["boot_mode"]) {
+                config.set(name, Value::Null);
+            }
+        }
+        config
+    }
+
     fn kept(plan: &Value) -> Result<Kept, ConvertError> {
         Ok(Kept {
             tags: tags::own(plan)?,
@@ -409,6 +419,10 @@ impl Resource for Image {
 
     async fn delete(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
         kind::delete::<Self>(&self.agent, ctx).await
+    }
+
+    fn configuration(&self, config: Value) -> Value {
+        Self::written(config)
     }
 
     async fn import(&self, ctx: &mut ImportContext) -> Result<(), Diagnostics> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tfplugin::{Attribute, ConvertError, PlanContext, Type, Value};
+use tfplugin::{Attribute, ConvertError, Diagnostic, PlanContext, Type, Value};
+use weft_model::Tags;
 
 use crate::agent::Settings;
 use crate::checks;
@@ -35,7 +36,18 @@ pub(crate) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
         _ => None,
     };
     match all {
-        Some(all) => ctx.set("tags_all", all),
+        Some(all) => {
+            // Each is well by itself; together they may be too many.
+            if let Err(problem) = Tags::parse(all.clone()) {
+                let cause = format!("with the provider's default_tags: {}", problem.message);
+                let mut error = Diagnostic::error("Too many tags").cause(cause).at("tags");
+                if let Some(remedy) = problem.remedy {
+                    error = error.remedy(remedy);
+                }
+                ctx.error(error);
+            }
+            ctx.set("tags_all", all);
+        }
         None => ctx.mark_unknown("tags_all"),
     }
 }

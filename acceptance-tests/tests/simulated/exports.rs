@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{Lab, Terraform, skipped, terraform_of_version};
 
 use crate::imports::assert_only_imports;
-use crate::module::{ONE_OF_EACH, image, one_of_each, snapshot};
+use crate::module::{ONE_OF_EACH, PUBLIC_KEY, image, one_of_each, snapshot};
 
 /// In the default VPC, where everything else is in one of its own; with odd names.
 const MORE: &str = r#"
@@ -28,12 +28,18 @@ resource "weft_volume" "of_snapshot" {
   snapshot_id = weft_snapshot.it.id
 }
 
+resource "weft_image" "captured" {
+  name               = "captured"
+  source_instance_id = weft_instance.plain.id
+}
+
 data "weft_vpc" "default" {
   default = true
 }
 "#;
 
-const ALSO: [&str; 4] = [
+const ALSO: [&str; 5] = [
+    "weft_image.captured",
     "weft_snapshot.it",
     "weft_security_group.default_vpc",
     "weft_instance.plain",
@@ -68,6 +74,43 @@ fn what_exists_is_exported_and_then_only_imported() -> Result<()> {
     }
     only_imports(&terraform, made, &main)?;
     terraform.destroy()?;
+    lab.close()
+}
+
+#[test]
+fn tags_of_a_providers_default_tags_are_exported_with_the_provider() -> Result<()> {
+    const DEFAULTS: &str = "provider \"weft\" {\n  default_tags = {\n    team = \"x\"\n  }\n}\n";
+    let vpc = |name: &str, cidr: &str| {
+        format!(
+            "resource \"weft_vpc\" \"{name}\" {{\n  name = \"{name}\"\n  cidr_block = \"{cidr}\"\n}}\n"
+        )
+    };
+    let lab = Lab::simulated()?;
+    let maker = lab.terraform()?;
+    let tagged = "resource \"weft_key_pair\" \"own\" {\n  key_name = \"own\"\n  \
+                  tags = { team = \"y\" }\n  public_key = \"";
+    let tagged = format!("{tagged}{}\"\n}}\n", PUBLIC_KEY);
+    maker.main(&(DEFAULTS.to_owned() + &vpc("all", "10.1.0.0/16") + &tagged))?;
+    maker.apply()?;
+    let terraform = lab.terraform()?;
+    let main = export_into(&lab, &terraform)?;
+    let versions = std::fs::read_to_string(terraform.directory().join("versions.tf"))?;
+    ensure!(versions.contains(DEFAULTS), "{versions}");
+    only_imports(&terraform, 2, &main)?;
+
+    // Somebody else's objects do not have them: then each has its own.
+    let other = lab.terraform()?;
+    other.main(&vpc("other", "10.2.0.0/16"))?;
+    other.apply()?;
+    let terraform = lab.terraform()?;
+    let main = export_into(&lab, &terraform)?;
+    ensure!(main.contains("# Some of its tags come from the default_tags"), "{main}");
+    let versions = std::fs::read_to_string(terraform.directory().join("versions.tf"))?;
+    ensure!(!versions.contains("default_tags"), "{versions}");
+    let plan = terraform.plan()?;
+    ensure!(!plan.text().contains("~ tags_all"), "tags change:\n{}", plan.text());
+    terraform.apply_plan()?;
+    terraform.assert_plan_is_empty()?;
     lab.close()
 }
 

@@ -24,7 +24,7 @@ pub(super) const CONSISTENCIES: [&str; 3] =
     [Consistency::Crash.as_str(), Consistency::Frozen.as_str(), STOPPED];
 const STOPPED: &str = "stopped";
 /// What comes along with the disk, and cannot be chosen.
-const INHERITED: [&str; 8] = [
+pub(super) const INHERITED: [&str; 8] = [
     "source_path",
     "source_url",
     "sha256",

@@ -37,6 +37,15 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
         }
         return;
     }
+    if attribute.mode == Mode::Computed {
+        out.push(
+            Diagnostic::error(format!("{path} is read-only"))
+                .cause("only the provider sets it")
+                .remedy("Remove it from the configuration")
+                .at(path),
+        );
+        return;
+    }
     if let Some(message) = &attribute.deprecated {
         out.push(Diagnostic::warning(format!("{path} is deprecated")).cause(message).at(path));
     }
@@ -244,13 +253,24 @@ mod tests {
             ("disk", Value::object([("size", Value::Null), ("pool", Value::Null)])),
             ("nics", Value::List(vec![Value::Null, Value::object([("mtu", Value::Null)])])),
         ]);
-        let said: Vec<_> = schema.validate(&config).iter().map(ToString::to_string).collect();
-        let said: Vec<_> = said.iter().filter_map(|text| text.split(" (at ").next()).collect();
+        let said = schema.validate(&config);
+        let said: Vec<_> = said.iter().map(|d| d.summary.as_str()).collect();
         #[rustfmt::skip]
         assert_eq!(said, [
-            "error: name is null", "error: tags[\"a\"] is null", "error: keys has an element that is null", "error: servers[1] is null",
-            "error: disk.size is null", "error: nics[0] is null", "error: nics[1].mtu is null",
+            "name is null", "tags[\"a\"] is null", "keys has an element that is null", "servers[1] is null",
+            "disk.size is null", "nics[0] is null", "nics[1].mtu is null",
         ]);
+    }
+
+    #[test]
+    fn what_only_the_provider_sets_is_refused_where_it_is_set() {
+        let id = || Attribute::string("id", "i").computed();
+        let schema =
+            Schema::new("x").attribute(id()).attribute(Attribute::object("o", "o", [id()]));
+        let inner = Value::object([("id", Value::Unknown)]);
+        let said = schema.validate(&Value::object([("id", "x".into()), ("o", inner)]));
+        let said: Vec<_> = said.iter().map(|d| d.summary.as_str()).collect();
+        assert_eq!(said, ["id is read-only", "o.id is read-only"]);
     }
 
     #[test]

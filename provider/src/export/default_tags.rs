@@ -1,0 +1,115 @@
+//! The tags that objects have from a provider's `default_tags`: an object's own configuration does not
+//! have them, and without them its first plan would take them away.
+
+use tfplugin::Value;
+
+use super::Object;
+use super::hcl::{Block, Expression};
+use crate::tags::TagMap;
+
+/// All tags of an object of this state; `None` for kinds that have no tags.
+pub(super) fn of(state: &Value) -> Option<TagMap> {
+    state.get("tags_all").to().ok().flatten()
+}
+
+/// The `default_tags` with which all `objects` keep the tags that they have. Where there are none,
+/// since the objects come from several configurations, tags that were defaults become their own.
+pub(super) fn shared(objects: &mut [Object]) -> TagMap {
+    let tagged = || objects.iter().filter_map(|object| Some((own(object), object.tags.as_ref()?)));
+    let mut defaults = TagMap::new();
+    for (own, all) in tagged() {
+        let given = all.iter().filter(|(key, _)| !own.contains_key(*key));
+        defaults.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+    }
+    let keeps = |(own, all): (TagMap, &TagMap)| {
+        let mut with = defaults.clone();
+        with.extend(own);
+        with == *all
+    };
+    if tagged().all(keeps) {
+        return defaults;
+    }
+    for object in objects {
+        let own = own(object);
+        let Some(all) = object.tags.as_ref().filter(|all| **all != own) else { continue };
+        object.config.set("tags", all.clone());
+        object.comments.push(
+            "Some of its tags come from the default_tags of a configuration that not all share: the \
+             first apply makes them its own."
+                .to_owned(),
+        );
+    }
+    TagMap::new()
+}
+
+fn own(object: &Object) -> TagMap {
+    object.config.get("tags").to::<Option<TagMap>>().ok().flatten().unwrap_or_default()
+}
+
+/// The provider's block, if it takes one.
+pub(super) fn provider(default_tags: &TagMap) -> String {
+    if default_tags.is_empty() {
+        return String::new();
+    }
+    let tags = default_tags
+        .iter()
+        .map(|(key, value)| (key.clone(), Expression::Literal(value.as_str().into())))
+        .collect();
+    let block = Block {
+        head: "provider \"weft\"".to_owned(),
+        comments: Vec::new(),
+        attributes: vec![("default_tags".to_owned(), Expression::Object(tags))],
+    };
+    format!("\n{}", block.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags<const N: usize>(tags: [(&str, &str); N]) -> TagMap {
+        tags.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    fn object(own: TagMap, all: Option<TagMap>) -> Object {
+        Object {
+            type_name: "weft_vpc",
+            id: String::new(),
+            name: String::new(),
+            address: String::new(),
+            config: Value::object([("tags", own)]),
+            tags: all,
+            comments: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_all_have_besides_their_own_is_the_providers() {
+        let mut objects = [
+            object(tags([]), Some(tags([("team", "x")]))),
+            object(tags([("team", "y"), ("a", "b")]), Some(tags([("team", "y"), ("a", "b")]))),
+            object(tags([]), None),
+        ];
+        assert_eq!(shared(&mut objects), tags([("team", "x")]));
+        assert_eq!(own(&objects[0]), tags([]));
+    }
+
+    #[test]
+    fn where_not_all_share_them_they_become_their_own() {
+        let mut objects = [
+            object(tags([]), Some(tags([("team", "x")]))),
+            object(tags([("a", "b")]), Some(tags([("a", "b")]))),
+        ];
+        assert_eq!(shared(&mut objects), tags([]));
+        assert_eq!(own(&objects[0]), tags([("team", "x")]));
+        assert_eq!(objects[0].comments.len(), 1);
+        assert!(objects[1].comments.is_empty());
+    }
+
+    #[test]
+    fn the_providers_block_is_written_where_it_says_something() {
+        assert_eq!(provider(&tags([])), "");
+        let text = provider(&tags([("a b", "x"), ("team", "y")]));
+        assert!(text.contains("provider \"weft\" {") && text.contains("\"a b\" = \"x\""), "{text}");
+    }
+}
