@@ -121,10 +121,11 @@ impl Agent {
         self.connection().ok().filter(|connection| asks(&connection.settings))
     }
 
-    /// The agent was there when the plan was made: from now on its first answer is waited for as well.
-    pub(crate) fn expect(&self) {
+    /// Changes are carried out from now on. The agent was there when they were planned, so one that
+    /// this process has not reached yet may be back in a moment.
+    pub(crate) fn applies(&self) {
         if let Ok(connection) = self.connection() {
-            connection.expected.store(true, Ordering::Relaxed);
+            connection.applying.store(true, Ordering::Relaxed);
         }
     }
 
@@ -148,8 +149,7 @@ pub(crate) struct Connection {
     pub(crate) planned_rules: PlannedRules,
     pub(crate) planned_instances: PlannedInstances,
     channel: OnceCell<Channel>,
-    /// Whether an agent that this process has not reached yet may be back in a moment.
-    expected: AtomicBool,
+    applying: AtomicBool,
     session: Session,
 }
 
@@ -164,9 +164,15 @@ impl Connection {
             planned_rules: PlannedRules::default(),
             planned_instances: PlannedInstances::default(),
             channel: OnceCell::new(),
-            expected: AtomicBool::new(false),
+            applying: AtomicBool::new(false),
             session: Session::default(),
         }
+    }
+
+    /// Whether a change has been carried out, or is about to be: a plan that is asked for then is made
+    /// once more, with what is known by now.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.applying.load(Ordering::Relaxed)
     }
 
     /// A channel to the agent; the first one is made here. It connects again by itself.
@@ -191,7 +197,7 @@ impl Connection {
             };
             let next = Instant::now() + pause;
             let is_away = problem.reason == Reason::Unavailable;
-            if !is_away || !self.expected.load(Ordering::Relaxed) || next >= by {
+            if !is_away || !self.is_applying() || next >= by {
                 return Err(problem);
             }
             tracing::debug!(%problem, "trying again");

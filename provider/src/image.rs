@@ -27,7 +27,7 @@ use crate::agent::upload::Uploads;
 use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
-use crate::{kept, tags};
+use crate::{kept, references, tags};
 use files::{Digests, Role};
 
 /// Unless `timeouts` says otherwise: a few GiB over a slow line.
@@ -374,6 +374,7 @@ impl Resource for Image {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.agent.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        references::check(&self.agent, ctx).await;
         checksum::plan(self.agent.connection().ok().as_deref(), ctx).await;
         plan::plan(&self.digests, ctx).await?;
         plan::check_protected(ctx);

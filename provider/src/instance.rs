@@ -27,6 +27,7 @@ use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
 use crate::kind::wire::Wire as _;
 use crate::kind::{self, Kind};
+use crate::references;
 use wait::Wait;
 
 /// Unless `timeouts` says otherwise.
@@ -132,6 +133,7 @@ impl Resource for Instance {
     }
 
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
+        references::check(&self.0, ctx).await;
         let connection = self.0.connection().ok();
         if let Some(connection) = &connection
             && let Some(diagnostic) = types::check(connection, ctx).await

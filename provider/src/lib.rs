@@ -35,6 +35,7 @@ mod port_forward;
 mod prefix_list;
 mod problem;
 mod provider;
+mod references;
 mod route_table;
 mod route_table_association;
 mod rule;

@@ -171,7 +171,7 @@ impl Provider for Weft {
     }
 
     fn on_apply(&self) {
-        self.agent.expect();
+        self.agent.applies();
     }
 
     /// Everything that was created is in the state by now, so the session ends in good order.

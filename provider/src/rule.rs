@@ -20,7 +20,7 @@ use crate::agent::{Agent, Connection};
 use crate::kind::{self, Kind};
 use crate::security_group::SecurityGroup;
 use crate::tags::TagMap;
-use crate::{checks, kept, problem, tags};
+use crate::{checks, kept, problem, references, tags};
 
 /// Which way the connections are opened that a rule lets through.
 pub(crate) trait Way: std::fmt::Debug + Send + Sync + 'static {
@@ -248,6 +248,7 @@ impl<W: Way> Resource for Rule<W> {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.0.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        references::check(&self.0, ctx).await;
         let Some(connection) = self.0.asked_in_plans() else { return Ok(()) };
         let counted = ["security_group_id"].into_iter().chain(PEERS.map(|(name, _)| name));
         if counted.into_iter().any(|name| ctx.changes(name))

@@ -20,7 +20,7 @@ use weft_proto::v1;
 use crate::agent::Agent;
 use crate::kind::{self, Kind};
 use crate::tags::TagMap;
-use crate::{checks, kept, tags};
+use crate::{checks, kept, references, tags};
 use wait::Wait;
 
 /// Unless `timeouts` says otherwise. It takes a moment, but the guest's hypervisor has to answer.
@@ -179,6 +179,7 @@ impl Resource for Snapshot {
     async fn modify_plan(&self, ctx: &mut PlanContext) -> Result<(), Diagnostics> {
         let connection = self.0.connection().ok();
         tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
+        references::check(&self.0, ctx).await;
         Ok(())
     }
 

@@ -41,7 +41,7 @@ ephemeral "weft_console_token" "it" {{
 
 resource "terraform_data" "look" {{
   provisioner "local-exec" {{
-    command = "printf %s \"$WEFT_CONSOLE_TOKEN\" > {kept} && (echo hello; sleep 1) | timeout 20 {weft} console ${{weft_instance.it.id}} > seen.txt; grep hello seen.txt"
+    command = "printf %s \"$WEFT_CONSOLE_TOKEN\" > {kept} && touch seen.txt; (echo hello; for i in $(seq 600); do grep -q hello seen.txt && break; sleep 0.1; done) | timeout 60 {weft} console ${{weft_instance.it.id}} > seen.txt; grep hello seen.txt"
     environment = {{
       WEFT_ENDPOINT      = "https://localhost:${{ephemeral.weft_console_token.it.port}}"
       WEFT_CA_CERT       = "{ca}"

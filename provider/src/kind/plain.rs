@@ -11,7 +11,7 @@ use tfplugin::{
 
 use super::{Kind, Spec};
 use crate::agent::Agent;
-use crate::{kind, tags};
+use crate::{kind, references, tags};
 
 /// What differs between them.
 #[async_trait]
@@ -79,6 +79,7 @@ impl<K: Plain> Resource for PlainResource<K> {
             let connection = self.agent.connection().ok();
             tags::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         }
+        references::check(&self.agent, ctx).await;
         K::plan(&self.agent, ctx).await
     }
 

@@ -137,8 +137,9 @@ async fn asked_for_a_snapshot(watches_break: u32) -> Vec<&'static str> {
     let config = attributes([("instance_id", "i-0123456789abcdef0".into())]);
     let state = terraform.create("weft_snapshot", config).await.unwrap();
     assert_eq!(state.get("size_gib").as_i64(), Some(3));
-    let world = fake.world();
-    world.calls.clone()
+    let calls = fake.world().calls.clone();
+    // The plan's look for the instance is another matter.
+    calls.into_iter().filter(|call| *call != "Instances.BatchGet").collect()
 }
 
 #[tokio::test]

@@ -67,13 +67,14 @@ async fn a_type_that_the_same_run_makes_is_not_warned_of_and_the_agent_not_asked
     let plan = terraform.plan("weft_instance_type", kind("c1.big", 2, 300), None).await.unwrap();
     assert_eq!(plan.action, Action::Create);
     let plan = terraform.plan("weft_instance", instance("c1.big"), None).await.unwrap();
-    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    let of_type = |one: &tfplugin::Diagnostic| one.summary.contains("instance type");
+    assert!(!plan.warnings.iter().any(of_type), "{:?}", plan.warnings);
     terraform.plan("weft_instance", instance("w1.nano"), None).await.unwrap();
     assert!(!fake.world().calls.contains(&"InstanceTypes.List"));
     // Another run knows nothing of it.
     let other = provider(&fake, Value::Null).await;
     let plan = other.plan("weft_instance", instance("c1.big"), None).await.unwrap();
-    assert_eq!(plan.warnings.iter().count(), 1);
+    assert_eq!(plan.warnings.iter().filter(|one| of_type(one)).count(), 1);
     assert!(fake.world().calls.contains(&"InstanceTypes.List"));
 }
 

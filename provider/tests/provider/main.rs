@@ -16,6 +16,7 @@ mod lifecycle;
 mod lists;
 mod lookups;
 mod plans;
+mod references;
 mod room;
 mod samples;
 mod sessions;
