@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
-    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
 };
 use weft_model::{GroupId, IpProtocol, PrefixListId, Problem, RulePeer, RulePorts};
 use weft_proto::convert::{rule_from_wire, rule_spec_from_wire};
@@ -78,14 +78,14 @@ impl<W: Way> Kind for Rule<W> {
                     .required()
                     .validate(checks::protocol()),
             )
-            .attribute(Attribute::number(
-                "from_port",
-                "The lowest port; for ICMP the type, `-1` for all. Not with protocols that have no ports.",
-            ))
-            .attribute(Attribute::number(
-                "to_port",
-                "The highest port; for ICMP the code, `-1` for all. Not with protocols that have no ports.",
-            ))
+            .attribute(
+                Attribute::number("from_port", "The lowest port; for ICMP the type, `-1` for all. Not with protocols that have no ports.")
+                    .validate(whole_number()),
+            )
+            .attribute(
+                Attribute::number("to_port", "The highest port; for ICMP the code, `-1` for all. Not with protocols that have no ports.")
+                    .validate(whole_number()),
+            )
             .attribute(
                 Attribute::string("cidr_ipv4", format!("{}: a range, such as `10.0.0.0/8`. Exactly one of this and the others like it.", W::PEER))
                     .validate(checks::cidr()),
@@ -189,6 +189,14 @@ impl<W: Way> Rule<W> {
     }
 }
 
+/// The range depends on the protocol.
+fn whole_number() -> Validator {
+    Validator::new("must be a whole number", |value| match value.as_i64() {
+        Some(_) => Ok(()),
+        None => Err(format!("{value} is none")),
+    })
+}
+
 #[async_trait]
 impl<W: Way> Resource for Rule<W> {
     fn type_name(&self) -> &str {
@@ -227,7 +235,7 @@ impl<W: Way> Resource for Rule<W> {
             config.get("ip_protocol").as_str().and_then(|text| text.parse::<IpProtocol>().ok());
         let ports = ["from_port", "to_port"].map(|name| config.get(name));
         if let Some(protocol) = protocol
-            && ports.iter().all(|port| !port.is_unknown())
+            && ports.iter().all(|port| port.is_null() || port.as_i64().is_some())
         {
             let [from, to] = ports.map(tfplugin::Value::as_i64);
             if let Err(problem) = RulePorts::parse(protocol, from, to) {

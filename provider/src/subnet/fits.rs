@@ -70,7 +70,18 @@ pub(super) async fn check(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Di
     };
     let specs: Vec<&SubnetSpec> = existing.iter().map(|one| &one.spec).collect();
     let among = connection.planned_networks.add(planned, &specs);
-    place(&connection, order, &existing).await.and(among).map_err(|problem| said(problem).into())
+    let taken = place(&connection, order, &existing).await.and_then(|taken| among.map(|()| taken));
+    // What has the range may be gone by the time that this one is made.
+    if let Some(problem) = taken.map_err(said)? {
+        let summary = "The range of the subnet is not free";
+        if let Some(mut diagnostic) = connection.settings.plan_checks.diagnostic(summary) {
+            let told = said(problem);
+            diagnostic.detail = told.detail;
+            diagnostic.path = told.path;
+            ctx.warn(diagnostic);
+        }
+    }
+    Ok(())
 }
 
 /// The subnet as far as it is known; `None` without a range.
@@ -93,28 +104,29 @@ async fn beside(connection: &Connection, vpc_id: &VpcId) -> Vec<Existing> {
     subnets.filter(|one| one.spec.vpc_id == *vpc_id).collect()
 }
 
-/// Judges as the agent will.
+/// Judges as the agent will. Returns what is wrong as long as the subnets are there that are there
+/// now.
+///
+/// # Errors
+/// What is wrong whatever else is there.
 async fn place(
     connection: &Arc<Connection>,
     order: SubnetOrder,
     existing: &[Existing],
-) -> Result<(), Problem> {
+) -> Result<Option<Problem>, Problem> {
     if connection.settings.endpoint.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let found = reads::read::<Vpc>(connection, order.vpc_id.as_str(), Claim::No).await;
-    let Ok(Some(wire)) = found else { return Ok(()) };
+    let Ok(Some(wire)) = found else { return Ok(None) };
     let vpc = vpc_from_wire(wire)?.spec;
     order.clone().place(&vpc, std::iter::empty())?;
     let planned = &connection.planned_networks;
     let stays = |one: &&Existing| !planned.makes_place(&one.id, &one.spec, &order.name);
     let beside = existing.iter().filter(stays).map(|one| (&one.id, &one.spec));
-    match order.clone().place(&vpc, beside) {
-        Ok(_) => Ok(()),
-        Err(problem) => {
-            let remedy = problem.remedy.clone().unwrap_or_default();
-            let remedy = format!("{remedy}; where that subnet is to go, apply its removal first");
-            Err(problem.remedy(remedy))
-        }
-    }
+    let taken = order.clone().place(&vpc, beside).err();
+    Ok(taken.map(|problem| {
+        let remedy = problem.remedy.clone().unwrap_or_default();
+        problem.remedy(format!("{remedy}; where that subnet is to go, apply its removal first"))
+    }))
 }
