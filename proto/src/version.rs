@@ -60,8 +60,8 @@ impl Agents for Handshake {
 /// Asks the agent at `endpoint` for its version, and judges it.
 ///
 /// # Errors
-/// [`Reason::FailedPrecondition`] where there is no version that both speak; what the agent
-/// answered otherwise.
+/// [`Reason::FailedPrecondition`] where there is no version that both speak;
+/// [`Reason::Unavailable`] where the agent was gone before it answered; what it answered otherwise.
 pub(crate) async fn check(channel: &Channel, endpoint: &str) -> Result<(), Problem> {
     let request = HandshakeRequest {
         client: concat!("weft ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -74,6 +74,14 @@ pub(crate) async fn check(channel: &Channel, endpoint: &str) -> Result<(), Probl
             Err(too_old(endpoint)
                 .evidence("it does not answer weft.v1.Agents/Handshake".to_owned()))
         }
+        // tonic attaches the transport's error as the source of what it makes up itself.
+        Ok(Err(status)) if std::error::Error::source(&status).is_some() => Err(Problem::new(
+            Reason::Unavailable,
+            format!("the agent at {endpoint} ended the connection before it told its version"),
+        )
+        .at("endpoint")
+        .remedy("see whether it was restarted just now, and look at its log")
+        .evidence(status.message().to_owned())),
         Ok(Err(status)) => Err(problem_from_status(&status)),
         Err(_elapsed) => Err(Problem::new(
             Reason::Unavailable,

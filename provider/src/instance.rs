@@ -51,6 +51,7 @@ impl Kind for Instance {
     type Kept = order::Kept;
     const TYPE: &'static str = "weft_instance";
     const NOUN: &'static str = "instance";
+    const LINGERS: bool = true;
     const VOLATILE: &'static [&'static str] = &["launched_at", "power_state"];
 
     fn schema() -> Schema {
@@ -81,9 +82,17 @@ impl Kind for Instance {
         }
     }
 
-    /// An instance that should run and does not.
+    /// An instance that should run and does not, or that is on its way out.
     fn remark(wire: &v1::Instance, state: &Value) -> Option<Diagnostic> {
         let view = instance_from_wire(wire.clone()).ok()?;
+        if order::is_terminating(state) {
+            return Some(
+                Diagnostic::warning(format!("Instance {} is being removed", view.object.id))
+                    .cause("somebody has removed it, or a destroy did not wait for its end")
+                    .remedy("An apply waits until it is gone and makes another one")
+                    .at("power_state"),
+            );
+        }
         let managed = state.get("power_state").as_str() != Some("unmanaged");
         let wanted = view.object.spec.power == Some(PowerState::Running);
         if !managed || !wanted || !order::has_settled_down(&view) {

@@ -42,6 +42,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     fn kept(plan: &Value) -> Result<Self::Kept, ConvertError>;
     fn state(wire: Self::Wire) -> Result<Value, Problem>;
 
+    /// Whether it takes a while to be removed, so that Terraform keeps it until it is gone: who
+    /// destroys it once more waits, and what it uses is not destroyed before it.
+    const LINGERS: bool = false;
+
     /// Of what exists, the configuration that a person would write. `config` is the state without
     /// what is computed and what is a default.
     fn written(config: Value) -> Value {
@@ -90,7 +94,7 @@ pub(crate) async fn read<K: Kind>(agent: &Agent, ctx: &mut ReadContext) -> Resul
         ctx.gone();
         return Ok(());
     };
-    if wire.is_being_removed() {
+    if wire.is_being_removed() && !K::LINGERS {
         ctx.gone();
         return Ok(());
     }

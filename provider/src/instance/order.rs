@@ -147,6 +147,14 @@ pub(super) fn power(plan: &Value) -> Option<PowerState> {
     plan.get("power_state").as_str().and_then(|word| word.parse().ok())
 }
 
+/// What `power_state` is while the instance is being removed, whatever is wanted.
+const TERMINATING: &str = InstanceState::Terminating.as_str();
+
+/// Whether the instance of this state is being removed.
+pub(super) fn is_terminating(state: &Value) -> bool {
+    state.get("power_state").as_str() == Some(TERMINATING)
+}
+
 /// Whether the guest is down and stays down until somebody starts it.
 pub(super) fn has_settled_down(view: &InstanceView) -> bool {
     matches!(view.status.state, InstanceState::Stopped | InstanceState::Failed)
@@ -156,6 +164,7 @@ pub(super) fn has_settled_down(view: &InstanceView) -> bool {
 pub(crate) fn state(view: InstanceView) -> Result<Value, Problem> {
     let kept: Kept = kept::decode(&view.object.client_data);
     let power_state = match view.object.spec.power {
+        _ if view.object.deleting_since.is_some() => TERMINATING,
         _ if kept.power_unmanaged => "unmanaged",
         _ if has_settled_down(&view) => PowerState::Stopped.as_str(),
         wanted => wanted.unwrap_or(PowerState::Running).as_str(),

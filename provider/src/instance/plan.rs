@@ -119,8 +119,14 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) -> bool {
     if ctx.is_create() {
         return false;
     }
-    let restarting = plan_restart(user_data, ctx);
+    if order::is_terminating(&ctx.prior) {
+        // What was read says why. The replacement waits until it is gone.
+        ctx.replace("power_state");
+        return true;
+    }
     let replacing = replacing(user_data, ctx);
+    // One that is made anew is not restarted besides.
+    let restarting = if replacing.is_empty() { plan_restart(user_data, ctx) } else { Vec::new() };
     check_root_volume(&replacing, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);

@@ -109,7 +109,7 @@ fn what_it_is_given() -> [Attribute; 7] {
 
 fn how_it_is_managed() -> [Attribute; 7] {
     [
-        Attribute::string("power_state", "`running`, `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it. Changes live.")
+        Attribute::string("power_state", "`running`, `stopped`, or `unmanaged`: left to `weft start` and `weft stop`. An instance that has stopped by itself shows as `stopped`, so that the next apply starts it; one that is being removed as `terminating`, so that the next apply makes another one. Changes live.")
             .default("running")
             .validate(Validator::one_of(POWER_WORDS)),
         Attribute::string("auto_restart", "Whether a guest that has ended is started again: `never`, `on_failure` (its kernel panicked, or its hypervisor died) or `always` (also where the guest powered itself off; never where it was stopped). After 1 s, then after pauses that double up to 5 minutes, until a launch has run for 10 minutes. Changes live.")

@@ -115,12 +115,29 @@ async fn what_is_gone_leaves_the_state_and_is_destroyed_without_an_error() {
 #[tokio::test]
 async fn what_is_being_removed_counts_as_gone() {
     let (terraform, fake) = connected().await;
+    let config = full("weft_volume", &terraform, &fake).await;
+    let state = terraform.create("weft_volume", config).await.unwrap();
+    for volume in fake.world().volumes.values_mut() {
+        volume.metadata.as_mut().unwrap().deleting_since_unix_ms = Some(1);
+    }
+    assert_eq!(terraform.refresh(&state).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_being_removed_stays_until_it_is_gone_and_is_replaced() {
+    let (terraform, fake) = connected().await;
     let config = full("weft_instance", &terraform, &fake).await;
-    let state = terraform.create("weft_instance", config).await.unwrap();
+    let state = terraform.create("weft_instance", config.clone()).await.unwrap();
     for instance in fake.world().instances.values_mut() {
         instance.metadata.as_mut().unwrap().deleting_since_unix_ms = Some(1);
     }
-    assert_eq!(terraform.refresh(&state).await.unwrap(), None);
+    let state = terraform.refresh(&state).await.unwrap().expect("it is still there");
+    assert_eq!(state.get("power_state").as_str(), Some("terminating"));
+    let plan = terraform.plan("weft_instance", config, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Replace);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    terraform.destroy(&state).await.unwrap();
+    assert!(fake.world().instances.is_empty());
 }
 
 #[tokio::test]
