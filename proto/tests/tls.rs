@@ -112,8 +112,8 @@ async fn a_private_key_that_lost_its_first_line_is_not_shown() {
     let (body, rest) = (lines[1..lines.len() - 1].concat(), lines[1..].join("\n"));
     let misspelt = key.replace("BEGIN PRIVATE", "BEGIN  PRIVATE");
     for (text, words) in [
-        (body.as_str(), "characters are not shown"),
-        (rest.as_str(), "characters are not shown"),
+        (body.as_str(), "characters that look like no path"),
+        (rest.as_str(), "characters that look like no path"),
         (misspelt.as_str(), "END line"),
     ] {
         let credentials = Credentials { client_key: Some(Pem::new(text)), ..good.clone() };

@@ -9,10 +9,12 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ipnetwork::Ipv6Network;
 use tfplugin::{Validator, Value};
 use weft_model::{
     Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
-    Problem, PublicKey, Sha512, Tags, TypeName, check_network_range, parse_cidr, parse_cidr_v6,
+    Problem, PublicKey, SUBNET_PREFIX_V6, Sha512, Tags, TypeName, check_network_range,
+    check_vpc_range_v6, parse_cidr, parse_cidr_v6,
 };
 
 /// An id of the kind `T`, with its prefix.
@@ -155,15 +157,29 @@ pub(crate) fn network_cidr() -> Validator {
     })
 }
 
-/// A VPC's or subnet's IPv6 range.
-pub(crate) fn ipv6_cidr() -> Validator {
-    text("must be an IPv6 range such as \"fd12:3456:789a::/56\"", |text| {
-        let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
-        if range.to_string() != text {
-            return Err(format!("{text:?} is written in an unusual way: write \"{range}\""));
-        }
-        Ok(())
+/// A VPC's IPv6 range.
+pub(crate) fn vpc_ipv6_cidr() -> Validator {
+    text("must be an IPv6 range from /44 to /64 such as \"fd12:3456:789a::/56\"", |text| {
+        check_vpc_range_v6(ipv6_range(text)?).map_err(|problem| said(&problem))
     })
+}
+
+/// A subnet's IPv6 range.
+pub(crate) fn subnet_ipv6_cidr() -> Validator {
+    text("must be an IPv6 /64 such as \"fd12:3456:789a:1::/64\"", |text| {
+        match ipv6_range(text)?.prefix() {
+            SUBNET_PREFIX_V6 => Ok(()),
+            other => Err(format!("{text:?} has a prefix length of {other}")),
+        }
+    })
+}
+
+fn ipv6_range(text: &str) -> Result<Ipv6Network, String> {
+    let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
+    match range.to_string() == text {
+        true => Ok(range),
+        false => Err(format!("{text:?} is written in an unusual way: write \"{range}\"")),
+    }
 }
 
 /// A name of a network interface of the host.

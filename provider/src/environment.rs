@@ -99,13 +99,19 @@ pub(crate) fn invalid(name: &str, value: &str, rule: &str) -> Diagnostic {
 /// Tags as `WEFT_DEFAULT_TAGS` has them: `key=value`, with commas between them.
 ///
 /// # Errors
-/// A part that is none.
+/// A part that is none, or a key that comes twice.
 pub(crate) fn tags(text: &str) -> Result<BTreeMap<String, String>, Diagnostic> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let tag = |part: &str| part.split_once('=').map(|(key, value)| (key.into(), value.into()));
-    parts.map(tag).collect::<Option<_>>().ok_or_else(|| {
-        invalid("default_tags", text, "must be tags such as team=platform,stage=test")
-    })
+    let wrong = |rule: &str| invalid("default_tags", text, rule);
+    let mut tags = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let Some((key, value)) = part.split_once('=') else {
+            return Err(wrong("must be tags such as team=platform,stage=test"));
+        };
+        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(wrong(&format!("must have the key {key:?} once")));
+        }
+    }
+    Ok(tags)
 }
 
 #[cfg(test)]
@@ -136,6 +142,8 @@ mod tests {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(read("b=2, a=x=y,").unwrap(), [pair("a", "x=y"), pair("b", "2")]);
         assert_eq!(read("a=").unwrap(), [pair("a", "")]);
+        let said = read("a=1,b=2,a=3").unwrap_err();
+        assert!(said.to_string().contains("must have the key \"a\" once"), "{said}");
         let said = read("a=1,nothing").unwrap_err();
         assert!(said.to_string().contains("WEFT_DEFAULT_TAGS is \"a=1,nothing\""), "{said}");
     }

@@ -64,7 +64,7 @@ impl Kind for Subnet {
                 "A /64 of the VPC's `ipv6_cidr_block` that no other subnet has, such as `cidrsubnet(weft_vpc.NAME.ipv6_cidr_block, 8, 0)` of a /56: each interface then gets an IPv6 address of it as well. In a bridge VPC the LAN's /64, and its addresses are those that guests make of their MAC there.",
             )
             .replace_on_change()
-            .validate(checks::ipv6_cidr()),
+            .validate(checks::subnet_ipv6_cidr()),
         )
         .attribute(
             Attribute::string(

@@ -56,7 +56,7 @@ impl Kind for Vpc {
                 "Its IPv6 addresses beside the IPv4 ones, such as `fd12:3456:789a::/56`: from /44 to /64, a range of your own or a private one (RFC 4193). With `mode = \"bridge\"`, the range of the LAN.",
             )
             .replace_on_change()
-            .validate(checks::ipv6_cidr()),
+            .validate(checks::vpc_ipv6_cidr()),
         )
         .attribute(
             Attribute::string(

@@ -129,8 +129,8 @@ pub use volume_secret::{
 pub use vpc::{
     AddressPool, AddressPoolV6, AddressProblem, GuestNetwork, Lan, LanLink, SUBNET_PREFIX_V6,
     SubnetOrder, SubnetSpec, UPLINKS_V6, VLAN_IDS, VpcMode, VpcOrder, VpcSpec, check_map_public_ip,
-    check_network_range, check_no_special_range, check_source_dest, overlap_v6, parse_cidr,
-    parse_cidr_v6,
+    check_network_range, check_no_special_range, check_source_dest, check_vpc_range_v6, overlap_v6,
+    parse_cidr, parse_cidr_v6,
 };
 pub use zone::{InvalidZoneName, ZoneName};
 

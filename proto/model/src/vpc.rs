@@ -20,7 +20,7 @@ pub use ranges::{
     check_map_public_ip, check_network_range, check_no_special_range, check_source_dest, parse_cidr,
 };
 pub(crate) use ranges::{special_range, specials};
-pub use ranges_v6::{SUBNET_PREFIX_V6, UPLINKS_V6, overlap_v6, parse_cidr_v6};
+pub use ranges_v6::{SUBNET_PREFIX_V6, UPLINKS_V6, check_vpc_range_v6, overlap_v6, parse_cidr_v6};
 
 crate::image::words! {
     /// How the guests of a VPC are connected.

@@ -214,7 +214,7 @@ fn shown(field: &str, path: &Path) -> String {
     let is_path = text.starts_with(['/', '~']) || text.contains('.');
     match is_path && !text.contains(char::is_control) {
         true => format!("{field} {text}"),
-        false => format!("{field}, whose {} characters are not shown,", text.chars().count()),
+        false => format!("{field} ({} characters that look like no path)", text.chars().count()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tfplugin::{Diagnostic, PlanContext};
+use tfplugin::{Diagnostic, PlanContext, Value};
 use weft_model::{InstanceState, InstanceView};
 use weft_proto::convert::instance_from_wire;
 
@@ -13,7 +13,10 @@ use crate::agent::reads::{self, Claim};
 
 /// Warns where the guest has not been seen to follow its keys, or nobody can say.
 pub(super) async fn warn(connection: Option<&Arc<Connection>>, ctx: &mut PlanContext) {
-    if ctx.is_create() || !ctx.changes("key_names") {
+    // None at all and an empty set are the same to a guest.
+    let keys = |values: &Value| values.get("key_names").as_list().unwrap_or_default().to_vec();
+    let is_known = !ctx.plan.get("key_names").is_unknown();
+    if ctx.is_create() || (is_known && keys(&ctx.plan) == keys(&ctx.prior)) {
         return;
     }
     let view = match (connection, ctx.prior.get("id").as_str()) {

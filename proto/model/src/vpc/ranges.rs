@@ -98,7 +98,7 @@ impl VpcOrder {
     pub fn check(&self) -> Result<(), Problem> {
         self.check_lan()?;
         if let Some(range) = self.ipv6_cidr_block {
-            ranges_v6::check_vpc_range(range)?;
+            ranges_v6::check_vpc_range_v6(range)?;
         }
         check_network_range("cidr_block", self.cidr_block)
     }

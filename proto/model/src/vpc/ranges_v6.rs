@@ -63,7 +63,7 @@ pub fn overlap_v6(one: Ipv6Network, other: Ipv6Network) -> bool {
 ///
 /// # Errors
 /// A [`Problem`] at `ipv6_cidr_block`.
-pub(super) fn check_vpc_range(range: Ipv6Network) -> Result<(), Problem> {
+pub fn check_vpc_range_v6(range: Ipv6Network) -> Result<(), Problem> {
     let invalid = |message: String, remedy: String| {
         Err(Problem::invalid("ipv6_cidr_block", message).remedy(remedy))
     };
