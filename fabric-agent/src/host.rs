@@ -8,6 +8,7 @@ mod captures;
 pub(crate) mod linux;
 pub(crate) mod pools;
 pub(crate) mod sim;
+mod ssh_probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -34,6 +35,7 @@ use weft_services::Sockets;
 use crate::reconcile::Saying;
 use crate::volume_keys::VolumeKeys;
 use pools::Pools;
+pub(crate) use ssh_probe::{SshProbe, SshSeen};
 
 /// A byte stream to a guest.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -242,17 +244,6 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// What an SSH server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum SshProbe {
-    /// A server with the expected host key.
-    Ready,
-    /// Nothing usable yet, and what was seen instead.
-    NotYet(String),
-    /// A server with another host key: somebody else, or an image that ignores the seed.
-    WrongKey(String),
 }
 
 /// A machine that runs guests.

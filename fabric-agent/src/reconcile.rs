@@ -37,7 +37,7 @@ use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
-use crate::host::Host;
+use crate::host::{Host, SshSeen};
 use crate::ledger::Ledger;
 use crate::metering::Metering;
 use crate::monitoring::AgentFigures;
@@ -52,7 +52,7 @@ pub(crate) use merges::Merges;
 use network::Networks;
 use noted::Noted;
 use queue::WorkQueue;
-pub(crate) use said::Saying;
+pub(crate) use said::{Asked, Saying};
 pub(crate) use volumes::Condition as VolumeCondition;
 
 /// Instances that are worked on at the same time. Starting one is mostly waiting for processes.
@@ -73,8 +73,8 @@ struct Transient {
     ssh_ready: Option<(u64, weft_model::Timestamp)>,
     /// Why the guest could not be hibernated when that was asked for last.
     not_hibernated: Option<String>,
-    /// What the prober saw last, for people.
-    last_probe: Option<String>,
+    /// What the prober saw last.
+    last_probe: Option<SshSeen>,
     /// What there is of the root disk, in bytes, as it was seen last.
     root_bytes: Option<u64>,
     /// What the guest of this epoch asked the network's services for, and said.
@@ -313,7 +313,7 @@ impl Reconciler {
     }
 
     /// What the SSH prober saw last of an instance that it has not seen ready.
-    pub(crate) fn last_probe(&self, id: &InstanceId) -> Option<String> {
+    pub(crate) fn last_probe(&self, id: &InstanceId) -> Option<SshSeen> {
         self.transients().get(id).and_then(|transient| transient.last_probe.clone())
     }
 

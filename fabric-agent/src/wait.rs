@@ -1,6 +1,8 @@
 //! Waiting for an instance, and saying why the wait was in vain.
 
-use std::fmt::Write as _;
+mod console;
+mod evidence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +12,14 @@ use tonic::Status;
 use weft_model::{
     CloudInitOutcome, CloudInitReport, Direction, InstanceId, InstanceSpec, InstanceState,
     InstanceStatus, Phase, Problem, Reason, Record, RulePeer, Service, Signal, SignalOutcome,
-    WaitFor,
+    WaitFor, shows_itself,
 };
 use weft_proto::v1;
 use weft_proto::v1::wait_request::Until as WireUntil;
 
 use crate::cache::next_of;
 use crate::context::Context;
+use evidence::Seen;
 
 type Answers = std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::WaitEvent, Status>> + Send>>;
 
@@ -38,10 +41,6 @@ enum Verdict {
 
 /// The longest wait, in seconds; also the default.
 const MAX_SECONDS: u32 = 24 * 3600;
-/// Bytes of the console in the evidence.
-const CONSOLE_BYTES: usize = 3000;
-/// Lines of it.
-const CONSOLE_LINES: usize = 40;
 
 /// Starts a wait and streams what is reached.
 ///
@@ -219,61 +218,27 @@ fn timed_out(context: &Context, id: &InstanceId, until: Until, seconds: u32) -> 
     )
 }
 
-/// Adds what was seen: the last phase, the prober's last word, what the groups admit, the console.
+/// Adds what was seen and what to do next.
 async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Problem) -> Problem {
     let (record, status) = {
         let world = context.cache.read();
         (world.instances.get(id).cloned(), world.statuses.get(id).cloned())
     };
     let (Some(record), Some(status)) = (record, status) else { return problem };
-    let mut evidence = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(evidence, "state: {}", status.state);
-    if let Some(last) = status.phases.last() {
-        let _ = writeln!(evidence, "last phase: {} at {}", last.phase, last.at);
-    }
-    if matches!(until, Until::Ready(WaitFor::Ssh | WaitFor::CloudInit | WaitFor::Signal)) {
-        let seen = context.reconciler.seen_asking(id, status.epoch);
-        let _ = writeln!(evidence, "seen on the network: {seen}");
-    }
-    if let Some(report) = &status.cloud_init {
-        let _ = writeln!(evidence, "cloud-init: {}{}", report.outcome, said_by(report));
-    }
-    if until == Until::Ready(WaitFor::Ssh) {
-        if let Some(seen) = context.reconciler.last_probe(id) {
-            let _ = writeln!(evidence, "seen on port 22: {seen}");
-        }
-        let _ = writeln!(evidence, "security groups: {}", admitted(context, &record));
-    }
-    match context.host.console_tail(id, CONSOLE_BYTES).await {
-        Ok(bytes) if bytes.is_empty() => evidence.push_str("console: nothing was written to it\n"),
-        Ok(bytes) => {
-            evidence.push_str("console, last lines:\n");
-            evidence.push_str(&readable(&bytes));
-        }
-        Err(error) => {
-            let _ = writeln!(evidence, "console: {}", crate::error_chain::ErrorChain(&error));
-        }
-    }
-    let remedy = match until {
-        Until::Ready(WaitFor::CloudInit) => format!(
-            "the instance is kept; look further with `weft console {id}`, or in the guest in \
-             /var/log/cloud-init-output.log and with `cloud-init status --long`"
-        ),
-        Until::Ready(_) => format!(
-            "the instance is kept; look further with `weft console {id}` or `weft logs {id}`"
-        ),
-        Until::Stopped => format!("`weft console {id}` shows what the guest is doing"),
-        Until::Gone => "see the agent's log".to_owned(),
+    let console = context.host.console_tail(id, console::BYTES).await;
+    let seen = Seen {
+        id,
+        until,
+        status: &status,
+        asked: context.reconciler.seen_asking(id, status.epoch),
+        ssh: context.reconciler.last_probe(id),
+        groups: &admitted(context, &record),
+        console: console.map_err(|error| crate::error_chain::ErrorChain(&error).to_string()),
     };
-    problem.evidence(evidence.trim_end()).remedy(remedy)
-}
-
-/// What a report holds besides its outcome, indented as the console's lines are.
-fn said_by(report: &CloudInitReport) -> String {
-    let detail = (!report.detail.is_empty()).then_some(report.detail.as_str());
-    let texts = detail.into_iter().chain(report.errors.iter().map(String::as_str));
-    texts.flat_map(str::lines).map(|line| format!("\n  | {line}")).collect()
+    let mut problem = problem.evidence(seen.evidence()).remedy(seen.remedy());
+    // Its reason may hold what a hypervisor or a guest wrote.
+    problem.message.retain(|c| c == '\n' || shows_itself(c));
+    problem
 }
 
 /// Whether the groups let new connections to port 22 in, from where.
@@ -300,30 +265,6 @@ fn admitted(context: &Context, record: &Record<InstanceId, InstanceSpec>) -> Str
         }
         false => format!("port 22 is admitted from {}", rules.join(", ")),
     }
-}
-
-/// The console's end as text: no escape sequences, no carriage returns, a bounded number of lines.
-fn readable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut clean = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            // ECMA-48 control sequences: ESC [ parameters, then one final byte from @ to ~.
-            '\u{1b}' => {
-                if chars.next_if_eq(&'[').is_some() {
-                    while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
-                    chars.next();
-                }
-            }
-            '\n' | '\t' => clean.push(c),
-            c if c.is_control() => {}
-            c => clean.push(c),
-        }
-    }
-    let lines: Vec<&str> = clean.lines().filter(|line| !line.trim().is_empty()).collect();
-    let start = lines.len().saturating_sub(CONSOLE_LINES);
-    lines[start..].iter().map(|line| format!("  | {line}\n")).collect()
 }
 
 #[cfg(test)]

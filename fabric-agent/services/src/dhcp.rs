@@ -79,9 +79,8 @@ impl Server {
             tracing::warn!(instance.id = %lease.instance_id, %error, "cannot send a DHCP answer");
             return;
         }
-        if gives_address {
-            self.directory.saw(&lease.instance_id, Seen::Dhcp);
-        }
+        let seen = if gives_address { Seen::Dhcp } else { Seen::DhcpAsked };
+        self.directory.saw(&lease.instance_id, seen);
     }
 }
 

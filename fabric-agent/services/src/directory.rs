@@ -158,6 +158,8 @@ pub enum RouterV6 {
 /// Something that a guest asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
+    /// It asked by DHCP and was answered, but was given no address by that: an offer, say.
+    DhcpAsked,
     /// It was given its address by DHCP.
     Dhcp,
     /// It read this path of its metadata.

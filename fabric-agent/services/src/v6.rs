@@ -73,9 +73,8 @@ impl Server {
                 let Some(answer) = dhcp::answer(&request, &lease, router_mac(mac)) else { return };
                 let to = (mac, source);
                 self.send(link, &frame::dhcp(router_mac(mac), to, &answer.bytes));
-                if answer.gives_address {
-                    self.directory.saw(&instance_id, Seen::Dhcp);
-                }
+                let seen = if answer.gives_address { Seen::Dhcp } else { Seen::DhcpAsked };
+                self.directory.saw(&instance_id, seen);
             }
         }
     }

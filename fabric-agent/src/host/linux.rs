@@ -33,7 +33,7 @@ use super::blobs::Blobs;
 use super::pools::Pools;
 use super::{
     BlobFacts, ByteStream, Check, DiskFacts, Done, Host, HostError, NamespaceIdentity, SeenGuest,
-    SshProbe, UploadState,
+    SshProbe, SshSeen, UploadState,
 };
 use crate::config::{AccelChoice, Directories};
 use crate::volume_keys::VolumeKeys;
@@ -403,7 +403,7 @@ impl Host for LinuxHost {
     ) -> Result<SshProbe, HostError> {
         match self.networks.connect(vpc_id, address, ssh::CONNECT_DEADLINE).await {
             Ok(stream) => Ok(ssh::probe(stream, host_key).await),
-            Err(error) => Ok(SshProbe::NotYet(crate::error_chain::ErrorChain(&error).to_string())),
+            Err(error) => Ok(SshProbe::NotYet(SshSeen::unconnected(&error))),
         }
     }
 

@@ -49,7 +49,7 @@ use super::blobs::Blobs;
 use super::pools::Pools;
 use super::{
     BlobFacts, ByteStream, Check, CheckResult, DiskFacts, Done, Host, HostError, NamespaceIdentity,
-    SeenGuest, SshProbe, UploadState,
+    SeenGuest, SshProbe, SshSeen, UploadState,
 };
 use crate::clock::Clock;
 use crate::volume_keys::VolumeKeys;
@@ -439,8 +439,8 @@ impl Host for SimHost {
     ) -> Result<SshProbe, HostError> {
         Ok(match self.running(instance_id) {
             Some(guest) if guest.behaviour != Behaviour::NoSsh => SshProbe::Ready,
-            Some(_) => SshProbe::NotYet("the connection is refused".to_owned()),
-            None => SshProbe::NotYet("no guest runs".to_owned()),
+            Some(_) => SshProbe::NotYet(SshSeen::Refused),
+            None => SshProbe::NotYet(SshSeen::Silent),
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weft_model::{InstanceId, InstanceSpec, Record, Timestamp};
 
 use super::Reconciler;
-use crate::host::SshProbe;
+use crate::host::{SshProbe, SshSeen};
 
 /// Between two attempts: short while guests usually come up, longer later.
 const POLL_MIN: Duration = Duration::from_millis(50);
@@ -78,14 +78,9 @@ async fn attempt(
             return false;
         }
         Ok(SshProbe::NotYet(what)) => transient.last_probe = Some(what),
-        Ok(SshProbe::WrongKey(key)) => {
-            let what = format!(
-                "an SSH server answers with another host key ({key}): the image ignores the seed"
-            );
-            transient.last_probe = Some(what);
-        }
         Err(error) => {
-            transient.last_probe = Some(crate::error_chain::ErrorChain(&error).to_string())
+            let why = crate::error_chain::ErrorChain(&error).to_string();
+            transient.last_probe = Some(SshSeen::NotAsked(why));
         }
     }
     true

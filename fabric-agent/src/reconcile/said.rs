@@ -1,6 +1,8 @@
 //! What guests asked the services of their network for, and what they reported: remembered until
 //! the next pass over the instance puts it into its status.
 
+use std::fmt;
+
 use weft_model::{CloudInitReport, InstanceId, InstanceStatus, Phase, Signal, Timestamp};
 use weft_planner::record_phase;
 use weft_services::{Report, Seen};
@@ -20,6 +22,9 @@ pub(crate) enum Saying {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
     epoch: u64,
+    /// The last time that it asked by DHCP and was given no address by that.
+    dhcp_asked: Option<Timestamp>,
+    /// The last time that it was given its address by DHCP.
     dhcp: Option<Timestamp>,
     /// The first time that it read metadata.
     imds: Option<Timestamp>,
@@ -51,6 +56,10 @@ impl Said {
             self.reports += 1;
         }
         Some(match saying {
+            Saying::Asked(Seen::DhcpAsked) => {
+                self.dhcp_asked = Some(now);
+                false
+            }
             Saying::Asked(Seen::Dhcp) => {
                 let first = self.dhcp.is_none() && self.imds.is_none();
                 self.dhcp = Some(now);
@@ -99,21 +108,53 @@ impl Said {
         }
     }
 
-    /// For people: what was seen on the wire.
-    fn evidence(&self, epoch: u64) -> String {
+    /// What was seen on the wire in the launch `epoch`.
+    fn asked(&self, epoch: u64) -> Asked {
         if self.epoch != epoch {
-            return "the guest asked neither for an address by DHCP nor for its metadata"
-                .to_owned();
+            return Asked::default();
         }
-        let dhcp = self.dhcp.map_or_else(
-            || "no request for an address by DHCP".to_owned(),
-            |at| format!("last asked for its address by DHCP at {at}"),
-        );
-        let imds = match &self.last_read {
-            Some((path, at)) => format!("last read metadata ({path}) at {at}"),
-            None => "no request for metadata".to_owned(),
-        };
-        format!("{dhcp}; {imds}")
+        let Self { dhcp_asked, dhcp, last_read, .. } = self.clone();
+        Asked { dhcp_asked, dhcp, last_read }
+    }
+}
+
+/// What a guest asked its network's services for; of what came before the agent was started nobody
+/// knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// By DHCP, without being given an address.
+    pub(crate) dhcp_asked: Option<Timestamp>,
+    /// By DHCP, and was given its address.
+    pub(crate) dhcp: Option<Timestamp>,
+    /// The last path of its metadata.
+    pub(crate) last_read: Option<(String, Timestamp)>,
+}
+
+impl Asked {
+    /// Whether it was not heard of at all.
+    pub(crate) fn nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nothing() {
+            return f
+                .write_str("the guest asked neither for an address by DHCP nor for its metadata");
+        }
+        match (self.dhcp, self.dhcp_asked) {
+            (Some(at), _) => write!(f, "it was given its address by DHCP, last at {at}")?,
+            (None, Some(at)) => write!(
+                f,
+                "it asked for an address by DHCP, last at {at}, was answered, and took none"
+            )?,
+            (None, None) => f.write_str("no request for an address by DHCP")?,
+        }
+        match &self.last_read {
+            Some((path, at)) => write!(f, "; it last read metadata ({path}) at {at}"),
+            None => f.write_str("; no request for metadata"),
+        }
     }
 }
 
@@ -135,10 +176,10 @@ impl Reconciler {
         changes.is_some()
     }
 
-    /// What the guest of the launch `epoch` was seen asking for, for people.
-    pub(crate) fn seen_asking(&self, id: &InstanceId, epoch: u64) -> String {
-        let said = self.transients().get(id).map(|transient| transient.said.clone());
-        said.unwrap_or_default().evidence(epoch)
+    /// What the guest of the launch `epoch` was seen asking for.
+    pub(crate) fn seen_asking(&self, id: &InstanceId, epoch: u64) -> Asked {
+        let transients = self.transients();
+        transients.get(id).map(|transient| transient.said.asked(epoch)).unwrap_or_default()
     }
 }
 
@@ -181,7 +222,12 @@ mod tests {
         assert!(status.live_keys);
         assert_eq!(status.reached(Phase::DhcpOrImds), Some(at(6)), "never before the last phase");
         assert_eq!(status.reached(Phase::CloudInit), Some(at(7)));
-        assert!(said.evidence(1).contains("metadata (/latest/user-data) at"), "{said:?}");
+        let asked = said.asked(1).to_string();
+        assert_eq!(
+            asked,
+            "it was given its address by DHCP, last at 1970-01-01T00:00:05Z; it last read metadata \
+             (/latest/user-data) at 1970-01-01T00:00:06Z"
+        );
 
         let signal = Signal::new(SignalOutcome::Failure, "no disk", at(9));
         assert_eq!(
@@ -192,7 +238,13 @@ mod tests {
         said.put_into(&mut second);
         assert_eq!((second.cloud_init, second.signal), (None, Some(signal)));
         assert!(!second.live_keys, "another launch has not asked");
-        assert!(said.evidence(3).contains("neither"));
+        assert!(said.asked(3).nothing());
+        assert_eq!(said.take(2, Saying::Asked(Seen::DhcpAsked), at(9)), Some(false));
+        assert_eq!(
+            said.asked(2).to_string(),
+            "it asked for an address by DHCP, last at 1970-01-01T00:00:09Z, was answered, and took \
+             none; no request for metadata"
+        );
         let taken = (0..200).filter(|n| {
             let signal = Signal::new(SignalOutcome::Success, "", at(10 + n));
             said.take(3, Saying::Reported(Report::Signal(signal)), at(10 + n)).is_some()

@@ -3,12 +3,6 @@ use weft_model::{PhaseRecord, PowerState, Timestamp};
 use super::*;
 use crate::testing::instance;
 
-#[test]
-fn the_console_is_shown_without_escape_sequences() {
-    let seen = readable(b"\x1b[1;32mboot\x1b[0m ok\r\n\r\nlogin: \x07");
-    assert_eq!(seen, "  | boot ok\n  | login: \n");
-}
-
 fn status(state: InstanceState, epoch: u64, ended_epoch: u64, ssh: bool) -> InstanceStatus {
     let at = Timestamp::UNIX_EPOCH;
     let phases = ssh.then_some(PhaseRecord { phase: Phase::SshBanner, at }).into_iter().collect();

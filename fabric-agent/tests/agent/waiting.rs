@@ -30,7 +30,7 @@ async fn a_wait_that_times_out_carries_the_evidence() {
     for part in [
         "state: running",
         "last phase: signalled at ",
-        "seen on port 22: the connection is refused",
+        "seen on port 22: the guest refuses the connection",
         "security groups: no rule admits port 22",
         "console, last lines:\n  | simulated guest, launch 1",
     ] {
@@ -99,7 +99,7 @@ async fn a_wait_for_cloud_init_ends_with_what_the_guest_reports() {
     let want = "scripts_user: the simulated user data failed";
     assert_eq!(problem.message, format!("cloud-init failed in instance {bad}: {want}"));
     let evidence = problem.evidence.unwrap();
-    for part in ["seen on the network: last asked for its address by DHCP at", want] {
+    for part in ["seen on the network: it was given its address by DHCP, last at", want] {
         assert!(evidence.contains(part), "{part} is not in\n{evidence}");
     }
     assert!(problem.remedy.unwrap().contains("cloud-init status --long"));

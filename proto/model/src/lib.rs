@@ -101,7 +101,7 @@ pub use public::{
     GuestAccess, HostForward, PortForwardSpec, PublicPool, Target, TransportProtocol,
 };
 pub use record::{Claim, ContentHash, Record};
-pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome};
+pub use report::{CloudInitOutcome, CloudInitReport, Signal, SignalOutcome, shows_itself};
 pub use route::{
     MAX_ROUTES_PER_TABLE, ResolvedRoute, RouteSpec, RouteTableAssociation, RouteTableAssociationId,
     RouteTableAssociationSpec, RouteTableOrder, RouteTableSpec, check_no_loop, check_routes,

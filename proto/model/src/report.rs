@@ -81,7 +81,7 @@ impl Signal {
 
 /// At most [`MAX_CHARS`] characters that do nothing to a terminal; lines stay lines.
 fn tame(text: &str) -> String {
-    let clean = |c: &char| *c == '\n' || !(c.is_control() || is_invisible(*c));
+    let clean = |c: &char| *c == '\n' || shows_itself(*c);
     let mut tamed: String =
         text.trim().chars().map(|c| if c == '\t' { ' ' } else { c }).filter(clean).collect();
     if let Some((end, _)) = tamed.char_indices().nth(MAX_CHARS) {
@@ -89,6 +89,11 @@ fn tame(text: &str) -> String {
         tamed.push('…');
     }
     tamed
+}
+
+/// Whether a character of a guest's text does nothing to a terminal but show itself.
+pub fn shows_itself(c: char) -> bool {
+    !(c.is_control() || is_invisible(c))
 }
 
 /// What changes the order of the characters around it, or shows nothing at all: Unicode's

@@ -7,7 +7,7 @@ use russh::client;
 use russh::keys::{HashAlg, PublicKey, PublicKeyOrCertificate};
 use tokio::net::TcpStream;
 
-use crate::host::SshProbe;
+use crate::host::{SshProbe, SshSeen};
 
 /// How long one attempt may take to connect, and then to exchange keys. Under software emulation
 /// a key exchange takes seconds.
@@ -31,7 +31,10 @@ impl client::Handler for KeyReader {
         let fits = self.expected.as_ref().is_some_and(|wanted| wanted.key_data() == key.key_data());
         let verdict = match fits {
             true => SshProbe::Ready,
-            false => SshProbe::WrongKey(key.fingerprint(HashAlg::Sha256).to_string()),
+            false => {
+                let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+                SshProbe::NotYet(SshSeen::WrongKey(fingerprint))
+            }
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
         Ok(fits)
@@ -65,12 +68,14 @@ pub(super) async fn probe(stream: TcpStream, host_key: &str) -> SshProbe {
             }
             SshProbe::Ready
         }
-        (Some(verdict @ SshProbe::WrongKey(_)), _) => verdict,
-        (_, Ok(Err(error))) => SshProbe::NotYet(format!("no SSH key exchange: {error}")),
+        (Some(verdict @ SshProbe::NotYet(_)), _) => verdict,
+        (_, Ok(Err(error))) => SshProbe::NotYet(SshSeen::NoExchange(error.to_string())),
         (_, Err(_)) => {
             let seconds = EXCHANGE_DEADLINE.as_secs();
-            SshProbe::NotYet(format!("no SSH key exchange within {seconds} s"))
+            SshProbe::NotYet(SshSeen::NoExchange(format!("none within {seconds} s")))
         }
-        (_, Ok(Ok(_))) => SshProbe::NotYet("the server showed no host key".to_owned()),
+        (_, Ok(Ok(_))) => {
+            SshProbe::NotYet(SshSeen::NoExchange("the server showed no host key".to_owned()))
+        }
     }
 }
