@@ -285,6 +285,16 @@ impl Terraform {
         Ok(())
     }
 
+    /// The provider's schema, as `terraform providers schema -json` tells it.
+    ///
+    /// # Errors
+    /// Terraform cannot tell it.
+    pub fn schema(&self) -> Result<Value> {
+        let all = self.json(&["providers", "schema", "-json"])?;
+        let ours = all["provider_schemas"].get("registry.terraform.io/weft-cloud/weft");
+        Ok(ours.context("the provider is not in the schema")?.clone())
+    }
+
     fn json(&self, args: &[&str]) -> Result<Value> {
         let finished = self.run(args)?.success()?;
         // A warning may come before the document.

@@ -9,6 +9,8 @@
 
 #[path = "simulated/actions.rs"]
 mod actions;
+#[path = "simulated/adoption.rs"]
+mod adoption;
 #[path = "simulated/another_image.rs"]
 mod another_image;
 #[path = "simulated/attributes.rs"]

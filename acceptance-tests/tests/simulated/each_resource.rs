@@ -1,15 +1,16 @@
 //! For each resource: what was applied is what is planned, also after an import; what is gone
 //! already can be destroyed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use weft_acceptance::{Change, Lab};
 
 use crate::module::{ONE_OF_EACH, many, one_of_each};
 
 /// As `weft ls` calls them.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "instances",
     "types",
     "images",
@@ -23,12 +24,27 @@ const KINDS: [&str; 18] = [
     "network-interface-attachments",
     "volumes",
     "volume-attachments",
+    "snapshots",
     "elastic-ips",
     "elastic-ip-associations",
     "port-forwards",
     "route-tables",
     "route-table-associations",
 ];
+
+/// Every object that a fabric has, by its id. Instance types that are built in have none.
+pub(crate) fn objects(lab: &Lab) -> Result<BTreeMap<String, Value>> {
+    let mut objects = BTreeMap::new();
+    for kind in KINDS {
+        let list = lab.weft_json(&["ls", kind])?;
+        let list = list.as_array().with_context(|| format!("weft ls {kind} gave no list"))?;
+        for object in list.iter().filter(|object| object["built_in"] != true) {
+            let id = object["id"].as_str().with_context(|| format!("no id in {object}"))?;
+            objects.insert(id.to_owned(), object.clone());
+        }
+    }
+    Ok(objects)
+}
 
 #[test]
 fn after_an_apply_the_plan_is_empty() -> Result<()> {

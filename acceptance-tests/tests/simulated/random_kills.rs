@@ -71,7 +71,7 @@ impl Story {
         }
         match self.victim {
             Victim::Terraform => {
-                self.kill_terraform(run)?;
+                kill_terraform(&self.lab, run)?;
                 self.mend_state(before)?;
                 Ok((true, false))
             }
@@ -82,17 +82,6 @@ impl Story {
                 Ok((true, run.finish(within())?.status.success()))
             }
         }
-    }
-
-    fn kill_terraform(&self, run: Background) -> Result<()> {
-        run.signal(Signal::SIGKILL)?;
-        run.finish(within())?;
-        // The provider sees that its parent is gone; its session is dead then.
-        eventually("the orphaned provider ends", within(), || {
-            let mut processes = self.lab.processes().into_iter();
-            let orphan = processes.any(|p| p.command.contains("terraform-provider-weft"));
-            Ok((!orphan).then_some(()))
-        })
     }
 
     fn state_file(&self) -> PathBuf {
@@ -173,6 +162,18 @@ impl Story {
         }
         Ok(())
     }
+}
+
+/// Kills terraform, and waits for the provider's end: it sees that its parent is gone, and its session is
+/// dead then.
+pub(crate) fn kill_terraform(lab: &Lab, run: Background) -> Result<()> {
+    run.signal(Signal::SIGKILL)?;
+    run.finish(within())?;
+    eventually("the orphaned provider ends", within(), || {
+        let mut processes = lab.processes().into_iter();
+        let orphan = processes.any(|p| p.command.contains("terraform-provider-weft"));
+        Ok((!orphan).then_some(()))
+    })
 }
 
 fn story(victim: Victim) -> Result<()> {
