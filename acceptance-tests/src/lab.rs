@@ -201,6 +201,11 @@ impl Lab {
         &mut self.agent
     }
 
+    /// Where the agent listens.
+    pub fn endpoint(&self) -> String {
+        self.agent.endpoint()
+    }
+
     /// The namespace that the agent runs in: what is outside of every VPC.
     ///
     /// # Errors

@@ -11,6 +11,8 @@
 mod actions;
 #[path = "simulated/adoption.rs"]
 mod adoption;
+#[path = "simulated/aliases.rs"]
+mod aliases;
 #[path = "simulated/another_image.rs"]
 mod another_image;
 #[path = "simulated/attributes.rs"]
@@ -55,6 +57,8 @@ mod random_kills;
 mod release;
 #[path = "simulated/room.rs"]
 mod room;
+#[path = "simulated/secrets.rs"]
+mod secrets;
 #[path = "simulated/state_backend.rs"]
 mod state_backend;
 #[path = "simulated/state_backend_faults.rs"]

@@ -1,9 +1,12 @@
-//! A console token from Terraform: of use while the run goes on, and not after it.
+//! A console token from Terraform: of use while the run goes on, and not after it. Nobody writes it: it is
+//! in no state, no plan, no log of the agent's and, though there it might be, not in Terraform's own at
+//! its most talkative (`TF_LOG=TRACE`).
 
 use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{Lab, Terraform, skipped, terraform_of_version, terraform_version};
 
 use crate::module::image;
+use crate::secrets::files_with;
 
 fn story(version: Option<&str>) -> Result<()> {
     if version.is_none() && terraform_version()? < (1, 10) {
@@ -21,6 +24,9 @@ fn story(version: Option<&str>) -> Result<()> {
         };
         terraform = terraform.with_program(program);
     }
+    terraform.set("TF_LOG", "TRACE");
+    let trace = lab.directory().join("terraform.log");
+    terraform.set("TF_LOG_PATH", &trace.display().to_string());
     // The binaries lie where the provider does.
     let weft = weft_acceptance::binaries()?.join("weft");
     let kept = lab.directory().join("token");
@@ -60,15 +66,36 @@ resource "terraform_data" "look" {{
     ensure!(seen.contains("simulated console of i-") && seen.contains("hello"), "{seen}");
 
     let token = std::fs::read_to_string(&kept).context("the token that was of use")?;
-    let state = std::fs::read_to_string(terraform.directory().join("terraform.tfstate"))?;
-    ensure!(!token.is_empty() && !state.contains(&token), "the token is in the state");
     let log = lab.agent().log();
     ensure!(log.contains("a console token was revoked"), "nothing revoked it");
-    let secret = token.split_once('.').context("a token has two parts")?.1;
-    ensure!(!log.contains(secret), "the agent's log has the secret");
+    let (id, secret) = token.split_once('.').context("a token has two parts")?;
+    ensure!(log.contains(id) && !log.contains(secret), "the agent's log has the secret");
+    // A plan has a token made, too: where one is, its id is before a dot.
+    terraform.plan()?;
     terraform.assert_plan_is_empty()?;
+    let talk = std::fs::read_to_string(&trace).context("terraform's log")?;
+    ensure!(talk.contains("[TRACE]") && talk.contains("weft_console_token"), "no trace");
+    let ids = minted(&lab.agent().log())?;
+    ensure!(ids.len() > 1 && ids.iter().any(|minted| minted == id), "{ids:?}");
+    for minted in &ids {
+        let found = files_with(lab.directory(), &format!("{minted}."))?;
+        // What the story wrote itself is found.
+        let expected: &[&str] = if minted == id { &["token"] } else { &[] };
+        ensure!(found == expected, "the token {minted} is in {found:?}");
+    }
     terraform.destroy()?;
     lab.close()
+}
+
+/// The ids of all tokens that the agent has made, out of its log.
+fn minted(log: &str) -> Result<Vec<String>> {
+    let lines = log.lines().filter(|line| line.contains("a console token was made"));
+    lines
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line)?;
+            line["token.id"].as_str().map(str::to_owned).context("a token without an id")
+        })
+        .collect()
 }
 
 #[test]

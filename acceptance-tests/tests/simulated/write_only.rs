@@ -1,14 +1,12 @@
 //! User data that are in no state, under real Terraform: what it writes and logs is searched for them.
 
-use std::path::Path;
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 use weft_acceptance::{
     Change, Lab, Terraform, binaries, skipped, terraform_of_version, terraform_version,
 };
 
 use crate::module::image;
+use crate::secrets::files_with;
 
 const SECRET: &str = "s3cret-of-the-story";
 
@@ -34,34 +32,13 @@ fn module(lab: &Lab, name: &str, version: u32) -> Result<String> {
     Ok(VARIABLE.to_owned() + &instance(lab, name, version, "${var.secret}")?)
 }
 
-fn has_secret(bytes: &[u8]) -> bool {
-    bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes())
-}
-
-/// Every file below `directory` but the variables, and all that a plan file has in it.
+/// Neither any file of the module nor what a plan file has in it.
 fn assert_nothing_is_written(terraform: &Terraform) -> Result<()> {
-    for entry in std::fs::read_dir(terraform.directory())? {
-        let path = entry?.path();
-        if path.is_file() && path.extension().is_none_or(|kind| kind != "tfvars") {
-            ensure!(!has_secret(&std::fs::read(&path)?), "{} has it", path.display());
-        }
-    }
-    let plan = terraform.directory().join("plan.bin");
-    ensure!(!has_secret(&unpacked(&plan)?), "the plan file has it");
+    let found = files_with(terraform.directory(), SECRET)?;
+    ensure!(found.is_empty(), "{found:?} have it");
     let shown = terraform.run(&["show", "-json", "plan.bin"])?.success()?.stdout;
-    ensure!(shown.contains("user_data_wo_version") && !has_secret(shown.as_bytes()), "{shown}");
+    ensure!(shown.contains("user_data_wo_version") && !shown.contains(SECRET), "{shown}");
     Ok(())
-}
-
-/// A plan file is a zip.
-fn unpacked(path: &Path) -> Result<Vec<u8>> {
-    let code = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\n\
-                sys.stdout.buffer.write(b''.join(z.read(n) for n in z.namelist()))";
-    let output = Command::new("python3").args(["-c", code]).arg(path).output();
-    let output = output.context("python3 unpacks the plan")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(!output.stdout.is_empty(), "the plan file is empty");
-    Ok(output.stdout)
 }
 
 fn story(version: Option<&str>) -> Result<()> {
@@ -69,7 +46,7 @@ fn story(version: Option<&str>) -> Result<()> {
         skipped("write-only attributes need Terraform 1.11");
         return Ok(());
     }
-    let lab = Lab::simulated()?;
+    let mut lab = Lab::simulated()?;
     let log = lab.directory().join("provider.log");
     let environment = [
         ("TF_VAR_secret".to_owned(), SECRET.to_owned()),
@@ -113,8 +90,32 @@ fn story(version: Option<&str>) -> Result<()> {
     terraform.assert_plan_is_empty()?;
     terraform.destroy()?;
     assert_nothing_is_written(&terraform)?;
-    let log = std::fs::read(&log).context("the provider's log")?;
-    ensure!(!log.is_empty() && !has_secret(&log), "the provider's log has it");
+    let log = std::fs::read_to_string(&log).context("the provider's log")?;
+    ensure!(!log.is_empty() && !log.contains(SECRET), "the provider's log has it");
+    ensure!(!lab.agent().log().contains(SECRET), "the agent's log has it");
+    lab.close()
+}
+
+/// The same in `user_data` is found in the plan and in the state, and deep below: the search can fail.
+#[test]
+fn what_is_in_user_data_is_found_where_terraform_writes_it() -> Result<()> {
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?;
+    let hidden = instance(&lab, "one", 1, "nothing")?;
+    let (first, _) = hidden.split_once("  user_data_wo  ").context("user data")?;
+    terraform.main(
+        &format!("{first}  user_data = var.secret\n}}\n{VARIABLE}")
+            .replace("ephemeral = true", "default = \"\""),
+    )?;
+    std::fs::create_dir_all(terraform.directory().join("a/b"))?;
+    terraform.write("a/b/terraform.tfvars", &format!("secret = \"{SECRET}\"\n"))?;
+    let variables = "-var-file=a/b/terraform.tfvars";
+    terraform.run(&["plan", "-input=false", "-no-color", "-out=plan.bin", variables])?.success()?;
+    terraform.apply_plan()?;
+    let found = files_with(terraform.directory(), SECRET)?;
+    let expected = ["a/b/terraform.tfvars", "plan.bin", "terraform.tfstate"];
+    ensure!(found == expected, "{found:?}");
+    terraform.destroy()?;
     lab.close()
 }
 
