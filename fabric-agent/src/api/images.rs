@@ -44,6 +44,16 @@ fn broken(status: Status) -> Problem {
         .evidence(status.to_string())
 }
 
+/// The stream ended well, with less than was announced: so does that of a client that is gone, for
+/// HTTP/2's CANCEL comes as the end of what it sends.
+fn cut_short(offset_bytes: u64, size_bytes: u64) -> Problem {
+    let message = format!(
+        "the upload broke off at {offset_bytes} of {size_bytes} bytes, which are kept: send the rest \
+         first"
+    );
+    Problem::new(Reason::Unavailable, message)
+}
+
 fn host_problem(error: HostError) -> Problem {
     error.problem()
 }
@@ -111,6 +121,9 @@ async fn receive(
             underway.reached(offset, Some(size_bytes));
         }
         next = chunks.message().await.map_err(broken)?.map(|chunk| chunk.data);
+    }
+    if offset < size_bytes {
+        return Err(cut_short(offset, size_bytes));
     }
     context.reconciler.pins.keep([digest]).await;
     let action = Action::FinishUpload { digest, size_bytes, sha512: None };

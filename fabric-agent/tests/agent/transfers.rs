@@ -4,7 +4,7 @@ use tonic::Streaming;
 use weft_fetch::testing::{Page, Site};
 use weft_proto::v1;
 
-use crate::support::{Agent, Api, eventually, ok, sha256_of};
+use crate::support::{Agent, Api, eventually, ok, refusal, sha256_of};
 
 const MIB: usize = 1 << 20;
 
@@ -114,6 +114,24 @@ async fn an_upload_goes_by_the_name_that_its_sender_gives_it() {
         .await;
     let done = looker.until("done", |one| one.state == "done").await;
     assert_eq!((done.name, done.received_bytes), (format!("sha256:{sha256}"), size_bytes));
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_before_all_has_come_broke_off() {
+    let agent = Agent::start().await;
+    let (disk, api) = (vec![7; MIB], agent.api().await);
+    let mut looker = Looker::begin(&api).await;
+    let (sha256, size_bytes) = (sha256_of(&disk), disk.len() as u64);
+    let begin = v1::BeginUploadRequest { sha256: sha256.clone(), size_bytes };
+    ok(api.images.clone().begin_upload(begin).await);
+    let data = disk[..1000].to_vec();
+    let part =
+        v1::UploadRequest { sha256, size_bytes, offset_bytes: 0, data, name: "disk.raw".into() };
+    let problem = refusal(api.images.clone().upload(futures::stream::iter([part])).await);
+    let told = "broke off at 1000 of 1048576 bytes, which are kept: send the rest first";
+    assert!(problem.message.contains(told), "{problem}");
+    let broken = looker.until("broken", |one| one.state == "failed").await;
+    assert_eq!(broken.reason, problem.message);
 }
 
 async fn images_rest(api: &Api, rest: v1::UploadRequest) -> Result<(), tonic::Status> {
