@@ -43,7 +43,7 @@ use crate::repo::{HOST, Instances, NetworkInterfaces, Repo, Volumes, encode};
 use crate::services;
 use crate::sessions::Sessions;
 use crate::store_mark;
-use crate::tfstate::States;
+use crate::tfstate::{self, States};
 use crate::tls;
 use crate::tls::certificates::Certificates;
 use crate::transfers::Transfers;
@@ -342,7 +342,9 @@ async fn take_directories(
     let stored = repo.read::<HostRecord>(HOST).await.map_err(explain)?;
     let stored = stored.map(|stored| stored.value.id);
     let revision = repo.store().list(HOST).await?.revision;
-    store_mark::check(directories, stored.as_ref(), revision)?;
+    if let Err(error) = store_mark::check(directories, stored.as_ref(), revision) {
+        return Err(with_newer_states(error, directories, repo).await);
+    }
     store_mark::pools::check(directories, pools, stored.as_ref(), revision)?;
     let (host_id, revision) = match stored {
         Some(id) => (id, revision),
@@ -358,6 +360,27 @@ async fn take_directories(
     let used = volumes.into_iter().map(|record| record.spec.volume_type).collect();
     store_mark::pools::forget(directories, pools, &host_id, &used)?;
     Ok(host_id)
+}
+
+/// Which of Terraform's states the store at hand does not know the newest version of, as operators may
+/// accept it nevertheless.
+async fn with_newer_states(
+    error: anyhow::Error,
+    directories: &Directories,
+    repo: &Repo,
+) -> anyhow::Error {
+    let newer = tfstate::newer_than(repo, &directories.tfstates()).await.unwrap_or_else(|error| {
+        tracing::warn!(error = format!("{error:#}"), "the states of Terraform cannot be looked at");
+        Vec::new()
+    });
+    match newer.as_slice() {
+        [] => error,
+        names => anyhow::anyhow!(
+            "{error:#}\n  note: there are newer versions than this store knows of the Terraform states {}; \
+             with it they would be put aside, not removed",
+            tfstate::few(names)
+        ),
+    }
 }
 
 async fn forget_tokens(context: &Context, shutdown: CancellationToken) -> anyhow::Result<()> {

@@ -118,7 +118,7 @@ pub(crate) fn check(
             "the store in {} is at revision {revision} and was at {newest} before: it is an older \
              copy, or has lost its weft.db-wal; instances that it does not know would be removed, \
              with their disks\n  help: {}; or accept the older one: stop all instances, then rm {} \
-             {}",
+             {}; the versions of Terraform states that it does not know are put aside then",
             state_dir.display(),
             lost(),
             state_dir.join(FILE).display(),

@@ -13,10 +13,11 @@ pub(crate) mod http;
 mod judge;
 mod name;
 mod record;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -33,12 +34,16 @@ use crate::turns::Turns;
 use files::{Folder, Incoming, Staged, failed};
 pub(crate) use name::StateName;
 pub(crate) use record::{LockInfo, LockRecord, StateRecord, Version, Who};
+use sweep::Known;
 
 /// How many names there may be, states and locks together.
 const MAX_STATES: usize = 1024;
 
 /// A lock that is held for so long is told by the doctor.
 const LONG: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
+
+/// How many names are told in one line.
+const SHOWN: usize = 10;
 
 /// What an operator bounds.
 #[derive(Clone, Copy, Debug)]
@@ -113,14 +118,19 @@ impl States {
         let cannot = || format!("cannot keep Terraform's states in {}", dir.display());
         let folder = Folder::open(dir).with_context(cannot)?;
         let this = Self { repo, clock, folder, limits, turns: Turns::new() };
-        let known = this.list().await.map_err(|problem| anyhow::anyhow!(problem))?;
-        let numbers = |name: &StateName| {
-            let record = &known.get(name)?.record;
-            let numbers: BTreeSet<u64> = record.versions.iter().map(|v| v.number).collect();
-            (!numbers.is_empty()).then_some(numbers)
-        };
-        this.folder.sweep(numbers).with_context(cannot)?;
+        let records = records(&this.repo).await.map_err(|problem| anyhow::anyhow!(problem))?;
+        this.folder.sweep(&numbers(&records), limits).with_context(cannot)?;
         Ok(this)
+    }
+
+    /// States of which versions were put aside that the store does not know, how many, and where.
+    pub(crate) async fn aside(&self) -> Result<(BTreeMap<StateName, usize>, PathBuf), Problem> {
+        let folder = self.folder.clone();
+        blocking(move || {
+            let what = folder.what_is_aside().map_err(|error| failed("look what is aside", &error));
+            Ok((what?, folder.aside()))
+        })
+        .await
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -130,9 +140,8 @@ impl States {
     /// Every state and every lock.
     pub(crate) async fn list(&self) -> Result<BTreeMap<StateName, StateView>, Problem> {
         let mut views: BTreeMap<StateName, StateView> = BTreeMap::new();
-        for item in self.items(TFSTATES).await? {
-            let name = name_in(&item.key, TFSTATES)?;
-            views.entry(name).or_default().record = decode(&item.key, &item.value)?;
+        for (name, record) in records(&self.repo).await? {
+            views.entry(name).or_default().record = record;
         }
         for (name, lock) in self.locks().await? {
             views.entry(name).or_default().lock = Some(lock);
@@ -141,14 +150,10 @@ impl States {
     }
 
     async fn locks(&self) -> Result<Vec<(StateName, LockRecord)>, Problem> {
-        let items = self.items(TFSTATE_LOCKS).await?.into_iter();
+        let items = items(&self.repo, TFSTATE_LOCKS).await?.into_iter();
         let lock =
             |item: Item| Ok((name_in(&item.key, TFSTATE_LOCKS)?, decode(&item.key, &item.value)?));
         items.map(lock).collect()
-    }
-
-    async fn items(&self, prefix: &str) -> Result<Vec<Item>, Problem> {
-        Ok(self.repo.store().list(prefix).await.map_err(store_problem)?.items)
     }
 
     /// Locks that are held for longer than any work takes.
@@ -319,7 +324,8 @@ impl States {
     /// # Errors
     /// There are as many as there may be.
     async fn check_room(&self) -> Result<(), Problem> {
-        let (states, locks) = (self.items(TFSTATES).await?, self.items(TFSTATE_LOCKS).await?);
+        let (states, locks) =
+            (items(&self.repo, TFSTATES).await?, items(&self.repo, TFSTATE_LOCKS).await?);
         let states = states.iter().map(|item| name_in(&item.key, TFSTATES));
         let locks = locks.iter().map(|item| name_in(&item.key, TFSTATE_LOCKS));
         let known = states.chain(locks).collect::<Result<BTreeSet<_>, _>>()?;
@@ -443,9 +449,14 @@ impl States {
             let key = tfstate_lock_key(name.as_str());
             txn = txn.when_at(&key, lock.revision).delete(key);
         }
-        self.repo.commit(txn).await?;
-        tracing::warn!(state = %name, forced = force, "a Terraform state was removed");
         let (folder, of) = (self.folder.clone(), name.clone());
+        blocking(move || Ok(folder.begin_removal(&of))).await?;
+        let (folder, of) = (self.folder.clone(), name.clone());
+        if let Err(problem) = self.repo.commit(txn).await {
+            blocking(move || Ok(folder.take_back_removal(&of))).await?;
+            return Err(problem.into());
+        }
+        tracing::warn!(state = %name, forced = force, "a Terraform state was removed");
         blocking(move || {
             folder.remove_all(&of);
             Ok(())
@@ -471,6 +482,39 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let failed = |error| failed("work on its states", &std::io::Error::other(error));
     tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+async fn items(repo: &Repo, prefix: &str) -> Result<Vec<Item>, Problem> {
+    Ok(repo.store().list(prefix).await.map_err(store_problem)?.items)
+}
+
+async fn records(repo: &Repo) -> Result<Vec<(StateName, StateRecord)>, Problem> {
+    let items = items(repo, TFSTATES).await?.into_iter();
+    let record = |item: Item| Ok((name_in(&item.key, TFSTATES)?, decode(&item.key, &item.value)?));
+    items.map(record).collect()
+}
+
+fn numbers(records: &[(StateName, StateRecord)]) -> Known {
+    let numbers = |record: &StateRecord| record.versions.iter().map(|v| v.number).collect();
+    records.iter().map(|(name, record)| (name.clone(), numbers(record))).collect()
+}
+
+/// The names of states in a line: not all where there are many.
+pub(crate) fn few(names: &[StateName]) -> String {
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(StateName::as_str).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// States in `dir` with versions above all that the store knows: what an older store would not give.
+///
+/// # Errors
+/// The store, or the folder, cannot be read.
+pub(crate) async fn newer_than(repo: &Repo, dir: &Path) -> anyhow::Result<Vec<StateName>> {
+    let records = records(repo).await.map_err(|problem| anyhow::anyhow!(problem))?;
+    Ok(Folder::at(dir).newer(&numbers(&records))?.into_keys().collect())
 }
 
 fn name_in(key: &str, prefix: &str) -> Result<StateName, Problem> {

@@ -12,7 +12,7 @@ use weft_proto::v1;
 use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::host::{Check, CheckResult};
-use crate::tfstate::{LockRecord, StateName};
+use crate::tfstate::{self, LockRecord, StateName};
 
 fn this_host(context: &Context) -> HostView {
     let facts = context.host.facts().clone();
@@ -71,6 +71,31 @@ async fn old_locks(context: &Context) -> Vec<Check> {
     old.into_iter().map(check).collect()
 }
 
+/// Versions of Terraform's states that were put aside, as the store does not know them.
+async fn states_aside(context: &Context) -> Option<Check> {
+    let name = "Terraform states";
+    let (aside, dir) = match context.states.aside().await {
+        Ok((aside, _)) if aside.is_empty() => return None,
+        Ok(found) => found,
+        Err(problem) => {
+            let (result, remedy) = (CheckResult::Failed, problem.remedy.clone());
+            let (finding, remedy) = (problem.to_string(), remedy.unwrap_or_default());
+            return Some(Check { name, result, finding, remedy });
+        }
+    };
+    let names: Vec<StateName> = aside.into_keys().collect();
+    let finding = format!(
+        "there are versions of {} that the agent's store does not know (it was an older copy, or the agent \
+         died while they were stored): they were put aside",
+        tfstate::few(&names)
+    );
+    let dir = dir.display();
+    let remedy = format!(
+        "look at what is in {dir}/NAME; terraform state push FILE makes one the latest; then rm -r {dir}/NAME"
+    );
+    Some(Check { name, result: CheckResult::Warning, finding, remedy })
+}
+
 #[tonic::async_trait]
 impl v1::hosts_server::Hosts for Api {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Host>, Status> {
@@ -117,6 +142,7 @@ impl v1::hosts_server::Hosts for Api {
         }));
         checks.extend(locked_volumes(&self.context));
         checks.extend(old_locks(&self.context).await);
+        checks.extend(states_aside(&self.context).await);
         let show = |check: Check| v1::DoctorCheck {
             name: check.name.to_owned(),
             result: check.result.as_str().to_owned(),

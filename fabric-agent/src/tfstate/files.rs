@@ -3,13 +3,12 @@
 //! ```text
 //! tfstates/.incoming/XXXXXX     what is being received
 //! tfstates/NAME/NUMBER.tfstate  a version that the store knows, or may know in a moment
+//! tfstates/NAME/removed         there while the state is being removed with all its versions
 //! ```
 //!
-//! A file appears under its number whole and durable, before the store is told of it. What the store
-//! does not know is nobody's: it is removed at the next start.
+//! A file appears under its number whole and durable, before the store is told of it. What becomes of
+//! those that the store does not know is `sweep.rs`'s to say, at the next start.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, ErrorKind, Read as _, Seek as _};
@@ -29,6 +28,8 @@ use super::judge::judge;
 use super::record::{Facts, Version};
 
 const INCOMING: &str = ".incoming";
+pub(super) const SUFFIX: &str = ".tfstate";
+pub(super) const REMOVAL: &str = "removed";
 
 /// The folder of all states.
 #[derive(Clone, Debug)]
@@ -60,9 +61,14 @@ impl fmt::Debug for Incoming {
 }
 
 impl Folder {
+    /// As it is, to be looked at.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
     /// Made where it is not there, emptied of what was being received.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let this = Self(dir.to_owned());
+        let this = Self::at(dir);
         match fs::remove_dir_all(this.incoming()) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => DirBuilder::new().recursive(true).mode(0o700).create(this.incoming())?,
@@ -74,12 +80,16 @@ impl Folder {
         self.0.join(INCOMING)
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.0
+    }
+
     fn of(&self, name: &StateName) -> PathBuf {
         self.0.join(name.as_str())
     }
 
-    fn path(&self, name: &StateName, number: u64) -> PathBuf {
-        self.of(name).join(format!("{number}.tfstate"))
+    pub(super) fn path(&self, name: &StateName, number: u64) -> PathBuf {
+        self.of(name).join(file_of(number))
     }
 
     /// Room for one that comes.
@@ -162,36 +172,23 @@ impl Folder {
         }
     }
 
+    /// Says that all of a state goes, durable when it returns: found without a record, it was not lost.
+    /// A full disk keeps nobody from removing.
+    pub(crate) fn begin_removal(&self, name: &StateName) {
+        let dir = self.of(name);
+        let said = File::create_new(dir.join(REMOVAL)).and_then(|_| sync(&dir));
+        tolerate(said, &dir);
+    }
+
+    /// It stays after all.
+    pub(crate) fn take_back_removal(&self, name: &StateName) {
+        let path = self.of(name).join(REMOVAL);
+        tolerate(fs::remove_file(&path), &path);
+    }
+
     /// Removes all of a state that the store has forgotten.
     pub(crate) fn remove_all(&self, name: &StateName) {
         tolerate(fs::remove_dir_all(self.of(name)), &self.of(name));
-    }
-
-    /// Removes what `known` says no state has, which is what a crash left.
-    pub(crate) fn sweep(
-        &self,
-        known: impl Fn(&StateName) -> Option<BTreeSet<u64>>,
-    ) -> io::Result<()> {
-        for entry in fs::read_dir(&self.0)? {
-            let entry = entry?;
-            let name = entry.file_name().to_str().and_then(|name| name.parse::<StateName>().ok());
-            let Some(name) = name else { continue };
-            let Some(numbers) = known(&name) else {
-                tracing::info!(state = %name, "what is left of a removed state is removed");
-                self.remove_all(&name);
-                continue;
-            };
-            let names: BTreeSet<OsString> =
-                numbers.iter().map(|number| format!("{number}.tfstate").into()).collect();
-            for file in fs::read_dir(entry.path())? {
-                let file = file?;
-                if !names.contains(&file.file_name()) {
-                    tracing::info!(path = %file.path().display(), "no version has this file: removed");
-                    tolerate(fs::remove_file(file.path()), &file.path());
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -243,7 +240,11 @@ pub(super) fn failed(what: &str, error: &io::Error) -> Problem {
     Problem::new(Reason::Internal, format!("the agent cannot {what}")).evidence(error.to_string())
 }
 
-fn tolerate(result: io::Result<()>, path: &Path) {
+pub(super) fn file_of(number: u64) -> String {
+    format!("{number}{SUFFIX}")
+}
+
+pub(super) fn tolerate(result: io::Result<()>, path: &Path) {
     match result {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             tracing::warn!(%error, path = %path.display(), "a file that no state has cannot be removed");
@@ -252,6 +253,6 @@ fn tolerate(result: io::Result<()>, path: &Path) {
     }
 }
 
-fn sync(dir: &Path) -> io::Result<()> {
+pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

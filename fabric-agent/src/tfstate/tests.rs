@@ -250,17 +250,109 @@ async fn a_state_with_things_in_it_is_not_forgotten_by_mistake() {
 #[tokio::test]
 async fn what_a_crash_left_goes_and_what_the_store_knows_stays() {
     let mut place = Place::new().await;
-    place.write(&state(1), Right::Unlocked).await.unwrap();
-    std::fs::write(place.file("web/2.tfstate"), "placed, and the store was never told").unwrap();
+    for serial in 1..=7 {
+        place.write(&state(serial), Right::Unlocked).await.unwrap();
+    }
+    std::fs::write(place.file("web/2.tfstate"), "its removal was interrupted").unwrap();
     std::fs::write(place.file(".incoming/half"), "hal").unwrap();
     std::fs::create_dir(place.file("gone")).unwrap();
-    std::fs::write(place.file("gone/1.tfstate"), "its removal was interrupted").unwrap();
+    std::fs::write(place.file("gone/1.tfstate"), "the removal of all of it was").unwrap();
+    std::fs::write(place.file("gone/removed"), "").unwrap();
+    std::fs::create_dir(place.file("begun")).unwrap();
+    place.restart().await;
+    let kept =
+        ["web/3.tfstate", "web/4.tfstate", "web/5.tfstate", "web/6.tfstate", "web/7.tfstate"];
+    assert_eq!(place.files(), kept);
+    assert!(!place.file("gone").exists() && !place.file("begun").exists());
+    assert_eq!(place.latest().await, Some(state(7)));
+}
+
+#[tokio::test]
+async fn what_may_be_newer_than_an_older_store_is_put_aside_and_told() {
+    let mut place = Place::new().await;
+    for serial in 1..=2 {
+        place.write(&state(serial), Right::Unlocked).await.unwrap();
+    }
+    let (latest, known) = (place.file("web/2.tfstate"), Folder::at(&place.file("")));
+    // As the store has it, versions 3 to 9 and the state of another name were never made.
+    for number in 3..=9 {
+        std::fs::write(place.file(&format!("web/{number}.tfstate")), state(number)).unwrap();
+        let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number);
+        let file = File::options().write(true).open(place.file(&format!("web/{number}.tfstate")));
+        file.unwrap().set_modified(stored).unwrap();
+    }
+    std::fs::create_dir(place.file("network")).unwrap();
+    std::fs::copy(&latest, place.file("network/1.tfstate")).unwrap();
+    std::fs::write(place.file("network/1.tfstate.old"), "nobody's").unwrap();
+    let newer = newer_than(&place.repo, known.dir()).await.unwrap();
+    assert_eq!(few(&newer), "network, web");
+    place.restart().await;
+    assert_eq!(place.latest().await, Some(state(2)));
+    assert!(!place.file("network").exists());
+
+    let unknown = place.file(".unknown");
+    let aside = |name: &str| {
+        let files = std::fs::read_dir(unknown.join(name)).unwrap();
+        let mut files: Vec<_> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        files
+    };
+    // As many as there may be versions.
+    let kept = (5..=9).map(|number| format!("{number}-19700101T00000{number}Z.tfstate"));
+    assert_eq!(aside("web"), kept.collect::<Vec<_>>());
+    assert_eq!(aside("network").len(), 1);
+    let path = unknown.join("web/9-19700101T000009Z.tfstate");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), state(9));
+    let (told, dir) = place.states.aside().await.unwrap();
+    let told: Vec<_> = told.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    assert_eq!((told, dir), (vec![("network", 1), ("web", 5)], unknown.clone()));
+    // Their numbers are given anew, and they stay.
+    assert_eq!(place.write(&state(9), Right::Unlocked).await.unwrap().number, 3);
+    place.restart().await;
+    assert_eq!(aside("web").len(), 5);
+    assert_eq!(place.latest().await, Some(state(9)));
+    // Lost once more: nothing takes the place of anything.
+    for (number, second) in [(9, 9), (10, 10)] {
+        std::fs::write(place.file(&format!("web/{number}.tfstate")), "another").unwrap();
+        let file = File::options().write(true).open(place.file(&format!("web/{number}.tfstate")));
+        let stored = std::time::UNIX_EPOCH + std::time::Duration::from_secs(second);
+        file.unwrap().set_modified(stored).unwrap();
+    }
+    place.restart().await;
+    let aside = |name: &str| std::fs::read_to_string(unknown.join("web").join(name)).unwrap();
+    assert_eq!(aside("9-19700101T000009Z.tfstate"), state(9));
+    assert_eq!(aside("9-19700101T000009Z-2.tfstate"), "another");
+    assert_eq!(aside("10-19700101T000010Z.tfstate"), "another");
+}
+
+#[tokio::test]
+async fn a_removed_state_is_not_kept_aside() {
+    let mut place = Place::new().await;
+    place.write(&state(1), Right::Unlocked).await.unwrap();
+    let kept = std::fs::read(place.file("web/1.tfstate")).unwrap();
+    let folder = Folder::at(&place.file(""));
+    folder.begin_removal(&name());
+    folder.take_back_removal(&name());
+    assert_eq!(place.files(), ["web/1.tfstate"]);
+    // The agent dies when the store has forgotten it.
+    folder.begin_removal(&name());
     place.restart().await;
     assert_eq!(place.files(), ["web/1.tfstate"]);
-    assert!(!place.file("gone").exists());
-    assert_eq!(place.latest().await, Some(state(1)));
-    place.write(&state(2), Right::Unlocked).await.unwrap();
-    assert_eq!(place.latest().await, Some(state(2)));
+    place.states.remove(&name(), true).await.unwrap();
+    assert!(!place.file("web").exists());
+    std::fs::create_dir(place.file("web")).unwrap();
+    std::fs::write(place.file("web/1.tfstate"), kept).unwrap();
+    folder.begin_removal(&name());
+    place.restart().await;
+    assert!(!place.file("web").exists() && !place.file(".unknown").exists());
+}
+
+#[test]
+fn many_names_are_not_all_told() {
+    let names: Vec<StateName> = (0..12).map(|n| format!("s{n}").parse().unwrap()).collect();
+    assert_eq!(few(&names[..2]), "s0, s1");
+    assert_eq!(few(&names), "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 2 more");
 }
 
 #[tokio::test]
