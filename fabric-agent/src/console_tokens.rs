@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,12 +15,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_model::{InstanceId, Problem, Reason};
 
+use crate::quiet::Quiet;
 use crate::random;
 
 /// How long one may live before it is renewed, in seconds.
 pub(crate) const LIFETIME_SECONDS: RangeInclusive<u32> = 60..=3600;
 /// How many there may be at a time.
 const MAX_TOKENS: usize = 1024;
+
+/// How many consoles may be attached with one token, and with all tokens of an instance: a console has 16
+/// places (`hypervisor/src/holder/console.rs`), and who has a certificate finds one.
+const MAX_ATTACHED: usize = 4;
+const MAX_ATTACHED_TO_ONE: usize = 12;
 
 /// The tokens that are alive, by their id.
 #[derive(Debug, Default)]
@@ -31,6 +38,8 @@ struct Held {
     instance: InstanceId,
     /// When it ends; dropped when it has ended or is revoked.
     ends: watch::Sender<Instant>,
+    attached: Arc<AtomicUsize>,
+    quiet: Arc<Quiet>,
 }
 
 /// A new token.
@@ -45,24 +54,42 @@ pub(crate) struct Minted {
 pub(crate) struct Grant {
     pub(crate) id: String,
     pub(crate) instance: InstanceId,
+    /// What is said of who has it.
+    pub(crate) quiet: Arc<Quiet>,
     ends: watch::Receiver<Instant>,
+    attached: Arc<AtomicUsize>,
+}
+
+/// A console that is attached with a token, counted for as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Attached(Arc<AtomicUsize>);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Grant {
-    /// Returns when the token has ended.
-    pub(crate) async fn ended(mut self) {
+    /// Returns when the token has ended, with what to tell who has it.
+    pub(crate) async fn ended(mut self) -> Problem {
+        let ended = |message| {
+            Problem::new(Reason::FailedPrecondition, message).remedy(
+                "get another token from where this one came (WEFT_CONSOLE_TOKEN or --token-file)",
+            )
+        };
         loop {
             let at = *self.ends.borrow_and_update();
             tokio::select! {
                 () = tokio::time::sleep_until(at) => {
                     // It may have been renewed in this moment.
                     if *self.ends.borrow() <= Instant::now() {
-                        return;
+                        return ended("the console token has ended, and what was attached with it");
                     }
                 }
                 changed = self.ends.changed() => {
                     if changed.is_err() {
-                        return;
+                        return ended("the console token was revoked: what was attached with it ends");
                     }
                 }
             }
@@ -87,7 +114,13 @@ impl ConsoleTokens {
         let digest = Sha256::digest(&secret).into();
         tokens.insert(
             id.clone(),
-            Held { digest, instance, ends: watch::Sender::new(now + lifetime) },
+            Held {
+                digest,
+                instance,
+                ends: watch::Sender::new(now + lifetime),
+                attached: Arc::default(),
+                quiet: Arc::default(),
+            },
         );
         Ok(Minted { id, token })
     }
@@ -101,7 +134,37 @@ impl ConsoleTokens {
         verify_slices_are_equal(&digest, &held.digest).ok()?;
         let ends = held.ends.subscribe();
         let is_alive = *ends.borrow() > Instant::now();
-        is_alive.then(|| Grant { id: id.to_owned(), instance: held.instance.clone(), ends })
+        is_alive.then(|| Grant {
+            id: id.to_owned(),
+            instance: held.instance.clone(),
+            quiet: Arc::clone(&held.quiet),
+            ends,
+            attached: Arc::clone(&held.attached),
+        })
+    }
+
+    /// One more console that is attached.
+    ///
+    /// # Errors
+    /// [`Reason::ResourceExhausted`] where as many are as may be, with this token or of its instance.
+    pub(crate) fn attach(&self, grant: &Grant) -> Result<Attached, Problem> {
+        let tokens = self.lock();
+        let of_one = tokens.values().filter(|held| held.instance == grant.instance);
+        let of_one: usize = of_one.map(|held| held.attached.load(Ordering::Relaxed)).sum();
+        let refuse = |message: String| {
+            Problem::new(Reason::ResourceExhausted, message)
+                .remedy("detach one (Ctrl-] in weft console), then try again")
+        };
+        if grant.attached.load(Ordering::Relaxed) >= MAX_ATTACHED {
+            let what = "consoles are attached with this console token already";
+            return Err(refuse(format!("{MAX_ATTACHED} {what}")));
+        }
+        if of_one >= MAX_ATTACHED_TO_ONE {
+            let what = "consoles of the instance are attached with console tokens already";
+            return Err(refuse(format!("{of_one} {what}")));
+        }
+        grant.attached.fetch_add(1, Ordering::Relaxed);
+        Ok(Attached(Arc::clone(&grant.attached)))
     }
 
     /// Its instance; `None` where it has ended.
@@ -162,12 +225,37 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!attached.is_finished());
         tokens.revoke(&made.id).unwrap();
-        attached.await.unwrap();
-        other.await.unwrap();
+        for one in [attached, other] {
+            let told = one.await.unwrap().message;
+            assert!(told.starts_with("the console token was revoked"), "{told}");
+        }
 
         let made = tokens.mint(instance(), MINUTE).unwrap();
-        tokens.check(&made.token).unwrap().ended().await;
+        let told = tokens.check(&made.token).unwrap().ended().await.message;
+        assert!(told.starts_with("the console token has ended"), "{told}");
         assert!(tokens.check(&made.token).is_none());
+    }
+
+    #[test]
+    fn holders_leave_room_at_a_console_for_others() {
+        let tokens = ConsoleTokens::default();
+        let minted = |_| tokens.mint(instance(), MINUTE).unwrap();
+        let grants: Vec<Grant> =
+            (0..4).map(minted).map(|made| tokens.check(&made.token).unwrap()).collect();
+        let mut attached = Vec::new();
+        for grant in &grants[..3] {
+            attached.extend((0..4).map(|_| tokens.attach(grant).unwrap()));
+            let problem = tokens.attach(grant).unwrap_err();
+            assert_eq!(problem.reason, Reason::ResourceExhausted);
+            assert!(problem.message.starts_with("4 consoles are attached with this"), "{problem}");
+        }
+        let problem = tokens.attach(&grants[3]).unwrap_err();
+        assert!(problem.message.starts_with("12 consoles of the instance"), "{problem}");
+        attached.pop();
+        tokens.attach(&grants[2]).unwrap();
+        // Those of another instance are counted for themselves.
+        let other = tokens.mint(InstanceId::from_random([8; 9]), MINUTE).unwrap();
+        tokens.attach(&tokens.check(&other.token).unwrap()).unwrap();
     }
 
     #[test]

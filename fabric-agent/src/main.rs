@@ -23,6 +23,7 @@ mod metering;
 mod monitoring;
 mod public;
 mod purge;
+mod quiet;
 mod random;
 mod reachability;
 mod reconcile;

@@ -18,8 +18,9 @@ use super::only_grpc::only_grpc;
 use super::{Answers, Api, Network, parse_id, refuse, streams};
 use crate::console_tokens::LIFETIME_SECONDS;
 use crate::context::Context;
+use crate::quiet::Quiet;
 use crate::repo::Instances;
-use crate::tls::listen::{self, Admits, Peer, Quiet};
+use crate::tls::listen::{self, Admits, Peer};
 
 /// What a stranger may have sent and not yet seen answered, in bytes: of a handshake, of a message with a
 /// token, of a stream, of a connection, of headers.
@@ -162,13 +163,18 @@ impl v1::console_access_server::ConsoleAccess for Access {
             });
             return Err(Status::permission_denied("the console token is for another instance"));
         }
-        let staying = peer.as_ref().and_then(Peer::stay);
-        tracing::info!(token.id = id, instance.id = %instance, "a holder of a console token attaches to a console");
+        let attached = self.context.console_tokens.attach(&grant).map_err(refuse)?;
+        let staying = peer.as_ref().map(Peer::stay).transpose().map_err(refuse)?;
+        grant.quiet.say(|| {
+            tracing::info!(token.id = id, instance.id = %instance, "a holder of a console token attaches to a console");
+        });
         let over = async move {
-            grant.ended().await;
+            let why = grant.ended().await;
             tracing::info!(token.id = id, "a console ends with its token");
+            refuse(why)
         };
-        streams::attach(&self.context, &instance, hello.data, input, over, staying).await
+        streams::attach(&self.context, &instance, hello.data, input, over, (staying, attached))
+            .await
     }
 }
 

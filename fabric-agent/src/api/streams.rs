@@ -3,8 +3,9 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 use weft_model::{InstanceId, Problem, Reason};
@@ -65,13 +66,13 @@ pub(super) async fn attach_console(
     attach(context, &id, data, input, std::future::pending(), ()).await
 }
 
-/// The console of `id` until `over`; `kept` is dropped when it has ended.
+/// The console of `id` until `over`, whose answer the client gets then; `kept` is dropped when it has ended.
 pub(super) async fn attach(
     context: &Context,
     id: &InstanceId,
     first: Vec<u8>,
     input: Streaming<v1::ConsoleInput>,
-    over: impl Future<Output = ()> + Send + 'static,
+    over: impl Future<Output = Status> + Send + 'static,
     kept: impl Send + 'static,
 ) -> Result<Response<Answers<v1::ByteChunk>>, Status> {
     context.repo.get::<Instances>(id).await.map_err(refuse)?;
@@ -79,8 +80,9 @@ pub(super) async fn attach(
     let stream = stream.map_err(|error| refuse(error.problem()))?;
     let input = input.map(|message| message.map(|input| input.data));
     let over = async move {
-        over.await;
+        let why = over.await;
         drop(kept);
+        why
     };
     Ok(copy_until(stream, first, input, Ends::WithClient, over))
 }
@@ -113,13 +115,13 @@ fn copy_both_ways(
     copy_until(stream, first, input, ends, std::future::pending())
 }
 
-/// The same, which also ends when `over` is, at whatever point it is.
+/// The same, which also ends when `over` is, at whatever point it is: with the error that this gives.
 fn copy_until(
     stream: Stream,
     first: Vec<u8>,
     input: impl futures::Stream<Item = Result<Vec<u8>, Status>> + Send + Unpin + 'static,
     ends: Ends,
-    over: impl Future<Output = ()> + Send + 'static,
+    over: impl Future<Output = Status> + Send + 'static,
 ) -> Response<Answers<v1::ByteChunk>> {
     let (reader, writer) = tokio::io::split(stream);
     // Bounded: a client that does not read stops the guest from sending.
@@ -149,13 +151,19 @@ fn copy_until(
             }
         }
     };
+    let (ended, why) = oneshot::channel();
     tokio::spawn(async move {
         tokio::select! {
             () = copying => {}
-            () = over => {}
+            status = over => {
+                // Fails where the client is gone.
+                let _ = ended.send(status);
+            }
         }
     });
-    Response::new(Box::pin(ReceiverStream::new(receiver)))
+    // Beside the queue: a client that does not read has it full.
+    let why = stream::once(async move { why.await.ok().map(Err) }).filter_map(future::ready);
+    Response::new(Box::pin(ReceiverStream::new(receiver).chain(why)))
 }
 
 /// Client to guest; a half-closed stream is passed on as one.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::AsyncReadExt as _;
@@ -130,8 +131,14 @@ async fn a_holder_reads_and_types_until_the_token_is_revoked() {
 
     revoke(&agent, &token.id).await;
     for mut console in [console, other] {
-        while let Ok(Some(_)) = console.output.message().await {}
-        let _ = console.input.send(ConsoleInput::default()).await;
+        let why = loop {
+            match console.output.message().await {
+                Ok(chunk) => drop(chunk.expect("it ends as if the console had")),
+                Err(status) => break weft_proto::problem_from_status(&status),
+            }
+        };
+        assert!(why.message.starts_with("the console token was revoked"), "{why}");
+        assert!(why.remedy.unwrap().contains("WEFT_CONSOLE_TOKEN"));
     }
     assert_eq!(refused(&channel, Some(&bearer), &id).await, Code::Unauthenticated);
     // Again is no error.
@@ -238,6 +245,35 @@ async fn who_attaches_nothing_is_hung_up_on_and_keeps_nobody_out() {
     while matches!(mute.read(&mut [0; 64]).await, Ok(1..)) {}
     attached.input.send(ConsoleInput { id: String::new(), data: b"still".to_vec() }).await.unwrap();
     hears(&mut attached, "still").await;
+}
+
+#[tokio::test]
+async fn one_token_attaches_a_few_consoles_and_no_more() {
+    let agent = started().await;
+    let (id, _) = instances(&agent).await;
+    let token = mint(&agent, &id).await;
+    let bearer = format!("Bearer {}", token.token);
+    let (one, other, third) =
+        (stranger(&agent).await, stranger(&agent).await, stranger(&agent).await);
+    let mut attached = Vec::new();
+    for channel in [&one, &one, &other, &other] {
+        attached.push(attach(channel, Some(&bearer), "").await.unwrap());
+    }
+    let refused = attach(&third, Some(&bearer), "").await.map(|_| tonic::Response::new(()));
+    let problem = refusal(refused);
+    assert_eq!(problem.reason, Reason::ResourceExhausted, "{problem:?}");
+    assert!(problem.message.contains("4 consoles are attached with this"), "{problem}");
+    // Those who are attached with a certificate are not among them.
+    let hello = ConsoleInput { id: id.clone(), data: Vec::new() };
+    let hello = futures::stream::once(async { hello }).chain(futures::stream::pending());
+    let mut operator = ok(agent.api().await.instances.clone().attach_console(hello).await);
+    assert!(operator.message().await.unwrap().is_some());
+    attached.pop();
+    let again = async || attach(&third, Some(&bearer), "").await.ok();
+    let mut again = eventually("a place is free again", again).await;
+    hears(&mut again, "hi").await;
+    let lines = agent.log().matches("attaches to a console").count();
+    assert!((1..6).contains(&lines), "{lines} lines of five that are attached and the operator");
 }
 
 #[tokio::test]

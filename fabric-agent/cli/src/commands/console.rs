@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 use weft_model::{InstanceId, Problem};
 use weft_proto::client::Endpoint;
 use weft_proto::v1::console_access_client::ConsoleAccessClient;
@@ -78,17 +79,22 @@ pub(crate) async fn run_by_token(
         Failure::Usage(Problem::invalid(field, message).remedy(remedy))
     };
     let id: InstanceId = args.instance.parse().map_err(|error: weft_model::InvalidId| {
-        usage("instance", error.to_string(), "with a token an instance is called by its id")
+        let remedy =
+            "with a token (WEFT_CONSOLE_TOKEN, --token-file) an instance is called by its id";
+        usage("instance", error.to_string(), remedy)
     })?;
     if endpoint.socket().is_some() {
         return Err(usage(
             "endpoint",
             "a console token is for an agent on TCP".to_owned(),
-            "set --endpoint to https:// with the agent's name and the port of its --console-listen",
+            "set --endpoint to https:// with the agent's name and the port of its --console-listen; or unset \
+             WEFT_CONSOLE_TOKEN, to attach as who may use the socket",
         ));
     }
     let bearer: MetadataValue<_> = format!("Bearer {token}").parse().map_err(|_invalid| {
-        usage("token_file", "it holds no console token".to_owned(), "a token is one line of text")
+        let remedy =
+            "a token is one line of text, in WEFT_CONSOLE_TOKEN or the file of --token-file";
+        usage("token_file", "that is no console token".to_owned(), remedy)
     })?;
     let channel = weft_proto::client::connect(&endpoint.by_token()).await?;
     let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
@@ -96,8 +102,21 @@ pub(crate) async fn run_by_token(
     let _ = sender.send(ConsoleInput { id: id.to_string(), data: Vec::new() }).await;
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("authorization", bearer);
-    let output = ConsoleAccessClient::new(channel).attach(request).await?.into_inner();
+    let answer = ConsoleAccessClient::new(channel).attach(request).await;
+    let output = answer.map_err(with_remedy)?.into_inner();
     converse(id.as_str(), sender, output).await
+}
+
+/// Of a token that is refused the agent says nothing more.
+fn with_remedy(status: Status) -> Problem {
+    let problem = weft_proto::problem_from_status(&status);
+    match status.code() {
+        Code::Unauthenticated => problem.remedy(
+            "set WEFT_CONSOLE_TOKEN, or --token-file, to a token that lives; or unset it, to attach with a \
+             certificate at the port of --listen",
+        ),
+        _ => problem,
+    }
 }
 
 async fn converse(
@@ -220,6 +239,13 @@ impl Drop for RawTerminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_refused_with_a_token_is_told_where_it_came_from() {
+        let remedy = |status| with_remedy(status).remedy.unwrap_or_default();
+        assert!(remedy(Status::unauthenticated("it has ended")).contains("WEFT_CONSOLE_TOKEN"));
+        assert!(!remedy(Status::permission_denied("another")).contains("WEFT_CONSOLE_TOKEN"));
+    }
 
     #[test]
     fn what_was_typed_before_the_detach_key_is_sent() {
