@@ -74,7 +74,8 @@ enum Command {
     /// prints JSON
     #[command(hide = true)]
     Doctor(Directories),
-    /// Remove everything that the agent ever made: guests, networks, disks, images, the store
+    /// Remove everything that the agent ever made: guests, networks, disks, images, the store, and all
+    /// Terraform states that it keeps
     Purge(Directories),
     /// Hold one guest's hypervisor and console (started by the agent)
     #[command(hide = true)]

@@ -13,14 +13,18 @@ pub(crate) mod http;
 mod judge;
 mod name;
 mod record;
+mod sending;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::Instrument as _;
 use weft_model::{Problem, Reason};
 use weft_store::{Item, Txn};
@@ -34,10 +38,15 @@ use crate::turns::Turns;
 use files::{Folder, Incoming, Staged, failed};
 pub(crate) use name::StateName;
 pub(crate) use record::{LockInfo, LockRecord, StateRecord, Version, Who};
+pub(crate) use sending::send;
 use sweep::Known;
 
 /// How many names there may be, states and locks together.
 const MAX_STATES: usize = 1024;
+
+/// How many may be on their way, and how long who comes then waits for a place.
+const MAX_TRANSFERS: usize = 16;
+const PLACE: Duration = Duration::from_secs(20);
 
 /// A lock that is held for so long is told by the doctor.
 const LONG: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
@@ -64,6 +73,10 @@ pub(crate) struct States {
     folder: Folder,
     limits: Limits,
     turns: Turns,
+    /// Of those who send and receive.
+    places: Arc<Semaphore>,
+    /// A state that is restored is in memory as a whole: one at a time.
+    restoring: Semaphore,
 }
 
 /// Why nothing was done.
@@ -117,7 +130,9 @@ impl States {
     ) -> anyhow::Result<Self> {
         let cannot = || format!("cannot keep Terraform's states in {}", dir.display());
         let folder = Folder::open(dir).with_context(cannot)?;
-        let this = Self { repo, clock, folder, limits, turns: Turns::new() };
+        let (turns, places) = (Turns::new(), Arc::new(Semaphore::new(MAX_TRANSFERS)));
+        let restoring = Semaphore::new(1);
+        let this = Self { repo, clock, folder, limits, turns, places, restoring };
         let records = records(&this.repo).await.map_err(|problem| anyhow::anyhow!(problem))?;
         this.folder.sweep(&numbers(&records), limits).with_context(cannot)?;
         Ok(this)
@@ -204,6 +219,18 @@ impl States {
         Ok(Some((version, file)))
     }
 
+    /// A place among those who send and receive.
+    ///
+    /// # Errors
+    /// None has become free for a while.
+    pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = timeout(PLACE, Arc::clone(&self.places).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or_else(|| {
+            let message = format!("{MAX_TRANSFERS} states are on their way already");
+            Problem::new(Reason::Unavailable, message).remedy("try again in a moment")
+        })
+    }
+
     /// Room for a state that comes.
     pub(crate) fn receive(&self) -> Result<Incoming, Problem> {
         self.folder.receive()
@@ -244,6 +271,7 @@ impl States {
         let mut record = before.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
         // Who sends it twice, because no answer came, makes one version.
         if let Some(latest) = record.latest().filter(|latest| latest.sha256 == staged.sha256) {
+            self.repair(name, latest.clone(), staged).await?;
             return Ok(latest.clone());
         }
         let version = Version {
@@ -305,6 +333,29 @@ impl States {
         Ok(version)
     }
 
+    /// Puts what came where the file of `version` is damaged, whose content it has.
+    async fn repair(
+        &self,
+        name: &StateName,
+        version: Version,
+        staged: Staged,
+    ) -> Result<(), Problem> {
+        let (folder, name) = (self.folder.clone(), name.clone());
+        blocking(move || {
+            if folder.open_version(&name, &version).is_ok() {
+                return Ok(());
+            }
+            let placed = folder.place(&name, version.number, staged);
+            placed.map_err(|error| failed("repair a state", &error))?;
+            tracing::warn!(
+                state = %name, version = version.number,
+                "the damaged file of a Terraform state was replaced by what came, which is the same"
+            );
+            Ok(())
+        })
+        .await
+    }
+
     async fn remove_files(&self, name: &StateName, numbers: Vec<u64>) {
         if numbers.is_empty() {
             return;
@@ -357,7 +408,9 @@ impl States {
         let (id, operation) = (info.id.clone(), info.operation.clone());
         let key = tfstate_lock_key(name.as_str());
         let record = LockRecord { info, by, at: self.clock.now() };
-        self.repo.commit(Txn::new().when_absent(&key).put(&key, encode(&record))).await?;
+        // Something new: who cannot lock cannot store what comes of it either.
+        let txn = Txn::new().when_absent(&key).keeping_reserve().put(&key, encode(&record));
+        self.repo.commit(txn).await?;
         tracing::info!(state = %name, lock.id = id, operation, "a Terraform state was locked");
         Ok(())
     }
@@ -400,19 +453,35 @@ impl States {
         right: Right<'_>,
         by: Who,
     ) -> Result<Version, Refusal> {
+        let one = timeout(PLACE, self.restoring.acquire()).await;
+        let _one = one.ok().and_then(Result::ok).ok_or_else(|| {
+            let message = "another state is being restored";
+            Problem::new(Reason::Unavailable, message).remedy("try again in a moment")
+        })?;
+        let _place = self.place().await?;
         let _turn = self.turns.object(name.as_str()).await;
         let stored = self.record(name).await?.ok_or_else(|| no_such(name))?;
         let version = choose(name, &stored.value, Some(number))?.ok_or_else(|| no_such(name))?;
         let serials = stored.value.versions.iter().filter_map(|version| version.facts.serial);
         let serial = serials.max().unwrap_or(0).saturating_add(1);
         let (folder, of) = (self.folder.clone(), name.clone());
-        let content = blocking(move || {
+        let (content, place) = blocking(move || {
             let content = folder.read_version(&of, &version)?;
-            judge::with_serial(&content, serial)
+            let place = judge::place_of_serial(&content)?;
+            Ok((content, place))
         })
         .await?;
+        // All else stays to the letter.
+        let place = place.map(|place| (place, serial.to_string()));
+        let (before, between, after) = match &place {
+            Some((place, serial)) => (&content[..place.start], &serial[..], &content[place.end..]),
+            None => (&content[..], "", ""),
+        };
         let mut incoming = self.folder.receive()?;
-        incoming.write(&content).await?;
+        for part in [before, between, after] {
+            incoming.write(part.as_bytes()).await?;
+        }
+        drop(content);
         let staged = incoming.finish().await?;
         self.write_in_turn(name, staged, right, by, Some(number)).await
     }

@@ -1,18 +1,17 @@
 //! `weft.v1.TerraformStates`.
 
+use std::io;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use tokio_util::io::ReaderStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
+use weft_model::{Problem, Reason};
 use weft_proto::v1;
 
 use super::{Answers, Api, refuse};
-use crate::tfstate::{LockRecord, Refusal, Right, StateName, Version, Who, whole};
+use crate::tfstate::{LockRecord, Refusal, Right, StateName, Version, Who, send, whole};
 use crate::tls::listen::Peer;
-
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Who asks, as the log has it.
 fn who<T>(request: &Request<T>) -> Who {
@@ -35,6 +34,16 @@ fn refused(name: &StateName) -> impl Fn(Refusal) -> Status {
         tracing::info!(reason = ?problem.reason, error = %problem, "refused");
         refuse(problem)
     }
+}
+
+fn broken_off(error: &io::Error) -> Problem {
+    let reason = match error.kind() {
+        io::ErrorKind::TimedOut => Reason::DeadlineExceeded,
+        _ => Reason::Internal,
+    };
+    Problem::new(reason, "the state broke off: what has come is not all of it")
+        .evidence(error.to_string())
+        .remedy("try again")
 }
 
 fn version_to_wire(version: &Version) -> v1::TerraformStateVersion {
@@ -101,12 +110,12 @@ impl v1::terraform_states_server::TerraformStates for Api {
     ) -> Result<Response<Self::GetStream>, Status> {
         let v1::GetTerraformStateRequest { name, version } = request.into_inner();
         let name = parse_name(&name)?;
+        let place = self.context.states.place().await.map_err(refuse)?;
         let found = self.context.states.open_version(&name, version).await.map_err(refuse)?;
         let (_, file) = found.ok_or_else(|| refuse(crate::tfstate::no_such(&name)))?;
-        let file = tokio::fs::File::from_std(file);
-        let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES).map(|chunk| match chunk {
-            Ok(data) => Ok(v1::TerraformStateChunk { data: data.to_vec() }),
-            Err(error) => Err(Status::internal(format!("the state cannot be read: {error}"))),
+        let chunks = send(file, place).map(|chunk| match chunk {
+            Ok(data) => Ok(v1::TerraformStateChunk { data: data.into() }),
+            Err(error) => Err(refuse(broken_off(&error))),
         });
         Ok(Response::new(chunks.boxed()))
     }

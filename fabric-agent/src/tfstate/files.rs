@@ -73,6 +73,11 @@ impl Folder {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => DirBuilder::new().recursive(true).mode(0o700).create(this.incoming())?,
         }
+        // Also what an agent made that died before it could.
+        sync(dir)?;
+        if let Some(parent) = dir.parent() {
+            sync(parent)?;
+        }
         Ok(this)
     }
 
@@ -158,10 +163,10 @@ impl Folder {
         &self,
         name: &StateName,
         version: &Version,
-    ) -> Result<Vec<u8>, Problem> {
-        let mut content = Vec::new();
+    ) -> Result<String, Problem> {
+        let mut content = String::with_capacity(usize::try_from(version.bytes).unwrap_or_default());
         let mut file = self.open_version(name, version)?;
-        file.read_to_end(&mut content).map_err(|error| failed("read a state", &error))?;
+        file.read_to_string(&mut content).map_err(|error| failed("read a state", &error))?;
         Ok(content)
     }
 
@@ -176,8 +181,15 @@ impl Folder {
     /// A full disk keeps nobody from removing.
     pub(crate) fn begin_removal(&self, name: &StateName) {
         let dir = self.of(name);
-        let said = File::create_new(dir.join(REMOVAL)).and_then(|_| sync(&dir));
-        tolerate(said, &dir);
+        match File::create(dir.join(REMOVAL)).and_then(|_| sync(&dir)) {
+            // It has a lock alone.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(
+                %error, state = %name,
+                "that a state is being removed cannot be written down: if the agent dies now, it is put aside"
+            ),
+            Ok(()) => {}
+        }
     }
 
     /// It stays after all.

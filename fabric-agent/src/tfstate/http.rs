@@ -23,25 +23,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures::StreamExt as _;
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, timeout_at};
 use weft_model::{Problem, Reason};
 
 use super::files::Staged;
+use super::sending::{TRANSFER, send};
 use super::{LockInfo, Refusal, Right, StateName, States, Version, Who, whole};
 use crate::tls::listen::Peer;
 
-/// How long a state may take on its way, as a whole and from one piece to the next.
-const TRANSFER: Duration = Duration::from_secs(120);
+/// How long a state that comes may take from one piece to the next.
 const PIECE: Duration = Duration::from_secs(20);
-/// How many may be on their way, and how long who comes then waits for a place.
-const MAX_TRANSFERS: usize = 16;
-const PLACE: Duration = Duration::from_secs(20);
-/// Terraform's description of a lock has 200 bytes.
+/// Terraform's description of a lock has 200 bytes; how much of it is kept says [`LockInfo`].
 const MAX_LOCK_BYTES: usize = 16 * 1024;
-const CHUNK_BYTES: usize = 64 * 1024;
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
@@ -49,13 +42,11 @@ const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 #[derive(Clone, Debug)]
 struct Backend {
     states: Arc<States>,
-    places: Arc<Semaphore>,
 }
 
 /// The paths of states.
 pub(crate) fn routes(states: Arc<States>) -> Router {
-    let places = Arc::new(Semaphore::new(MAX_TRANSFERS));
-    Router::new().route("/state/{name}", any(state)).with_state(Backend { states, places })
+    Router::new().route("/state/{name}", any(state)).with_state(Backend { states })
 }
 
 async fn state(
@@ -162,17 +153,8 @@ impl Backend {
         }
     }
 
-    /// A place among those who send and receive.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let place = timeout(PLACE, Arc::clone(&self.places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = format!("{MAX_TRANSFERS} states are on their way already");
-            Problem::new(Reason::Unavailable, message).remedy("try again in a moment")
-        })
-    }
-
     async fn get(&self, name: &StateName) -> Result<Response, Failure> {
-        let place = self.place().await?;
+        let place = self.states.place().await?;
         let found = self.states.open_version(name, None).await?;
         let Some((version, file)) = found else {
             // Every configuration begins with it.
@@ -202,7 +184,7 @@ impl Backend {
             return Err(self.too_large());
         }
         self.states.check(name, right(lock.as_deref())).await?;
-        let _place = self.place().await?;
+        let _place = self.states.place().await?;
         let staged = self.receive(body).await?;
         if let Some(md5) = headers.get(CONTENT_MD5)
             && md5.as_bytes() != staged.md5.as_bytes()
@@ -269,36 +251,6 @@ async fn small(body: Body) -> Result<Vec<u8>, Problem> {
         whole.extend_from_slice(&chunk);
     }
     Ok(whole)
-}
-
-/// A file's content, read as it is taken, by who keeps up. A reader that stands still is hung up on, so
-/// that it keeps neither file nor place.
-fn send(
-    file: std::fs::File,
-    place: OwnedSemaphorePermit,
-) -> ReceiverStream<std::io::Result<Bytes>> {
-    let (pieces, receiver) = mpsc::channel(2);
-    tokio::spawn(async move {
-        let _place = place;
-        let deadline = Instant::now() + TRANSFER;
-        let mut file = tokio::fs::File::from_std(file);
-        loop {
-            let mut chunk = vec![0; CHUNK_BYTES];
-            let read = file.read(&mut chunk).await.map(|length| {
-                chunk.truncate(length);
-                Bytes::from(chunk)
-            });
-            if matches!(&read, Ok(chunk) if chunk.is_empty()) {
-                return;
-            }
-            let failed = read.is_err();
-            let sent = timeout_at(deadline, pieces.send(read)).await;
-            if failed || !matches!(sent, Ok(Ok(()))) {
-                return;
-            }
-        }
-    });
-    ReceiverStream::new(receiver)
 }
 
 /// `?ID=`, with which Terraform says that it holds the lock.

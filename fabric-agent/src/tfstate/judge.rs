@@ -1,9 +1,9 @@
 //! What a file says that is to be a state. Strangers' bytes: read in one pass, nothing of it kept but
 //! a few words.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -12,7 +12,7 @@ use weft_model::Problem;
 
 use super::record::Facts;
 
-/// Longer words are nobody's lineage and no version.
+/// Longer words are nobody's lineage and no version, nor are those that do something to a terminal.
 const MAX_WORD: usize = 128;
 
 /// # Errors
@@ -25,7 +25,11 @@ pub(crate) fn judge(content: impl Read) -> Result<Facts, Problem> {
     if version.is_none() && !encrypted {
         return Err(no_state("it has no \"version\"".to_owned()));
     }
-    let word = |word: Option<String>| word.filter(|word| word.len() <= MAX_WORD);
+    let word = |word: Option<String>| {
+        word.filter(|word| {
+            (1..=MAX_WORD).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic())
+        })
+    };
     Ok(Facts {
         serial,
         lineage: word(lineage),
@@ -38,21 +42,26 @@ fn no_state(why: String) -> Problem {
     Problem::invalid("state", "this is no Terraform state, and was not stored").evidence(why)
 }
 
-/// The state with another serial, all else to the letter; as it is where it has none to see.
+/// Where in a state its serial stands; nowhere where there is none to see.
 ///
 /// # Errors
 /// It is no state.
-pub(crate) fn with_serial(content: &[u8], serial: u64) -> Result<Vec<u8>, Problem> {
-    let failed = |error: serde_json::Error| no_state(error.to_string());
-    let mut fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_slice(content).map_err(failed)?;
-    // What is encrypted has its serial inside, too.
-    if fields.contains_key("encrypted_data") || !fields.contains_key("serial") {
-        return Ok(content.to_owned());
+pub(crate) fn place_of_serial(content: &str) -> Result<Option<Range<usize>>, Problem> {
+    #[derive(Deserialize)]
+    struct Serial<'a> {
+        #[serde(borrow)]
+        serial: Option<&'a RawValue>,
+        /// What is encrypted has its serial inside, too.
+        encrypted_data: Option<IgnoredAny>,
     }
-    let serial = RawValue::from_string(serial.to_string()).map_err(failed)?;
-    fields.insert("serial".to_owned(), serial);
-    serde_json::to_vec(&fields).map_err(failed)
+    let fields: Serial<'_> =
+        serde_json::from_str(content).map_err(|error| no_state(error.to_string()))?;
+    let serial = fields.serial.filter(|_| fields.encrypted_data.is_none());
+    Ok(serial.map(|serial| {
+        // It is borrowed from the content.
+        let begin = serial.get().as_ptr().addr() - content.as_ptr().addr();
+        begin..begin + serial.get().len()
+    }))
 }
 
 #[derive(Deserialize)]
@@ -163,6 +172,11 @@ mod tests {
             resources: Some(3),
         };
         assert_eq!(facts, want);
+        for odd in ["\\u001b[2J", "\\u202e4.11.1", "", " ", &"1".repeat(200)] {
+            let odd = STATE.replace("1.11.4", odd).replace("3f-1", odd);
+            let facts = judge(odd.as_bytes()).unwrap();
+            assert_eq!((facts.lineage, facts.terraform_version), (None, None), "{odd}");
+        }
         let encrypted = r#"{"serial":1,"lineage":"a","meta":{},"encrypted_data":"AA==","encryption_version":"v0"}"#;
         let facts = judge(encrypted.as_bytes()).unwrap();
         assert_eq!((facts.serial, facts.resources), (Some(1), None));
@@ -192,12 +206,16 @@ mod tests {
 
     #[test]
     fn another_serial_changes_nothing_else() {
-        let changed = with_serial(STATE.as_bytes(), 99).unwrap();
-        let text = String::from_utf8(changed.clone()).unwrap();
-        assert!(text.contains("12345678901234567890.125"), "{text}");
-        let facts = judge(changed.as_slice()).unwrap();
+        let mut changed = STATE.replace("\"outputs\":{", "\"outputs\":{\"serial\":5,");
+        let place = place_of_serial(&changed).unwrap().unwrap();
+        assert_eq!(&changed[place.clone()], "7");
+        changed.replace_range(place, "99");
+        assert_eq!(changed.replace("\"serial\":5,", ""), STATE.replace(":7,", ":99,"));
+        let facts = judge(changed.as_bytes()).unwrap();
         assert_eq!(facts, Facts { serial: Some(99), ..judge(STATE.as_bytes()).unwrap() });
-        let encrypted = br#"{"serial":1,"encrypted_data":"AA=="}"#;
-        assert_eq!(with_serial(encrypted, 99).unwrap(), encrypted);
+        for without in [r#"{"serial":1,"encrypted_data":"AA=="}"#, r#"{"version":4}"#] {
+            assert_eq!(place_of_serial(without).unwrap(), None);
+        }
+        assert!(place_of_serial("{").is_err());
     }
 }

@@ -23,7 +23,8 @@ pub(crate) struct StateRecord {
 /// One version. Its content is a file; what is here tells whether that is whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Version {
-    /// Counts from 1 and never again.
+    /// Counts from 1. None is given twice for as long as the store knows the state: one that was removed
+    /// begins anew when it is stored again.
     pub(crate) number: u64,
     pub(crate) at: Timestamp,
     pub(crate) by: Who,
@@ -104,6 +105,9 @@ pub(crate) struct LockInfo {
 
 impl LockInfo {
     const MAX_ID: usize = 128;
+    /// The most that is kept of each of its texts, in bytes, as the store has one for each lock.
+    /// Terraform's are below 100; it compares nothing but the id.
+    const MAX_TEXT: usize = 256;
 
     /// # Errors
     /// It is no JSON, or has no id.
@@ -112,7 +116,7 @@ impl LockInfo {
             Problem::invalid("lock", message)
                 .remedy("send what Terraform does: JSON with the lock's ID")
         };
-        let info: Self = serde_json::from_slice(body)
+        let mut info: Self = serde_json::from_slice(body)
             .map_err(|error| refuse(format!("the lock's description cannot be read: {error}")))?;
         // Operators are told to type it into a shell. Terraform's are UUIDs.
         let has_id = (1..=Self::MAX_ID).contains(&info.id.len())
@@ -125,13 +129,19 @@ impl LockInfo {
         }
         let Self { operation, info: note, who, version, path, .. } = &info;
         // All of it is shown on terminals, Terraform's among them.
-        match [operation, note, who, version, path]
-            .iter()
-            .any(|text| text.contains(char::is_control))
-        {
-            true => Err(refuse("the lock's description has control characters".to_owned())),
-            false => Ok(info),
+        let texts = [operation, note, who, version, path];
+        if texts.iter().any(|text| text.contains(char::is_control)) {
+            return Err(refuse("the lock's description has control characters".to_owned()));
         }
+        let Self { operation, info: note, who, version, path, .. } = &mut info;
+        for text in [operation, note, who, version, path] {
+            let end = (0..=Self::MAX_TEXT.min(text.len())).rfind(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or(0));
+            // So that nothing turns around, or hides, what is beside it.
+            let shows = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
+            *text = text.chars().map(|c| if shows(c) { c } else { '?' }).collect();
+        }
+        Ok(info)
     }
 }
 
@@ -233,6 +243,24 @@ pub(super) mod tests {
         }
         assert!(LockInfo::parse(br#"{"ID":"x","Created":"yesterday"}"#).is_err());
         assert!(LockInfo::parse(br#"{"ID":"x","Who":"\u001b[2Jroot"}"#).is_err());
+        let odd =
+            LockInfo::parse("{\"ID\":\"x\",\"Who\":\"\u{202e}josé\u{200b}@vm 7\"}".as_bytes());
+        assert_eq!(odd.unwrap().who, "?josé?@vm 7");
+    }
+
+    #[test]
+    fn the_store_keeps_no_more_of_a_lock_than_it_has_room_for() {
+        let long = "ä".repeat(3000);
+        let sent = serde_json::json!({
+            "ID": "x".repeat(128), "Operation": long, "Info": long, "Who": format!("a{long}"),
+            "Version": long, "Path": long, "Created": "2026-11-23T01:46:47.761541391Z",
+        });
+        let info = LockInfo::parse(sent.to_string().as_bytes()).unwrap();
+        assert_eq!((info.info.len(), info.who.len()), (256, 255));
+        assert!(info.who.ends_with('ä'));
+        let record = LockRecord { info, by: who(), at: Timestamp::UNIX_EPOCH };
+        let bytes = serde_json::to_vec(&record).unwrap().len();
+        assert!(bytes < 2048, "{bytes}");
     }
 
     #[test]

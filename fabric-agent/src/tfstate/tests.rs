@@ -1,5 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use async_trait::async_trait;
+use weft_store::{LeaseId, Listing, Revision, Store, StoreError, TxnOutcome, WatchStream};
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::testing::repo;
@@ -370,8 +373,90 @@ async fn a_damaged_file_is_told_and_never_taken_for_the_state() {
         assert_eq!(problem.reason, Reason::Internal, "{spoil}");
         assert!(problem.remedy.unwrap().contains("weft state restore web"), "{spoil}");
     }
+    // Sent once more, it is whole again, and no other version.
+    assert_eq!(place.write(&state(2), Right::Unlocked).await.unwrap().number, 2);
+    assert_eq!(place.latest().await, Some(state(2)));
+    assert_eq!(place.files(), ["web/1.tfstate", "web/2.tfstate"]);
+    std::fs::remove_file(&path).unwrap();
     place.states.restore(&name(), 1, Right::Unlocked, who()).await.unwrap();
     assert!(place.latest().await.unwrap().contains("\"serial\":3"));
+}
+
+/// A store on a full disk: for what is new it would have to give up its reserve.
+#[derive(Debug)]
+struct Full(Arc<dyn Store>);
+
+#[async_trait]
+impl Store for Full {
+    async fn get(&self, key: &str) -> Result<Option<Item>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.0.list(prefix).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
+        match txn.keeps_reserve {
+            true => Err(StoreError::NoReserve { bytes: 1 << 20 }),
+            false => self.0.txn(txn).await,
+        }
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, StoreError> {
+        self.0.watch(prefix, after).await
+    }
+
+    async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.0.grant_lease(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.keep_alive(lease).await
+    }
+
+    async fn revoke_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.revoke_lease(lease).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.0.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_no_lock_and_lets_one_go() {
+    let mut place = Place::new().await;
+    place.write(&state(1), Right::Unlocked).await.unwrap();
+    place.states.lock(&name(), info("a"), who()).await.unwrap();
+    place.repo = Repo::new(Arc::new(Full(Arc::clone(place.repo.store()))));
+    place.restart().await;
+    place.write(&state(2), Right::Lock("a")).await.unwrap();
+    assert!(place.states.unlock(&name(), Some("a")).await.unwrap().is_some());
+    let refused =
+        refused(place.states.lock(&name(), info("b"), who()).await, Reason::ResourceExhausted);
+    assert!(refused.remedy.is_some(), "{refused}");
+    assert!(place.states.view(&name()).await.unwrap().lock.is_none());
+}
+
+#[tokio::test]
+async fn restores_wait_for_a_place_and_for_each_other() {
+    let place = Place::new().await;
+    place.write(&state(1), Right::Unlocked).await.unwrap();
+    let states = Arc::clone(&place.states);
+    let restore = async || states.restore(&name(), 1, Right::Unlocked, who()).await;
+    tokio::time::pause();
+    let other = states.restoring.acquire().await.unwrap();
+    refused(restore().await, Reason::Unavailable);
+    drop(other);
+    let mut places = Vec::new();
+    for _ in 0..MAX_TRANSFERS {
+        places.push(states.place().await.unwrap());
+    }
+    refused(restore().await, Reason::Unavailable);
+    tokio::time::resume();
+    places.pop();
+    assert_eq!(restore().await.unwrap().number, 2);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use tonic::codegen::Service as _;
 
 use super::*;
+use crate::tfstate::MAX_TRANSFERS;
 use crate::tfstate::tests::{Place, state};
 
 const LOCK: &str = r#"{"ID":"a","Operation":"OperationTypeApply","Info":"","Who":"root@vm","Version":"1.15.5","Created":"2026-11-23T01:46:47.761541391Z","Path":""}"#;
@@ -198,6 +199,9 @@ async fn who_reads_too_slowly_keeps_no_place() {
     tokio::time::advance(TRANSFER).await;
     tokio::time::resume();
     assert_eq!(site.ask("GET", "/state/web", "").await, (200, large));
+    for cut in held {
+        assert!(to_bytes(cut.into_body(), 4 << 20).await.is_err(), "what was cut looks whole");
+    }
 }
 
 #[tokio::test]
