@@ -1,5 +1,6 @@
 //! `weft_instance`: a virtual machine.
 
+mod downtime;
 mod fits;
 mod guard;
 mod keys;
@@ -38,6 +39,9 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a user who cancels a wait has to know.
 const CREATE_CANCELLED: &str =
     "the instance is in the state, as tainted: the next apply replaces it";
+/// What a user whose instance did not come has to know.
+const CREATE_FAILED: &str = "It is in the state, as tainted: the next apply replaces it, unless \
+                             terraform untaint says that it may stay";
 const UPDATE_CANCELLED: &str =
     "the agent goes on with the change: terraform plan shows what is left to do";
 const DELETE_CANCELLED: &str =
@@ -149,9 +153,10 @@ impl Resource for Instance {
         {
             ctx.warn(diagnostic);
         }
-        let replaces =
+        let (replaces, interruptions) =
             plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         let asked = self.0.asked_in_plans();
+        downtime::warn(asked.as_ref(), interruptions, ctx).await;
         keys::warn(asked.as_ref(), ctx).await;
         let Some(connection) = asked else { return Ok(()) };
         fits::check(&connection, ctx).await?;
@@ -168,14 +173,19 @@ impl Resource for Instance {
     }
 
     async fn create(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
         let connection = kind::connection::<Self>(&self.0, "create")?;
         let power = order::power(&ctx.plan);
-        let mut spec = order::spec(&ctx.plan, power)?;
-        spec.user_data = order::user_data(&ctx.config);
-        let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await;
+        let ordered = async {
+            let deadline = Instant::now() + ctx.timeout(CREATE_TIMEOUT)?;
+            let mut spec = order::spec(&ctx.plan, power)?;
+            spec.user_data = order::user_data(&ctx.config);
+            let made = kind::create::<Self>(&connection, ctx, &ctx.plan, spec).await?;
+            Ok::<_, Diagnostics>((made, deadline))
+        }
+        .await;
+        // However that ended, it is no plan any more.
         room::settled(&connection, ctx);
-        let made = made?;
+        let (made, deadline) = ordered?;
         // From here on it exists: whatever happens, it has to be in the state.
         let state = kind::state::<Self>(made)?;
         let id: String = state.read("id")?;
@@ -190,7 +200,12 @@ impl Resource for Instance {
                 told: None,
             };
             let waited = wait.until(until).await;
-            waited.map_err(|problem| not_ready(&id, &problem, &ctx.config))?;
+            waited.map_err(|problem| {
+                let diagnostic = not_ready(&id, &problem, &ctx.config);
+                // Who cancels is told so already.
+                let failed = problem.evidence.is_some();
+                if failed { diagnostic.remedy(CREATE_FAILED) } else { diagnostic }
+            })?;
         }
         settle(&connection, ctx, &id, "create").await
     }
@@ -200,16 +215,20 @@ impl Resource for Instance {
     }
 
     async fn update(&self, ctx: &mut ApplyContext) -> Result<(), Diagnostics> {
-        let deadline = Instant::now() + ctx.timeout(UPDATE_TIMEOUT)?;
         let connection = kind::connection::<Self>(&self.0, "update")?;
-        let id: String = ctx.prior.read("id")?;
         let power = order::power(&ctx.plan).filter(|_| ctx.changes("power_state"));
-        let mut spec = order::spec(&ctx.plan, power)?;
-        spec.user_data = order::user_data(&ctx.config);
-        spec.image_id = self.made_from(&connection, ctx).await?;
-        let now = kind::update::<Self>(&connection, ctx, spec).await;
+        let ordered = async {
+            let deadline = Instant::now() + ctx.timeout(UPDATE_TIMEOUT)?;
+            let id: String = ctx.prior.read("id")?;
+            let mut spec = order::spec(&ctx.plan, power)?;
+            spec.user_data = order::user_data(&ctx.config);
+            spec.image_id = self.made_from(&connection, ctx).await?;
+            let now = kind::update::<Self>(&connection, ctx, spec).await?;
+            Ok::<_, Diagnostics>((id, now, deadline))
+        }
+        .await;
         room::settled(&connection, ctx);
-        let now = now?;
+        let (id, now, deadline) = ordered?;
         let ended = has_ended(&now);
         ctx.set_state(kind::state::<Self>(now)?);
         let starts = power == Some(PowerState::Running);
@@ -337,7 +356,7 @@ async fn settle(
 }
 
 /// The instance exists but is not what was waited for.
-fn not_ready(id: &str, problem: &Problem, config: &Value) -> Diagnostics {
+fn not_ready(id: &str, problem: &Problem, config: &Value) -> Diagnostic {
     let summary = format!("Instance {id} is not ready");
-    crate::problem::diagnostic(summary, problem, &schema::schema(), config).into()
+    crate::problem::diagnostic(summary, problem, &schema::schema(), config)
 }

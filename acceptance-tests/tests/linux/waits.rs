@@ -21,13 +21,14 @@ fn a_wait_in_vain_says_what_is_known_and_what_to_do() -> Result<()> {
 
     let said = terraform.try_apply()?.failure()?.text();
     let id = terraform.state()?.text("weft_instance.it", "id")?;
-    let expected: [(&str, &[&str]); 6] = [
+    let expected: [(&str, &[&str]); 7] = [
         ("the last phase", &["kernel"]),
         ("the console's tail", &["weft-tiny: initramfs"]),
         ("what was seen of DHCP", &["seen on the network: "]),
         ("what was seen of SSH", &["seen on port 22: "]),
         ("what the groups admit", &["security groups: "]),
         ("the next command", &["weft logs", "weft console"]),
+        ("what becomes of it", &["untaint"]),
     ];
     for (what, words) in expected {
         ensure!(words.iter().any(|word| said.contains(word)), "{what} is missing:\n{said}");

@@ -3,6 +3,7 @@
 use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
 use weft_model::{GuestSize, Maxima, check_no_shrink, find_type};
 
+use super::downtime::{Away, Interruption};
 use super::{guard, order};
 use crate::agent::Settings;
 use crate::{problem, tags, update_table};
@@ -107,9 +108,12 @@ fn half(missing: &str, there: &str) -> Diagnostic {
         .at(there)
 }
 
-/// Fills in what follows from the configuration, and warns of what hurts. Tells whether the instance
-/// is replaced.
-pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) -> bool {
+/// Fills in what follows from the configuration, and warns of what hurts. Returns whether the instance
+/// is replaced, and what interrupts it, which is still to be told.
+pub(super) fn plan(
+    settings: Option<&Settings>,
+    ctx: &mut PlanContext,
+) -> (bool, Vec<Interruption>) {
     tags::plan(settings, ctx);
     plan_size(ctx);
     let user_data = plan_user_data(ctx);
@@ -117,21 +121,23 @@ pub(super) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) -> bool {
     check_maxima(ctx);
     plan_image(ctx);
     if ctx.is_create() {
-        return false;
+        return (false, Vec::new());
     }
     if order::is_terminating(&ctx.prior) {
         // What was read says why. The replacement waits until it is gone.
         ctx.replace("power_state");
-        return true;
+        return (true, Vec::new());
     }
     let replacing = replacing(user_data, ctx);
     // One that is made anew is not restarted besides.
-    let restarting = if replacing.is_empty() { plan_restart(user_data, ctx) } else { Vec::new() };
+    let (restarting, restart) = match replacing.is_empty() {
+        true => plan_restart(user_data, ctx),
+        false => (Vec::new(), None),
+    };
     check_root_volume(&replacing, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
-    warn_of_replacement(&replacing, ctx);
-    !replacing.is_empty()
+    (!replacing.is_empty(), restart.into_iter().chain(replacement(&replacing, ctx)).collect())
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.
@@ -286,8 +292,11 @@ fn plan_user_data(ctx: &mut PlanContext) -> UserData {
 }
 
 /// `launched_at` becomes unknown exactly where the plan starts the guest. Returns the attributes that
-/// restart a guest that runs.
-fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str> {
+/// restart a guest that runs, and that they do.
+fn plan_restart(
+    user_data: UserData,
+    ctx: &mut PlanContext,
+) -> (Vec<&'static str>, Option<Interruption>) {
     let is = |values: &Value, word: &str| values.get("power_state").as_str() == Some(word);
     let starts = is(&ctx.plan, "running") && is(&ctx.prior, "stopped");
     let stops = is(&ctx.plan, "stopped");
@@ -299,7 +308,7 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
     let mut causes: Vec<&str> = size.iter().copied().chain(maxima).collect();
     causes.extend(ctx.changes("display").then_some("display"));
     causes.extend((user_data == UserData::Restart).then(|| user_data_form(ctx)));
-    let mut restarting = Vec::new();
+    let (mut restarting, mut interruption) = (Vec::new(), None);
     if starts {
         ctx.mark_unknown("launched_at");
     } else if let Some(first) = causes.first()
@@ -310,19 +319,17 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
         let by_type = !size.is_empty() && ctx.changes("instance_type");
         let path = if by_type { "instance_type" } else { *first };
         let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
-        let mut warning = Diagnostic::warning("This change restarts the instance")
+        let warning = Diagnostic::warning("This change restarts the instance")
             .cause(format!(
                 "{} is shut down and started again{when}, because {what} can only change in between",
                 name(&ctx.prior)
             ))
             .at(path);
-        if user_data == UserData::Restart {
-            warning = warning.remedy(
-                "cloud-init runs user data once in an instance's life: set \
-                 user_data_replace_on_change = true for an instance that runs the new ones",
-            );
-        }
-        ctx.warn(warning);
+        let remedy = (user_data == UserData::Restart).then_some(
+            "cloud-init runs user data once in an instance's life: set user_data_replace_on_change = \
+             true for an instance that runs the new ones",
+        );
+        interruption = Some(Interruption { away: Away::Restarted, warning, remedy });
         restarting = update_table::RESTARTING
             .into_iter()
             .filter(|name| ctx.changes(*name))
@@ -337,7 +344,7 @@ fn plan_restart(user_data: UserData, ctx: &mut PlanContext) -> Vec<&'static str>
                 .at("power_state"),
         );
     }
-    restarting
+    (restarting, interruption)
 }
 
 /// The attributes that have the instance replaced.
@@ -356,17 +363,15 @@ fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
     causes.into_iter().map(str::to_owned).collect()
 }
 
-fn warn_of_replacement(causes: &[String], ctx: &mut PlanContext) {
-    let Some(first) = causes.first() else { return };
-    ctx.warn(
-        Diagnostic::warning("This change replaces the instance")
-            .cause(format!(
-                "{} is removed with its root disk, and another one is made, because of {}",
-                name(&ctx.prior),
-                causes.join(" and ")
-            ))
-            .at(first.as_str()),
-    );
+fn replacement(causes: &[String], ctx: &PlanContext) -> Option<Interruption> {
+    let warning = Diagnostic::warning("This change replaces the instance")
+        .cause(format!(
+            "{} is removed with its root disk, and another one is made, because of {}",
+            name(&ctx.prior),
+            causes.join(" and ")
+        ))
+        .at(causes.first()?.as_str());
+    Some(Interruption { away: Away::Replaced, warning, remedy: None })
 }
 
 pub(super) fn name(prior: &Value) -> String {

@@ -101,6 +101,21 @@ async fn what_was_made_is_no_plan_any_more() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_ordered_is_no_plan_any_more() {
+    let (_, fake) = connected().await;
+    let recorded = |memory_mib| with(&instance(memory_mib), "replace_on_image_change", false);
+    let terraform = provider(&fake, Value::Null).await;
+    let old = terraform.create("weft_instance", recorded(5000)).await.unwrap();
+    let terraform = provider(&fake, Value::Null).await;
+    // The image is looked for before anything is asked of the agent.
+    let config = with(&recorded(6000), "image_id", "img-0000000000000dead");
+    let planned = terraform.plan("weft_instance", config, Some(&old)).await.unwrap();
+    let refused = terraform.apply(planned).await.into_result().unwrap_err();
+    assert!(said(&refused).contains("does not exist"), "{}", said(&refused));
+    assert_eq!(told(&terraform, instance(3000)).await, None);
+}
+
+#[tokio::test]
 async fn plan_checks_says_whether_it_is_an_error() {
     let (strict, _fake) = connected_with(attributes([("plan_checks", "error".into())])).await;
     let refused = plan(&strict, instance(9000)).await.unwrap_err();
