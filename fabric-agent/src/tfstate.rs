@@ -519,10 +519,18 @@ impl States {
             txn = txn.when_at(&key, lock.revision).delete(key);
         }
         let (folder, of) = (self.folder.clone(), name.clone());
-        blocking(move || Ok(folder.begin_removal(&of))).await?;
+        let begin = move || {
+            folder.begin_removal(&of);
+            Ok(())
+        };
+        blocking(begin).await?;
         let (folder, of) = (self.folder.clone(), name.clone());
         if let Err(problem) = self.repo.commit(txn).await {
-            blocking(move || Ok(folder.take_back_removal(&of))).await?;
+            let take_back = move || {
+                folder.take_back_removal(&of);
+                Ok(())
+            };
+            blocking(take_back).await?;
             return Err(problem.into());
         }
         tracing::warn!(state = %name, forced = force, "a Terraform state was removed");
