@@ -151,6 +151,8 @@ pub(crate) struct Connection {
     channel: OnceCell<Channel>,
     applying: AtomicBool,
     session: Session,
+    /// Creates of which nobody knows here whether they made something.
+    unsettled: AtomicU64,
 }
 
 impl Connection {
@@ -166,6 +168,7 @@ impl Connection {
             channel: OnceCell::new(),
             applying: AtomicBool::new(false),
             session: Session::default(),
+            unsettled: AtomicU64::new(0),
         }
     }
 
@@ -271,6 +274,8 @@ impl Connection {
             tags: tags.into_iter().collect(),
             client_data,
         };
+        // Until there is an answer, also where this future is dropped.
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
         let (request, used) = (&request, &AtomicU64::new(0));
         let mut dead = 0;
         loop {
@@ -295,13 +300,23 @@ impl Connection {
                     dead += 1;
                     self.session.refused(used.load(Ordering::Relaxed)).await;
                 }
-                result => return result,
+                result => {
+                    if result.as_ref().err().is_none_or(is_refusal) {
+                        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    return result;
+                }
             }
         }
     }
 
-    /// Ends the session, if there is one.
+    /// Ends the session, if there is one. What a Create has made that got no answer is in no state: then
+    /// the session is left to die, so that a later run adopts what nobody has read by then.
     async fn end(&self) {
+        if self.unsettled.load(Ordering::Relaxed) > 0 {
+            tracing::warn!("a Create got no answer: the session does not end in good order");
+            return;
+        }
         if let Some(channel) = self.channel.get() {
             self.session.end(channel).await;
         }
@@ -329,6 +344,14 @@ impl Connection {
         )
         .remedy("look at the agent's log, or raise the provider's request_timeout")
     }
+}
+
+/// Whether a Create that failed so has made nothing: the agent says what is wrong with it.
+fn is_refusal(problem: &Problem) -> bool {
+    let is_unknown =
+        matches!(problem.reason, Reason::DeadlineExceeded | Reason::Unavailable | Reason::Internal);
+    // An agent that was started again says so before it looks for what an earlier attempt has made.
+    !is_unknown && problem.field.as_deref() != Some("context.session_id")
 }
 
 pub(crate) fn random_token() -> Result<String, Problem> {

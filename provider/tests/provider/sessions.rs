@@ -79,6 +79,20 @@ async fn a_session_whose_stream_broke_still_ends_gracefully() {
     assert!(fake.world().alive.is_empty());
 }
 
+/// What such a Create may have made is in no state, and an end in good order would say that it is in one.
+#[tokio::test]
+async fn a_session_with_a_create_that_got_no_answer_is_left_to_die() {
+    let impatient = attributes([("request_timeout", "1s".into())]);
+    let (terraform, fake) = connected_with(impatient).await;
+    let config = least("weft_key_pair", &terraform, &fake).await;
+    terraform.create("weft_key_pair", config.clone()).await.unwrap();
+    fake.kill();
+    terraform.create("weft_key_pair", config).await.unwrap_err();
+    fake.come_back();
+    terraform.shutdown().await;
+    assert!(!fake.world().sessions.contains(&"end"), "{:?}", fake.world().sessions);
+}
+
 #[tokio::test]
 async fn creates_that_are_refused_together_open_the_session_once_more() {
     let (terraform, fake) = connected().await;
