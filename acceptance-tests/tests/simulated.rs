@@ -27,6 +27,8 @@ mod console_token;
 mod crash_points;
 #[path = "simulated/crashes.rs"]
 mod crashes;
+#[path = "simulated/descriptions.rs"]
+mod descriptions;
 #[path = "simulated/dice.rs"]
 mod dice;
 #[path = "simulated/documented.rs"]

@@ -64,10 +64,7 @@ fn shown(type_name: &str, resource: &Schema, without: &[&str]) -> Vec<Attribute>
         .filter(|name| !without.contains(&name.as_str()))
         .filter_map(|name| resource.get(name))
         .filter(|attribute| !attribute.is_write_only())
-        .map(|attribute| {
-            let text = format!("As in the resource `{type_name}`.");
-            Attribute::new(attribute.name(), attribute.ty(), text).computed()
-        })
+        .map(|attribute| attribute.shown(format!("As in the resource `{type_name}`.")))
         .collect()
 }
 

@@ -48,9 +48,7 @@ impl<K: Lookup> DataSource for FoundAll<K> {
         let mut shown = super::shown(K::TYPE, &resource, &["tags"]);
         // What only a data source knows of an object.
         let own = filters.iter().filter(|filter| resource.get(filter.name()).is_none());
-        shown.extend(own.map(|filter| {
-            Attribute::new(filter.name(), filter.ty(), "As it is asked for above.").computed()
-        }));
+        shown.extend(own.map(|filter| filter.shown("As it is asked for above.")));
         let nouns = nouns::<K>();
         let text = format!("The {nouns} that fit all that is asked for. None is no error.");
         Schema::new(text)

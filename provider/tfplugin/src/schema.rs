@@ -227,6 +227,20 @@ impl Attribute {
         }
     }
 
+    /// The same where it can only be looked at: computed, and so is all that is nested in it.
+    #[must_use]
+    pub fn shown(&self, description: impl Into<String>) -> Self {
+        let kind = match &self.kind {
+            Kind::Leaf(ty) => Kind::Leaf(ty.clone()),
+            Kind::Nested(nesting, inner) => {
+                let inner = inner.iter().map(|inner| inner.shown(inner.description.as_str()));
+                Kind::Nested(*nesting, inner.collect())
+            }
+        };
+        let shown = Self::of(self.name.clone(), kind, description.into()).computed();
+        Self { sensitive: self.sensitive, ..shown }
+    }
+
     #[must_use]
     pub fn required(mut self) -> Self {
         self.mode = Mode::Required;
