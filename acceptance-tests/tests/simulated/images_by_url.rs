@@ -26,7 +26,7 @@ pub(crate) fn disk(seed: u32, size: usize) -> Vec<u8> {
     words.flat_map(u32::to_le_bytes).collect()
 }
 
-fn sha256(directory: &Path, bytes: &[u8]) -> Result<String> {
+pub(crate) fn sha256(directory: &Path, bytes: &[u8]) -> Result<String> {
     let path = directory.join("digested");
     std::fs::write(&path, bytes)?;
     let mut command = Command::new("sha256sum");
