@@ -98,21 +98,44 @@ fn what_the_next_plan_undoes_is_warned_of() -> Result<()> {
 #[test]
 fn a_change_triggers_a_snapshot_before_it_and_a_reboot_after_it() -> Result<()> {
     of_each_version(|lab, terraform| {
+        let trigger = |events: &str, kind: &str| {
+            format!(
+                "    action_trigger {{\n      events  = [{events}]\n      \
+                 actions = [action.weft_instance_{kind}.it]\n    }}\n"
+            )
+        };
+        let triggers =
+            trigger("before_update", "snapshot") + &trigger("after_create, after_update", "reboot");
         let module = |tag: &str| -> Result<String> {
-            let trigger = "  lifecycle {\n    action_trigger {\n      events = [after_create, after_update]\n      \
-                           actions = [action.weft_instance_snapshot.it, action.weft_instance_reboot.it]\n    }\n  }\n";
-            let more = format!("  tags = {{ round = \"{tag}\" }}\n{trigger}");
-            Ok(instance(lab, &more)?
-                + &action("snapshot", "    description = \"by an action\"\n")
+            let tags = format!("  tags = {{ round = \"{tag}\" }}\n");
+            // What runs before a change cannot refer to what changes: that is a cycle to Terraform.
+            let id = match terraform.state()?.text("weft_instance.it", "id") {
+                Ok(id) => id,
+                Err(_not_made_yet) => "i-0123456789abcdef0".to_owned(),
+            };
+            let snapshot = action("snapshot", "    description = \"by an action\"\n")
+                .replace("weft_instance.it.id", &format!("\"{id}\""));
+            Ok(instance(lab, &format!("{tags}  lifecycle {{\n{triggers}  }}\n"))?
+                + &snapshot
                 + &action("reboot", ""))
         };
-        for (round, snapshots) in [("one", 1), ("two", 2)] {
+        // Nothing is there to be snapshotted before it is made.
+        for (round, snapshots) in [("one", 0), ("two", 1), ("three", 2)] {
             terraform.main(&module(round)?)?;
             let said = terraform.apply()?;
-            says(&said, "is made, of a disk of")?;
             says(&said, "(it): rebooted")?;
             ensure!(lab.count("snapshots")? == snapshots, "{}", said.text());
             terraform.assert_plan_is_empty()?;
+            if round != "one" {
+                let text = said.text();
+                let at = |words: &str| {
+                    text.find(words).with_context(|| format!("{words:?} is not in:\n{text}"))
+                };
+                let snapshot = at("is made, of a disk of")?;
+                let (begins, ends) = (at("it: Modifying...")?, at("it: Modifications complete")?);
+                let ordered = snapshot < begins && ends < at("(it): rebooted")?;
+                ensure!(ordered, "not in that order:\n{text}");
+            }
         }
         Ok(())
     })
