@@ -45,6 +45,19 @@ ephemeral "weft_console_token" "it" {{
   lifetime    = "2m"
 }}
 
+# One that is still attached when the run ends: its keys come from where nobody types.
+resource "terraform_data" "stay" {{
+  depends_on = [terraform_data.look]
+  provisioner "local-exec" {{
+    command = "mkfifo keys; (exec 3<>keys; {weft} console ${{weft_instance.it.id}} <&3 > late.txt 2>&1; echo exit $? >> late.txt) > rest.txt 2>&1 & until grep -q simulated late.txt; do sleep 0.1; done"
+    environment = {{
+      WEFT_ENDPOINT      = "https://localhost:${{ephemeral.weft_console_token.it.port}}"
+      WEFT_CA_CERT       = "{ca}"
+      WEFT_CONSOLE_TOKEN = ephemeral.weft_console_token.it.token
+    }}
+  }}
+}}
+
 resource "terraform_data" "look" {{
   provisioner "local-exec" {{
     command = "printf %s \"$WEFT_CONSOLE_TOKEN\" > {kept} && touch seen.txt; (echo hello; for i in $(seq 600); do grep -q hello seen.txt && break; sleep 0.1; done) | timeout 60 {weft} console ${{weft_instance.it.id}} > seen.txt; grep hello seen.txt"
@@ -64,6 +77,12 @@ resource "terraform_data" "look" {{
     terraform.apply()?;
     let seen = std::fs::read_to_string(terraform.directory().join("seen.txt"))?;
     ensure!(seen.contains("simulated console of i-") && seen.contains("hello"), "{seen}");
+
+    let late = terraform.directory().join("late.txt");
+    let ended = weft_acceptance::eventually("the console ends", weft_acceptance::within(), || {
+        Ok(std::fs::read_to_string(&late).ok().filter(|text| text.contains("exit ")))
+    })?;
+    ensure!(ended.contains("token was revoked") && ended.contains("exit 1"), "{ended}");
 
     let token = std::fs::read_to_string(&kept).context("the token that was of use")?;
     let log = lab.agent().log();

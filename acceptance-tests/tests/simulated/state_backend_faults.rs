@@ -2,8 +2,10 @@
 //! disk is full. A state is then the former or the new one, never a part, and nothing is left over.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use weft_acceptance::{Lab, Terraform, skipped};
 
@@ -147,5 +149,63 @@ fn a_full_disk_refuses_a_state_and_keeps_the_former_one() -> Result<()> {
     disk.free()?;
     push(&terraform)?.success()?;
     ensure!(is(stored(&lab)?.as_ref(), &large), "the new state is not there");
+    lab.close()
+}
+
+/// Copies the agent's store, or puts a copy back.
+fn copy_store(from: &Path, to: &Path) -> Result<()> {
+    for name in ["weft.db", "weft.db-wal", "weft.db-shm"] {
+        match std::fs::remove_file(to.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        if from.join(name).exists() && name != "weft.db-shm" {
+            std::fs::copy(from.join(name), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_accepts_an_older_store_finds_the_newer_states_beside_it() -> Result<()> {
+    let mut lab = Lab::simulated_on_one_port()?;
+    let mut terraform = module_of(&mut lab, "alice")?;
+    terraform.set("TF_HTTP_RETRY_MAX", "0");
+    terraform.main("")?;
+    terraform.init()?;
+    let former = write_state(&terraform, 1, 0)?;
+    push(&terraform)?.success()?;
+    let (store, copy) = (lab.agent().state_dir(), lab.directory().join("copy"));
+    std::fs::create_dir(&copy)?;
+    lab.agent().stop()?;
+    copy_store(&store, &copy)?;
+    lab.start_agent()?;
+    let newer = write_state(&terraform, 2, 0)?;
+    push(&terraform)?.success()?;
+    lab.agent().stop()?;
+    copy_store(&copy, &store)?;
+
+    let refused = lab.start_agent().err().context("it started with the older store")?;
+    let refused = format!("{refused:#}");
+    ensure!(
+        refused.contains("older copy") && refused.contains("Terraform states web;"),
+        "{refused}"
+    );
+    lab.agent().stop()?;
+    for dir in [store.clone(), lab.agent().runtime_dir()] {
+        std::fs::remove_file(dir.join("store-mark.json"))?;
+    }
+    lab.start_agent()?;
+    ensure!(is(stored(&lab)?.as_ref(), &former), "it is not the state that the older store has");
+    let doctor = lab.weft(&["doctor"])?.text();
+    ensure!(doctor.contains("versions of web that the agent's store does not know"), "{doctor}");
+    let aside: Vec<_> = std::fs::read_dir(store.join("tfstates/.unknown/web"))?.collect();
+    let [Ok(file)] = aside.as_slice() else { bail!("aside are {aside:?}") };
+    ensure!(file.file_name().to_string_lossy().starts_with("2-"), "{file:?}");
+    // As the doctor says; by force, as each push of the story makes a lineage of its own.
+    let path = file.path();
+    let path = path.to_str().context("a path of the lab")?;
+    terraform.run(&["state", "push", "-force", "-no-color", path])?.success()?;
+    ensure!(is(stored(&lab)?.as_ref(), &newer), "the newer state is not back");
     lab.close()
 }
