@@ -7,7 +7,7 @@ terraform {
 }
 
 provider "weft" {
-  # Unset, the environment variable WEFT_ENDPOINT, else this:
+  # Default: the environment variable WEFT_ENDPOINT, else this:
   endpoint = "unix:///run/weft/agent.sock"
 
   default_tags = {

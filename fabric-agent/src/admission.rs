@@ -15,7 +15,7 @@ use weft_store::Txn;
 use crate::context::Context;
 use crate::ledger::{Reservation, SeatReservation, Wish};
 use crate::random;
-use crate::repo::{Images, KeyPairs, Stored, Vpcs, encode, public_key, uid_key};
+use crate::repo::{Images, KeyPairs, Stored, Vpcs, encode, missing, public_key, uid_key};
 use crate::turns::Turn;
 use interface::Place;
 pub(crate) use interface::{InterfaceOrder, seat_keys};
@@ -134,11 +134,8 @@ impl Context {
     }
 
     async fn resolve(&self, order: &InstanceOrder) -> Result<References, Problem> {
-        let stored = self.repo.find::<Images>(&order.image_id).await?.ok_or_else(|| {
-            Problem::not_found(format!("image {} does not exist", order.image_id))
-                .at("image_id")
-                .remedy("weft ls images shows those that do")
-        })?;
+        let stored = self.repo.find::<Images>(&order.image_id).await?;
+        let stored = stored.ok_or_else(|| missing::<Images>(&order.image_id, "image_id"))?;
         let place = self.place(order.subnet_id.as_ref()).await?;
         let keys = self.keys(&order.key_names).await?;
         Ok(References { image_id: order.image_id.clone(), image: stored.value.spec, place, keys })

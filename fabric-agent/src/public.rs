@@ -12,7 +12,10 @@ use weft_store::Txn;
 use crate::cache::{Placed, World};
 use crate::context::Context;
 use crate::host::Host;
-use crate::repo::{Instances, PUBLIC, PUBLIC_POOL, Repo, Subnets, Vpcs, encode, store_problem};
+use crate::repo::{
+    Instances, NetworkInterfaces, PUBLIC, PUBLIC_POOL, Repo, Subnets, Vpcs, encode, missing,
+    store_problem,
+};
 use crate::turns::Turn;
 
 /// What is tried when the operator names no pool, in this order: parts of a range that is nobody's
@@ -179,11 +182,10 @@ impl Context {
 }
 
 fn no_such(target: &Target) -> Problem {
-    let noun = match target {
-        Target::Instance(_) => "instance",
-        Target::Interface(_) => "network interface",
-    };
-    Problem::not_found(format!("{noun} {target} does not exist")).at(target.attribute())
+    match target {
+        Target::Instance(id) => missing::<Instances>(id, target.attribute()),
+        Target::Interface(id) => missing::<NetworkInterfaces>(id, target.attribute()),
+    }
 }
 
 impl World {

@@ -171,6 +171,19 @@ pub(crate) fn no_such<K: Kind>(id: &impl Display) -> Problem {
     Problem::not_found(format!("{} {id} does not exist", K::NOUN)).at("id")
 }
 
+/// The refusal of an id at `field` that should lead to a `K` and does not.
+pub(crate) fn missing<K: Kind>(id: &impl Display, field: &str) -> Problem {
+    // What `weft ls` calls them.
+    let listed = match K::NAME {
+        "key-pairs" => "keys",
+        "security-groups" => "groups",
+        "security-group-rules" => "rules",
+        "instance-types" => "types",
+        name => name,
+    };
+    no_such::<K>(id).at(field).remedy(format!("weft ls {listed} shows those that do"))
+}
+
 /// A failure of the store as clients see it.
 pub(crate) fn store_problem(error: StoreError) -> Problem {
     tracing::error!(error = %crate::error_chain::ErrorChain(&error), "the store failed");

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine as _};
 use ipnetwork::Ipv6Network;
 use tfplugin::{Validator, Value};
 use weft_model::{
@@ -48,12 +48,29 @@ pub(crate) fn names() -> Validator {
     )
 }
 
-/// A whole number of `what`.
+/// A whole number of `what`, such as "seconds".
 pub(crate) fn number(what: &'static str, range: RangeInclusive<i64>) -> Validator {
+    whole(range, move |number, range| match number < *range.start() {
+        true => format!("{number} {what} are too few"),
+        false => format!("{number} {what} are too many"),
+    })
+}
+
+/// The number of a `noun`, such as "a port".
+pub(crate) fn numbered(noun: &'static str, range: RangeInclusive<i64>) -> Validator {
+    whole(range, move |number, _| format!("{number} is not {noun}"))
+}
+
+/// A whole number; what is said of one that is outside of `range`.
+fn whole(
+    range: RangeInclusive<i64>,
+    outside: impl Fn(i64, &RangeInclusive<i64>) -> String + Send + Sync + 'static,
+) -> Validator {
     let rule = format!("must be a whole number from {} to {}", range.start(), range.end());
     Validator::new(rule, move |value| match value.as_i64() {
         Some(number) if range.contains(&number) => Ok(()),
-        _ => Err(format!("{value} {what} cannot be")),
+        Some(number) => Err(outside(number, &range)),
+        None => Err(format!("{value} is not a whole number")),
     })
 }
 
@@ -83,7 +100,7 @@ pub(crate) fn group_count() -> Validator {
             "must have 1 to {MAX_GROUPS_PER_INTERFACE} groups; leave security_group_ids out for the VPC's default group"
         ),
         |value| match value.as_list() {
-            Some([]) => Err("an instance without a security group cannot be".to_owned()),
+            Some([]) => Err("there is no security group in it".to_owned()),
             Some(groups) if groups.len() > MAX_GROUPS_PER_INTERFACE => {
                 let named = groups.iter().map(|group| group.as_str().unwrap_or("(not known yet)"));
                 let named: Vec<_> = named.collect();
@@ -249,11 +266,42 @@ pub(crate) fn user_data_base64() -> Validator {
     text(
         "must be base64 as base64encode() or filebase64() make it, of at most 65536 bytes",
         |text| {
-            let bytes =
-                STANDARD.decode(text).map_err(|error| format!("it is not base64: {error}"))?;
+            let bytes = STANDARD.decode(text).map_err(|error| not_base64(text, &error))?;
             fits(bytes.len())
         },
     )
+}
+
+/// What is wrong and where, counted in characters: whatever stands before it is ASCII.
+fn not_base64(text: &str, error: &DecodeError) -> String {
+    let character = |at: &usize| {
+        let found = text.get(*at..).and_then(|rest| rest.chars().next()).unwrap_or_default();
+        let shown = match found {
+            ' ' => "a space".to_owned(),
+            '\n' => "a line break".to_owned(),
+            c if c.is_control() => format!("U+{:04X}", u32::from(c)),
+            c => format!("\"{c}\""),
+        };
+        (at + 1, shown)
+    };
+    match error {
+        DecodeError::InvalidByte(at, _) => {
+            let (number, shown) = character(at);
+            format!("it is not base64: its character {number} is {shown}")
+        }
+        DecodeError::InvalidLastSymbol(at, _) => {
+            let (number, shown) = character(at);
+            format!(
+                "it is not base64: its character {number}, {shown}, cannot be the last one; is its \
+                 end missing?"
+            )
+        }
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => format!(
+            "it is not base64: it has {} characters, which are no multiple of four with the \"=\" at \
+             its end; is its end missing?",
+            text.len()
+        ),
+    }
 }
 
 fn fits(bytes: usize) -> Result<(), String> {

@@ -83,9 +83,9 @@ fn variable(name: &str) -> &'static str {
     found.map_or("", |(_, variable)| variable)
 }
 
-/// `text` about an argument, with its variable.
-pub(crate) fn described(name: &str, text: &str) -> String {
-    format!("{text} Unset, the environment variable `{}`.", variable(name))
+/// `text` about an argument, with what it is where it is not set: its variable, else `default`.
+pub(crate) fn described(name: &str, text: &str, default: &str) -> String {
+    format!("{text} Default: the environment variable `{}`, else {default}.", variable(name))
 }
 
 /// That the variable of the argument called `name` has a value that cannot be.

@@ -52,7 +52,7 @@ impl Kind for NetworkInterfaceAttachment {
             )
             .optional_computed()
             .replace_on_change()
-            .validate(checks::number("device index", 1..=last)),
+            .validate(checks::numbered("a device index", 1..=last)),
         )
         .attribute(
             Attribute::string("id", "The ids of both ends: `i-.../eni-...`.").computed(),

@@ -29,7 +29,7 @@ impl Kind for PortForward {
     const NOUN: &'static str = "port forward";
 
     fn schema() -> Schema {
-        let port = || checks::number("as a port", 1..=65535);
+        let port = || checks::numbered("a port", 1..=65535);
         Schema::new(
             "Leads a port of the host's own addresses to a guest, from outside and from the host \
              itself (but not from 127.0.0.1). The guest sees who it is, and its security groups \

@@ -18,26 +18,31 @@ const DURATION_RULE: &str = "must be a duration such as \"30s\" or \"2m\"";
 
 /// The provider's schema.
 pub(crate) fn schema() -> Schema {
-    let text =
-        |name: &'static str, text| Attribute::string(name, environment::described(name, text));
+    let text = |name: &'static str, text: &str, default: &str| {
+        Attribute::string(name, environment::described(name, text, default))
+    };
     Schema::new(
         "Virtual machines, images, keys, networks and security groups on your own Linux hosts, served by \
          a `fabric-agent`. The words are EC2's.",
     )
     .attribute(text(
         "endpoint",
-        "Where the agent listens: `unix://` and a path, or `https://` and a name for an agent on another machine; `unix:///run/weft/agent.sock` if neither says.",
+        "Where the agent listens: `unix://` and a path, or `https://` and a name for an agent on another machine.",
+        &format!("`{DEFAULT_ENDPOINT}`"),
     ))
     .attribute(text(
         "ca_cert",
         "The certificate of the CA that signed the agent's, for `https://`: a path, or PEM text. `fabric-agent init` makes these files.",
+        "none",
     ))
     .attribute(text(
         "client_cert",
         "This client's certificate, for `https://`: a path, or PEM text.",
+        "none",
     ))
     .attribute(
-        text("client_key", "The private key of `client_cert`: a path, or PEM text.").sensitive(),
+        text("client_key", "The private key of `client_cert`: a path, or PEM text.", "none")
+            .sensitive(),
     )
     .attribute(
         Attribute::map(
@@ -46,6 +51,7 @@ pub(crate) fn schema() -> Schema {
             environment::described(
                 "default_tags",
                 "Tags of everything that can have some; a resource's own tag of the same key goes before it. In the environment `key=value`, with commas between them.",
+                "none",
             ),
         )
         .validate(checks::tags()),
@@ -53,20 +59,23 @@ pub(crate) fn schema() -> Schema {
     .attribute(
         text(
             "plan_checks",
-            "What a plan does about what it cannot know for sure, such as an instance type that does not exist yet: `off`, `warn` (if nothing is said) or `error`. While applying it is an error in any case.",
+            "What a plan does about what it cannot know for sure, such as an instance type that does not exist yet: `off`, `warn` or `error`. While applying it is an error in any case.",
+            "`warn`",
         )
         .validate(Validator::one_of(PlanChecks::WORDS)),
     )
     .attribute(
         text(
             "request_timeout",
-            "How long one request to the agent may take, its retries included; `30s` if nothing is said. Waiting for an instance and uploading an image are no such requests.",
+            "How long one request to the agent may take, its retries included. Waiting for an instance and uploading an image are no such requests.",
+            &format!("`{}s`", REQUEST_TIMEOUT.as_secs()),
         )
         .validate(Validator::pattern(DURATION_RULE, |text| timeouts::parse(text).is_some())),
     )
     .attribute(text(
         "image_catalog",
         "A TOML file with images for `data.weft_image_alias`, which go before those that are built in.",
+        "none",
     ))
 }
 
@@ -98,7 +107,7 @@ pub(crate) fn read(environment: &Environment, config: &Value) -> Result<Settings
 fn endpoint(text: &str, from: Setting<'_>, config: &Value) -> Result<Endpoint, Diagnostic> {
     text.parse().map_err(|problem| match from {
         Setting::Variable(value) => {
-            environment::invalid("endpoint", value, &format!("cannot be: {problem}"))
+            environment::invalid("endpoint", value, &format!("is refused: {problem}"))
         }
         _ => problem::diagnostic("Invalid endpoint", &problem, &schema(), config),
     })
@@ -136,7 +145,7 @@ fn default_tags(
     match Tags::parse(tags.clone()) {
         Ok(_) => Ok(Some(tags)),
         Err(problem) => {
-            let why = format!("cannot be: {problem}");
+            let why = format!("is refused: {problem}");
             Err(environment::invalid("default_tags", text, &why).into())
         }
     }

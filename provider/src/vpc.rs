@@ -89,7 +89,7 @@ impl Kind for Vpc {
                 "A VLAN (802.1Q) of the bridge or of the uplink, from 1 to 4094: the guests join it, and see no tags.",
             )
             .replace_on_change()
-            .validate(checks::number("as a VLAN", vlan_ids())),
+            .validate(checks::numbered("a VLAN", vlan_ids())),
         )
         .attributes(tags::attributes())
         .attribute(Attribute::string("id", "`vpc-` and 17 hexadecimal digits.").computed())

@@ -12,7 +12,7 @@ use weft_store::Txn;
 use crate::context::Context;
 use crate::ledger::{SeatReservation, SeatV6, SeatWish};
 use crate::random;
-use crate::repo::{Groups, Subnets, Vpcs, address_key, mac_key};
+use crate::repo::{Groups, Subnets, Vpcs, address_key, mac_key, missing};
 
 /// Digits of an id in a tap's name: a link's name has 15 bytes.
 const LINK_DIGITS: usize = 11;
@@ -58,12 +58,11 @@ impl Context {
             Some(id) => subnets.iter().find(|subnet| subnet.id == *id),
             None => subnets.iter().find(|subnet| subnet.spec.is_default),
         };
-        let found = found.ok_or_else(|| {
-            let message = match id {
-                Some(id) => format!("subnet {id} does not exist"),
-                None => "there is no default subnet".to_owned(),
-            };
-            Problem::not_found(message).at("subnet_id")
+        let found = found.ok_or_else(|| match id {
+            Some(id) => missing::<Subnets>(id, "subnet_id"),
+            None => Problem::not_found("there is no default subnet")
+                .at("subnet_id")
+                .remedy("name one: weft ls subnets shows them"),
         })?;
         let vpc = self.repo.get::<Vpcs>(&found.spec.vpc_id).await?;
         let beside = subnets.iter().filter(|other| other.spec.vpc_id == found.spec.vpc_id);
@@ -149,10 +148,8 @@ impl Context {
         vpc_id: &VpcId,
     ) -> Result<(), Problem> {
         for id in ids.into_iter().flatten() {
-            let stored = self.repo.find::<Groups>(id).await?.ok_or_else(|| {
-                Problem::not_found(format!("security group {id} does not exist"))
-                    .at("security_group_ids")
-            })?;
+            let stored = self.repo.find::<Groups>(id).await?;
+            let stored = stored.ok_or_else(|| missing::<Groups>(id, "security_group_ids"))?;
             stored.value.spec.check_vpc(id, vpc_id)?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::repo::{
-    Associations, ElasticIps, Kind as _, associated_key, public_of_key, store_problem,
+    Associations, ElasticIps, Kind as _, associated_key, missing, public_of_key, store_problem,
 };
 
 type AssociationRecord = Record<AssociationId, AssociationSpec>;
@@ -59,9 +59,7 @@ async fn create(
 async fn admit(context: &Context, spec: &AssociationSpec) -> Result<Txn, Problem> {
     let (eip, target) = (&spec.elastic_ip_id, &spec.target);
     if context.repo.find::<ElasticIps>(eip).await?.is_none() {
-        return Err(
-            Problem::not_found(format!("elastic IP {eip} does not exist")).at("elastic_ip_id")
-        );
+        return Err(missing::<ElasticIps>(eip, "elastic_ip_id"));
     }
     let interface = context.reachable_target(target).await?;
     if let Some(own) = context.cache.read().own_public_ip(&interface.id) {

@@ -13,7 +13,7 @@ use crate::admission::hibernated;
 use crate::cache::{Cache, World};
 use crate::context::Context;
 use crate::reconcile::Plugged;
-use crate::repo::{Instances, Kind, Stored};
+use crate::repo::{Instances, Kind, Stored, missing};
 
 /// How long a client waits for a guest to take a thing in.
 const TAKEN_IN_WITHIN: Duration = Duration::from_secs(10);
@@ -26,9 +26,8 @@ pub(super) async fn attachable(
     context: &Context,
     id: &InstanceId,
 ) -> Result<Stored<Record<InstanceId, InstanceSpec>>, Problem> {
-    let instance = context.repo.find::<Instances>(id).await?.ok_or_else(|| {
-        Problem::not_found(format!("instance {id} does not exist")).at("instance_id")
-    })?;
+    let instance = context.repo.find::<Instances>(id).await?;
+    let instance = instance.ok_or_else(|| missing::<Instances>(id, "instance_id"))?;
     if instance.value.deleting_since.is_some() {
         let message = format!("instance {id} is being deleted");
         return Err(Problem::new(Reason::FailedPrecondition, message).at("instance_id"));

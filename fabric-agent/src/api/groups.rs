@@ -13,7 +13,7 @@ use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Groups, Kind as _, Rules, Stored, Vpcs, object_key};
+use crate::repo::{Groups, Kind as _, Rules, Stored, Vpcs, missing, object_key};
 
 /// What the log says when a change takes longer than a client waits.
 pub(super) const NOT_YET: &str = "a change of security groups is not enforced yet";
@@ -33,7 +33,7 @@ async fn vpc(context: &Context, id: Option<VpcId>) -> Result<(VpcId, Txn), Probl
         return Ok((found.ok_or_else(problem)?.id, Txn::new()));
     };
     let stored = context.repo.find::<Vpcs>(&id).await?;
-    let problem = || Problem::not_found(format!("VPC {id} does not exist")).at("vpc_id");
+    let problem = || missing::<Vpcs>(&id, "vpc_id");
     let revision = stored.ok_or_else(problem)?.revision;
     let txn = Txn::new().when_at(object_key::<Vpcs>(&id), revision);
     Ok((id, txn))

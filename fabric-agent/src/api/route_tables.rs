@@ -22,7 +22,7 @@ use crate::cache::World;
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{RouteTables, Vpcs};
+use crate::repo::{RouteTables, Vpcs, missing};
 
 type RouteTableRecord = Record<RouteTableId, RouteTableSpec>;
 
@@ -74,7 +74,10 @@ impl<'a> Routing<'a> {
             let (range, vpc_id) = (route.cidr_block, &table.vpc_id);
             let Some(interface) = self.world.interface_of(target) else {
                 let message = format!("{target}, which {range} is routed to, does not exist");
-                return Err(Problem::not_found(message).at("routes"));
+                return Err(Problem::not_found(message).at("routes").remedy(
+                    "weft ls instances and weft ls network-interfaces show what does; refer to the \
+                     resource's id, so that it is made first",
+                ));
             };
             let of = &interface.vpc_id;
             if of != vpc_id {
@@ -114,10 +117,8 @@ async fn judge(
     index: Option<u16>,
 ) -> Result<RouteTableSpec, Problem> {
     let RouteTableOrder { name, vpc_id, routes } = order;
-    let vpc =
-        context.repo.find::<Vpcs>(&vpc_id).await?.ok_or_else(|| {
-            Problem::not_found(format!("VPC {vpc_id} does not exist")).at("vpc_id")
-        })?;
+    let vpc = context.repo.find::<Vpcs>(&vpc_id).await?;
+    let vpc = vpc.ok_or_else(|| missing::<Vpcs>(&vpc_id, "vpc_id"))?;
     if vpc.value.spec.mode == VpcMode::Bridge {
         let message =
             format!("{vpc_id} is a bridge: its guests' packets are routed by the LAN's router");

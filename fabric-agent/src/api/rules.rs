@@ -19,7 +19,7 @@ use super::{Api, parse_id, refuse};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Groups, Kind as _, PrefixLists, Rules};
+use crate::repo::{Groups, Kind as _, PrefixLists, Rules, missing};
 
 type RuleRecord = Record<RuleId, RuleSpec>;
 
@@ -29,9 +29,8 @@ fn show(record: RuleRecord) -> v1::SecurityGroupRule {
 
 /// The group's VPC.
 async fn vpc_of(context: &Context, id: &GroupId, field: &str) -> Result<VpcId, Problem> {
-    let stored = context.repo.find::<Groups>(id).await?.ok_or_else(|| {
-        Problem::not_found(format!("security group {id} does not exist")).at(field)
-    })?;
+    let stored = context.repo.find::<Groups>(id).await?;
+    let stored = stored.ok_or_else(|| missing::<Groups>(id, field))?;
     Ok(stored.value.spec.vpc_id)
 }
 
@@ -61,9 +60,8 @@ async fn check_prefix_list(
     spec: &RuleSpec,
     id: &PrefixListId,
 ) -> Result<(), Problem> {
-    let list = context.repo.find::<PrefixLists>(id).await?.ok_or_else(|| {
-        Problem::not_found(format!("prefix list {id} does not exist")).at("prefix_list_id")
-    })?;
+    let list = context.repo.find::<PrefixLists>(id).await?;
+    let list = list.ok_or_else(|| missing::<PrefixLists>(id, "prefix_list_id"))?;
     let family = list.value.spec.address_family;
     let other = match (spec.protocol, family) {
         (IpProtocol::Icmp, AddressFamily::Ipv6) => "icmpv6",

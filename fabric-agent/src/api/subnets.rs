@@ -16,7 +16,7 @@ use super::{Api, parse_id, users};
 use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
-use crate::repo::{Kind as _, RouteTableAssociations, Subnets, Vpcs};
+use crate::repo::{Kind as _, RouteTableAssociations, Subnets, Vpcs, missing};
 
 type SubnetRecord = Record<SubnetId, SubnetSpec>;
 
@@ -31,9 +31,8 @@ fn name(spec: &SubnetSpec) -> &str {
 /// The subnet in its VPC, beside those that are there. The caller holds `references` for writing:
 /// nothing comes into the VPC meanwhile.
 async fn place(context: &Context, order: SubnetOrder) -> Result<SubnetSpec, Problem> {
-    let vpc = context.repo.find::<Vpcs>(&order.vpc_id).await?.ok_or_else(|| {
-        Problem::not_found(format!("VPC {} does not exist", order.vpc_id)).at("vpc_id")
-    })?;
+    let vpc = context.repo.find::<Vpcs>(&order.vpc_id).await?;
+    let vpc = vpc.ok_or_else(|| missing::<Vpcs>(&order.vpc_id, "vpc_id"))?;
     let vpc_id = order.vpc_id.clone();
     let subnets = context.repo.list::<Subnets>().await?;
     let others = subnets.iter().filter(|other| other.spec.vpc_id == vpc_id);

@@ -21,7 +21,9 @@ use crate::context::Context;
 use crate::creation::Outcome;
 use crate::random;
 use crate::reconcile::VolumeCondition;
-use crate::repo::{Kind as _, VolumeAttachments, Volumes, attached_volume_key, object_key};
+use crate::repo::{
+    Kind as _, VolumeAttachments, Volumes, attached_volume_key, missing, object_key,
+};
 
 type AttachmentRecord = Record<VolumeAttachmentId, VolumeAttachmentSpec>;
 
@@ -45,9 +47,7 @@ async fn place(
     let VolumeAttachmentOrder { instance_id, volume_id, delete_on_termination } = order;
     attaching::attachable(context, &instance_id).await?;
     let volume = context.repo.find::<Volumes>(&volume_id).await?;
-    let volume = volume.ok_or_else(|| {
-        Problem::not_found(format!("volume {volume_id} does not exist")).at("volume_id")
-    })?;
+    let volume = volume.ok_or_else(|| missing::<Volumes>(&volume_id, "volume_id"))?;
     if volume.value.deleting_since.is_some() {
         let message = format!("volume {volume_id} is being deleted");
         return Err(Problem::new(Reason::FailedPrecondition, message).at("volume_id"));

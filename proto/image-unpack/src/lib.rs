@@ -54,6 +54,14 @@ impl Compression {
     }
 }
 
+/// gzip's window is fixed (RFC 1952); files of the others say how much memory they need.
+fn fault(kind: Compression) -> &'static str {
+    match kind {
+        Compression::Gzip => "is damaged",
+        _ => "is damaged, or asks for more memory than it may have",
+    }
+}
+
 /// Why a file cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
@@ -64,7 +72,7 @@ pub enum UnpackError {
         kind: Compression,
     },
     /// Its bytes make no sense, or ask for more memory than there is for them.
-    #[error("the {} file is damaged, or needs too much memory: check it with `{} -t FILE`", kind.as_str(), kind.as_str())]
+    #[error("the {} file {}: check it with `{} -t FILE`, or download it again", kind.as_str(), fault(*kind), kind.as_str())]
     Damaged {
         /// How it is compressed.
         kind: Compression,

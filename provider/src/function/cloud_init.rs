@@ -70,7 +70,8 @@ impl Function for CloudInit {
             return Err(FunctionError::at(0, "there is no part: give one at least"));
         }
         let part = |(index, map)| {
-            Part::of(map).map_err(|problem| FunctionError::at(0, format!("[{index}]: {problem}")))
+            Part::of(map)
+                .map_err(|problem| FunctionError::at(0, format!("parts[{index}]: {problem}")))
         };
         let parts = parts.iter().enumerate().map(part).collect::<Result<Vec<_>, _>>()?;
         let mut names = BTreeSet::new();
@@ -158,8 +159,8 @@ fn checked_name(text: &str) -> Result<&str, String> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"._-+ ".contains(&b);
     if text.is_empty() || text.len() > 255 || text.starts_with('.') || !text.bytes().all(good) {
         return Err(format!(
-            "the filename {text:?} cannot be: 1 to 255 letters, digits, spaces and ._-+ can, \
-             without a dot at its beginning"
+            "the filename {text:?} is refused: it has to be 1 to 255 letters, digits, spaces and \
+             ._-+, without a dot at its beginning"
         ));
     }
     Ok(text)

@@ -47,7 +47,8 @@ impl Function for SshConfigEntry {
         let alias: String = arguments.read(0)?;
         if !is_alias(&alias) {
             let problem = format!(
-                "the alias {alias:?} cannot be: letters, digits and ._- can, no dash first"
+                "the alias {alias:?} is refused: it has to be letters, digits and ._-, without a dash \
+                 at its beginning"
             );
             return Err(at(0)(problem));
         }

@@ -61,10 +61,10 @@ async fn cloud_init_says_which_part_is_wrong() {
     #[rustfmt::skip]
     let cases = [
         (vec![],                                                         "there is no part"),
-        (vec![good(), part(&[("content", "echo")])],                     "[1]: cloud-init cannot tell what it is"),
-        (vec![good(), part(&[("contents", "#!")])],                      "[1]: there is no \"contents\", only content,"),
-        (vec![part(&[("content", "#!"), ("content_type", "shell")])],    "[0]: the content_type \"shell\" is none"),
-        (vec![part(&[("content", "#!"), ("filename", "a/b")])],          "[0]: the filename \"a/b\" cannot be"),
+        (vec![good(), part(&[("content", "echo")])],                     "parts[1]: cloud-init cannot tell what it is"),
+        (vec![good(), part(&[("contents", "#!")])],                      "parts[1]: there is no \"contents\", only content,"),
+        (vec![part(&[("content", "#!"), ("content_type", "shell")])],    "parts[0]: the content_type \"shell\" is none"),
+        (vec![part(&[("content", "#!"), ("filename", "a/b")])],          "parts[0]: the filename \"a/b\" is refused"),
         (vec![part(&[("content", "#!"), ("filename", "a")]); 2],         "two parts have the filename \"a\""),
         (vec![part(&[("content", &long), ("content_type", "text/plain")])], "bytes of user data, 65536 fit"),
     ];

@@ -16,7 +16,7 @@ use super::{NOT_YET, Routing};
 use crate::api::{Api, parse_id};
 use crate::context::Context;
 use crate::creation::Outcome;
-use crate::repo::{RouteTableAssociations, Subnets};
+use crate::repo::{RouteTableAssociations, RouteTables, Subnets, missing};
 
 type AssociationRecord = Record<RouteTableAssociationId, RouteTableAssociationSpec>;
 
@@ -33,15 +33,14 @@ fn name(_spec: &RouteTableAssociationSpec) -> &str {
 /// caller holds `references` for writing.
 async fn judge(context: &Context, spec: &RouteTableAssociationSpec) -> Result<(), Problem> {
     let RouteTableAssociationSpec { route_table_id, subnet_id } = spec;
-    let subnet = context.repo.find::<Subnets>(subnet_id).await?.ok_or_else(|| {
-        Problem::not_found(format!("subnet {subnet_id} does not exist")).at("subnet_id")
-    })?;
+    let subnet = context.repo.find::<Subnets>(subnet_id).await?;
+    let subnet = subnet.ok_or_else(|| missing::<Subnets>(subnet_id, "subnet_id"))?;
     let world = context.cache.read();
     let mut routing = Routing::of(&world);
-    let table = routing.tables.get(route_table_id).ok_or_else(|| {
-        Problem::not_found(format!("route table {route_table_id} does not exist"))
-            .at("route_table_id")
-    })?;
+    let table = routing
+        .tables
+        .get(route_table_id)
+        .ok_or_else(|| missing::<RouteTables>(route_table_id, "route_table_id"))?;
     let (of, vpc_id) = (&subnet.value.spec.vpc_id, &table.vpc_id);
     if of != vpc_id {
         let message = format!("subnet {subnet_id} is of {of}, the route table is of {vpc_id}");
