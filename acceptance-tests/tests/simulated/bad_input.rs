@@ -3,6 +3,8 @@
 //! `UPDATE_GOLDEN=1 cargo test -p weft-acceptance bad_` writes the files anew; read them as a user
 //! would.
 
+#[path = "bad_input/actions.rs"]
+mod actions;
 #[path = "bad_input/cases.rs"]
 mod cases;
 #[path = "bad_input/certificates.rs"]
@@ -14,10 +16,10 @@ mod rendered;
 #[path = "bad_input/wrong_use.rs"]
 mod wrong_use;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, on_path, repository, skipped, terraform_version};
+use weft_acceptance::{Lab, on_path, repository, skipped, terraform_of_version, terraform_version};
 
 use cases::{Case, Fails};
 
@@ -64,10 +66,30 @@ fn functions_used_wrongly_are_refused_in_the_words_of_the_golden_file() -> Resul
     as_in_the_golden_file(lab, cases, "bad-functions.txt")
 }
 
+#[test]
+fn actions_used_wrongly_are_refused_in_the_words_of_the_golden_file() -> Result<()> {
+    let version = "1.15.5";
+    let Some(program) = terraform_of_version(version)? else {
+        skipped(&format!("scripts/setup.sh could not get Terraform {version}"));
+        return Ok(());
+    };
+    let lab = Lab::simulated()?;
+    let terraform = lab.terraform()?.with_program(program);
+    let text = HEADING.to_owned() + &actions::told(&lab, &terraform)?;
+    compare(&text, &golden("bad-actions.txt"))?;
+    lab.close()
+}
+
+/// How each golden file begins.
+const HEADING: &str = "# Bad input, and what a user reads\n\n\
+    Written by `tests/simulated/bad_input.rs`; paths and ids are put into words.\n";
+
+fn golden(file: &str) -> PathBuf {
+    repository().join("acceptance-tests/tests/golden").join(file)
+}
+
 fn as_in_the_golden_file(lab: Lab, cases: Vec<Case>, file: &str) -> Result<()> {
-    let mut text = "# Bad input, and what a user reads\n\n\
-        Written by `tests/simulated/bad_input.rs`; paths and ids are put into words.\n"
-        .to_owned();
+    let mut text = HEADING.to_owned();
     let things = || anyhow::Ok((lab.count("instances")?, lab.count("images")?, lab.count("keys")?));
     let before = things()?;
     for case in cases {
@@ -80,7 +102,7 @@ fn as_in_the_golden_file(lab: Lab, cases: Vec<Case>, file: &str) -> Result<()> {
     }
     let after = things()?;
     ensure!(before == after, "something was made: {before:?} became {after:?}");
-    compare(&text, &repository().join("acceptance-tests/tests/golden").join(file))?;
+    compare(&text, &golden(file))?;
     lab.close()
 }
 
