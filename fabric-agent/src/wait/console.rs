@@ -60,11 +60,9 @@ pub(super) fn lines(bytes: &[u8]) -> Vec<String> {
     while let Some(c) = chars.next() {
         match c {
             // ECMA-48 control sequences: ESC [ parameters, then one final byte from @ to ~.
-            '\u{1b}' => {
-                if chars.next_if_eq(&'[').is_some() {
-                    while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
-                    chars.next();
-                }
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
+                chars.next();
             }
             '\n' => clean.push('\n'),
             '\t' => clean.push(' '),
