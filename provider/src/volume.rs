@@ -9,9 +9,9 @@ use tfplugin::{
 };
 use weft_model::{
     DISK_GIB, DISK_IOPS, DISK_MIBPS, ImageId, PoolName, Problem, Reason, SnapshotId, VolumeSource,
-    VolumeState, check_encryption, check_no_shrink, no_root_key,
+    VolumeState, check_encryption, check_no_shrink, no_root_key, no_such_pool,
 };
-use weft_proto::convert::{snapshot_from_wire, volume_from_wire};
+use weft_proto::convert::{host_from_wire, snapshot_from_wire, volume_from_wire};
 use weft_proto::v1;
 
 use crate::agent::reads::{self, Claim};
@@ -174,10 +174,18 @@ impl Plain for Volume {
                 .into());
         }
         plan_encryption(agent.asked_in_plans(), ctx).await?;
+        check_pool(agent.asked_in_plans().as_deref(), ctx).await?;
+        if ctx.is_create() {
+            return Ok(());
+        }
         // One that is replaced is another one.
-        let replaced =
-            ["type", "snapshot_id", "image_id", "encrypted"].iter().any(|name| ctx.changes(*name));
-        if ctx.is_create() || !ctx.changes("size_gib") || replaced {
+        let causes = ["type", "snapshot_id", "image_id", "encrypted"].into_iter();
+        let causes: Vec<&str> = causes.filter(|name| ctx.changes(*name)).collect();
+        if !causes.is_empty() {
+            warn_of_loss(&causes, ctx);
+            return Ok(());
+        }
+        if !ctx.changes("size_gib") {
             return Ok(());
         }
         let (now, wanted) = (ctx.prior.get("size_gib"), ctx.plan.get("size_gib"));
@@ -188,6 +196,40 @@ impl Plain for Volume {
             problem::diagnostic(summary, &problem, &Self::schema(), &ctx.config).into()
         })
     }
+}
+
+/// A volume that is replaced is gone before Create says that the host has no such pool.
+async fn check_pool(connection: Option<&Connection>, ctx: &PlanContext) -> Result<(), Diagnostics> {
+    let (Some(connection), true) = (connection, ctx.is_create() || ctx.changes("type")) else {
+        return Ok(());
+    };
+    let name = ctx.plan.get("type").as_str().and_then(|name| name.parse::<PoolName>().ok());
+    let host = only_host(connection).await.and_then(|host| host_from_wire(host).ok());
+    let (Some(name), Some(host)) = (name, host) else { return Ok(()) };
+    if host.storage_pools.is_empty() || host.storage_pools.contains(&name) {
+        return Ok(());
+    }
+    let problem = no_such_pool(&name, host.storage_pools.iter());
+    let summary = "The volume cannot be in that pool";
+    Err(problem::diagnostic(summary, &problem, &Volume::schema(), &ctx.config).into())
+}
+
+fn warn_of_loss(causes: &[&'static str], ctx: &mut PlanContext) {
+    let [first, ..] = causes else { return };
+    let id = ctx.prior.get("id").as_str().unwrap_or("the volume").to_owned();
+    let which = match ctx.prior.get("name").as_str() {
+        Some(name) => format!("{id} ({name})"),
+        None => id,
+    };
+    ctx.warn(
+        Diagnostic::warning("This change replaces the volume")
+            .cause(format!(
+                "{which} is removed with what is on it, and another one is made, because of {}",
+                causes.join(" and ")
+            ))
+            .remedy("To keep what is on it, take a weft_snapshot first and make the other one from that")
+            .at(*first),
+    );
 }
 
 /// What a new volume is made from says whether it is encrypted, and the host whether it can be: a volume

@@ -62,7 +62,7 @@ fn a_wrong_argument_is_told_with_its_place() -> Result<()> {
     let cases = [
         (
             "provider::weft::cloud_init([{ content = \"#!/bin/sh\" }, { content = \"echo\" }])",
-            "Invalid value for \"parts\" parameter: [1]: cloud-init cannot tell what it is",
+            "Invalid value for \"parts\" parameter: parts[1]: cloud-init cannot tell what it is",
         ),
         (
             "provider::weft::ssh_config_entry(\"web\", { host_name = \"a\\nProxyCommand x\" })",

@@ -25,6 +25,7 @@ fn this_host(context: &Context) -> HostView {
         public_pool: context.public_pool.clone(),
         encrypts_volumes: Some(context.host.volume_keys().id().is_some()),
         availability_zone: context.availability_zone.clone(),
+        storage_pools: context.host.pools().all().map(|(name, _)| name.clone()).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
-use weft_model::{HostId, LayerId, PoolName, Problem, Reason, VolumeId};
+use weft_model::{HostId, LayerId, PoolName, Problem, Reason, VolumeId, no_such_pool};
 
 use super::{HostError, Lack};
 use crate::config::Directories;
@@ -132,12 +132,7 @@ impl Pools {
     /// There is none of this name, it is not there, or it is full: a [`Problem`] at `type`.
     pub(crate) fn check(&self, name: &PoolName) -> Result<(), Problem> {
         if !self.pools.contains_key(name) && !self.absent.contains_key(name) {
-            let names: Vec<&str> = self.pools.keys().map(PoolName::as_str).collect();
-            let message = format!("the host has no storage pool \"{name}\"");
-            return Err(Problem::invalid("type", message).remedy(format!(
-                "use one of: {}; others are given to the agent with --pool",
-                names.join(", ")
-            )));
+            return Err(no_such_pool(name, self.pools.keys()));
         }
         let gone = |error: HostError| {
             Problem::new(Reason::FailedPrecondition, error.to_string()).at("type")

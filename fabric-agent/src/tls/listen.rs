@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
@@ -29,6 +29,9 @@ use super::certificates::Certificates;
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a peer that was refused is listened to, and for how much.
+const PARTING: Duration = Duration::from_secs(2);
+const MAX_PARTING_BYTES: usize = 64 << 10;
 /// How long the end of a connection may take.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -125,10 +128,11 @@ async fn shake(
 ) -> Option<TlsStream<TcpStream>> {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
-    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
+        Ok(Err((error, stream))) => {
             door.say(|| tracing::info!(peer = %address, %error, "a connection was refused"));
+            part(stream).await;
             None
         }
         Err(_elapsed) => {
@@ -136,6 +140,23 @@ async fn shake(
             None
         }
     }
+}
+
+/// Hangs up on a peer that was refused, when it has hung up or a moment later. In TLS 1.3 it sends its
+/// request before it is told that it is refused; a socket that is closed with something unread resets
+/// the connection (RFC 2525, section 2.17), and the peer loses the alert that says why.
+async fn part(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let drain = async {
+        let (mut sink, mut left) = ([0; 1024], MAX_PARTING_BYTES);
+        while left > 0 {
+            match stream.read(&mut sink).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(PARTING, drain).await;
 }
 
 /// A connection that has shown a certificate.

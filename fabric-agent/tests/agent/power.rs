@@ -81,7 +81,7 @@ async fn a_guest_that_crashes_leaves_a_failed_instance_that_an_update_starts_aga
     assert_eq!(problem.reason, Reason::FailedPrecondition);
     assert!(problem.message.contains("the simulated hypervisor crashed"), "{problem}");
     assert!(problem.evidence.unwrap().contains("state: failed"));
-    assert!(problem.remedy.unwrap().contains(&format!("weft console {id}")));
+    assert!(problem.remedy.unwrap().contains(&format!("weft logs {id}")));
     let failed = api.instance(&id).await;
     let status = failed.status.clone().unwrap();
     assert_eq!(status.state, "failed");

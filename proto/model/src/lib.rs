@@ -118,6 +118,7 @@ pub use view::{
 pub use volume::{
     DISK_GIB, InvalidPoolName, PoolName, VolumeOrder, VolumeSource, VolumeSpec, VolumeState,
     VolumeView, check_disk_gib, check_encryption, check_holds, check_no_shrink, no_root_key,
+    no_such_pool,
 };
 pub use volume_attachment::{
     MAX_VOLUMES_PER_INSTANCE, VolumeAttachmentOrder, VolumeAttachmentSpec, place_for_volume,

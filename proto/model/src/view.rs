@@ -270,4 +270,6 @@ pub struct HostView {
     pub encrypts_volumes: Option<bool>,
     /// The zone that it is in.
     pub availability_zone: crate::ZoneName,
+    /// What new volumes can be in; empty of agents that do not say it.
+    pub storage_pools: Vec<crate::PoolName>,
 }

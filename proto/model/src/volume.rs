@@ -99,6 +99,16 @@ pub fn no_root_key() -> Problem {
     )
 }
 
+/// Why a host that has `pools` cannot have a volume in `name`: a [`Problem`] at `type`.
+pub fn no_such_pool<'a>(name: &PoolName, pools: impl Iterator<Item = &'a PoolName>) -> Problem {
+    let pools: Vec<&str> = pools.map(PoolName::as_str).collect();
+    let message = format!("the host has no storage pool \"{name}\"");
+    Problem::invalid("type", message).remedy(format!(
+        "use one of: {}; others are given to the agent with --pool",
+        pools.join(", ")
+    ))
+}
+
 /// What a volume was made from: all of it is on the volume at first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

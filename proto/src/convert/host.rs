@@ -23,7 +23,9 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
         public_pool,
         encrypts_volumes,
         availability_zone,
+        storage_pools,
     } = wire;
+    let storage_pools = storage_pools.iter().map(|name| parse("storage_pools", name));
     let ranges = public_pool.iter().map(|text| parse("public_pool", text));
     let public_pool = PublicPool::new(ranges.collect::<Result<_, _>>()?);
     let facts = HostFacts {
@@ -50,6 +52,7 @@ pub fn host_from_wire(wire: v1::Host) -> Result<HostView, Problem> {
             "" => ZoneName::default(),
             zone => parse("availability_zone", zone)?,
         },
+        storage_pools: storage_pools.collect::<Result<_, _>>()?,
     })
 }
 
@@ -64,6 +67,7 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         public_pool,
         encrypts_volumes,
         availability_zone,
+        storage_pools,
     } = view;
     v1::Host {
         id: id.to_string(),
@@ -80,5 +84,6 @@ pub fn host_to_wire(view: HostView) -> v1::Host {
         public_pool: public_pool.ranges().iter().map(ToString::to_string).collect(),
         encrypts_volumes,
         availability_zone: availability_zone.to_string(),
+        storage_pools: storage_pools.iter().map(ToString::to_string).collect(),
     }
 }

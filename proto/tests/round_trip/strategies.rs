@@ -432,6 +432,7 @@ pub(crate) fn host_view() -> impl Strategy<Value = HostView> {
                 public_pool,
                 encrypts_volumes: encrypts,
                 availability_zone: "rack-2".parse().unwrap(),
+                storage_pools: vec!["standard".parse().unwrap(), "ssd".parse().unwrap()],
             }
         },
     )

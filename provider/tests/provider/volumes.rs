@@ -17,7 +17,21 @@ async fn a_volume_that_shrinks_is_an_error_of_the_plan_unless_it_is_another_one(
     assert!(text.contains("Set it to 5 or more"), "{text}");
 
     let elsewhere = with(&small, "type", "ssd");
-    terraform.plan("weft_volume", elsewhere, Some(&state)).await.unwrap();
+    let plan = terraform.plan("weft_volume", elsewhere, Some(&state)).await.unwrap();
+    let warned = plan.warnings.to_string();
+    assert!(
+        warned.contains("is removed with what is on it") && warned.contains("type"),
+        "{warned}"
+    );
+    // Nothing would be there in its place.
+    for prior in [Some(&state), None] {
+        let nowhere = terraform.plan("weft_volume", with(&small, "type", "gp3"), prior).await;
+        let text = nowhere.unwrap_err().to_string();
+        assert!(
+            text.contains("no storage pool \"gp3\"") && text.contains("ssd, standard"),
+            "{text}"
+        );
+    }
     let grows = with(&large, "size_gib", 6);
     let plan = terraform.plan("weft_volume", grows, Some(&state)).await.unwrap();
     assert_eq!(plan.action, tfplugin::testing::Action::Update);

@@ -63,6 +63,11 @@ fn volumes() -> Vec<Case> {
             Fails::InPlan,
             "\n  image_id  = \"img-0123456789abcdef0\"",
         ),
+        Case::new(
+            "a volume in a pool that there is not",
+            Fails::InPlan,
+            "resource \"weft_volume\" \"bad\" {\n  size_gib = 1\n  type     = \"gp3\"\n}\n",
+        ),
     ]
 }
 

@@ -34,6 +34,7 @@ impl Noun for HostView {
             ("memory", format!("{} MiB free of {} MiB", self.free_memory_mib, facts.memory_mib)),
             ("hypervisor", facts.hypervisor_version.clone()),
             ("public pool", self.public_pool.to_string()),
+            ("storage pools", pools(self).join(", ")),
             ("agent", self.agent_version.clone()),
         ]
     }
@@ -52,7 +53,12 @@ impl Noun for HostView {
             "free_memory_mib": self.free_memory_mib,
             "hypervisor_version": facts.hypervisor_version,
             "public_pool": self.public_pool.ranges(),
+            "storage_pools": pools(self),
             "agent_version": self.agent_version,
         })
     }
+}
+
+fn pools(host: &HostView) -> Vec<&str> {
+    host.storage_pools.iter().map(weft_model::PoolName::as_str).collect()
 }

@@ -197,6 +197,7 @@ fn host(world: &World) -> v1::Host {
         public_pool: vec!["198.18.0.0/24".to_owned(), "203.0.113.200-203.0.113.220".to_owned()],
         encrypts_volumes: world.encrypts_volumes,
         availability_zone: "rack-1".to_owned(),
+        storage_pools: vec!["ssd".to_owned(), "standard".to_owned()],
     }
 }
 
