@@ -212,7 +212,12 @@ async fn provider_cases(fake: &Fake, text: &mut String) {
         ("agent of an older API", older.as_str()),
     ] {
         let terraform = Terraform::new(terraform_provider_weft::Weft::new(None));
-        let configured = terraform.configure(attributes([("endpoint", endpoint.into())])).await;
+        let configured = terraform
+            .configure(attributes([
+                ("endpoint", endpoint.into()),
+                ("request_timeout", "1s".into()),
+            ]))
+            .await;
         let (when, diagnostics) = match configured {
             Err(diagnostics) => ("plan", diagnostics),
             Ok(_) => {
