@@ -317,8 +317,13 @@ fn of_a_network_interface_attachment() -> Result<()> {
 
 #[test]
 fn of_a_volume() -> Result<()> {
-    let (_dir, key) = root_key()?;
-    let lab = Lab::simulated_with(&[&format!("--volume-key-file={}", key.display())])?;
+    let (dir, key) = root_key()?;
+    let pool = dir.path().join("ssd");
+    std::fs::create_dir(&pool)?;
+    let lab = Lab::simulated_with(&[
+        &format!("--volume-key-file={}", key.display()),
+        &format!("--pool=ssd={}", pool.display()),
+    ])?;
     run_in(lab, &steps::VOLUME)
 }
 
