@@ -7,8 +7,9 @@
 #   terraform apply -var power_state=stopped        # shuts down; disk and address stay, computing ends
 #   terraform apply                                 # starts again
 #   terraform apply -var instance_type=w1.small     # restarts with more memory; the plan says so
-#   terraform apply -var max_memory_mib=2048        # restarts once more, with room to grow ...
-#   terraform apply -var max_memory_mib=2048 -var instance_type=w1.medium    # ... and grows while it runs
+#   terraform apply -var instance_type=w1.small -var max_memory_mib=2048     # restarts once more, with room to grow ...
+#   terraform apply -var instance_type=w1.medium -var max_memory_mib=2048    # ... and grows while it runs
+#   terraform apply                                 # back to its first size, with a restart
 #   weft hibernate machine && terraform apply       # memory and all: it goes on where it was
 #   weft exec machine -- sudo poweroff              # auto_restart: it comes back by itself
 #   terraform destroy                               # refused: protected
