@@ -66,6 +66,11 @@ pub fn problem_from_status(status: &Status) -> Problem {
     }
 }
 
+/// Whether nobody answered: tonic attaches the transport's error as the source of what it makes up itself.
+pub fn is_of_the_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
 fn tail(text: &str) -> &str {
     let mut start = text.len().saturating_sub(MAX_EVIDENCE_BYTES);
     while !text.is_char_boundary(start) {

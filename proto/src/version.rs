@@ -9,10 +9,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use weft_model::{Problem, Reason};
 
-use crate::problem_from_status;
 use crate::v1::agents_client::AgentsClient;
 use crate::v1::agents_server::{Agents, AgentsServer};
 use crate::v1::{HandshakeRequest, HandshakeResponse};
+use crate::{is_of_the_transport, problem_from_status};
 
 /// The version of the API that is spoken here.
 pub const API_VERSION: u32 = 1;
@@ -74,8 +74,7 @@ pub(crate) async fn check(channel: &Channel, endpoint: &str) -> Result<(), Probl
             Err(too_old(endpoint)
                 .evidence("it does not answer weft.v1.Agents/Handshake".to_owned()))
         }
-        // tonic attaches the transport's error as the source of what it makes up itself.
-        Ok(Err(status)) if std::error::Error::source(&status).is_some() => Err(Problem::new(
+        Ok(Err(status)) if is_of_the_transport(&status) => Err(Problem::new(
             Reason::Unavailable,
             format!("the agent at {endpoint} ended the connection before it told its version"),
         )

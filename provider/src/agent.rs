@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tfplugin::Diagnostic;
+use tfplugin::{Diagnostic, Severity};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -64,13 +64,14 @@ impl PlanChecks {
         }
     }
 
-    /// An empty message of that severity; `None` where nothing is to be said.
-    pub(crate) fn diagnostic(self, summary: impl Into<String>) -> Option<Diagnostic> {
-        match self {
-            Self::Off => None,
-            Self::Warn => Some(Diagnostic::warning(summary)),
-            Self::Error => Some(Diagnostic::error(summary)),
-        }
+    /// `diagnostic` as severe as it is to be; `None` where nothing is to be said.
+    pub(crate) fn told(self, mut diagnostic: Diagnostic) -> Option<Diagnostic> {
+        diagnostic.severity = match self {
+            Self::Off => return None,
+            Self::Warn => Severity::Warning,
+            Self::Error => Severity::Error,
+        };
+        Some(diagnostic)
     }
 }
 

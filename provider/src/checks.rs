@@ -3,13 +3,13 @@
 //! The rules are the model's; here they only get the shape that Terraform wants.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::{DecodeError, Engine as _};
-use ipnetwork::Ipv6Network;
 use tfplugin::{Validator, Value};
 use weft_model::{
     Digest, InvalidId, IpProtocol, LinkName, MAX_GROUPS_PER_INTERFACE, MAX_USER_DATA_BYTES, Name,
@@ -67,11 +67,19 @@ fn whole(
     outside: impl Fn(i64, &RangeInclusive<i64>) -> String + Send + Sync + 'static,
 ) -> Validator {
     let rule = format!("must be a whole number from {} to {}", range.start(), range.end());
-    Validator::new(rule, move |value| match value.as_i64() {
-        Some(number) if range.contains(&number) => Ok(()),
-        Some(number) => Err(outside(number, &range)),
-        None => Err(format!("{value} is not a whole number")),
+    Validator::new(rule, move |value| match integer(value)? {
+        number if range.contains(&number) => Ok(()),
+        number => Err(outside(number, &range)),
     })
+}
+
+/// Any whole number: what it has to be besides depends on others.
+pub(crate) fn whole_number() -> Validator {
+    Validator::new("must be a whole number", |value| integer(value).map(drop))
+}
+
+fn integer(value: &Value) -> Result<i64, String> {
+    value.as_i64().ok_or_else(|| format!("{value} is not a whole number"))
 }
 
 /// A range of the model's as [`number`] takes it.
@@ -127,36 +135,23 @@ pub(crate) fn description() -> Validator {
 
 pub(crate) fn cidr() -> Validator {
     text("must be an IPv4 range such as \"10.0.0.0/8\"", |text| {
-        let range = parse_cidr("", text).map_err(|problem| said(&problem))?;
-        if range.to_string() == text {
-            return Ok(());
-        }
-        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
+        as_usual(text, parse_cidr("", text)).map(drop)
     })
 }
 
 pub(crate) fn cidr_v6() -> Validator {
     text("must be an IPv6 range such as \"2001:db8::/32\"", |text| {
-        let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
-        if range.to_string() == text {
-            return Ok(());
-        }
-        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
+        as_usual(text, parse_cidr_v6("", text)).map(drop)
     })
 }
 
 /// A range of either family.
 pub(crate) fn any_cidr() -> Validator {
     text("must be a range such as \"10.0.0.0/8\" or \"2001:db8::/32\"", |text| {
-        let range = match text.contains(':') {
-            true => parse_cidr_v6("", text).map(|range| range.to_string()),
-            false => parse_cidr("", text).map(|range| range.to_string()),
-        };
-        let range = range.map_err(|problem| said(&problem))?;
-        if range == text {
-            return Ok(());
+        match text.contains(':') {
+            true => as_usual(text, parse_cidr_v6("", text)).map(drop),
+            false => as_usual(text, parse_cidr("", text)).map(drop),
         }
-        Err(format!("{text:?} is written in an unusual way: write \"{range}\""))
     })
 }
 
@@ -166,10 +161,7 @@ pub(crate) fn network_cidr() -> Validator {
         if !text.contains('/') {
             return Err(format!("{text:?} has no prefix length"));
         }
-        let range = parse_cidr("", text).map_err(|problem| said(&problem))?;
-        if range.to_string() != text {
-            return Err(format!("{text:?} is written in an unusual way: write \"{range}\""));
-        }
+        let range = as_usual(text, parse_cidr("", text))?;
         check_network_range("", range).map_err(|problem| said(&problem))
     })
 }
@@ -177,25 +169,27 @@ pub(crate) fn network_cidr() -> Validator {
 /// A VPC's IPv6 range.
 pub(crate) fn vpc_ipv6_cidr() -> Validator {
     text("must be an IPv6 range from /44 to /64 such as \"fd12:3456:789a::/56\"", |text| {
-        check_vpc_range_v6(ipv6_range(text)?).map_err(|problem| said(&problem))
+        check_vpc_range_v6(as_usual(text, parse_cidr_v6("", text))?)
+            .map_err(|problem| said(&problem))
     })
 }
 
 /// A subnet's IPv6 range.
 pub(crate) fn subnet_ipv6_cidr() -> Validator {
     text("must be an IPv6 /64 such as \"fd12:3456:789a:1::/64\"", |text| {
-        match ipv6_range(text)?.prefix() {
+        match as_usual(text, parse_cidr_v6("", text))?.prefix() {
             SUBNET_PREFIX_V6 => Ok(()),
             other => Err(format!("{text:?} has a prefix length of {other}")),
         }
     })
 }
 
-fn ipv6_range(text: &str) -> Result<Ipv6Network, String> {
-    let range = parse_cidr_v6("", text).map_err(|problem| said(&problem))?;
-    match range.to_string() == text {
-        true => Ok(range),
-        false => Err(format!("{text:?} is written in an unusual way: write \"{range}\"")),
+/// What `text` was read as, unless people would write that otherwise.
+fn as_usual<T: Display>(text: &str, read: Result<T, Problem>) -> Result<T, String> {
+    let read = read.map_err(|problem| said(&problem))?;
+    match read.to_string() == text {
+        true => Ok(read),
+        false => Err(format!("{text:?} is written in an unusual way: write \"{read}\"")),
     }
 }
 

@@ -19,7 +19,7 @@ use tfplugin::{
     ImportContext, PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use tokio::time::Instant;
-use weft_model::{PowerState, Problem, Reason, WaitFor};
+use weft_model::{InstanceView, PowerState, Problem, Reason, WaitFor};
 use weft_proto::convert::instance_from_wire;
 use weft_proto::v1::wait_request::Until;
 use weft_proto::v1::{self};
@@ -113,6 +113,12 @@ impl Kind for Instance {
     }
 }
 
+/// The instance of this state as it is now, where the agent can be asked.
+async fn now(connection: Option<&Arc<Connection>>, state: &Value) -> Option<InstanceView> {
+    let found = reads::read::<Instance>(connection?, state.get("id").as_str()?, Claim::No).await;
+    instance_from_wire(found.ok()??).ok()
+}
+
 fn fail(doing: &str, problem: &Problem, config: &Value) -> Diagnostics {
     kind::fail::<Instance>(doing, problem, config)
 }
@@ -153,10 +159,10 @@ impl Resource for Instance {
         {
             ctx.warn(diagnostic);
         }
-        let (replaces, interruptions) =
+        let (replaces, interruption) =
             plan::plan(connection.as_deref().map(|connection| &connection.settings), ctx);
         let asked = self.0.asked_in_plans();
-        downtime::warn(asked.as_ref(), interruptions, ctx).await;
+        downtime::warn(asked.as_ref(), interruption, ctx).await;
         keys::warn(asked.as_ref(), ctx).await;
         let Some(connection) = asked else { return Ok(()) };
         fits::check(&connection, ctx).await?;

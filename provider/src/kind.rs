@@ -117,6 +117,16 @@ pub(crate) async fn existing<K: Kind<Wire: Listed>>(
     Ok(listed)
 }
 
+/// A `K` of this state for people: its id, and its name where it has one.
+pub(crate) fn called<K: Kind>(state: &Value) -> String {
+    let id = state.get("id").as_str();
+    let id = id.map_or_else(|| format!("the {}", K::NOUN), str::to_owned);
+    match state.get("name").as_str() {
+        Some(name) => format!("{id} ({name})"),
+        None => id,
+    }
+}
+
 /// What Terraform knows a `K` by, for its whole life: its id alone.
 pub(crate) fn identity<K: Kind>() -> IdentitySchema {
     let schema = K::schema();

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tfplugin::{Path, PlanContext, Value};
+use tfplugin::{Diagnostic, Path, PlanContext, Value};
 use weft_model::{IdKind, Problem};
 
 use crate::agent::reads::{self, Claim};
@@ -48,14 +48,13 @@ pub(crate) async fn check(agent: &Agent, ctx: &mut PlanContext) {
     let found = join_all(looked_up).await;
     for ((path, id), found) in named.iter().zip(found) {
         let Ok(Some(missing)) = found else { continue };
-        let summary = format!("There is no {} {id}", missing.noun);
-        let Some(diagnostic) = connection.settings.plan_checks.diagnostic(summary) else { return };
-        ctx.warn(
-            diagnostic
-                .cause(missing.why)
-                .remedy(format!("weft ls {} shows those that there are", missing.plural))
-                .at(path.clone()),
-        );
+        let told = Diagnostic::error(format!("There is no {} {id}", missing.noun))
+            .cause(missing.why)
+            .remedy(format!("weft ls {} shows those that there are", missing.plural))
+            .at(path.clone());
+        if let Some(told) = connection.settings.plan_checks.told(told) {
+            ctx.warn(told);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tfplugin::{
     ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
-    PlanContext, ReadContext, Resource, Schema, ValidateContext, Validator, Value, async_trait,
+    PlanContext, ReadContext, Resource, Schema, ValidateContext, Value, async_trait,
 };
 use weft_model::{GroupId, IpProtocol, PrefixListId, Problem, RulePeer, RulePorts};
 use weft_proto::convert::{rule_from_wire, rule_spec_from_wire};
@@ -80,11 +80,11 @@ impl<W: Way> Kind for Rule<W> {
             )
             .attribute(
                 Attribute::number("from_port", "The lowest port; for ICMP the type, `-1` for all. Not with protocols that have no ports.")
-                    .validate(whole_number()),
+                    .validate(checks::whole_number()),
             )
             .attribute(
                 Attribute::number("to_port", "The highest port; for ICMP the code, `-1` for all. Not with protocols that have no ports.")
-                    .validate(whole_number()),
+                    .validate(checks::whole_number()),
             )
             .attribute(
                 Attribute::string("cidr_ipv4", format!("{}: a range, such as `10.0.0.0/8`. Exactly one of this and the others like it.", W::PEER))
@@ -187,14 +187,6 @@ impl<W: Way> Rule<W> {
                 .at("security_group_id")
         })
     }
-}
-
-/// The range depends on the protocol.
-fn whole_number() -> Validator {
-    Validator::new("must be a whole number", |value| match value.as_i64() {
-        Some(_) => Ok(()),
-        None => Err(format!("{value} is none")),
-    })
 }
 
 #[async_trait]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tfplugin::{Attribute, ConvertError, Diagnostic, PlanContext, Type, Value};
+use tfplugin::{Attribute, ConvertError, PlanContext, Type, Value};
 use weft_model::Tags;
 
 use crate::agent::Settings;
-use crate::checks;
+use crate::{checks, problem};
 
 pub(crate) type TagMap = BTreeMap<String, String>;
 
@@ -38,13 +38,9 @@ pub(crate) fn plan(settings: Option<&Settings>, ctx: &mut PlanContext) {
     match all {
         Some(all) => {
             // Each is well by itself; together they may be too many.
-            if let Err(problem) = Tags::parse(all.clone()) {
-                let cause = format!("with the provider's default_tags: {}", problem.message);
-                let mut error = Diagnostic::error("Too many tags").cause(cause).at("tags");
-                if let Some(remedy) = problem.remedy {
-                    error = error.remedy(remedy);
-                }
-                ctx.error(error);
+            if let Err(mut problem) = Tags::parse(all.clone()) {
+                problem.message.insert_str(0, "with the provider's default_tags: ");
+                ctx.error(problem::plain("Too many tags", &problem).at("tags"));
             }
             ctx.set("tags_all", all);
         }
@@ -63,7 +59,8 @@ pub(crate) fn own(plan: &Value) -> Result<Option<TagMap>, ConvertError> {
     plan.read("tags")
 }
 
-fn merged(defaults: &TagMap, own: &Value) -> Result<TagMap, ConvertError> {
+/// The defaults, with an object's own over them.
+pub(crate) fn merged(defaults: &TagMap, own: &Value) -> Result<TagMap, ConvertError> {
     let mut all = defaults.clone();
     all.extend(own.to::<Option<TagMap>>()?.unwrap_or_default());
     Ok(all)

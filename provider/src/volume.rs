@@ -17,8 +17,8 @@ use weft_proto::v1;
 use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
 use crate::host::only_host;
-use crate::kind::Kind;
 use crate::kind::plain::Plain;
+use crate::kind::{Kind, called};
 use crate::snapshot::Snapshot;
 use crate::tags::TagMap;
 use crate::{checks, kept, problem, tags};
@@ -204,8 +204,10 @@ async fn check_pool(connection: Option<&Connection>, ctx: &PlanContext) -> Resul
         return Ok(());
     };
     let name = ctx.plan.get("type").as_str().and_then(|name| name.parse::<PoolName>().ok());
+    // Every agent has the standard pool.
+    let Some(name) = name.filter(|name| *name != PoolName::standard()) else { return Ok(()) };
     let host = only_host(connection).await.and_then(|host| host_from_wire(host).ok());
-    let (Some(name), Some(host)) = (name, host) else { return Ok(()) };
+    let Some(host) = host else { return Ok(()) };
     if host.storage_pools.is_empty() || host.storage_pools.contains(&name) {
         return Ok(());
     }
@@ -216,15 +218,11 @@ async fn check_pool(connection: Option<&Connection>, ctx: &PlanContext) -> Resul
 
 fn warn_of_loss(causes: &[&'static str], ctx: &mut PlanContext) {
     let [first, ..] = causes else { return };
-    let id = ctx.prior.get("id").as_str().unwrap_or("the volume").to_owned();
-    let which = match ctx.prior.get("name").as_str() {
-        Some(name) => format!("{id} ({name})"),
-        None => id,
-    };
     ctx.warn(
         Diagnostic::warning("This change replaces the volume")
             .cause(format!(
-                "{which} is removed with what is on it, and another one is made, because of {}",
+                "{} is removed with what is on it, and another one is made, because of {}",
+                called::<Volume>(&ctx.prior),
                 causes.join(" and ")
             ))
             .remedy("To keep what is on it, take a weft_snapshot first and make the other one from that")

@@ -1,6 +1,7 @@
 //! What a failed request says of the agent: that it is away, or that it has answered.
 
 use tonic::{Code, Status};
+use weft_proto::is_of_the_transport;
 
 /// How often a request is sent again that the agent could not take just now.
 pub(crate) const MAX_NOT_NOW: u32 = 3;
@@ -23,12 +24,10 @@ impl Verdict {
         // tonic nor a proxy does.
         let is_answer = !status.details().is_empty();
         let is_unavailable = status.code() == Code::Unavailable;
-        // tonic attaches the transport's error as the source of what it makes up itself.
-        let is_made_up = std::error::Error::source(status).is_some();
         match (is_answer, is_unavailable) {
             (true, true) => Self::NotNow,
             (false, true) => Self::Away,
-            (false, false) if is_made_up => Self::Away,
+            (false, false) if is_of_the_transport(status) => Self::Away,
             _ => Self::Refused,
         }
     }

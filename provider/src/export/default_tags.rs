@@ -5,7 +5,7 @@ use tfplugin::Value;
 
 use super::Object;
 use super::hcl::{Block, Expression};
-use crate::tags::TagMap;
+use crate::tags::{self, TagMap};
 
 /// All tags of an object of this state; `None` for kinds that have no tags.
 pub(super) fn of(state: &Value) -> Option<TagMap> {
@@ -15,16 +15,15 @@ pub(super) fn of(state: &Value) -> Option<TagMap> {
 /// The `default_tags` with which all `objects` keep the tags that they have. Where there are none,
 /// since the objects come from several configurations, tags that were defaults become their own.
 pub(super) fn shared(objects: &mut [Object]) -> TagMap {
-    let tagged = || objects.iter().filter_map(|object| Some((own(object), object.tags.as_ref()?)));
+    let tagged = || objects.iter().filter_map(|object| Some((object, object.tags.as_ref()?)));
     let mut defaults = TagMap::new();
-    for (own, all) in tagged() {
+    for (object, all) in tagged() {
+        let own = own(object);
         let given = all.iter().filter(|(key, _)| !own.contains_key(*key));
         defaults.extend(given.map(|(key, value)| (key.clone(), value.clone())));
     }
-    let keeps = |(own, all): (TagMap, &TagMap)| {
-        let mut with = defaults.clone();
-        with.extend(own);
-        with == *all
+    let keeps = |(object, all): (&Object, &TagMap)| {
+        tags::merged(&defaults, object.config.get("tags")).is_ok_and(|with| with == *all)
     };
     if tagged().all(keeps) {
         return defaults;
@@ -43,7 +42,7 @@ pub(super) fn shared(objects: &mut [Object]) -> TagMap {
 }
 
 fn own(object: &Object) -> TagMap {
-    object.config.get("tags").to::<Option<TagMap>>().ok().flatten().unwrap_or_default()
+    tags::own(&object.config).ok().flatten().unwrap_or_default()
 }
 
 /// The provider's block, if it takes one.

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use tfplugin::{Diagnostic, PlanContext};
 use weft_model::{InstanceState, InstanceStatus, Phase, WaitFor};
-use weft_proto::convert::instance_from_wire;
 
-use super::{Instance, order};
+use super::order;
 use crate::agent::Connection;
-use crate::agent::reads::{self, Claim};
 
 /// Why an instance is away for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,33 +24,22 @@ pub(super) struct Interruption {
     pub(super) remedy: Option<&'static str>,
 }
 
-/// Warns of `interruptions`, with how long they take. The agent is asked where there are any.
+/// Warns of `interruption`, with how long it takes. The agent is asked where there is one.
 pub(super) async fn warn(
     connection: Option<&Arc<Connection>>,
-    interruptions: Vec<Interruption>,
+    interruption: Option<Interruption>,
     ctx: &mut PlanContext,
 ) {
-    if interruptions.is_empty() {
-        return;
+    let Some(Interruption { away, mut warning, remedy }) = interruption else { return };
+    let status = super::now(connection, &ctx.prior).await.map(|view| view.status);
+    if status.as_ref().is_none_or(|status| status.state == InstanceState::Running) {
+        let wait_for = order::wait_for(&ctx.prior);
+        warning = warning.cause(told(away, status.as_ref(), wait_for));
     }
-    let status = match (connection, ctx.prior.get("id").as_str()) {
-        (Some(connection), Some(id)) => {
-            let wire = reads::read::<Instance>(connection, id, Claim::No).await;
-            let view = wire.ok().flatten().and_then(|wire| instance_from_wire(wire).ok());
-            view.map(|view| view.status)
-        }
-        _ => None,
-    };
-    let wait_for = order::wait_for(&ctx.prior);
-    for Interruption { away, mut warning, remedy } in interruptions {
-        if status.as_ref().is_none_or(|status| status.state == InstanceState::Running) {
-            warning = warning.cause(told(away, status.as_ref(), wait_for));
-        }
-        ctx.warn(match remedy {
-            Some(remedy) => warning.remedy(remedy),
-            None => warning,
-        });
-    }
+    ctx.warn(match remedy {
+        Some(remedy) => warning.remedy(remedy),
+        None => warning,
+    });
 }
 
 fn told(away: Away, status: Option<&InstanceStatus>, wait_for: WaitFor) -> String {

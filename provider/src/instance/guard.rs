@@ -2,7 +2,8 @@
 
 use tfplugin::{DestroyPlanContext, Diagnostic, Diagnostics, PlanContext, Value};
 
-use super::plan::name;
+use super::Instance;
+use crate::kind::called;
 
 /// How far an apply may go without being told so again. Unset is the last one.
 pub(super) const POLICIES: [&str; 3] = ["live_only", "allow_restart", "allow_replace"];
@@ -13,7 +14,10 @@ fn is_protected(values: &Value) -> bool {
 
 fn protected(prior: &Value, what: &str) -> Diagnostic {
     Diagnostic::error("The instance is protected from termination")
-        .cause(format!("{} {what}, and its termination_protection is true", name(prior)))
+        .cause(format!(
+            "{} {what}, and its termination_protection is true",
+            called::<Instance>(prior)
+        ))
         .remedy(
             "To remove it all the same, set termination_protection = false, apply that, then plan \
              again",
@@ -44,7 +48,7 @@ pub(super) fn check_policy(restarting: &[&str], replacing: &[String], ctx: &mut 
         Diagnostic::error(format!("This change {does}s the instance, which apply_policy rules out"))
             .cause(format!(
                 "{} would be {does}{}, because of {attribute}; its apply_policy is \"{policy}\"",
-                name(&ctx.prior),
+                called::<Instance>(&ctx.prior),
                 if does.ends_with('e') { "d" } else { "ed" },
             ))
             .remedy(format!(

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use tfplugin::{Diagnostic, PlanContext, Value};
 use weft_model::{InstanceState, InstanceView};
-use weft_proto::convert::instance_from_wire;
 
 use super::Instance;
-use super::plan::name;
 use crate::agent::Connection;
-use crate::agent::reads::{self, Claim};
+use crate::kind::called;
 
 /// Warns where the guest has not been seen to follow its keys, or nobody can say.
 pub(super) async fn warn(connection: Option<&Arc<Connection>>, ctx: &mut PlanContext) {
@@ -19,13 +17,7 @@ pub(super) async fn warn(connection: Option<&Arc<Connection>>, ctx: &mut PlanCon
     if ctx.is_create() || (is_known && keys(&ctx.plan) == keys(&ctx.prior)) {
         return;
     }
-    let view = match (connection, ctx.prior.get("id").as_str()) {
-        (Some(connection), Some(id)) => {
-            let wire = reads::read::<Instance>(connection, id, Claim::No).await;
-            wire.ok().flatten().and_then(|wire| instance_from_wire(wire).ok())
-        }
-        _ => None,
-    };
+    let view = super::now(connection, &ctx.prior).await;
     if view.as_ref().is_some_and(sees_keys) {
         return;
     }
@@ -34,7 +26,7 @@ pub(super) async fn warn(connection: Option<&Arc<Connection>>, ctx: &mut PlanCon
             .cause(format!(
                 "{} has not been seen to ask for its keys since it was started: key_names are \
                  recorded, and whoever has a key in the guest keeps it",
-                name(&ctx.prior)
+                called::<Instance>(&ctx.prior)
             ))
             .remedy(
                 "Change ~/.ssh/authorized_keys in the guest too, or use an image whose guests \

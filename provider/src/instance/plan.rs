@@ -4,8 +4,9 @@ use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext,
 use weft_model::{GuestSize, Maxima, check_no_shrink, find_type};
 
 use super::downtime::{Away, Interruption};
-use super::{guard, order};
+use super::{Instance, guard, order};
 use crate::agent::Settings;
+use crate::kind::called;
 use crate::{problem, tags, update_table};
 
 /// What configuration alone shows to be wrong between attributes.
@@ -113,7 +114,7 @@ fn half(missing: &str, there: &str) -> Diagnostic {
 pub(super) fn plan(
     settings: Option<&Settings>,
     ctx: &mut PlanContext,
-) -> (bool, Vec<Interruption>) {
+) -> (bool, Option<Interruption>) {
     tags::plan(settings, ctx);
     plan_size(ctx);
     let user_data = plan_user_data(ctx);
@@ -121,23 +122,23 @@ pub(super) fn plan(
     check_maxima(ctx);
     plan_image(ctx);
     if ctx.is_create() {
-        return (false, Vec::new());
+        return (false, None);
     }
     if order::is_terminating(&ctx.prior) {
         // What was read says why. The replacement waits until it is gone.
         ctx.replace("power_state");
-        return (true, Vec::new());
+        return (true, None);
     }
     let replacing = replacing(user_data, ctx);
     // One that is made anew is not restarted besides.
-    let (restarting, restart) = match replacing.is_empty() {
+    let (restarting, interruption) = match replacing.is_empty() {
         true => plan_restart(user_data, ctx),
-        false => (Vec::new(), None),
+        false => (Vec::new(), replacement(&replacing, ctx)),
     };
     check_root_volume(&replacing, ctx);
     guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
-    (!replacing.is_empty(), restart.into_iter().chain(replacement(&replacing, ctx)).collect())
+    (!replacing.is_empty(), interruption)
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.
@@ -242,7 +243,7 @@ fn plan_image(ctx: &mut PlanContext) {
         Diagnostic::warning("The instance keeps its old image")
             .cause(format!(
                 "replace_on_image_change is false: the new image_id of {} is recorded only",
-                name(&ctx.prior)
+                called::<Instance>(&ctx.prior)
             ))
             .remedy("Set replace_on_image_change = true to replace it, or terraform apply -replace")
             .at("image_id"),
@@ -322,7 +323,7 @@ fn plan_restart(
         let warning = Diagnostic::warning("This change restarts the instance")
             .cause(format!(
                 "{} is shut down and started again{when}, because {what} can only change in between",
-                name(&ctx.prior)
+                called::<Instance>(&ctx.prior)
             ))
             .at(path);
         let remedy = (user_data == UserData::Restart).then_some(
@@ -340,7 +341,10 @@ fn plan_restart(
     if stops && is(&ctx.prior, "running") {
         ctx.warn(
             Diagnostic::warning("This change stops the instance")
-                .cause(format!("{} is shut down; it keeps its disk and address", name(&ctx.prior)))
+                .cause(format!(
+                    "{} is shut down; it keeps its disk and address",
+                    called::<Instance>(&ctx.prior)
+                ))
                 .at("power_state"),
         );
     }
@@ -367,17 +371,9 @@ fn replacement(causes: &[String], ctx: &PlanContext) -> Option<Interruption> {
     let warning = Diagnostic::warning("This change replaces the instance")
         .cause(format!(
             "{} is removed with its root disk, and another one is made, because of {}",
-            name(&ctx.prior),
+            called::<Instance>(&ctx.prior),
             causes.join(" and ")
         ))
         .at(causes.first()?.as_str());
     Some(Interruption { away: Away::Replaced, warning, remedy: None })
-}
-
-pub(super) fn name(prior: &Value) -> String {
-    let id = prior.get("id").as_str().unwrap_or("the instance");
-    match prior.get("name").as_str() {
-        Some(name) => format!("{id} ({name})"),
-        None => id.to_owned(),
-    }
 }

@@ -187,15 +187,12 @@ pub(super) async fn check(
         room.is_told.store(false, Ordering::Relaxed);
         return None;
     };
-    let mut diagnostic = connection
-        .settings
-        .plan_checks
-        .diagnostic("There is no room for all that this plan makes")?;
-    let is_error = connection.settings.plan_checks == PlanChecks::Error;
-    diagnostic.detail = problem::plain("", &no_room(&refused, is_error)).detail;
+    let plan_checks = connection.settings.plan_checks;
+    let problem = no_room(&refused, plan_checks == PlanChecks::Error);
     let size = ["instance_type", "memory_mib"];
     let named = size.into_iter().find(|name| ctx.config.get(*name).is_set());
-    Some(diagnostic.at(named.unwrap_or("memory_mib")))
+    let summary = "There is no room for all that this plan makes";
+    plan_checks.told(problem::plain(summary, &problem).at(named.unwrap_or("memory_mib")))
 }
 
 /// `None`: it fits, or nobody knows. An agent before this does not answer; Create does.

@@ -48,9 +48,7 @@ pub(super) async fn check(connection: &Connection, ctx: &PlanContext) -> Option<
         Ok(names) => ("Unknown instance type", no_such_type(name, &names)),
         Err(problem) => ("The instance type could not be looked up", problem),
     };
-    let mut diagnostic = settings.plan_checks.diagnostic(summary)?;
-    diagnostic.detail = problem::plain("", &problem).detail;
-    Some(diagnostic.at("instance_type"))
+    settings.plan_checks.told(problem::plain(summary, &problem).at("instance_type"))
 }
 
 async fn own_types(connection: &Connection) -> Result<Vec<TypeName>, Problem> {

@@ -74,11 +74,9 @@ pub(super) async fn check(agent: &Agent, ctx: &mut PlanContext) -> Result<(), Di
     // What has the range may be gone by the time that this one is made.
     if let Some(problem) = taken.map_err(said)? {
         let summary = "The range of the subnet is not free";
-        if let Some(mut diagnostic) = connection.settings.plan_checks.diagnostic(summary) {
-            let told = said(problem);
-            diagnostic.detail = told.detail;
-            diagnostic.path = told.path;
-            ctx.warn(diagnostic);
+        let told = problem::diagnostic(summary, &problem, &Subnet::schema(), &ctx.config);
+        if let Some(told) = connection.settings.plan_checks.told(told) {
+            ctx.warn(told);
         }
     }
     Ok(())

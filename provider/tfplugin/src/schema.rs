@@ -332,6 +332,17 @@ impl Attribute {
         self.write_only
     }
 
+    /// How many elements it has, one below another or by key; single where it is no collection.
+    pub(crate) fn nesting(&self) -> Nesting {
+        match &self.kind {
+            Kind::Nested(nesting, _) => *nesting,
+            Kind::Leaf(Type::List(_)) => Nesting::List,
+            Kind::Leaf(Type::Set(_)) => Nesting::Set,
+            Kind::Leaf(Type::Map(_)) => Nesting::Map,
+            Kind::Leaf(_) => Nesting::Single,
+        }
+    }
+
     pub fn ty(&self) -> Type {
         match &self.kind {
             Kind::Leaf(ty) => ty.clone(),

@@ -2,7 +2,7 @@
 
 use super::{Attribute, Kind, Mode, Nesting, Schema};
 use crate::{
-    cty::{Path, Type, Value},
+    cty::{Path, Value},
     diag::{Diagnostic, Diagnostics},
 };
 
@@ -64,7 +64,7 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
             );
         }
     }
-    no_nulls_inside(attribute, value, path, out);
+    no_nulls_inside(attribute.nesting(), value, path, out);
     let Kind::Nested(nesting, inner) = &attribute.kind else { return };
     match (nesting, value) {
         (Nesting::Single, value) => object(inner, value, path, out),
@@ -89,21 +89,21 @@ fn one(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics)
 }
 
 /// A collection's elements are values: none is left out by being null.
-fn no_nulls_inside(attribute: &Attribute, value: &Value, path: &Path, out: &mut Diagnostics) {
+fn no_nulls_inside(nesting: Nesting, value: &Value, path: &Path, out: &mut Diagnostics) {
     const REMEDY: &str =
         "Give the element a value or leave it out; `if v != null` in a for expression does";
-    match (attribute.ty(), value) {
+    match (nesting, value) {
         // They have no place of their own.
-        (Type::Set(_), Value::List(elements)) if elements.iter().any(Value::is_null) => {
+        (Nesting::Set, Value::List(elements)) if elements.iter().any(Value::is_null) => {
             let summary = format!("{path} has an element that is null");
             out.push(Diagnostic::error(summary).remedy(REMEDY).at(path));
         }
-        (Type::List(_), Value::List(elements)) => {
+        (Nesting::List, Value::List(elements)) => {
             for (index, _) in elements.iter().enumerate().filter(|(_, e)| e.is_null()) {
                 out.push(null(&path.index(index), REMEDY));
             }
         }
-        (Type::Map(_), Value::Map(entries)) => {
+        (Nesting::Map, Value::Map(entries)) => {
             for (key, _) in entries.iter().filter(|(_, e)| e.is_null()) {
                 out.push(null(&path.key(key), REMEDY));
             }
