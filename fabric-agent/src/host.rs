@@ -32,6 +32,7 @@ use weft_planner::{
 };
 use weft_services::Sockets;
 
+use crate::error_chain::causes;
 use crate::reconcile::Saying;
 use crate::volume_keys::VolumeKeys;
 use pools::Pools;
@@ -228,22 +229,17 @@ impl HostError {
 
 /// Whether a full file system is the cause, however deep.
 fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    causes(error).any(|error| {
         let by_disk = error.downcast_ref().is_some_and(DiskError::is_out_of_space);
         let by_io = error.downcast_ref().is_some_and(|error: &std::io::Error| {
-            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
             matches!(error.kind(), StorageFull | QuotaExceeded)
         });
         let by_database = error.downcast_ref().is_some_and(|error: &rusqlite::Error| {
             error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
         });
-        if by_disk || by_io || by_database {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+        by_disk || by_io || by_database
+    })
 }
 
 /// A machine that runs guests.

@@ -11,6 +11,7 @@
 mod files;
 pub(crate) mod http;
 mod judge;
+mod locking;
 mod name;
 mod record;
 mod sending;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 use weft_model::{Problem, Reason};
@@ -39,7 +40,8 @@ use files::{Folder, Incoming, Staged, failed};
 pub(crate) use name::StateName;
 pub(crate) use record::{LockInfo, LockRecord, StateRecord, Version, Who};
 pub(crate) use sending::send;
-use sweep::Known;
+use sweep::numbers;
+pub(crate) use sweep::{few, newer_than};
 
 /// How many names there may be, states and locks together.
 const MAX_STATES: usize = 1024;
@@ -47,12 +49,6 @@ const MAX_STATES: usize = 1024;
 /// How many may be on their way, and how long who comes then waits for a place.
 const MAX_TRANSFERS: usize = 16;
 const PLACE: Duration = Duration::from_secs(20);
-
-/// A lock that is held for so long is told by the doctor.
-const LONG: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
-
-/// How many names are told in one line.
-const SHOWN: usize = 10;
 
 /// What an operator bounds.
 #[derive(Clone, Copy, Debug)]
@@ -164,21 +160,6 @@ impl States {
         Ok(views)
     }
 
-    async fn locks(&self) -> Result<Vec<(StateName, LockRecord)>, Problem> {
-        let items = items(&self.repo, TFSTATE_LOCKS).await?.into_iter();
-        let lock =
-            |item: Item| Ok((name_in(&item.key, TFSTATE_LOCKS)?, decode(&item.key, &item.value)?));
-        items.map(lock).collect()
-    }
-
-    /// Locks that are held for longer than any work takes.
-    pub(crate) async fn old_locks(&self) -> Result<Vec<(StateName, LockRecord)>, Problem> {
-        let now = self.clock.now();
-        let mut locks = self.locks().await?;
-        locks.retain(|(_, lock)| now.duration_since(lock.at) >= LONG);
-        Ok(locks)
-    }
-
     /// One state and its lock.
     ///
     /// # Errors
@@ -224,11 +205,8 @@ impl States {
     /// # Errors
     /// None has become free for a while.
     pub(crate) async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let place = timeout(PLACE, Arc::clone(&self.places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = format!("{MAX_TRANSFERS} states are on their way already");
-            Problem::new(Reason::Unavailable, message).remedy("try again in a moment")
-        })
+        let place = Arc::clone(&self.places).acquire_owned();
+        free(place, &format!("{MAX_TRANSFERS} states are on their way already")).await
     }
 
     /// Room for a state that comes.
@@ -388,62 +366,6 @@ impl States {
         Ok(())
     }
 
-    /// Takes the lock. Who has it with this id already has it: an answer may be lost.
-    pub(crate) async fn lock(
-        &self,
-        name: &StateName,
-        info: LockInfo,
-        by: Who,
-    ) -> Result<(), Refusal> {
-        let _turn = self.turns.object(name.as_str()).await;
-        if let Some(held) = self.lock_of(name).await? {
-            return match held.value.info.id == info.id {
-                true => Ok(()),
-                false => Err(Refusal::Locked(Box::new(held.value))),
-            };
-        }
-        if self.record(name).await?.is_none() {
-            self.check_room().await?;
-        }
-        let (id, operation) = (info.id.clone(), info.operation.clone());
-        let key = tfstate_lock_key(name.as_str());
-        let record = LockRecord { info, by, at: self.clock.now() };
-        // Something new: who cannot lock cannot store what comes of it either.
-        let txn = Txn::new().when_absent(&key).keeping_reserve().put(&key, encode(&record));
-        self.repo.commit(txn).await?;
-        tracing::info!(state = %name, lock.id = id, operation, "a Terraform state was locked");
-        Ok(())
-    }
-
-    /// Releases the lock with this id, or any (by force); gives the one that was held.
-    ///
-    /// # Errors
-    /// Another lock is held.
-    pub(crate) async fn unlock(
-        &self,
-        name: &StateName,
-        id: Option<&str>,
-    ) -> Result<Option<LockRecord>, Refusal> {
-        let _turn = self.turns.object(name.as_str()).await;
-        let Some(held) = self.lock_of(name).await? else { return Ok(None) };
-        if id.is_some_and(|id| id != held.value.info.id) {
-            return Err(Refusal::Locked(Box::new(held.value)));
-        }
-        let key = tfstate_lock_key(name.as_str());
-        self.repo.commit(Txn::new().when_at(&key, held.revision).delete(key)).await?;
-        let lock_id = &held.value.info.id;
-        match id {
-            Some(_) => {
-                tracing::info!(state = %name, lock.id = lock_id, "a Terraform state was unlocked");
-            }
-            None => tracing::warn!(
-                state = %name, lock.id = lock_id, held = held.value.holder(),
-                "a Terraform state was unlocked by force"
-            ),
-        }
-        Ok(Some(held.value))
-    }
-
     /// Makes an older version the latest once more, with a serial above all that are known: plans
     /// that were saved before it are refused by Terraform.
     pub(crate) async fn restore(
@@ -453,11 +375,7 @@ impl States {
         right: Right<'_>,
         by: Who,
     ) -> Result<Version, Refusal> {
-        let one = timeout(PLACE, self.restoring.acquire()).await;
-        let _one = one.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = "another state is being restored";
-            Problem::new(Reason::Unavailable, message).remedy("try again in a moment")
-        })?;
+        let _one = free(self.restoring.acquire(), "another state is being restored").await?;
         let _place = self.place().await?;
         let _turn = self.turns.object(name.as_str()).await;
         let stored = self.record(name).await?.ok_or_else(|| no_such(name))?;
@@ -561,6 +479,18 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
+/// What `place` waits for, unless that takes too long: `taken` says why.
+async fn free<T>(
+    place: impl Future<Output = Result<T, AcquireError>>,
+    taken: &str,
+) -> Result<T, Problem> {
+    let place = timeout(PLACE, place).await;
+    place
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| Problem::new(Reason::Unavailable, taken).remedy("try again in a moment"))
+}
+
 async fn items(repo: &Repo, prefix: &str) -> Result<Vec<Item>, Problem> {
     Ok(repo.store().list(prefix).await.map_err(store_problem)?.items)
 }
@@ -569,29 +499,6 @@ async fn records(repo: &Repo) -> Result<Vec<(StateName, StateRecord)>, Problem> 
     let items = items(repo, TFSTATES).await?.into_iter();
     let record = |item: Item| Ok((name_in(&item.key, TFSTATES)?, decode(&item.key, &item.value)?));
     items.map(record).collect()
-}
-
-fn numbers(records: &[(StateName, StateRecord)]) -> Known {
-    let numbers = |record: &StateRecord| record.versions.iter().map(|v| v.number).collect();
-    records.iter().map(|(name, record)| (name.clone(), numbers(record))).collect()
-}
-
-/// The names of states in a line: not all where there are many.
-pub(crate) fn few(names: &[StateName]) -> String {
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(StateName::as_str).collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-/// States in `dir` with versions above all that the store knows: what an older store would not give.
-///
-/// # Errors
-/// The store, or the folder, cannot be read.
-pub(crate) async fn newer_than(repo: &Repo, dir: &Path) -> anyhow::Result<Vec<StateName>> {
-    let records = records(repo).await.map_err(|problem| anyhow::anyhow!(problem))?;
-    Ok(Folder::at(dir).newer(&numbers(&records))?.into_keys().collect())
 }
 
 fn name_in(key: &str, prefix: &str) -> Result<StateName, Problem> {

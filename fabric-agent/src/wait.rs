@@ -233,7 +233,9 @@ async fn explain(context: &Context, id: &InstanceId, until: Until, problem: Prob
         asked: context.reconciler.seen_asking(id, status.epoch),
         ssh: context.reconciler.last_probe(id),
         groups: &admitted(context, &record),
-        console: console.map_err(|error| crate::error_chain::ErrorChain(&error).to_string()),
+        console: console
+            .map(|bytes| console::lines(&bytes))
+            .map_err(|error| crate::error_chain::ErrorChain(&error).to_string()),
     };
     let mut problem = problem.evidence(seen.evidence()).remedy(seen.remedy());
     // Its reason may hold what a hypervisor or a guest wrote.

@@ -51,20 +51,29 @@ fn locked_volumes(context: &Context) -> Vec<Check> {
     locked.into_iter().map(check).collect()
 }
 
+/// What the doctor looks at: Terraform's states that the agent keeps.
+const STATES: &str = "Terraform states";
+
+fn unread(what: &str, problem: &Problem) -> Check {
+    Check {
+        name: STATES,
+        result: CheckResult::Failed,
+        finding: format!("{what}{problem}"),
+        remedy: problem.remedy.clone().unwrap_or_default(),
+    }
+}
+
 /// Locks of Terraform states whose holders may be gone. A store that does not answer is what doctor is
 /// asked about.
 async fn old_locks(context: &Context) -> Vec<Check> {
     let old = match context.states.old_locks().await {
         Ok(old) => old,
         Err(problem) => {
-            let remedy = problem.remedy.clone().unwrap_or_default();
-            let finding = format!("the locks of Terraform states cannot be read: {problem}");
-            let result = CheckResult::Failed;
-            return vec![Check { name: "Terraform states", result, finding, remedy }];
+            return vec![unread("the locks of Terraform states cannot be read: ", &problem)];
         }
     };
     let check = |(name, lock): (StateName, LockRecord)| Check {
-        name: "Terraform states",
+        name: STATES,
         result: CheckResult::Warning,
         finding: format!("the state {name} has been locked for long: {}", lock.holder()),
         remedy: format!("if nobody works on it: weft state unlock {name} --id {}", lock.info.id),
@@ -74,15 +83,10 @@ async fn old_locks(context: &Context) -> Vec<Check> {
 
 /// Versions of Terraform's states that were put aside, as the store does not know them.
 async fn states_aside(context: &Context) -> Option<Check> {
-    let name = "Terraform states";
     let (aside, dir) = match context.states.aside().await {
         Ok((aside, _)) if aside.is_empty() => return None,
         Ok(found) => found,
-        Err(problem) => {
-            let (result, remedy) = (CheckResult::Failed, problem.remedy.clone());
-            let (finding, remedy) = (problem.to_string(), remedy.unwrap_or_default());
-            return Some(Check { name, result, finding, remedy });
-        }
+        Err(problem) => return Some(unread("", &problem)),
     };
     let names: Vec<StateName> = aside.into_keys().collect();
     let finding = format!(
@@ -94,7 +98,7 @@ async fn states_aside(context: &Context) -> Option<Check> {
     let remedy = format!(
         "look at what is in {dir}/NAME; terraform state push FILE makes one the latest; then rm -r {dir}/NAME"
     );
-    Some(Check { name, result: CheckResult::Warning, finding, remedy })
+    Some(Check { name: STATES, result: CheckResult::Warning, finding, remedy })
 }
 
 #[tonic::async_trait]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::error_chain::ErrorChain;
+use crate::error_chain::{ErrorChain, causes};
 
 /// What one attempt found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,25 +34,14 @@ pub(crate) enum SshSeen {
 impl SshSeen {
     /// What a failed connection says.
     pub(crate) fn unconnected(error: &(dyn Error + 'static)) -> Self {
-        match cause_kind(error) {
+        let mut by_io = causes(error).filter_map(|error| error.downcast_ref::<io::Error>());
+        match by_io.next().map(io::Error::kind) {
             Some(ErrorKind::ConnectionRefused) => Self::Refused,
             // Nobody answers ARP requests for the address, or the SYN.
             Some(ErrorKind::HostUnreachable | ErrorKind::TimedOut) => Self::Silent,
             _ => Self::NotAsked(ErrorChain(error).to_string()),
         }
     }
-}
-
-/// The kind of the I/O error below `error`.
-fn cause_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
 }
 
 impl fmt::Display for SshSeen {

@@ -18,12 +18,16 @@ use std::path::{Path, PathBuf};
 use weft_model::Timestamp;
 
 use super::files::{Folder, REMOVAL, SUFFIX, file_of, sync, tolerate};
-use super::{Limits, MAX_STATES, StateName};
+use super::{Limits, MAX_STATES, StateName, StateRecord, records};
+use crate::repo::Repo;
 
 const UNKNOWN: &str = ".unknown";
 
 /// The numbers of the versions that the store knows of a state.
 pub(crate) type Known = BTreeMap<StateName, BTreeSet<u64>>;
+
+/// How many names are told in one line.
+const SHOWN: usize = 10;
 
 impl Folder {
     /// Where what is put aside lies.
@@ -147,6 +151,29 @@ impl Folder {
         counts.retain(|_, count| *count > 0);
         Ok(counts)
     }
+}
+
+pub(super) fn numbers(records: &[(StateName, StateRecord)]) -> Known {
+    let numbers = |record: &StateRecord| record.versions.iter().map(|v| v.number).collect();
+    records.iter().map(|(name, record)| (name.clone(), numbers(record))).collect()
+}
+
+/// The names of states in a line: not all where there are many.
+pub(crate) fn few(names: &[StateName]) -> String {
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(StateName::as_str).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// States in `dir` with versions above all that the store knows: what an older store would not give.
+///
+/// # Errors
+/// The store, or the folder, cannot be read.
+pub(crate) async fn newer_than(repo: &Repo, dir: &Path) -> anyhow::Result<Vec<StateName>> {
+    let records = records(repo).await.map_err(|problem| anyhow::anyhow!(problem))?;
+    Ok(Folder::at(dir).newer(&numbers(&records))?.into_keys().collect())
 }
 
 /// Folders in `dir` that are called as states are.

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use async_trait::async_trait;
 use weft_store::{LeaseId, Listing, Revision, Store, StoreError, TxnOutcome, WatchStream};
 
+use super::locking::LONG;
 use super::*;
 use crate::clock::SystemClock;
 use crate::testing::repo;

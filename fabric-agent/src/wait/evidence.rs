@@ -23,21 +23,20 @@ pub(super) struct Seen<'a> {
     pub(super) ssh: Option<SshSeen>,
     /// What the security groups have to say of port 22.
     pub(super) groups: &'a str,
-    /// The console's end, or why it could not be read.
-    pub(super) console: Result<Vec<u8>, String>,
+    /// The lines of the console's end, or why it could not be read.
+    pub(super) console: Result<Vec<String>, String>,
 }
 
 impl Seen<'_> {
     /// What was seen, a line for each thing.
     pub(super) fn evidence(&self) -> String {
         let status = self.status;
-        let lines = self.console.as_deref().map(console::lines);
         let mut evidence = format!("state: {}\n", status.state);
         // Writing to a String cannot fail.
         if let Some(last) = status.phases.last() {
             let _ = writeln!(evidence, "last phase: {} at {}", last.phase, last.at);
         }
-        if let Ok(lines) = &lines
+        if let Ok(lines) = &self.console
             && let Some((trouble, line)) = console::recognised(lines)
         {
             let _ = writeln!(
@@ -58,7 +57,7 @@ impl Seen<'_> {
             }
             let _ = writeln!(evidence, "security groups: {}", self.groups);
         }
-        match &lines {
+        match &self.console {
             Ok(lines) if lines.is_empty() => {
                 evidence.push_str("console: nothing was written to it\n");
             }
@@ -98,8 +97,8 @@ impl Seen<'_> {
 
     /// What mends the likeliest cause.
     fn likely(&self) -> Option<&'static str> {
-        let lines = self.console.as_deref().map(console::lines).unwrap_or_default();
-        if let Some((trouble, _)) = console::recognised(&lines) {
+        let lines = self.console.as_deref().unwrap_or_default();
+        if let Some((trouble, _)) = console::recognised(lines) {
             return Some(match trouble {
                 Trouble::NoRoot => {
                     "check the weft_image: its kernel_cmdline (root=), its initrd and its disk have to \

@@ -141,7 +141,7 @@ fn failed_waits_are_told_in_the_words_of_the_golden_file() {
     let mut text = String::new();
     for case in cases() {
         let Case { name, wait_for, status, asked, ssh, groups, console } = case;
-        let console = console.map(|text| text.as_bytes().to_vec()).map_err(str::to_owned);
+        let console = console.map(|text| console::lines(text.as_bytes())).map_err(str::to_owned);
         let until = Until::Ready(wait_for);
         let seen = Seen { id: &id, until, status: &status, asked, ssh, groups, console };
         let _ = writeln!(text, "## {name}\n\n{}\n\n{}.\n", seen.evidence(), seen.remedy());
@@ -162,9 +162,9 @@ fn what_a_guest_wrote_does_not_steer_a_terminal() {
         asked: asked(None, None, Some("/\u{1b}[2J\u{202e}")),
         ssh: Some(SshSeen::NoExchange("\u{9b}2J\u{7}".to_owned())),
         groups: "",
-        console: Ok(
-            b"\x1b]0;evil\x07\x1b[2J\x1bcKernel panic - not syncing: \xc2\x9b31m\n".to_vec()
-        ),
+        console: Ok(console::lines(
+            b"\x1b]0;evil\x07\x1b[2J\x1bcKernel panic - not syncing: \xc2\x9b31m\n",
+        )),
     };
     let told = seen.evidence() + &seen.remedy();
     assert!(told.chars().all(|c| c == '\n' || shows_itself(c)), "{told:?}");
