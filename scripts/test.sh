@@ -202,6 +202,8 @@ else
 fi
 # Each fuzzer goes on for so long (make fuzz: longer); by themselves tests try a few cases only.
 export WEFT_FUZZ_SECONDS=${WEFT_FUZZ_SECONDS:-8}
+# Most tests wait more than they compute: for agents, for terraform, for guests.
+export NEXTEST_TEST_THREADS=${NEXTEST_TEST_THREADS:-$((2 * $(nproc)))}
 step "running the tests"
 if find_rust_tool cargo-nextest >/dev/null; then
     run_nextest "${selection[@]}"

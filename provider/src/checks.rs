@@ -24,6 +24,14 @@ pub(crate) fn id<T: FromStr<Err = InvalidId>>(prefix: &str, noun: &str) -> Valid
     })
 }
 
+/// A path or a URL: a variable that nobody has set is empty.
+pub(crate) fn not_empty() -> Validator {
+    text("must not be empty", |text| match text.is_empty() {
+        true => Err("it is empty: a variable without a value, perhaps".to_owned()),
+        false => Ok(()),
+    })
+}
+
 /// Ids in a set.
 pub(crate) fn ids<T: FromStr<Err = InvalidId>>(prefix: &str, noun: &str) -> Validator {
     Validator::new(

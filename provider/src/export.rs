@@ -35,6 +35,8 @@ pub struct Exported {
     pub imports: String,
     /// How many resources there are.
     pub count: usize,
+    /// Of how many the first apply changes tags: they were `default_tags` of configurations that not all share.
+    pub retagged: usize,
 }
 
 /// One object, as it is exported.
@@ -111,13 +113,13 @@ pub async fn terraform(endpoint: Endpoint, kinds: &[String]) -> Result<Exported,
             objects.push(Object { type_name: kind, id, name, address, config, tags, comments });
         }
     }
-    let default_tags = default_tags::shared(&mut objects);
-    Ok(render(&objects, &default_tags, &defaults, &schemas, references))
+    let shared = default_tags::shared(&mut objects);
+    Ok(render(&objects, &shared, &defaults, &schemas, references))
 }
 
 fn render(
     objects: &[Object],
-    default_tags: &TagMap,
+    shared: &default_tags::Shared,
     defaults: &[(&'static str, String)],
     schemas: &BTreeMap<&'static str, Schema>,
     mut references: References,
@@ -158,10 +160,11 @@ fn render(
         .text()
     });
     Exported {
-        versions: VERSIONS.to_owned() + &default_tags::provider(default_tags),
+        versions: VERSIONS.to_owned() + &default_tags::provider(&shared.default_tags),
         main: data.chain(blocks).collect::<Vec<_>>().join("\n"),
         imports: imports.join("\n"),
         count: objects.len(),
+        retagged: shared.retagged,
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn schema() -> Schema {
     };
     Schema::new(
         "Virtual machines, images, keys, networks and security groups on your own Linux hosts, served by \
-         a `fabric-agent`. The words are EC2's.",
+         a `fabric-agent`. The words are EC2's. Begin with the guide [First instance](guides/first-instance.md).",
     )
     .attribute(text(
         "endpoint",

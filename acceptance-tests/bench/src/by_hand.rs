@@ -161,7 +161,7 @@ struct Files {
     backing: PathBuf,
 }
 
-/// `word` without what only the agent's holder can give: descriptors, tap and monitor.
+/// `word` without what only the agent's holder can give: descriptors, tap and sockets.
 fn on_its_own(
     word: String,
     pid: i32,
@@ -175,9 +175,12 @@ fn on_its_own(
     {
         return Ok(format!("{named},ifname={tap},script=no,downscript=no"));
     }
-    if word.starts_with("socket,id=qmp,") {
-        let socket = directory.join("qmp.sock");
-        return Ok(format!("socket,id=qmp,path={},server=on,wait=off", socket.display()));
+    // The monitor, and what the guest agent is behind where the guest has one.
+    if let Some(rest) = word.strip_prefix("socket,id=")
+        && let Some((name, _)) = rest.split_once(",fd=")
+    {
+        let socket = directory.join(format!("{name}.sock"));
+        return Ok(format!("socket,id={name},path={},server=on,wait=off", socket.display()));
     }
     // As a word of its own, or as the end of one.
     if let Some((before, fd)) = word.split_once("/proc/self/fd/") {

@@ -8,35 +8,47 @@ use serde_json::{Value, json};
 use weft_acceptance::{Lab, Terraform, within};
 
 use crate::api::{Api, Wish};
+use crate::floor::Floor;
+use crate::processor;
 use crate::report::{Line, Report, Verdict};
 use crate::samples::Samples;
 use crate::scale::module;
 
 const REFRESH: [&str; 4] = ["plan", "-refresh-only", "-input=false", "-no-color"];
 const ACCEPT: [&str; 5] = ["apply", "-refresh-only", "-auto-approve", "-input=false", "-no-color"];
+const STATE_FILE: &str = "terraform.tfstate";
 /// How often the provider's memory is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// What the time for one instance may grow to, from a quarter of the instances to all.
-const LINEAR: f64 = 1.25;
+/// What the ratio to the no-op provider may grow by, from a quarter of the instances to all.
+const GROWTH: f64 = 1.25;
+
+const WHY: &str = "Terraform itself takes more for each instance the more there are, which the no-op provider \
+    beside it shows: it reads nothing. What Weft adds to it is to grow no faster.";
 
 pub(crate) fn measure(report: &mut Report, instances: usize, runs: usize) -> Result<()> {
     let quarter = Refreshed::of(instances / 4, runs)?;
     let all = Refreshed::of(instances, runs)?;
-    let each = |refreshed: &Refreshed| refreshed.seconds.median() / refreshed.instances as f64;
-    let ratio = each(&all) / each(&quarter);
+    let growth = all.ratio() / quarter.ratio();
     report.add(Line {
-        what: format!("refresh of {instances} instances (simulated host), time for each"),
-        budget: format!("linear: at most {LINEAR} x that of {}", quarter.instances),
-        figure: format!("{ratio:.2} x"),
+        what: format!("refresh of {instances} instances (simulated host), beside a no-op provider"),
+        budget: format!("linear: at most {GROWTH} x the ratio with {}", quarter.instances),
+        figure: format!("{growth:.2} x"),
+        beside: format!("{}; {}", all.told(), quarter.told()),
+        verdict: Verdict::of(growth <= GROWTH),
+        why: WHY,
+    });
+    let added = all.added_ms() / quarter.added_ms();
+    report.add(Line {
+        what: format!("processor time that Weft adds for each of {instances}, in a refresh"),
+        budget: format!("none; that of {} beside it", quarter.instances),
+        figure: format!("{added:.2} x"),
         beside: format!(
-            "{:.2} ms each, {} in all; of {} {:.2} ms each, {}",
-            each(&all) * 1000.0,
-            all.seconds,
+            "provider and agent over the no-op provider: {:.2} ms each; of {} {:.2} ms",
+            all.added_ms(),
             quarter.instances,
-            each(&quarter) * 1000.0,
-            quarter.seconds
+            quarter.added_ms()
         ),
-        verdict: Verdict::of(ratio <= LINEAR),
+        verdict: Verdict::NoBudget,
         why: "",
     });
     report.add(Line {
@@ -55,29 +67,90 @@ pub(crate) fn measure(report: &mut Report, instances: usize, runs: usize) -> Res
 
 struct Refreshed {
     instances: usize,
-    seconds: Samples,
-    /// The most that a provider had resident.
+    weft: Cost,
+    noop: Cost,
+    /// The most that Weft's provider had resident.
     peak_mib: f64,
+}
+
+/// What refreshes took.
+#[derive(Default)]
+struct Cost {
+    seconds: Samples,
+    /// Of terraform, the provider and the agent, in seconds.
+    processor: Samples,
+}
+
+impl Cost {
+    fn time(&mut self, agent: i32, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let now = || Ok::<_, anyhow::Error>(processor::of_children()? + processor::of(agent)?);
+        let before = now()?;
+        self.seconds.time(work)?;
+        self.processor.push((now()? - before).as_secs_f64());
+        Ok(())
+    }
 }
 
 impl Refreshed {
     fn of(instances: usize, runs: usize) -> Result<Self> {
         let mut lab = Lab::simulated()?;
         let terraform = many(&mut lab, instances)?;
-        let (mut seconds, mut peak_mib) = (Samples::default(), 0.0_f64);
+        let noop = beside(&lab, &terraform, instances)?;
+        let agent = lab.agent().pid().context("the agent does not run")?;
+        let (mut ours, mut theirs, mut peak_mib) = (Cost::default(), Cost::default(), 0.0_f64);
         for _ in 0..runs {
-            seconds.time(|| {
+            ours.time(agent, || {
                 let mut run = terraform.start(&REFRESH)?;
                 while run.is_running()? {
                     peak_mib = peak_mib.max(provider_mib(&lab));
                     std::thread::sleep(LOOK);
                 }
-                run.finish(within())?.success()
+                run.finish(within())?.success().map(drop)
             })?;
+            theirs.time(agent, || noop.run(&REFRESH)?.success().map(drop))?;
         }
         lab.close()?;
-        Ok(Self { instances, seconds, peak_mib })
+        Ok(Self { instances, weft: ours, noop: theirs, peak_mib })
     }
+
+    fn ratio(&self) -> f64 {
+        self.weft.seconds.ratio_to(&self.noop.seconds)
+    }
+
+    /// Processor time for each instance, in ms.
+    fn added_ms(&self) -> f64 {
+        let added = self.weft.processor.median() - self.noop.processor.median();
+        added * 1000.0 / self.instances as f64
+    }
+
+    fn told(&self) -> String {
+        format!(
+            "with {} {:.2} x: Weft {}, no-op provider {}",
+            self.instances,
+            self.ratio(),
+            self.weft.seconds,
+            self.noop.seconds
+        )
+    }
+}
+
+/// The same module with the same state, of a provider that reads nothing.
+fn beside(lab: &Lab, weft: &Terraform, instances: usize) -> Result<Terraform> {
+    let noop = Floor::like(weft, lab.directory())?.terraform(lab)?;
+    noop.main(&module(lab, instances)?)?;
+    let mut state: Value =
+        serde_json::from_slice(&std::fs::read(weft.directory().join(STATE_FILE))?)?;
+    let resources = state["resources"].as_array_mut().context("a state without resources")?;
+    for resource in resources {
+        for instance in resource["instances"].as_array_mut().into_iter().flatten() {
+            // It knows neither identities nor what Weft's provider notes beside.
+            if let Some(fields) = instance.as_object_mut() {
+                fields.retain(|name, _| !name.starts_with("identity") && name != "private");
+            }
+        }
+    }
+    std::fs::write(noop.directory().join(STATE_FILE), serde_json::to_vec_pretty(&state)?)?;
+    Ok(noop)
 }
 
 /// A module with a state of so many instances. Terraform would need many minutes to make them: it writes
@@ -93,7 +166,7 @@ fn many(lab: &mut Lab, instances: usize) -> Result<Terraform> {
     let all = lab.weft_json(&["ls", "instances"])?;
     let ids = all.as_array().context("no list of instances")?.iter().map(|one| one["id"].clone());
 
-    let path = terraform.directory().join("terraform.tfstate");
+    let path = terraform.directory().join(STATE_FILE);
     let mut state: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     let resources = state["resources"].as_array_mut().context("a state without resources")?;
     let instance = resources.iter_mut().find(|resource| resource["type"] == "weft_instance");

@@ -18,10 +18,7 @@ fn story(version: Option<&str>) -> Result<()> {
     let ca = lab.agent().state_dir().join("tls/ca.crt");
     let mut terraform: Terraform = lab.terraform()?;
     if let Some(version) = version {
-        let Some(program) = terraform_of_version(version)? else {
-            skipped(&format!("scripts/setup.sh could not get Terraform {version}"));
-            return Ok(());
-        };
+        let Some(program) = terraform_of_version(version)? else { return Ok(()) };
         terraform = terraform.with_program(program);
     }
     terraform.set("TF_LOG", "TRACE");
@@ -45,27 +42,27 @@ ephemeral "weft_console_token" "it" {{
   lifetime    = "2m"
 }}
 
+locals {{
+  environment = {{
+    WEFT_ENDPOINT      = "https://localhost:${{ephemeral.weft_console_token.it.port}}"
+    WEFT_CA_CERT       = "{ca}"
+    WEFT_CONSOLE_TOKEN = ephemeral.weft_console_token.it.token
+  }}
+}}
+
 # One that is still attached when the run ends: its keys come from where nobody types.
 resource "terraform_data" "stay" {{
   depends_on = [terraform_data.look]
   provisioner "local-exec" {{
     command = "mkfifo keys; (exec 3<>keys; {weft} console ${{weft_instance.it.id}} <&3 > late.txt 2>&1; echo exit $? >> late.txt) > rest.txt 2>&1 & until grep -q simulated late.txt; do sleep 0.1; done"
-    environment = {{
-      WEFT_ENDPOINT      = "https://localhost:${{ephemeral.weft_console_token.it.port}}"
-      WEFT_CA_CERT       = "{ca}"
-      WEFT_CONSOLE_TOKEN = ephemeral.weft_console_token.it.token
-    }}
+    environment = local.environment
   }}
 }}
 
 resource "terraform_data" "look" {{
   provisioner "local-exec" {{
     command = "printf %s \"$WEFT_CONSOLE_TOKEN\" > {kept} && touch seen.txt; (echo hello; for i in $(seq 600); do grep -q hello seen.txt && break; sleep 0.1; done) | timeout 60 {weft} console ${{weft_instance.it.id}} > seen.txt; grep hello seen.txt"
-    environment = {{
-      WEFT_ENDPOINT      = "https://localhost:${{ephemeral.weft_console_token.it.port}}"
-      WEFT_CA_CERT       = "{ca}"
-      WEFT_CONSOLE_TOKEN = ephemeral.weft_console_token.it.token
-    }}
+    environment = local.environment
   }}
 }}
 "##,

@@ -71,6 +71,15 @@ fn assert_nothing_is_left(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// An empty module with its state in the agent, which takes the first answer for the last.
+fn module_that_does_not_retry(lab: &mut Lab) -> Result<Terraform> {
+    let mut terraform = module_of(lab, "alice")?;
+    terraform.set("TF_HTTP_RETRY_MAX", "0");
+    terraform.main("")?;
+    terraform.init()?;
+    Ok(terraform)
+}
+
 #[test]
 fn an_agent_that_dies_at_a_point_has_the_former_state_or_the_new_one() -> Result<()> {
     let mut lab = Lab::simulated_on_one_port()?;
@@ -78,10 +87,7 @@ fn an_agent_that_dies_at_a_point_has_the_former_state_or_the_new_one() -> Result
         skipped(&format!("{error:#}"));
         return lab.close();
     }
-    let mut terraform = module_of(&mut lab, "alice")?;
-    terraform.set("TF_HTTP_RETRY_MAX", "0");
-    terraform.main("")?;
-    terraform.init()?;
+    let terraform = module_that_does_not_retry(&mut lab)?;
     let mut before: Option<Value> = None;
     let mut serial = 0;
     for point in POINTS {
@@ -116,7 +122,7 @@ fn an_agent_that_dies_at_a_point_has_the_former_state_or_the_new_one() -> Result
         }
         // Whoever died held the lock, or does not; it is the same to who goes on.
         if !lab.weft_json(&["state", "ls"])?[0]["lock"].is_null() {
-            lab.weft(&["state", "unlock", "web"])?.success()?;
+            lab.weft(&["state", "unlock", "web", "--force"])?.success()?;
         }
         push(&terraform)?.success().with_context(|| point)?;
         let found = stored(&lab)?;
@@ -130,10 +136,7 @@ fn an_agent_that_dies_at_a_point_has_the_former_state_or_the_new_one() -> Result
 #[test]
 fn a_full_disk_refuses_a_state_and_keeps_the_former_one() -> Result<()> {
     let Some((mut lab, disk)) = Lab::simulated_on_a_small_disk(32)? else { return Ok(()) };
-    let mut terraform = module_of(&mut lab, "alice")?;
-    terraform.set("TF_HTTP_RETRY_MAX", "0");
-    terraform.main("")?;
-    terraform.init()?;
+    let terraform = module_that_does_not_retry(&mut lab)?;
     let former = write_state(&terraform, 1, 0)?;
     push(&terraform)?.success()?;
     disk.fill_but(64 * 1024)?;
@@ -169,10 +172,7 @@ fn copy_store(from: &Path, to: &Path) -> Result<()> {
 #[test]
 fn who_accepts_an_older_store_finds_the_newer_states_beside_it() -> Result<()> {
     let mut lab = Lab::simulated_on_one_port()?;
-    let mut terraform = module_of(&mut lab, "alice")?;
-    terraform.set("TF_HTTP_RETRY_MAX", "0");
-    terraform.main("")?;
-    terraform.init()?;
+    let terraform = module_that_does_not_retry(&mut lab)?;
     let former = write_state(&terraform, 1, 0)?;
     push(&terraform)?.success()?;
     let (store, copy) = (lab.agent().state_dir(), lab.directory().join("copy"));

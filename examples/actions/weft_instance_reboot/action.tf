@@ -1,4 +1,5 @@
-# The instance is rebooted whenever the keys that it is to see have changed.
+# The instance is rebooted once for each new value of maintenance, to boot the kernel that updates in the
+# guest have installed.
 action "weft_instance_reboot" "web" {
   config {
     instance_id = weft_instance.web.id
@@ -6,8 +7,8 @@ action "weft_instance_reboot" "web" {
   }
 }
 
-resource "terraform_data" "keys" {
-  input = weft_instance.web.key_names
+resource "terraform_data" "maintenance" {
+  input = "2026-11"
 
   lifecycle {
     action_trigger {

@@ -133,7 +133,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let endpoint: Endpoint = cli.endpoint.parse().map_err(Failure::Usage)?;
+    // Empty is unset, as it is to the provider: pipelines set variables that have no value.
+    let endpoint = Some(cli.endpoint.as_str()).filter(|given| !given.is_empty());
+    let endpoint: Endpoint =
+        endpoint.unwrap_or(DEFAULT_ENDPOINT).parse().map_err(Failure::Usage)?;
     let pem = |value: &Option<String>| value.as_deref().filter(|v| !v.is_empty()).map(Pem::new);
     let endpoint = endpoint.with(Credentials {
         ca_cert: pem(&cli.ca_cert),

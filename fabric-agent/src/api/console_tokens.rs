@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -194,7 +195,9 @@ pub(super) async fn serve(
     let here = "this port has consoles for holders of tokens; the agent's API and Terraform's states are \
                 at the port of --listen";
     let only_grpc = axum::middleware::from_fn_with_state(here, only_grpc);
-    let services = Routes::new(handshake).add_service(access).into_axum_router().layer(only_grpc);
+    let services = Routes::new(handshake).add_service(access).into_axum_router();
+    let nothing_else = move || async move { Status::unimplemented(here).into_http::<Body>() };
+    let services = services.fallback(nothing_else).layer(only_grpc);
     Server::builder()
         .http2_keepalive_interval(Some(super::KEEP_ALIVE))
         .http2_max_header_list_size(Some(MAX_HEADER_BYTES))

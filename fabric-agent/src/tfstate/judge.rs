@@ -65,6 +65,7 @@ pub(crate) fn place_of_serial(content: &str) -> Result<Option<Range<usize>>, Pro
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a Terraform state")]
 struct Head {
     version: Option<u64>,
     terraform_version: Option<String>,

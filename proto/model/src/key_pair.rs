@@ -35,12 +35,20 @@ pub enum InvalidPublicKey {
     /// Several lines.
     #[error("one key is wanted, but this has {0} lines")]
     SeveralLines(usize),
+    /// The name of a key's file in place of what is in it.
+    #[error(
+        "this is the path of a key, and the key itself is wanted (in Terraform: file(\"{path}\"))"
+    )]
+    Path {
+        /// The text.
+        path: String,
+    },
     /// OpenSSH's parser refuses it.
     #[error(
-        "\"{start}...\" is not an OpenSSH public key; expected one line such as \"ssh-ed25519 AAAA... comment\""
+        "\"{start}\" is not an OpenSSH public key; expected one line such as \"ssh-ed25519 AAAA... comment\""
     )]
     Malformed {
-        /// The first characters of the text.
+        /// The first characters of the text, with three dots where there are more.
         start: String,
     },
     /// A key that no current SSH server accepts.
@@ -81,8 +89,16 @@ impl FromStr for PublicKey {
         if lines > 1 {
             return Err(InvalidPublicKey::SeveralLines(lines));
         }
-        let key = ssh_key::PublicKey::from_openssh(line)
-            .map_err(|_| InvalidPublicKey::Malformed { start: line.chars().take(24).collect() })?;
+        if line.ends_with(".pub") && !line.contains(char::is_whitespace) {
+            return Err(InvalidPublicKey::Path { path: line.to_owned() });
+        }
+        let key = ssh_key::PublicKey::from_openssh(line).map_err(|_| {
+            let mut start: String = line.chars().take(24).collect();
+            if start.len() < line.len() {
+                start.push_str("...");
+            }
+            InvalidPublicKey::Malformed { start }
+        })?;
         if key.algorithm() == ssh_key::Algorithm::Dsa {
             return Err(InvalidPublicKey::Obsolete(key.algorithm().to_string()));
         }
@@ -126,7 +142,8 @@ mod tests {
             ("  \n",                                          "empty"),
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n",    "private key"),
             ("ssh-ed25519 AAAA",                              "not an OpenSSH public key"),
-            ("hello",                                         "not an OpenSSH public key"),
+            ("hello",                                         "\"hello\" is not an OpenSSH public key"),
+            ("~/.ssh/id_ed25519.pub",                         "file(\"~/.ssh/id_ed25519.pub\")"),
         ];
         for (text, want) in cases {
             let error = text.parse::<PublicKey>().unwrap_err().to_string();

@@ -75,7 +75,7 @@ impl Deed {
             }
             Self::Reboot => {
                 "Shuts the guest of an instance down and starts it again: its processors, memory and \
-                 seed are made anew, so it sees changed user data and keys."
+                 seed are made anew: what changes with a restart only has changed then."
             }
             Self::Reset => {
                 "Resets the machine of an instance at once, as its reset button would, without asking \

@@ -7,6 +7,15 @@ use super::Object;
 use super::hcl::{Block, Expression};
 use crate::tags::{self, TagMap};
 
+/// Where the tags of exported objects come from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shared {
+    /// The `default_tags` with which all objects keep the tags that they have.
+    pub(super) default_tags: TagMap,
+    /// How many objects' tags were defaults and become their own.
+    pub(super) retagged: usize,
+}
+
 /// All tags of an object of this state; `None` for kinds that have no tags.
 pub(super) fn of(state: &Value) -> Option<TagMap> {
     state.get("tags_all").to().ok().flatten()
@@ -14,7 +23,7 @@ pub(super) fn of(state: &Value) -> Option<TagMap> {
 
 /// The `default_tags` with which all `objects` keep the tags that they have. Where there are none,
 /// since the objects come from several configurations, tags that were defaults become their own.
-pub(super) fn shared(objects: &mut [Object]) -> TagMap {
+pub(super) fn shared(objects: &mut [Object]) -> Shared {
     let tagged = || objects.iter().filter_map(|object| Some((object, object.tags.as_ref()?)));
     let mut defaults = TagMap::new();
     for (object, all) in tagged() {
@@ -26,19 +35,21 @@ pub(super) fn shared(objects: &mut [Object]) -> TagMap {
         tags::merged(&defaults, object.config.get("tags")).is_ok_and(|with| with == *all)
     };
     if tagged().all(keeps) {
-        return defaults;
+        return Shared { default_tags: defaults, retagged: 0 };
     }
+    let mut retagged = 0;
     for object in objects {
         let own = own(object);
         let Some(all) = object.tags.as_ref().filter(|all| **all != own) else { continue };
         object.config.set("tags", all.clone());
+        retagged += 1;
         object.comments.push(
             "Some of its tags come from the default_tags of a configuration that not all share: the \
              first apply makes them its own."
                 .to_owned(),
         );
     }
-    TagMap::new()
+    Shared { default_tags: TagMap::new(), retagged }
 }
 
 fn own(object: &Object) -> TagMap {
@@ -89,7 +100,8 @@ mod tests {
             object(tags([("team", "y"), ("a", "b")]), Some(tags([("team", "y"), ("a", "b")]))),
             object(tags([]), None),
         ];
-        assert_eq!(shared(&mut objects), tags([("team", "x")]));
+        let default_tags = tags([("team", "x")]);
+        assert_eq!(shared(&mut objects), Shared { default_tags, retagged: 0 });
         assert_eq!(own(&objects[0]), tags([]));
     }
 
@@ -99,7 +111,8 @@ mod tests {
             object(tags([]), Some(tags([("team", "x")]))),
             object(tags([("a", "b")]), Some(tags([("a", "b")]))),
         ];
-        assert_eq!(shared(&mut objects), tags([]));
+        let default_tags = TagMap::new();
+        assert_eq!(shared(&mut objects), Shared { default_tags, retagged: 1 });
         assert_eq!(own(&objects[0]), tags([("team", "x")]));
         assert_eq!(objects[0].comments.len(), 1);
         assert!(objects[1].comments.is_empty());

@@ -50,6 +50,9 @@ pub(crate) async fn plan(digests: &Arc<Digests>, ctx: &mut PlanContext) -> Resul
                 // Another machine made the image; here its files are not needed.
                 Err(problem) if problem.reason == Reason::NotFound && keeps(ctx, role, shown) => {
                     tracing::debug!(path, "the file is not here, the digest stays as it is");
+                    if ctx.changes(role.attribute()) {
+                        ctx.warn(recorded_only(role, &path));
+                    }
                 }
                 Err(problem) => {
                     let schema = super::schema::schema();
@@ -76,6 +79,14 @@ fn plan_virtual_size(ctx: &mut PlanContext, known: Option<u64>) {
         None if ctx.is_create() || ctx.changes("digest") => ctx.mark_unknown("virtual_size_bytes"),
         None => {}
     }
+}
+
+/// A path that was changed is meant to lead somewhere, whoever has the file.
+fn recorded_only(role: Role, path: &str) -> Diagnostic {
+    Diagnostic::warning(format!("The new {} is recorded only", role.attribute()))
+        .cause(format!("there is no file at {path:?} on this machine: the image stays as it is"))
+        .remedy("Correct the path, or apply where the file is, so that it is looked at")
+        .at(role.attribute())
 }
 
 /// Whether the digest that is shown can stay: the image exists and has such a file.

@@ -20,7 +20,8 @@ pub(crate) fn schema() -> Schema {
         Attribute::string(
             "source_path",
             "The disk, raw or qcow2 without a backing file, as it is or compressed by gzip, xz or zstd, on the machine that runs Terraform. It is needed to create the image and looked at in each plan where it is there. If it changes between `terraform plan -out` and the apply of that plan, Terraform refuses it as an \"inconsistent final plan\": plan again. Either this, or `source_url` and its digest, or `source_instance_id`, or `source_snapshot_id`.",
-        ),
+        )
+        .validate(checks::not_empty()),
     )
     .attribute(Attribute::string(
         "source_url",
@@ -70,18 +71,24 @@ pub(crate) fn schema() -> Schema {
         Type::String,
         "Other URLs of the same file, tried in order where `source_url` fails.",
     ))
-    .attribute(Attribute::string(
+    .attribute(
+        Attribute::string(
         "kernel",
         "A Linux kernel (bzImage, a distribution's vmlinuz) that the hypervisor loads itself: on the machine that runs Terraform, or, with `source_url`, a URL. A new digest replaces the image.",
-    ))
+        )
+        .validate(checks::not_empty()),
+    )
     .attribute(
         Attribute::string("kernel_sha256", "The SHA-256 of `kernel`, where that is a URL.")
             .validate(checks::digest()),
     )
-    .attribute(Attribute::string(
+    .attribute(
+        Attribute::string(
         "initrd",
         "The initial RAM filesystem that goes with `kernel`, a path or URL as that. A new digest replaces the image.",
-    ))
+        )
+        .validate(checks::not_empty()),
+    )
     .attribute(
         Attribute::string("initrd_sha256", "The SHA-256 of `initrd`, where that is a URL.")
             .validate(checks::digest()),

@@ -136,9 +136,10 @@ pub(super) fn plan(
         false => (Vec::new(), replacement(&replacing, ctx)),
     };
     check_root_volume(&replacing, ctx);
-    guard::check_policy(&restarting, &replacing, ctx);
+    let refused = guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
-    (!replacing.is_empty(), interruption)
+    // What is refused does not come about.
+    (!replacing.is_empty(), interruption.filter(|_| !refused))
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.
@@ -322,7 +323,7 @@ fn plan_restart(
         let when = if is(&ctx.plan, "unmanaged") { " if it runs" } else { "" };
         let warning = Diagnostic::warning("This change restarts the instance")
             .cause(format!(
-                "{} is shut down and started again{when}, because {what} can only change in between",
+                "{} is shut down and started again{when}, because {what} can only change while it is off",
                 called::<Instance>(&ctx.prior)
             ))
             .at(path);

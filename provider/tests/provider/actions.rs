@@ -200,6 +200,10 @@ async fn an_image_follows_its_file_where_the_file_is() {
     std::fs::remove_file(&disk).unwrap();
     let plan = terraform.plan("weft_image", config.clone(), Some(&state)).await.unwrap();
     assert!(plan.is_empty(), "a file that is missing here matters only for create: {plan:?}");
+    let astray = with(&config, "source_path", "/nowhere/disk.raw");
+    let plan = terraform.plan("weft_image", astray, Some(&state)).await.unwrap();
+    assert_eq!(plan.action, Action::Update);
+    assert!(has_warning(&plan.warnings, "source_path is recorded only"), "{:?}", plan.warnings);
 
     std::fs::write(&disk, [6; 4000]).unwrap();
     let plan = terraform.plan("weft_image", config, Some(&state)).await.unwrap();

@@ -146,6 +146,7 @@ fn cases(fake: &Fake) -> Vec<Case> {
         ("long description",                 "weft_security_group", vec![("description", "x".repeat(256).into())]),
         ("long tag key",                     "weft_security_group", vec![("tags", Value::object([("k".repeat(129), "v")]))]),
         ("image missing",                    "weft_image",    vec![("source_path", fake.directory.path().join("no.raw").to_str().unwrap().into())]),
+        ("image at an empty path",           "weft_image",    vec![("source_path", "".into())]),
         ("image that is a directory",        "weft_image",    vec![("source_path", fake.directory.path().to_str().unwrap().into())]),
         ("image empty",                      "weft_image",    vec![("source_path", file("empty.raw", b""))]),
         ("image truncated",                  "weft_image",    vec![("source_path", file("short.qcow2", b"QFI\xfb\0\0\0\x03"))]),

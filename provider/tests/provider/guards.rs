@@ -62,6 +62,8 @@ async fn a_plan_does_no_more_than_the_policy_allows() {
                     assert!(told.contains(&format!("apply_policy = \"allow_{does}\"")), "{told}");
                     assert!(told.contains(&format!("ignore_changes = [{path}]")), "{told}");
                     assert_eq!(places(&refused), [path], "{name}");
+                    let warned = refused.iter().any(|one| one.severity == Severity::Warning);
+                    assert!(!warned, "{name} warns of what is refused: {told}");
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use terraform_provider_weft::export::{self, Exported};
 use weft_model::{Problem, Reason};
 use weft_proto::client::Endpoint;
@@ -28,12 +28,22 @@ enum Form {
 #[derive(Debug, clap::Args)]
 struct TerraformArgs {
     /// Which kinds of resources; all unless said otherwise
-    #[arg(value_name = "KIND", value_parser = PossibleValuesParser::new(export::kinds()))]
+    #[arg(value_name = "KIND", value_parser = kind())]
     kinds: Vec<String>,
     /// The directory for versions.tf, main.tf and imports.tf, none of which may be there yet;
     /// without it, everything is printed
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Takes what `weft ls` calls several of a kind, too.
+fn kind() -> impl TypedValueParser<Value = String> {
+    let values = export::kinds().into_iter().map(|kind| {
+        let several = format!("{kind}s");
+        let words = [several.replace('_', "-"), kind.replace('_', "-"), several];
+        PossibleValue::new(kind).aliases(words)
+    });
+    PossibleValuesParser::new(values).map(|word| word.trim_end_matches('s').replace('-', "_"))
 }
 
 pub(crate) async fn run(endpoint: &Endpoint, args: &Args) -> Result<ExitCode, Failure> {
@@ -43,9 +53,16 @@ pub(crate) async fn run(endpoint: &Endpoint, args: &Args) -> Result<ExitCode, Fa
         None => print(all(&exported))?,
         Some(directory) => {
             write(directory, &exported)?;
+            let does = match exported.retagged {
+                0 => "only imports".to_owned(),
+                some => format!(
+                    "imports, and changes {some} of them: tags from the default_tags of several \
+                     configurations become their own"
+                ),
+            };
             let said = format!(
                 "{} resources in {}\nRun there: terraform init, terraform plan, and terraform apply, \
-                 which only imports. Remove imports.tf afterwards.\n",
+                 which {does}. Remove imports.tf afterwards.\n",
                 exported.count,
                 directory.display()
             );

@@ -33,27 +33,48 @@ pub(crate) struct Args {
     unclaimed: bool,
 }
 
+/// Called as in the plural here, and besides as Terraform calls one or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
+    #[value(alias = "instance")]
     Instances,
+    #[value(alias = "image")]
     Images,
+    #[value(aliases = ["key", "key-pair", "key-pairs"])]
     Keys,
+    #[value(aliases = ["group", "security-group", "security-groups"])]
     Groups,
+    #[value(aliases = ["rule", "security-group-rule", "security-group-rules"])]
     Rules,
+    #[value(alias = "vpc")]
     Vpcs,
+    #[value(alias = "subnet")]
     Subnets,
+    #[value(alias = "network-interface")]
     NetworkInterfaces,
+    #[value(alias = "network-interface-attachment")]
     NetworkInterfaceAttachments,
+    #[value(alias = "volume")]
     Volumes,
+    #[value(alias = "volume-attachment")]
     VolumeAttachments,
+    #[value(alias = "snapshot")]
     Snapshots,
+    #[value(alias = "prefix-list")]
     PrefixLists,
+    #[value(alias = "elastic-ip")]
     ElasticIps,
+    #[value(alias = "elastic-ip-association")]
     ElasticIpAssociations,
+    #[value(alias = "port-forward")]
     PortForwards,
+    #[value(alias = "route-table")]
     RouteTables,
+    #[value(alias = "route-table-association")]
     RouteTableAssociations,
+    #[value(alias = "host")]
     Hosts,
+    #[value(aliases = ["type", "instance-type", "instance-types"])]
     Types,
 }
 

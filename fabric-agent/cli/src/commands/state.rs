@@ -50,9 +50,12 @@ enum Command {
     Unlock {
         /// The state's name
         name: String,
-        /// Only the lock with this id; unset: whichever is held
-        #[arg(long)]
+        /// The lock's id, as Terraform and weft state rm tell it: what was locked anew meanwhile stays locked
+        #[arg(long, required_unless_present = "force")]
         id: Option<String>,
+        /// Whichever lock is held, also that of an apply at work
+        #[arg(long, conflicts_with = "id")]
+        force: bool,
     },
     /// Forget a state with all its versions
     Rm {
@@ -100,7 +103,8 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
             let number = made.number;
             print(format!("{name}: version {version} is the latest again, as version {number}\n"))?;
         }
-        Command::Unlock { name, id } => {
+        Command::Unlock { name, id, force: _ } => {
+            // The agent takes none for whichever there is.
             let id = id.clone().unwrap_or_default();
             let request = v1::UnlockTerraformStateRequest { name: name.clone(), id };
             let lock = states.unlock(request).await?.into_inner().lock.ok_or_else(|| {
