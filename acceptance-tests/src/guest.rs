@@ -79,6 +79,8 @@ impl<'a> Guest<'a> {
         let mut ssh = self.netns.command("ssh");
         ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
             .args(["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=20"])
+            // A guest that is gone answers nothing, and one at its address only what is asked.
+            .args(["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"])
             .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "LogLevel=INFO"])
             .arg("-o")
             .arg(format!("UserKnownHostsFile={}", self.known_hosts.display()))

@@ -41,7 +41,7 @@ fn a_guest_sleeps_and_is_reset_and_panics_and_is_there_again_each_time() -> Resu
     }
 
     // A panic is seen, told, and the guest is started again.
-    guest.ssh("sudo sh -c '(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &'")?;
+    guest.ssh("sudo sh -c '(sleep 3; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &'")?;
     let third = another_boot(&guest, &second)?;
     ensure!(third != first, "an old memory was read back");
     let again = lab.wait_for_state(after["id"].as_str().unwrap_or_default(), "running")?;

@@ -78,10 +78,12 @@ impl<'a> Module<'a> {
         format!("{}.it", self.kind)
     }
 
-    /// Launches that were asked for so far.
+    /// Launches of the one instance that were asked for so far. The agent is asked: to show its state
+    /// Terraform would start the provider.
     fn epoch(&self) -> Result<u64> {
-        let id = self.terraform.state()?.text("weft_instance.it", "id")?;
-        self.lab.weft_json(&["get", &id])?["run_epoch"].as_u64().context("no run_epoch")
+        let instances = self.lab.weft_json(&["ls", "instances"])?;
+        ensure!(instances.as_array().is_some_and(|all| all.len() == 1), "{instances}");
+        instances[0]["run_epoch"].as_u64().context("no run_epoch")
     }
 
     fn check(&mut self, change: &Value, effect: Effect) -> Result<()> {
