@@ -77,14 +77,14 @@ pub fn terraform_version() -> Result<(u32, u32)> {
     numbers.next().zip(numbers.next()).with_context(|| format!("{version} is no version"))
 }
 
-/// Terraform of exactly this version. Where it is not there, that the story is skipped has been said.
+/// Terraform of exactly this version. Where it is not there, this says that the story is skipped.
 ///
 /// # Errors
 /// The tests lie in no directory of cargo's.
 pub fn terraform_of_version(version: &str) -> Result<Option<PathBuf>> {
     let path = target()?.join(format!("tools/terraform-{version}/terraform"));
     if !path.is_file() {
-        let set_up = "scripts/setup.sh --tests --accept gets it";
+        let set_up = "scripts/setup.sh --tests --accept gets it where it can";
         crate::process::skipped(&format!("Terraform {version} is not there: {set_up}"));
         return Ok(None);
     }

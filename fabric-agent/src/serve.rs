@@ -426,15 +426,16 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 }
 
 fn make_dir(dir: &PathBuf, mode: u32) -> anyhow::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| {
-        let root = match nix::unistd::geteuid().is_root() {
-            true => "",
-            false => {
-                ", not being root: a host of virtual machines takes root, and --host sim takes \
-                          --state-dir and --runtime-dir where this user may write"
+    DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|error| {
+        let help = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                ": a host of virtual machines takes root, and --host sim takes --state-dir and \
+                 --runtime-dir where this user may write"
             }
+            _ => "",
         };
-        format!("cannot make the directory {}{root}", dir.display())
+        anyhow::Error::new(error)
+            .context(format!("cannot make the directory {}{help}", dir.display()))
     })
 }
 

@@ -26,6 +26,19 @@ use wire::{Listed, Wire};
 /// meanwhile.
 const MAX_STALE: u32 = 3;
 
+/// What `weft ls` calls several of `K`.
+pub(crate) fn listed<K: Kind>() -> String {
+    match K::TYPE {
+        "weft_key_pair" => "keys".to_owned(),
+        "weft_security_group" => "groups".to_owned(),
+        "weft_security_group_ingress_rule" | "weft_security_group_egress_rule" => {
+            "rules".to_owned()
+        }
+        "weft_instance_type" => "types".to_owned(),
+        other => other.trim_start_matches("weft_").replace('_', "-") + "s",
+    }
+}
+
 /// A kind of object of the agent that is a resource.
 pub(crate) trait Kind: Send + Sync + 'static {
     type Wire: Wire;

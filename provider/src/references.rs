@@ -15,8 +15,8 @@ use crate::agent::{Agent, Connection};
 use crate::elastic_ip::ElasticIp;
 use crate::image::Image;
 use crate::instance::Instance;
-use crate::kind::Kind;
 use crate::kind::wire::Wire as _;
+use crate::kind::{self, Kind};
 use crate::network_interface::NetworkInterface;
 use crate::prefix_list::PrefixList;
 use crate::route_table::RouteTable;
@@ -50,7 +50,7 @@ pub(crate) async fn check(agent: &Agent, ctx: &mut PlanContext) {
         let Ok(Some(missing)) = found else { continue };
         let told = Diagnostic::error(format!("There is no {} {id}", missing.noun))
             .cause(missing.why)
-            .remedy(format!("weft ls {} shows those that there are", missing.plural))
+            .remedy(format!("weft ls {} shows those that there are", missing.listed))
             .at(path.clone());
         if let Some(told) = connection.settings.plan_checks.told(told) {
             ctx.warn(told);
@@ -62,7 +62,7 @@ pub(crate) async fn check(agent: &Agent, ctx: &mut PlanContext) {
 struct Missing {
     noun: &'static str,
     /// As `weft ls` calls them.
-    plural: &'static str,
+    listed: String,
     why: &'static str,
 }
 
@@ -87,9 +87,8 @@ async fn look_up(connection: &Arc<Connection>, id: &str) -> Result<Option<Missin
     async fn of<K: Kind>(
         connection: &Arc<Connection>,
         id: &str,
-        plural: &'static str,
     ) -> Result<Option<Missing>, Problem> {
-        let missing = |why| Some(Missing { noun: K::NOUN, plural, why });
+        let missing = |why| Some(Missing { noun: K::NOUN, listed: kind::listed::<K>(), why });
         Ok(match reads::read::<K>(connection, id, Claim::No).await? {
             None => missing("the agent has none of this id"),
             Some(wire) if wire.is_being_removed() => missing("it is being removed"),
@@ -97,17 +96,17 @@ async fn look_up(connection: &Arc<Connection>, id: &str) -> Result<Option<Missin
         })
     }
     match IdKind::of(id).map_or("", |kind| kind.prefix) {
-        "i-" => of::<Instance>(connection, id, "instances").await,
-        "img-" => of::<Image>(connection, id, "images").await,
-        "sg-" => of::<SecurityGroup>(connection, id, "groups").await,
-        "vpc-" => of::<Vpc>(connection, id, "vpcs").await,
-        "subnet-" => of::<Subnet>(connection, id, "subnets").await,
-        "eni-" => of::<NetworkInterface>(connection, id, "network-interfaces").await,
-        "eip-" => of::<ElasticIp>(connection, id, "elastic-ips").await,
-        "vol-" => of::<Volume>(connection, id, "volumes").await,
-        "snap-" => of::<Snapshot>(connection, id, "snapshots").await,
-        "rtb-" => of::<RouteTable>(connection, id, "route-tables").await,
-        "pl-" => of::<PrefixList>(connection, id, "prefix-lists").await,
+        "i-" => of::<Instance>(connection, id).await,
+        "img-" => of::<Image>(connection, id).await,
+        "sg-" => of::<SecurityGroup>(connection, id).await,
+        "vpc-" => of::<Vpc>(connection, id).await,
+        "subnet-" => of::<Subnet>(connection, id).await,
+        "eni-" => of::<NetworkInterface>(connection, id).await,
+        "eip-" => of::<ElasticIp>(connection, id).await,
+        "vol-" => of::<Volume>(connection, id).await,
+        "snap-" => of::<Snapshot>(connection, id).await,
+        "rtb-" => of::<RouteTable>(connection, id).await,
+        "pl-" => of::<PrefixList>(connection, id).await,
         _ => Ok(None),
     }
 }

@@ -107,6 +107,10 @@ fn tags_of_a_providers_default_tags_are_exported_with_the_provider() -> Result<(
     ensure!(main.contains("# Some of its tags come from the default_tags"), "{main}");
     let versions = std::fs::read_to_string(terraform.directory().join("versions.tf"))?;
     ensure!(!versions.contains("default_tags"), "{versions}");
+    let out = terraform.directory().join("counted").display().to_string();
+    let said = lab.weft(&["export", "terraform", "--out", &out])?.success()?.stdout;
+    ensure!(said.contains("which imports, and changes 1 of them"), "{said}");
+    std::fs::remove_dir_all(&out)?;
     let plan = terraform.plan()?;
     ensure!(!plan.text().contains("~ tags_all"), "tags change:\n{}", plan.text());
     terraform.apply_plan()?;

@@ -43,11 +43,8 @@ fn each_resource_is_imported_by_its_identity() -> Result<()> {
 
 #[test]
 fn a_state_from_before_identities_gets_them_and_older_terraforms_do_not_mind() -> Result<()> {
-    let (Some(newer), Some(older)) =
-        (terraform_of_version("1.15.5")?, terraform_of_version("1.9.8")?)
-    else {
-        return Ok(());
-    };
+    let Some(newer) = terraform_of_version("1.15.5")? else { return Ok(()) };
+    let Some(older) = terraform_of_version("1.9.8")? else { return Ok(()) };
     let lab = Lab::simulated()?;
     let terraform = lab.terraform()?.with_program(older);
     terraform.main(&one_of_each(&lab)?)?;

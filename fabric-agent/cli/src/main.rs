@@ -10,7 +10,8 @@ mod target;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use weft_proto::client::{
     CA_CERT_VARIABLE, CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, Credentials, DEFAULT_ENDPOINT,
     ENDPOINT_VARIABLE, Endpoint, Pem,
@@ -108,7 +109,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // A variable without a value is unset, as it is to the provider; an argument without one is a mistake.
+    let source = matches.value_source("endpoint");
+    if cli.endpoint.is_empty() && source == Some(ValueSource::EnvVariable) {
+        DEFAULT_ENDPOINT.clone_into(&mut cli.endpoint);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&Failure::internal("start the runtime", &error)),
@@ -133,10 +140,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    // Empty is unset, as it is to the provider: pipelines set variables that have no value.
-    let endpoint = Some(cli.endpoint.as_str()).filter(|given| !given.is_empty());
-    let endpoint: Endpoint =
-        endpoint.unwrap_or(DEFAULT_ENDPOINT).parse().map_err(Failure::Usage)?;
+    let endpoint: Endpoint = cli.endpoint.parse().map_err(Failure::Usage)?;
     let pem = |value: &Option<String>| value.as_deref().filter(|v| !v.is_empty()).map(Pem::new);
     let endpoint = endpoint.with(Credentials {
         ca_cert: pem(&cli.ca_cert),

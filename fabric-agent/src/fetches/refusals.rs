@@ -8,6 +8,7 @@ use weft_image_unpack::{Compression, glance};
 use weft_model::{BlobRole, Checksum, ImageUrl, Problem, Reason};
 
 use super::Wanted;
+use crate::error_chain::causes;
 
 /// How much of a page is shown, in characters.
 const SHOWN: usize = 200;
@@ -62,11 +63,7 @@ pub(super) fn failed_at(error: &FetchError, at: u64, total: Option<u64>) -> Prob
 }
 
 fn root_cause(error: &FetchError) -> Option<&(dyn Error + 'static)> {
-    let mut cause = error.source()?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Some(cause)
+    causes(error).skip(1).last()
 }
 
 /// Whether a file that begins with `head` can be what it is wanted for.

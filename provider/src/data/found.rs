@@ -186,9 +186,9 @@ pub(super) async fn existing<K: Lookup>(
 fn not_one<K: Lookup>(found: &[Value], asked: &str) -> Diagnostics {
     let ids: Vec<&str> = found.iter().filter_map(|values| values.get("id").as_str()).collect();
     if ids.is_empty() {
-        let plural = K::TYPE.trim_start_matches("weft_").replace('_', "-") + "s";
+        let listed = kind::listed::<K>();
         let remedy =
-            format!("Check what is asked for, or use id; weft ls {plural} shows what there is");
+            format!("Check what is asked for, or use id; weft ls {listed} shows what there is");
         return super::not_one(K::NOUN, format!("no {} has {asked}", K::NOUN), &remedy);
     }
     let remedy = match asked_by::<K>().as_slice() {

@@ -41,12 +41,8 @@ pub(super) fn check_destruction(ctx: &DestroyPlanContext) -> Result<(), Diagnost
     }
 }
 
-/// One error for each attribute whose change goes further than `apply_policy` allows; whether there is one.
-pub(super) fn check_policy(
-    restarting: &[&str],
-    replacing: &[String],
-    ctx: &mut PlanContext,
-) -> bool {
+/// One error for each attribute whose change goes further than `apply_policy` allows.
+pub(super) fn check_policy(restarting: &[&str], replacing: &[String], ctx: &mut PlanContext) {
     let policy = ctx.plan.get("apply_policy").as_str().unwrap_or("allow_replace").to_owned();
     let refuse = |attribute: &str, does: &str, allows: &str| {
         Diagnostic::error(format!("This change {does}s the instance, which apply_policy rules out"))
@@ -68,7 +64,5 @@ pub(super) fn check_policy(
     if policy == "live_only" {
         found.extend(restarting.iter().map(|one| refuse(one, "restart", "allow_restart")));
     }
-    let refused = !found.is_empty();
     found.into_iter().for_each(|diagnostic| ctx.error(diagnostic));
-    refused
 }

@@ -136,10 +136,10 @@ pub(super) fn plan(
         false => (Vec::new(), replacement(&replacing, ctx)),
     };
     check_root_volume(&replacing, ctx);
-    let refused = guard::check_policy(&restarting, &replacing, ctx);
+    guard::check_policy(&restarting, &replacing, ctx);
     guard::check_protection(&replacing, ctx);
     // What is refused does not come about.
-    (!replacing.is_empty(), interruption.filter(|_| !refused))
+    (!replacing.is_empty(), interruption.filter(|_| !ctx.has_errors()))
 }
 
 /// The root disk grows live and never shrinks, unless it is another one.

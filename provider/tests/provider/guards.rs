@@ -126,6 +126,7 @@ async fn a_protected_instance_is_neither_replaced_nor_destroyed_by_a_plan() {
         assert!(told.contains("protected from termination"), "{told}");
         assert!(told.contains("would be replaced, because of private_ip"), "{told}");
         assert!(told.contains("apply that, then plan again"), "{told}");
+        assert!(!told.contains("This change replaces the instance"), "{told}");
     }
     let refused = terraform.plan_destroy(&state).await.unwrap_err();
     assert!(said(&refused).contains("would be destroyed"), "{}", said(&refused));

@@ -36,7 +36,7 @@ struct TerraformArgs {
     out: Option<PathBuf>,
 }
 
-/// Takes what `weft ls` calls several of a kind, too.
+/// Takes several of a kind, and hyphens, too.
 fn kind() -> impl TypedValueParser<Value = String> {
     let values = export::kinds().into_iter().map(|kind| {
         let several = format!("{kind}s");

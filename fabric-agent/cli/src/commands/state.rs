@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use weft_model::{Problem, Reason, Timestamp};
 use weft_proto::v1;
@@ -51,7 +52,7 @@ enum Command {
         /// The state's name
         name: String,
         /// The lock's id, as Terraform and weft state rm tell it: what was locked anew meanwhile stays locked
-        #[arg(long, required_unless_present = "force")]
+        #[arg(long, required_unless_present = "force", value_parser = NonEmptyStringValueParser::new())]
         id: Option<String>,
         /// Whichever lock is held, also that of an apply at work
         #[arg(long, conflicts_with = "id")]
@@ -103,9 +104,12 @@ pub(crate) async fn run(agent: &Agent, args: &Args, format: Format) -> Result<Ex
             let number = made.number;
             print(format!("{name}: version {version} is the latest again, as version {number}\n"))?;
         }
-        Command::Unlock { name, id, force: _ } => {
-            // The agent takes none for whichever there is.
-            let id = id.clone().unwrap_or_default();
+        Command::Unlock { name, id, force } => {
+            let id = match (id, force) {
+                (Some(id), false) => id.clone(),
+                // To the agent: whichever there is.
+                _ => String::new(),
+            };
             let request = v1::UnlockTerraformStateRequest { name: name.clone(), id };
             let lock = states.unlock(request).await?.into_inner().lock.ok_or_else(|| {
                 let message = format!("the state {name} is not locked");

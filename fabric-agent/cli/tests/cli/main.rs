@@ -340,3 +340,46 @@ fn what_nobody_claims_is_listed_with_its_kind() {
     assert!(only.contains("instance") && only.contains(STOPPED) && only.contains("twin"), "{only}");
     assert_eq!(lines.next(), None, "{stdout}");
 }
+
+#[test]
+fn an_empty_variable_is_unset_and_an_empty_argument_a_mistake() {
+    let agent = agent();
+    let said = |mut command: Command| {
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for arguments in [&["ls", "--endpoint", ""][..], &["--endpoint", "", "ls"]] {
+        let told = said(weft(&agent, arguments));
+        assert!(told.contains("\"\" is not an endpoint"), "{told}");
+    }
+    let mut unset = weft(&agent, &["doctor"]);
+    unset.env("WEFT_ENDPOINT", "");
+    // Whether an agent is there or not: it is that of this machine.
+    assert!(!said(unset).contains("is not an endpoint"));
+}
+
+#[test]
+fn a_lock_is_released_by_its_id_or_by_force_and_never_by_an_empty_variable() {
+    let agent = agent();
+    for (arguments, told) in [
+        (&["state", "unlock", "web"][..], "--id <ID>"),
+        (&["state", "unlock", "web", "--id", ""], "--id <ID>"),
+        (&["state", "unlock", "web", "--id", "a", "--force"], "cannot be used with"),
+    ] {
+        let (code, _, said) = run(&agent, arguments);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+#[test]
+fn kinds_go_by_several_words() {
+    let agent = agent();
+    let listed = run(&agent, &["ls", "instances"]);
+    assert_eq!(listed.0, 0, "{}", listed.2);
+    assert_eq!(run(&agent, &["ls", "instance"]), listed);
+    for word in ["key-pairs", "security-group", "instance-type"] {
+        let (code, _, said) = run(&agent, &["ls", word]);
+        assert_ne!(code, 2, "{word}: {said}");
+    }
+}

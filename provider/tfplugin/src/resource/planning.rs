@@ -68,6 +68,11 @@ impl PlanContext {
     pub fn error(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
+
+    /// Whether the plan is refused already.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.has_errors()
+    }
 }
 
 /// A destruction that is being planned.
