@@ -78,6 +78,16 @@ impl Terraform {
         Self { program, ..self }
     }
 
+    /// The same module, run by Terraform of this version, where one is named. `None`: it is not there, and
+    /// that the story is skipped has been said.
+    ///
+    /// # Errors
+    /// The tests lie in no directory of cargo's.
+    pub fn of_version(self, version: Option<&str>) -> Result<Option<Self>> {
+        let Some(version) = version else { return Ok(Some(self)) };
+        Ok(crate::paths::terraform_of_version(version)?.map(|program| self.with_program(program)))
+    }
+
     /// Installs the provider from a directory that is laid out as a registry's mirror, as people's
     /// Terraform does: only so `terraform init` has something to find.
     ///

@@ -173,14 +173,7 @@ pub(crate) fn no_such<K: Kind>(id: &impl Display) -> Problem {
 
 /// The refusal of an id at `field` that should lead to a `K` and does not.
 pub(crate) fn missing<K: Kind>(id: &impl Display, field: &str) -> Problem {
-    // What `weft ls` calls them.
-    let listed = match K::NAME {
-        "key-pairs" => "keys",
-        "security-groups" => "groups",
-        "security-group-rules" => "rules",
-        "instance-types" => "types",
-        name => name,
-    };
+    let listed = weft_model::listed(K::NAME);
     no_such::<K>(id).at(field).remedy(format!("weft ls {listed} shows those that do"))
 }
 

@@ -177,10 +177,6 @@ impl States {
         self.repo.read(&tfstate_key(name.as_str())).await
     }
 
-    async fn lock_of(&self, name: &StateName) -> Result<Option<Stored<LockRecord>>, Problem> {
-        self.repo.read(&tfstate_lock_key(name.as_str())).await
-    }
-
     /// A version, the latest unless `number` says which; nothing where there is no such state.
     ///
     /// # Errors

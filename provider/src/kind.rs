@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tfplugin::{
-    ApplyContext, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
-    ReadContext, Schema, Value,
+    ApplyContext, Attribute, ConvertError, Diagnostic, Diagnostics, IdentitySchema, ImportContext,
+    PlanContext, ReadContext, Schema, Value,
 };
 use weft_model::{Problem, Reason};
 use weft_proto::v1;
@@ -28,15 +28,8 @@ const MAX_STALE: u32 = 3;
 
 /// What `weft ls` calls several of `K`.
 pub(crate) fn listed<K: Kind>() -> String {
-    match K::TYPE {
-        "weft_key_pair" => "keys".to_owned(),
-        "weft_security_group" => "groups".to_owned(),
-        "weft_security_group_ingress_rule" | "weft_security_group_egress_rule" => {
-            "rules".to_owned()
-        }
-        "weft_instance_type" => "types".to_owned(),
-        other => other.trim_start_matches("weft_").replace('_', "-") + "s",
-    }
+    let name = K::TYPE.trim_start_matches("weft_").replace('_', "-") + "s";
+    weft_model::listed(&name).to_owned()
 }
 
 /// A kind of object of the agent that is a resource.
@@ -138,6 +131,30 @@ pub(crate) fn called<K: Kind>(state: &Value) -> String {
         Some(name) => format!("{id} ({name})"),
         None => id,
     }
+}
+
+/// The attributes of a `K` that this plan changes and whose change makes another one.
+pub(crate) fn replacing<K: Kind>(ctx: &PlanContext) -> Vec<String> {
+    let schema = K::schema();
+    let by_themselves = schema.iter().filter(|attribute| attribute.replaces());
+    let changed = by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path));
+    changed.map(str::to_owned).collect()
+}
+
+/// The warning that a `K` of this state is replaced, `with` what belongs to it, where there are `causes`.
+pub(crate) fn replaced<K: Kind>(
+    state: &Value,
+    with: &str,
+    causes: &[String],
+) -> Option<Diagnostic> {
+    let first = causes.first()?;
+    let warning = Diagnostic::warning(format!("This change replaces the {}", K::NOUN));
+    let warning = warning.cause(format!(
+        "{} is removed with {with}, and another one is made, because of {}",
+        called::<K>(state),
+        causes.join(" and ")
+    ));
+    Some(warning.at(first.as_str()))
 }
 
 /// What Terraform knows a `K` by, for its whole life: its id alone.

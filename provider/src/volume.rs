@@ -18,7 +18,7 @@ use crate::agent::reads::{self, Claim};
 use crate::agent::{Agent, Connection};
 use crate::host::only_host;
 use crate::kind::plain::Plain;
-use crate::kind::{Kind, called};
+use crate::kind::{self, Kind};
 use crate::snapshot::Snapshot;
 use crate::tags::TagMap;
 use crate::{checks, kept, problem, tags};
@@ -179,10 +179,11 @@ impl Plain for Volume {
             return Ok(());
         }
         // One that is replaced is another one.
-        let causes = ["type", "snapshot_id", "image_id", "encrypted"].into_iter();
-        let causes: Vec<&str> = causes.filter(|name| ctx.changes(*name)).collect();
-        if !causes.is_empty() {
-            warn_of_loss(&causes, ctx);
+        let causes = kind::replacing::<Self>(ctx);
+        if let Some(warning) = kind::replaced::<Self>(&ctx.prior, "what is on it", &causes) {
+            ctx.warn(warning.remedy(
+                "To keep what is on it, take a weft_snapshot first and make the other one from that",
+            ));
             return Ok(());
         }
         if !ctx.changes("size_gib") {
@@ -214,20 +215,6 @@ async fn check_pool(connection: Option<&Connection>, ctx: &PlanContext) -> Resul
     let problem = no_such_pool(&name, host.storage_pools.iter());
     let summary = "The volume cannot be in that pool";
     Err(problem::diagnostic(summary, &problem, &Volume::schema(), &ctx.config).into())
-}
-
-fn warn_of_loss(causes: &[&'static str], ctx: &mut PlanContext) {
-    let [first, ..] = causes else { return };
-    ctx.warn(
-        Diagnostic::warning("This change replaces the volume")
-            .cause(format!(
-                "{} is removed with what is on it, and another one is made, because of {}",
-                called::<Volume>(&ctx.prior),
-                causes.join(" and ")
-            ))
-            .remedy("To keep what is on it, take a weft_snapshot first and make the other one from that")
-            .at(*first),
-    );
 }
 
 /// What a new volume is made from says whether it is encrypted, and the host whether it can be: a volume

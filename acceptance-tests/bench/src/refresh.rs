@@ -9,9 +9,8 @@ use weft_acceptance::{Lab, Terraform, within};
 
 use crate::api::{Api, Wish};
 use crate::floor::Floor;
-use crate::processor;
+use crate::processor::Cost;
 use crate::report::{Line, Report, Verdict};
-use crate::samples::Samples;
 use crate::scale::module;
 
 const REFRESH: [&str; 4] = ["plan", "-refresh-only", "-input=false", "-no-color"];
@@ -72,24 +71,6 @@ struct Refreshed {
     peak_mib: f64,
 }
 
-/// What refreshes took.
-#[derive(Default)]
-struct Cost {
-    seconds: Samples,
-    /// Of terraform, the provider and the agent, in seconds.
-    processor: Samples,
-}
-
-impl Cost {
-    fn time(&mut self, agent: i32, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let now = || Ok::<_, anyhow::Error>(processor::of_children()? + processor::of(agent)?);
-        let before = now()?;
-        self.seconds.time(work)?;
-        self.processor.push((now()? - before).as_secs_f64());
-        Ok(())
-    }
-}
-
 impl Refreshed {
     fn of(instances: usize, runs: usize) -> Result<Self> {
         let mut lab = Lab::simulated()?;
@@ -113,7 +94,7 @@ impl Refreshed {
 
     /// Processor time for each instance, in ms.
     fn added_ms(&self) -> f64 {
-        let added = self.weft.processor.median() - self.noop.processor.median();
+        let added = self.weft.processor_seconds() - self.noop.processor_seconds();
         added * 1000.0 / self.instances as f64
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use weft_acceptance::{Lab, Terraform, eventually, within};
 
 use crate::floor::Floor;
-use crate::processor;
+use crate::processor::Cost;
 use crate::report::{Line, Report, Verdict};
 use crate::samples::Samples;
 
@@ -57,12 +57,12 @@ pub(crate) fn measure(report: &mut Report, instances: usize, runs: usize) -> Res
         &theirs,
     ));
 
-    let mut ours = Plans::default();
-    let mut theirs = Plans::default();
+    let mut ours = Cost::default();
+    let mut theirs = Cost::default();
     let agent = lab.agent().pid().context("the agent does not run")?;
     for _ in 0..runs {
-        ours.time(&weft, agent)?;
-        theirs.time(&noop, agent)?;
+        ours.time(agent, || plan_is_empty(&weft))?;
+        theirs.time(agent, || plan_is_empty(&noop))?;
     }
     let mut line = ratio_line(
         "plan",
@@ -85,26 +85,6 @@ pub(crate) fn measure(report: &mut Report, instances: usize, runs: usize) -> Res
     report.add(memory_line(&mut lab, instances)?);
     report.add(restart_line(&mut lab, &weft, instances, runs)?);
     lab.close()
-}
-
-/// Plans, and what they cost.
-#[derive(Debug, Default)]
-struct Plans {
-    seconds: Samples,
-    /// Of terraform and its provider, in seconds.
-    processor: Samples,
-    /// Of the agent, in seconds.
-    agent: Samples,
-}
-
-impl Plans {
-    fn time(&mut self, terraform: &Terraform, agent: i32) -> Result<()> {
-        let before = (processor::of_children()?, processor::of(agent)?);
-        self.seconds.time(|| plan_is_empty(terraform))?;
-        self.processor.push((processor::of_children()? - before.0).as_secs_f64());
-        self.agent.push((processor::of(agent)? - before.1).as_secs_f64());
-        Ok(())
-    }
 }
 
 pub(crate) fn module(lab: &Lab, instances: usize) -> Result<String> {

@@ -3,7 +3,7 @@
 //! its most talkative (`TF_LOG=TRACE`).
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, Terraform, skipped, terraform_of_version, terraform_version};
+use weft_acceptance::{Lab, skipped, terraform_version};
 
 use crate::module::image;
 use crate::secrets::files_with;
@@ -16,11 +16,7 @@ fn story(version: Option<&str>) -> Result<()> {
     let flags = ["--listen", "127.0.0.1:0", "--console-listen", "127.0.0.1:0"];
     let mut lab = Lab::simulated_with(&flags)?;
     let ca = lab.agent().state_dir().join("tls/ca.crt");
-    let mut terraform: Terraform = lab.terraform()?;
-    if let Some(version) = version {
-        let Some(program) = terraform_of_version(version)? else { return Ok(()) };
-        terraform = terraform.with_program(program);
-    }
+    let Some(mut terraform) = lab.terraform()?.of_version(version)? else { return Ok(()) };
     terraform.set("TF_LOG", "TRACE");
     let trace = lab.directory().join("terraform.log");
     terraform.set("TF_LOG_PATH", &trace.display().to_string());

@@ -1,7 +1,7 @@
 //! Provider functions under real Terraform, the oldest and the newest included.
 
 use anyhow::{Context as _, Result, ensure};
-use weft_acceptance::{Lab, terraform_of_version};
+use weft_acceptance::Lab;
 
 const OUTPUTS: &str = r##"
 output "user_data" {
@@ -33,11 +33,7 @@ output "kind" {
 fn functions_give_the_same_under_every_terraform() -> Result<()> {
     let lab = Lab::simulated()?;
     for version in [None, Some("1.9.8"), Some("1.15.5")] {
-        let mut terraform = lab.terraform()?;
-        if let Some(version) = version {
-            let Some(program) = terraform_of_version(version)? else { continue };
-            terraform = terraform.with_program(program);
-        }
+        let Some(terraform) = lab.terraform()?.of_version(version)? else { continue };
         terraform.main(&format!("{OUTPUTS}{UNKNOWN}"))?;
         terraform.apply().with_context(|| format!("{version:?}"))?;
         terraform.assert_plan_is_empty()?;

@@ -53,11 +53,8 @@ fn story(version: Option<&str>) -> Result<()> {
         ("TF_LOG_PROVIDER".to_owned(), "TRACE".to_owned()),
         ("TF_LOG_PATH".to_owned(), log.display().to_string()),
     ];
-    let mut terraform = lab.terraform_with(&binaries()?, &environment)?;
-    if let Some(version) = version {
-        let Some(program) = terraform_of_version(version)? else { return Ok(()) };
-        terraform = terraform.with_program(program);
-    }
+    let terraform = lab.terraform_with(&binaries()?, &environment)?.of_version(version)?;
+    let Some(terraform) = terraform else { return Ok(()) };
     let address = "weft_instance.it";
     let epoch = || -> Result<u64> {
         let id = terraform.state()?.text(address, "id")?;

@@ -22,6 +22,7 @@ use std::process::{Child, ExitCode, ExitStatus};
 use weft_model::{LinkName, VolumeId};
 
 use crate::cgroup::oom;
+use crate::error_text::with_causes;
 use crate::layout::{self, GuestDir};
 use crate::process::{ProcessIdentity, boot_id};
 use crate::qemu::{GuestSpec, QemuVersion};
@@ -90,7 +91,7 @@ pub fn run(spec_path: &Path, secrets: Option<RawFd>) -> ExitCode {
     match hold(&dir, spec_path, secrets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", chain(&error));
+            eprintln!("{}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -112,7 +113,7 @@ fn hold(dir: &GuestDir, spec_path: &Path, secrets: Option<RawFd>) -> Result<(), 
     match secrets.and_then(|secrets| start(dir, &spec, &secrets, me)) {
         Ok(started) => serve(dir, &spec, started),
         Err(error) => {
-            let cause = ExitCause::NotStarted(chain(&error));
+            let cause = ExitCause::NotStarted(with_causes(&error));
             record_exit(dir, &spec, cause, String::new())?;
             Err(error)
         }
@@ -206,7 +207,7 @@ fn serve(dir: &GuestDir, spec: &GuestSpec, started: Started) -> Result<(), Holde
     if let Err(error) = served {
         // How QEMU ends is worth more than its console. Dropped below, not kept undrained: a full
         // pipe would stop the guest.
-        eprintln!("{}", chain(&at("serve the console")(error)));
+        eprintln!("{}", with_causes(&at("serve the console")(error)));
     }
     let stderr_tail = console.stderr_tail();
     drop(console);
@@ -250,15 +251,4 @@ fn record_exit(
         dir.remove(socket).map_err(at("remove a socket"))?;
     }
     Ok(())
-}
-
-/// The holder has no log but its standard error: the chain is put into words here.
-fn chain(error: &HolderError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    text
 }

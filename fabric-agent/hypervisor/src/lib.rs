@@ -12,6 +12,7 @@
 //! ```
 
 pub mod cgroup;
+mod error_text;
 pub mod guest;
 pub mod holder;
 pub mod kvm;

@@ -4,12 +4,19 @@ use weft_model::Problem;
 use weft_store::{Item, Txn};
 
 use super::{LockInfo, LockRecord, Refusal, StateName, States, Who, items, name_in};
-use crate::repo::{TFSTATE_LOCKS, decode, encode, tfstate_lock_key};
+use crate::repo::{Stored, TFSTATE_LOCKS, decode, encode, tfstate_lock_key};
 
 /// A lock that is held for so long is told by the doctor.
 pub(super) const LONG: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
 
 impl States {
+    pub(super) async fn lock_of(
+        &self,
+        name: &StateName,
+    ) -> Result<Option<Stored<LockRecord>>, Problem> {
+        self.repo.read(&tfstate_lock_key(name.as_str())).await
+    }
+
     /// Takes the lock. Who has it with this id already has it: an answer may be lost.
     pub(crate) async fn lock(
         &self,

@@ -63,6 +63,19 @@ const KINDS: &[(&str, &str)] = &[
     ("host-", "a host"),
 ];
 
+/// What `weft ls` calls the kind that the API calls `name`, such as "key-pairs".
+pub fn listed(name: &str) -> &str {
+    match name {
+        "key-pairs" => "keys",
+        "security-groups" => "groups",
+        "security-group-rules" | "security-group-ingress-rules" | "security-group-egress-rules" => {
+            "rules"
+        }
+        "instance-types" => "types",
+        name => name,
+    }
+}
+
 /// What a text is the id of, told by its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdKind {

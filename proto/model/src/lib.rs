@@ -57,7 +57,7 @@ pub use id::{
     Attachment, AttachmentId, ElasticIpId, GroupId, HostId, IdKind, ImageId, InstanceId,
     InstanceTypeId, InterfaceId, InvalidId, Joins, KeyPairId, LayerId, PairId, PortForwardId,
     PrefixListId, RouteTableId, RuleId, SessionId, SnapshotId, SubnetId, VolumeAttachment,
-    VolumeAttachmentId, VolumeId, VpcId, malformed_id,
+    VolumeAttachmentId, VolumeId, VpcId, listed, malformed_id,
 };
 pub use image::{
     Architecture, BlobRole, BootMode, Digest, DiskFormat, ImageContent, ImageSpec, InvalidDigest,

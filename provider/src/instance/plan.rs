@@ -1,12 +1,12 @@
 //! What a change of an instance does: live, by a restart, or by a replacement. Says so in the plan.
 
-use tfplugin::{Attribute, Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
+use tfplugin::{Diagnostic, Diagnostics, PlanContext, ValidateContext, Value};
 use weft_model::{GuestSize, Maxima, check_no_shrink, find_type};
 
 use super::downtime::{Away, Interruption};
 use super::{Instance, guard, order};
 use crate::agent::Settings;
-use crate::kind::called;
+use crate::kind::{self, called};
 use crate::{problem, tags, update_table};
 
 /// What configuration alone shows to be wrong between attributes.
@@ -354,27 +354,18 @@ fn plan_restart(
 
 /// The attributes that have the instance replaced.
 fn replacing(user_data: UserData, ctx: &PlanContext) -> Vec<String> {
-    let schema = super::schema::schema();
-    let by_themselves = schema.iter().filter(|attribute| attribute.replaces());
-    let mut causes: Vec<&str> =
-        by_themselves.map(Attribute::name).filter(|path| ctx.changes(*path)).collect();
+    let mut causes = kind::replacing::<Instance>(ctx);
     if user_data == UserData::Replace {
-        causes.push(user_data_form(ctx));
+        causes.push(user_data_form(ctx).to_owned());
     }
     let recorded = ctx.plan.get("replace_on_image_change").as_bool() == Some(false);
     if !recorded && (ctx.changes("image_id") || ctx.changes("image_outdated")) {
-        causes.insert(0, "image_id");
+        causes.insert(0, "image_id".to_owned());
     }
-    causes.into_iter().map(str::to_owned).collect()
+    causes
 }
 
 fn replacement(causes: &[String], ctx: &PlanContext) -> Option<Interruption> {
-    let warning = Diagnostic::warning("This change replaces the instance")
-        .cause(format!(
-            "{} is removed with its root disk, and another one is made, because of {}",
-            called::<Instance>(&ctx.prior),
-            causes.join(" and ")
-        ))
-        .at(causes.first()?.as_str());
+    let warning = kind::replaced::<Instance>(&ctx.prior, "its root disk", causes)?;
     Some(Interruption { away: Away::Replaced, warning, remedy: None })
 }

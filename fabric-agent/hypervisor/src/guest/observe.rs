@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use weft_model::InstanceId;
 
 use super::{GuestError, GuestObservation, Guests};
+use crate::error_text::with_causes;
 use crate::layout;
 use crate::process::boot_id;
 use crate::record::{ExitCause, GuestExit, GuestIdentity, GuestRun, SpecKey};
@@ -24,7 +25,7 @@ impl Guests {
                 return Ok(match answer {
                     Ok(answer) => judge(guest, &answer, self.is_resumed(id)?),
                     Err(error) => {
-                        GuestObservation::Unresponsive { guest, reason: with_source(&error) }
+                        GuestObservation::Unresponsive { guest, reason: with_causes(&error) }
                     }
                 });
             }
@@ -122,15 +123,4 @@ fn judge(guest: GuestIdentity, answer: &Value, resumed: bool) -> GuestObservatio
             GuestObservation::Unresponsive { guest, reason }
         }
     }
-}
-
-/// An observation carries text, not an error: the chain is put into words here.
-fn with_source(error: &GuestError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    text
 }
